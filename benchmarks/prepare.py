@@ -1,0 +1,280 @@
+"""Preparation speed: raw hh-rlhf rows to cached tokens, beside the tokenizer's own limit, TRL and convmerge.
+
+    python benchmarks/prepare.py --tokenizer FOLDER --peers /tmp/peers
+
+Every measurement runs in a process of its own, one at a time; a repeat is one round through all of them, so that a slow
+minute of the machine touches each. The first round, on the rows once, is thrown away: it warms the disk cache. Ratios
+are taken within each round. README.md says how to make the peers' environment.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import shlex
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import DPO_DATA, REPOSITORY, machine_facts, median_and_range, results_file, run, table, versions
+
+HERE = Path(__file__).resolve().parent
+ASSISTANT = "\n\nAssistant:"
+WORKERS = 2
+MAX_LENGTH = 512
+MAX_PROMPT_LENGTH = 128
+TRUNCATION = ["--max-length", str(MAX_LENGTH), "--max-prompt-length", str(MAX_PROMPT_LENGTH)]
+PEER_VERSIONS = """
+from importlib.metadata import version
+names = ["trl", "convmerge", "transformers", "datasets", "tokenizers", "torch"]
+print(", ".join(f"{name} {version(name)}" for name in names))
+"""
+
+LABELS = {
+    "limit": "a. limit: `encode_batch_fast`, each prompt once",
+    "ours": "b. ours: raw file to token cache, in process, without the tokenizer load",
+    "ours with load": "b. the same, with the tokenizer load",
+    "ours command": "b. the same, whole process `dpo-data convert --tokenizer`",
+    "trl": "c. TRL: split pairs to token ids, `dataset_num_proc=2`",
+    "ours convert command": "d. ours: whole process `dpo-data convert`",
+    "convmerge": "d. convmerge: whole process `convmerge convert`",
+    "ours convert": "d. ours: conversion in process",
+}
+RATIOS = [
+    ("b/a", "ours", "limit", 0.70),
+    ("b/c", "ours", "trl", 3.5),
+    ("d", "ours convert command", "convmerge", 1.5),
+    ("b with the tokenizer load / a", "ours with load", "limit", None),
+    ("b with the tokenizer load / c", "ours with load", "trl", None),
+    ("b whole process / a", "ours command", "limit", None),
+    ("b whole process / c", "ours command", "trl", None),
+    ("d in process / convmerge", "ours convert", "convmerge", None),
+]
+INPUT_NOTE = (
+    "Every copy's first Human turn ends in ` (copy k)` on both sides, so no prompt and no pair repeats and neither a "
+    "check for duplicates nor a cache makes copies cheaper; the replies' texts do repeat, for every measurement alike. "
+    "TRL gets the easier job: prompt, chosen and rejected already split, read into Arrow before the clock starts."
+)
+
+
+def raw_copies(rows_file: Path, copies: int) -> list[dict[str, str]]:
+    """The rows, `copies` times; every copy's first Human turn ends in a mark of its own, the same on both sides."""
+    with gzip.open(rows_file, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    return [
+        {side: text.replace(ASSISTANT, f" (copy {copy}){ASSISTANT}", 1) for side, text in row.items()}
+        for copy in range(copies)
+        for row in rows
+    ]
+
+
+def split_pair(row: dict[str, str]) -> dict[str, str]:
+    """Prompt, chosen and rejected, cut after the last `Assistant:` that both transcripts share."""
+    # Texts, not paths: character by character is what is wanted.
+    shared = os.path.commonprefix([row["chosen"], row["rejected"]])  # noqa: RUF071
+    end = shared.rindex(ASSISTANT) + len(ASSISTANT)
+    return {"prompt": shared[:end], "chosen": row["chosen"][end:], "rejected": row["rejected"][end:]}
+
+
+def write_jsonl(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_inputs(folder: Path, rows: list[dict[str, str]]) -> None:
+    folder.mkdir()
+    write_jsonl(folder / "raw.jsonl", rows)
+    write_jsonl(folder / "pairs.jsonl", [split_pair(row) for row in rows])
+
+
+class Bench:
+    """The measurements, each over one folder of inputs and in an emptied scratch folder: rows per second by label."""
+
+    def __init__(self, tokenizer: Path, peers: Path, temp: Path):
+        self.tokenizer = str(tokenizer.resolve())
+        self.peers = peers / "bin"
+        self.scratch = temp / "scratch"
+        self.prepared = self.scratch / "prepared"
+        self.warm_up = temp / "once" / "raw.jsonl"
+        self.environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(self.scratch / "cache")}
+        self.stages: list[dict[str, float]] = []
+        self.kept: dict[str, int] = {}
+
+    def run(self, *command: object) -> tuple[float, str]:
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir()
+        return run([str(part) for part in command], env=self.environment)
+
+    def run_convert(self, inputs: Path, *options: object) -> float:
+        command = [DPO_DATA, "convert", "hh-rlhf", "--input", inputs / "raw.jsonl", "--output", self.prepared]
+        elapsed_s, _ = self.run(*command, "--workers", WORKERS, *options)
+        return elapsed_s
+
+    def run_ours(self, inputs: Path, *flags: str) -> dict:
+        command = [sys.executable, HERE / "measure" / "ours.py", "--raw", inputs / "raw.jsonl"]
+        command += ["--warm-up", self.warm_up, "--tokenizer", self.tokenizer, "--scratch", self.scratch]
+        _, answer = self.run(*command, "--workers", WORKERS, *TRUNCATION, *flags)
+        return json.loads(answer.splitlines()[-1])
+
+    def kept_by_ours(self, rows: int) -> int:
+        """Rows less the quarantined ones: only their tokens are made, so only they count."""
+        self.kept["ours"] = rows - sum(count_lines(file) for file in (self.prepared / "quarantine").glob("*.jsonl"))
+        return self.kept["ours"]
+
+    def limit(self, inputs: Path, rows: int) -> dict[str, float]:
+        script = HERE / "measure" / "encode_limit.py"
+        _, answer = self.run(sys.executable, script, "--pairs", inputs / "pairs.jsonl", "--tokenizer", self.tokenizer)
+        return {"limit": rows / json.loads(answer)["seconds"]}
+
+    def ours(self, inputs: Path, rows: int) -> dict[str, float]:
+        stages = self.run_ours(inputs)
+        self.stages.append(stages)
+        elapsed_s = stages["convert"] + stages["tokenize"]
+        kept = self.kept_by_ours(rows)
+        return {
+            "ours": kept / (elapsed_s - stages["tokenizer load"]),
+            "ours with load": kept / elapsed_s,
+            "ours convert": rows / stages["convert"],
+        }
+
+    def ours_command(self, inputs: Path, rows: int) -> dict[str, float]:
+        elapsed_s = self.run_convert(
+            inputs, "--tokenizer", self.tokenizer, *TRUNCATION, "--truncation-mode", "keep_end"
+        )
+        return {"ours command": self.kept_by_ours(rows) / elapsed_s}
+
+    def trl(self, inputs: Path, rows: int) -> dict[str, float]:
+        command = [self.peers / "python", HERE / "peers" / "trl_prepare.py", "--pairs", inputs / "pairs.jsonl"]
+        command += ["--tokenizer", self.tokenizer, "--scratch", self.scratch, "--workers", WORKERS]
+        _, answer = self.run(*command, "--max-length", MAX_LENGTH)
+        return {"trl": rows / json.loads(answer.splitlines()[-1])["seconds"]}
+
+    def ours_convert_command(self, inputs: Path, rows: int) -> dict[str, float]:
+        return {"ours convert command": rows / self.run_convert(inputs)}
+
+    def convmerge(self, inputs: Path, rows: int) -> dict[str, float]:
+        output = self.scratch / "convmerge.jsonl"
+        command = [self.peers / "convmerge", "convert", "--input", inputs / "raw.jsonl", "--output", output]
+        elapsed_s, _ = self.run(*command, "--from", "auto", "--format", "preference", "--workers", WORKERS)
+        self.kept["convmerge"] = count_lines(output)
+        return {"convmerge": rows / elapsed_s}
+
+
+MEASUREMENTS = {
+    "limit": Bench.limit,
+    "ours": Bench.ours,
+    "ours-command": Bench.ours_command,
+    "trl": Bench.trl,
+    "ours-convert-command": Bench.ours_convert_command,
+    "convmerge": Bench.convmerge,
+}
+
+
+def count_lines(file: Path) -> int:
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def one_round(bench: Bench, names: list[str], inputs: Path, rows: int) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for name in names:
+        rates |= MEASUREMENTS[name](bench, inputs, rows)
+    return rates
+
+
+def ratio_row(name: str, over: str, under: str, rounds: list[dict[str, float]], target: float | None) -> list[str]:
+    ratios = [rates[over] / rates[under] for rates in rounds]
+    verdict = "" if target is None else f"{target:.2f}, {'met' if statistics.median(ratios) >= target else 'NOT met'}"
+    return [name, median_and_range(ratios, 2), verdict]
+
+
+def stage_rows(stages: list[dict[str, float]], limit_s: float | None) -> list[list[str]]:
+    rows = [[name, median_and_range([stage[name] for stage in stages], 2)] for name in stages[0]]
+    if limit_s is not None:
+        rows.append(["(encoding alone, from a)", f"{limit_s:.2f}"])
+    return rows
+
+
+def report(
+    options: argparse.Namespace, bench: Bench, rows: int, facts: list[str], rounds: list[dict[str, float]]
+) -> str:
+    measured = rounds[0].keys()
+    rates = [
+        [label, median_and_range([rates[key] for rates in rounds], 0)]
+        for key, label in LABELS.items()
+        if key in measured
+    ]
+    ratios = [
+        ratio_row(name, over, under, rounds, target)
+        for name, over, under, target in RATIOS
+        if over in measured and under in measured
+    ]
+    kept = ", ".join(f"{name} {count:,}" for name, count in bench.kept.items())
+    parts = [
+        "# Preparation speed",
+        "\n".join(facts),
+        f"    {shlex.join(['python', *sys.argv])}",
+        f"{rows:,} rows: `{options.rows_file.name}` {options.copies} times. {INPUT_NOTE}",
+        f"Rows kept: {kept}. b counts kept rows only; the limit and TRL get every row, d counts rows read.",
+        f"{len(rounds)} interleaved rounds after one thrown away; median (min to max); ratios within each round.",
+        table(["measurement", "rows/s"], rates),
+        table(["ratio", "median (min to max)", "target"], ratios),
+    ]
+    if bench.stages:
+        limit_s = rows / statistics.median([rates["limit"] for rates in rounds]) if "limit" in measured else None
+        parts += [
+            "## Where our time goes",
+            "One process; the tokenizer load is measured apart and happens once more inside tokenize.",
+            table(["stage", "seconds"], stage_rows(bench.stages, limit_s)),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sample = REPOSITORY.parent / "shared" / "data" / "hh-rlhf" / "harmless-base-test-part1.jsonl.gz"
+    parser.add_argument("--rows-file", type=Path, default=sample, help="hh-rlhf .jsonl.gz")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder of a real tokenizer, with tokenizer.json")
+    parser.add_argument("--peers", type=Path, default=Path("/tmp/peers"), help="the peers' virtual environment")
+    parser.add_argument("--copies", type=int, default=20, help="how many times the rows are written")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
+    parser.add_argument("--output", type=Path, default=results_file("prepare"))
+    options = parser.parse_args()
+
+    _, peer_versions = run([str(options.peers / "bin" / "python"), "-c", PEER_VERSIONS])
+    facts = [
+        *machine_facts(),
+        f"- ours: {versions(['transformers', 'tokenizers', 'datasets', 'pyarrow', 'pydantic'])}",
+        f"- peers: {peer_versions.strip()}",
+        f"- tokenizer: {options.tokenizer}",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        temp = Path(folder)
+        once = raw_copies(options.rows_file, 1)
+        write_inputs(temp / "once", once)
+        write_inputs(temp / "all", raw_copies(options.rows_file, options.copies))
+        rows = len(once) * options.copies
+
+        bench = Bench(options.tokenizer, options.peers, temp)
+        one_round(bench, options.only, temp / "once", len(once))
+        bench.stages.clear()
+        rounds = []
+        for repeat in range(options.repeats):
+            rounds.append(one_round(bench, options.only, temp / "all", rows))
+            print(
+                f"round {repeat + 1}: {', '.join(f'{key} {rate:,.0f}' for key, rate in rounds[-1].items())}", flush=True
+            )
+        text = report(options, bench, rows, facts, rounds)
+        if "ours" in options.only:
+            profile = bench.run_ours(temp / "all", "--profile")["profile"]
+            text += f"\n### Profile of one process, workers=1 (it makes function calls dearer)\n\n```\n{profile}```\n"
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text, encoding="utf-8")
+    print(f"\n{text}\nwritten to {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What can be wrong with pairs: one check a file, one line here.
+
+A row check is a pure function of one pair and answers with a `Finding` or None. A dataset check reads row keys alone.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from dpo_data.checks.bad_characters import BAD_CHARACTERS
+from dpo_data.checks.check import DatasetCheck, Finding, RowCheck, Severity
+from dpo_data.checks.contradiction import CONTRADICTION
+from dpo_data.checks.duplicate_pair import DUPLICATE_PAIR
+from dpo_data.checks.empty_prompt import EMPTY_PROMPT
+from dpo_data.checks.empty_response import EMPTY_RESPONSE
+from dpo_data.checks.identical_responses import IDENTICAL_RESPONSES
+from dpo_data.checks.prompt_in_two_splits import PROMPT_IN_TWO_SPLITS
+from dpo_data.checks.repeated_role import REPEATED_ROLE
+from dpo_data.checks.response_repeats_prompt import RESPONSE_REPEATS_PROMPT
+from dpo_data.checks.role_marker_in_response import ROLE_MARKER_IN_RESPONSE
+from dpo_data.errors import ROW_ERRORS, UsageError
+
+ROW_CHECKS: tuple[RowCheck, ...] = (
+    EMPTY_PROMPT,
+    EMPTY_RESPONSE,
+    IDENTICAL_RESPONSES,
+    REPEATED_ROLE,
+    ROLE_MARKER_IN_RESPONSE,
+    BAD_CHARACTERS,
+    RESPONSE_REPEATS_PROMPT,
+)
+DATASET_CHECKS: tuple[DatasetCheck, ...] = (DUPLICATE_PAIR, CONTRADICTION, PROMPT_IN_TWO_SPLITS)
+
+__all__ = ["DATASET_CHECKS", "ROW_CHECKS", "DatasetCheck", "Finding", "RowCheck", "Severity", "select_row_checks"]
+
+
+def select_row_checks(forbid: Collection[str] = (), allow: Collection[str] = ()) -> tuple[RowCheck, ...]:
+    """The row checks with the severities that a user asks for: `forbid` makes errors of them, `allow` warnings.
+
+    Raises: UsageError: a code is no row check's, or stands in both.
+    """
+    known = {check.code for check in ROW_CHECKS}
+    for code in [*forbid, *allow]:
+        if code in ROW_ERRORS:
+            raise UsageError(f"{code} cannot be allowed or forbidden: there is no pair to keep in such a row.")
+        if code not in known:
+            raise UsageError(f"{code} is not the code of a row check.\n  Row checks: {', '.join(sorted(known))}.")
+    if both := sorted(set(forbid) & set(allow)):
+        raise UsageError(f"{', '.join(both)}: both forbidden and allowed. Name each code once.")
+    moved: dict[str, Severity] = {**dict.fromkeys(forbid, "error"), **dict.fromkeys(allow, "warning")}
+    return tuple(replace(check, severity=moved.get(check.code, check.severity)) for check in ROW_CHECKS)

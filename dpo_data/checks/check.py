@@ -1,0 +1,52 @@
+"""What a check is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpo_data.records import PreferencePair
+
+Severity = Literal["error", "warning"]
+
+
+class Finding(NamedTuple):
+    """What a row check found: the field it is about, and one sentence."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """A check of one pair. An error puts the row in quarantine, a warning keeps and counts it."""
+
+    code: str
+    severity: Severity
+    summary: str
+    hint: str
+    find: Callable[[PreferencePair], Finding | None]
+
+
+#: The keys of one row, as the dataset checks read them: big-endian halves of the hashes in `records.PairKeys`, the
+#: number of the split, and the position of the row in that split.
+ROW_KEY = np.dtype(
+    [("prompt", "V16"), ("pair", "V16"), ("unordered", "V16"), ("split", "u1"), ("index", "u8")], align=False
+)
+RowKeys = NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """A check over a whole data set; always a warning, since no single row is wrong by itself.
+
+    `find` gets the keys of all rows that share some prompts, sorted by prompt and then by order of reading, and returns
+    index pairs into them, (N, 2): a row the finding is about, and the earlier row that it repeats or contradicts.
+    """
+
+    code: str
+    summary: str
+    hint: str
+    find: Callable[[RowKeys], NDArray[np.intp]]

@@ -1,0 +1,28 @@
+"""A response without a word in it."""
+
+from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.records import PreferencePair
+
+
+def find(pair: PreferencePair) -> Finding | None:
+    r"""Which of the responses is empty or white space.
+
+    >>> from dpo_data.records import TextPair
+    >>> find(TextPair(prompt="Hi", chosen=" \n", rejected="Hello"))
+    Finding(field='chosen', message='chosen is empty.')
+    """
+    _, chosen, rejected = pair.texts
+    if not chosen.strip():
+        return Finding("chosen", "chosen is empty.")
+    if not rejected.strip():
+        return Finding("rejected", "rejected is empty.")
+    return None
+
+
+EMPTY_RESPONSE = RowCheck(
+    code="empty_response",
+    severity="error",
+    summary="a response is empty or white space",
+    hint="An empty response has no token to learn from: leave the row out, or repair it in the raw file.",
+    find=find,
+)

@@ -1,0 +1,30 @@
+"""Two responses that are the same text."""
+
+from unicodedata import normalize
+
+from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.records import PreferencePair
+
+
+def find(pair: PreferencePair) -> Finding | None:
+    """Whether the responses are equal once white space and Unicode composition (NFC) are made alike.
+
+    >>> from dpo_data.records import TextPair
+    >>> find(TextPair(prompt="Hi", chosen="caf\u00e9  please", rejected="cafe\u0301 please\\n")).message
+    'chosen and rejected differ only in white space or Unicode composition.'
+    """
+    _, chosen, rejected = pair.texts
+    if chosen == rejected:
+        return Finding("rejected", "chosen and rejected are the same text.")
+    if normalize("NFC", chosen).split() == normalize("NFC", rejected).split():
+        return Finding("rejected", "chosen and rejected differ only in white space or Unicode composition.")
+    return None
+
+
+IDENTICAL_RESPONSES = RowCheck(
+    code="identical_responses",
+    severity="error",
+    summary="chosen and rejected are the same text",
+    hint="Equal responses give a loss of ln 2 and no gradient: leave the row out.",
+    find=find,
+)

@@ -1,0 +1,36 @@
+"""A response that says the prompt again."""
+
+from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.records import ConversationalPair, PreferencePair
+
+#: Characters; shorter prompts ("hello") are repeated by good answers too.
+MIN_PROMPT = 16
+
+
+def find(pair: PreferencePair) -> Finding | None:
+    r"""Which response starts with the prompt, or with its last user turn.
+
+    >>> from dpo_data.records import TextPair
+    >>> find(TextPair(prompt="What is the capital of Peru?", chosen="Lima", rejected="What is the capital of Peru? Lima"))
+    Finding(field='rejected', message='rejected starts with the prompt.')
+    """
+    if isinstance(pair, ConversationalPair):
+        question = pair.prompt[-1].content.strip()
+    else:
+        question = pair.prompt.rpartition("\n\nHuman:")[2].removesuffix("\n\nAssistant:").strip()
+    if len(question) < MIN_PROMPT:
+        return None
+    _, chosen, rejected = pair.texts
+    for field, response in (("chosen", chosen), ("rejected", rejected)):
+        if response.lstrip().startswith(question):
+            return Finding(field, f"{field} starts with the prompt.")
+    return None
+
+
+RESPONSE_REPEATS_PROMPT = RowCheck(
+    code="response_repeats_prompt",
+    severity="warning",
+    summary="a response starts by repeating the prompt",
+    hint="Often a completion that was stored with its prompt: the model would learn to echo.",
+    find=find,
+)

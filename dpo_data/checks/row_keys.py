@@ -1,0 +1,93 @@
+"""Row keys on disk, so that a check over a whole data set needs no more memory for more rows."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dpo_data.checks.check import ROW_KEY, DatasetCheck, RowKeys
+from dpo_data.records import PairKeys
+
+BUCKETS = 64
+
+
+def row_keys(keys: Sequence[PairKeys], split: int, first_index: int) -> RowKeys:
+    """The keys of consecutive rows of one split as a table."""
+    table = np.empty(len(keys), ROW_KEY)
+    hashes = np.frombuffer(b"".join(hash_ for key in keys for hash_ in key), "V16").reshape(len(keys), 3)
+    table["prompt"], table["pair"], table["unordered"] = hashes.T
+    table["split"] = split
+    table["index"] = np.arange(first_index, first_index + len(keys))
+    return table
+
+
+class RowKeyStore:
+    """Keys of any number of rows, in files of a folder by the first bits of the prompt's hash.
+
+    Rows with one prompt land in one bucket, and every dataset check compares rows with one prompt only, so that a
+    bucket at a time is enough: memory is a 64th of the keys.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths = [folder / f"{bucket:02d}.keys" for bucket in range(BUCKETS)]
+        folder.mkdir(parents=True)
+        self._files = [path.open("wb") for path in self._paths]
+
+    def add(self, keys: RowKeys) -> None:
+        """Append keys, in the order of reading."""
+        first_bytes = np.ascontiguousarray(keys["prompt"]).view("u1")[::16]
+        bucket = first_bytes % BUCKETS
+        order = np.argsort(bucket, kind="stable")
+        ends = np.cumsum(np.bincount(bucket, minlength=BUCKETS))
+        for file, part in zip(self._files, np.split(keys[order], ends[:-1]), strict=True):
+            file.write(part.tobytes())
+
+    def buckets(self) -> Iterator[RowKeys]:
+        """Each bucket's keys in the order of reading; nothing can be added afterwards."""
+        for file in self._files:
+            file.close()
+        for path in self._paths:
+            yield np.fromfile(path, ROW_KEY)
+
+    def remove(self) -> None:
+        """Delete the files."""
+        shutil.rmtree(self._folder)
+
+
+class Place(NamedTuple):
+    """A row by its split's number and its position there."""
+
+    split: int
+    index: int
+
+
+class DatasetFinding(NamedTuple):
+    """What a dataset check found: how many rows, and the first few of them, each with the row it is about."""
+
+    check: DatasetCheck
+    rows: int
+    examples: list[tuple[Place, Place]]
+
+
+def find_in_dataset(store: RowKeyStore, checks: Iterable[DatasetCheck], max_examples: int) -> list[DatasetFinding]:
+    """Run dataset checks over all keys of a store; only those that found something are in the answer.
+
+    The examples are the first in reading order, whatever bucket they lie in.
+    """
+    checks = list(checks)
+    counts = dict.fromkeys((check.code for check in checks), 0)
+    examples: dict[str, list[tuple[Place, Place]]] = {check.code: [] for check in checks}
+    for keys in store.buckets():
+        for check in checks:
+            found = check.find(keys)
+            counts[check.code] += len(found)
+            examples[check.code] += [(_place(keys[row]), _place(keys[other])) for row, other in found[:max_examples]]
+            examples[check.code] = sorted(examples[check.code])[:max_examples]
+    return [DatasetFinding(check, counts[check.code], examples[check.code]) for check in checks if counts[check.code]]
+
+
+def _place(key: np.void) -> Place:
+    return Place(int(key["split"]), int(key["index"]))

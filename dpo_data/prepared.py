@@ -1,0 +1,585 @@
+"""THE CONTRACT: what a prepared folder and its token caches look like on disk; the writer and the reader together.
+
+    prepared/
+      manifest.json         written last: without it the folder is unfinished
+      provenance.json       times, host, versions, paths: what may differ from run to run, outside every hash
+      README.md             dataset card
+      dataset_dict.json, train/, test/    a plain saved DatasetDict; a split without rows is left out
+      quarantine/train.jsonl              every row not kept, with its reason
+      tokens/<key>/         a token cache: a DatasetDict of token ids with its own manifest, and dropped.jsonl
+
+Both kinds of folder are built in a `.partial` folder inside themselves and published file by file, the manifest last. A
+killed run leaves `.partial` and no manifest; the next run starts it over.
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from dpo_data.errors import DataError, Interrupted, PreparedError, UsageError, reading, writing
+from dpo_data.records import Form
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs into one folder are then the user's to avoid
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+PREPARED_VERSION = 1
+TOKENS_VERSION = 1
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"
+#: Rows of one Arrow file; a token cache reuses the shards that did not change.
+SHARD_ROWS = 50_000
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_IDS = pa.list_(pa.int32())
+
+
+class Stored(BaseModel):
+    """Part of a manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(Stored):
+    """A file of the folder."""
+
+    sha256: str
+    size_bytes: NonNegativeInt
+
+
+class InputEntry(Stored):
+    """A raw file, by the name that origins use, and how many rows were read from it."""
+
+    file: str
+    split: str
+    rows: NonNegativeInt
+
+
+class SourceEntry(Stored):
+    """Where the data comes from."""
+
+    name: str
+    licence: str
+    homepage: str
+    direction: Annotated[str, Field(description="The rule that says which response is preferred.")]
+
+
+class ConvertOptions(Stored):
+    """The options that shape the content."""
+
+    mapping: dict[str, str] = {}
+    split: str | None = None
+    test_fraction: float = 0.0
+    limit: int | None = None
+    max_invalid: float = 0.05
+    forbid: list[str] = []
+    allow: list[str] = []
+
+
+class Warned(Stored):
+    """How many kept rows a check warns about, and the first few of them."""
+
+    rows: NonNegativeInt
+    examples: list[str]
+
+
+class SplitEntry(Stored):
+    """One split: pairs kept, and rows of its raw files that went to quarantine."""
+
+    pairs: NonNegativeInt
+    quarantined: NonNegativeInt
+    shards: list[str]
+
+
+class Manifest(Stored):
+    """What a prepared folder holds. rows_read = pairs + quarantined, always."""
+
+    format: Literal["dpo-data prepared"] = "dpo-data prepared"
+    version: Literal[1] = PREPARED_VERSION
+    status: Annotated[Literal["complete", "rejected"], Field(description="rejected: more than max_invalid is bad.")]
+    form: Form
+    source: SourceEntry
+    options: ConvertOptions
+    inputs: list[InputEntry]
+    rows_read: NonNegativeInt
+    pairs: NonNegativeInt
+    quarantined: NonNegativeInt
+    quarantined_by_code: dict[str, NonNegativeInt]
+    warnings: Annotated[dict[str, Warned], Field(description="Code of a check to what it found in kept rows.")]
+    splits: dict[str, SplitEntry]
+    files: dict[str, FileEntry]
+
+
+class QuarantinedRow(Stored):
+    """A raw row that was not kept, and why."""
+
+    file: str
+    line: Annotated[int, Field(ge=1, description="Physical line of a text file, or row number of a table.")]
+    code: str
+    field: str
+    message: str
+    hint: str
+    raw: Annotated[str, Field(description="The row as it stands in the file; a table's row as JSON.")]
+
+
+class TokenizerEntry(Stored):
+    """The tokenizer that made the ids. The hash covers vocabulary, merges, normalisation, special tokens and template."""
+
+    name: str
+    hash: str
+    vocab_size: int
+    bos_token_id: int | None
+    eos_token_id: int
+    pad_token_id: int | None
+
+
+class TokenOptions(Stored):
+    """The options that shape the ids; lengths in tokens."""
+
+    max_length: int | None
+    max_prompt_length: int | None
+    truncation_mode: Literal["keep_end", "keep_start"]
+    on_overlong: Literal["truncate", "drop", "fail"]
+    chat_template: Annotated[str | None, Field(description="Hash of a template given by the user.")] = None
+
+
+class TokenCounts(Stored):
+    """What became of the pairs of one split; pairs_read = pairs + the sum of dropped."""
+
+    pairs_read: NonNegativeInt
+    pairs: NonNegativeInt
+    dropped: Annotated[dict[str, NonNegativeInt], Field(description="Reason to number of pairs.")]
+    prompts_cut: NonNegativeInt
+    responses_cut: NonNegativeInt
+    prompt_tokens_cut: NonNegativeInt
+    response_tokens_cut: NonNegativeInt
+    prompt_tokens: NonNegativeInt
+    response_tokens: NonNegativeInt
+    longest_pair: Annotated[NonNegativeInt, Field(description="Tokens of the longest prompt with its longer response.")]
+    seams: Annotated[NonNegativeInt, Field(description="Responses that joint tokenization would have begun differently.")]
+
+
+class TokenShard(Stored):
+    """One Arrow file of ids, under the key of the text shard and the options that it was made from."""
+
+    key: str
+    file: str
+    counts: TokenCounts
+
+
+class TokensManifest(Stored):
+    """What a token cache holds."""
+
+    format: Literal["dpo-data tokens"] = "dpo-data tokens"
+    version: Literal[1] = TOKENS_VERSION
+    key: str
+    tokenizer: TokenizerEntry
+    options: TokenOptions
+    splits: dict[str, TokenCounts]
+    shards: dict[str, list[TokenShard]]
+    files: dict[str, FileEntry]
+
+
+AnyManifest = TypeVar("AnyManifest", Manifest, TokensManifest)
+
+
+# Schemas of the Arrow files.
+
+
+def pair_schema(form: Form, *, scores: bool) -> pa.Schema:
+    """Columns of a text shard, in order."""
+    text = pa.string() if form == "text" else _MESSAGES
+    score_columns = [("chosen_score", pa.float64()), ("rejected_score", pa.float64())] if scores else []
+    return _with_features(
+        pa.schema(
+            [
+                ("prompt", text),
+                ("chosen", text),
+                ("rejected", text),
+                *score_columns,
+                ("source", pa.string()),
+                ("origin", pa.string()),
+                ("id", pa.string()),
+                ("prompt_key", pa.string()),
+            ]
+        )
+    )
+
+
+def token_schema(text_schema: pa.Schema) -> pa.Schema:
+    """Columns of a token shard, in order, made from a text shard with that schema."""
+    carried = [text_schema.field(name).remove_metadata() for name in text_schema.names if name in CARRIED_COLUMNS]
+    ids = [pa.field(name, _IDS) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+    return _with_features(pa.schema([*ids, *carried]))
+
+
+#: What a token cache takes over from the text.
+CARRIED_COLUMNS = ("chosen_score", "rejected_score", "origin", "id", "prompt_key")
+
+
+def _with_features(schema: pa.Schema) -> pa.Schema:
+    features = {"info": {"features": _features(schema)}}
+    return schema.with_metadata({"huggingface": json.dumps(features)})
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """The columns in the notation of datasets' dataset_info.json."""
+    return {field.name: _feature(field.type) for field in schema}
+
+
+def _feature(type_: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(type_):
+        return {"feature": _feature(type_.value_type), "_type": "List"}
+    if pa.types.is_struct(type_):
+        return {field.name: _feature(field.type) for field in type_}
+    return {"dtype": "float64" if pa.types.is_float64(type_) else str(type_), "_type": "Value"}
+
+
+# Writing.
+
+
+@contextmanager
+def building(folder: Path, *, overwrite: bool, contents: Sequence[str]) -> Iterator[Path]:
+    """A scratch folder that becomes `folder` when the block ends without an error, and leaves no trace when it does not.
+
+    Args:
+        folder: new, empty, unfinished, or (with `overwrite`) finished before.
+        overwrite: replace a finished folder; what stands in it stays whole until the new one is.
+        contents: the names that a finished folder of this kind may have; with `overwrite` the old ones go.
+
+    Raises:
+        UsageError: the folder holds something else, or something finished, or another run is writing it, or the
+            system refuses (permission, full disk).
+        Interrupted: Ctrl-C in the block.
+    """
+    partial = folder / PARTIAL
+    existed = folder.exists()
+    with writing(folder):
+        _refuse_target(folder, overwrite=overwrite)
+        partial.mkdir(parents=True, exist_ok=True)
+        lock = (partial / "lock").open("w")
+    try:
+        _lock(lock, folder)
+        with writing(folder):
+            _clear(partial)
+        try:
+            with writing(folder):
+                yield partial
+                _publish(partial, folder, contents)
+        except BaseException as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not existed:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted(f"{folder}: stopped; nothing of this run is left there.") from error
+            raise
+    finally:
+        lock.close()
+
+
+def _refuse_target(folder: Path, *, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file.\n  Name a folder that is new or empty.")
+    if (folder / MANIFEST).exists():
+        if not overwrite:
+            raise UsageError(f"{folder}: holds a finished data set.\n  Replace it with --overwrite, or name another.")
+    elif folder.exists() and not (folder / PARTIAL).exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder}: holds files that are not ours.\n  Name a folder that is new or empty.")
+
+
+def _lock(lock: Any, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(f"{folder}: another run is writing it.\n  Wait for it, or name another folder.") from error
+
+
+def _clear(partial: Path) -> None:
+    """Remove what a killed run left."""
+    for leftover in partial.iterdir():
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        elif leftover.name != "lock":
+            leftover.unlink()
+
+
+def _publish(partial: Path, folder: Path, contents: Sequence[str]) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in contents:
+        old = folder / name
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+    for new in sorted(partial.iterdir()):
+        if new.name not in (MANIFEST, "lock"):
+            os.replace(new, folder / new.name)
+    os.replace(partial / MANIFEST, folder / MANIFEST)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+class SplitWriter:
+    """Writes the Arrow files of one split as `datasets` would save them, a shard at a time, hashing as it goes."""
+
+    def __init__(self, folder: Path, split: str, schema: pa.Schema) -> None:
+        self.split = split
+        self.rows = 0
+        self._folder = folder / split
+        self._schema = schema
+        self._shard_rows: list[int] = []
+        self._sink: Any = None
+        self._writer: Any = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows; a shard is full at `SHARD_ROWS`, whatever the sizes of the batches."""
+        while batch.num_rows:
+            if self._writer is None:
+                self._open_shard()
+            part = batch.slice(0, SHARD_ROWS - self._shard_rows[-1])
+            self._writer.write_batch(part)
+            self._shard_rows[-1] += part.num_rows
+            self.rows += part.num_rows
+            batch = batch.slice(part.num_rows)
+            if self._shard_rows[-1] == SHARD_ROWS:
+                self._close_shard()
+
+    def close(self) -> list[str]:
+        """Finish the split and return its Arrow files, relative to the folder above it."""
+        self._close_shard()
+        total = len(self._shard_rows)
+        names = [shard_name(index, total) for index in range(total)]
+        for index, name in enumerate(names):
+            os.replace(self._folder / f"{index:05d}", self._folder / name)
+        write_split_description(self._folder, self.split, self._schema, names)
+        return [f"{self.split}/{name}" for name in names]
+
+    def _open_shard(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        self._sink = pa.OSFile(str(self._folder / f"{len(self._shard_rows):05d}"), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, self._schema)
+        self._shard_rows.append(0)
+
+    def _close_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._sink.close()
+            self._writer = None
+
+
+def shard_name(index: int, total: int) -> str:
+    """The file name of a shard in a saved dataset."""
+    return f"data-{index:05d}-of-{total:05d}.arrow"
+
+
+def write_split_description(folder: Path, split: str, schema: pa.Schema, files: Sequence[str]) -> None:
+    """Write the two small files that `datasets.load_from_disk` reads beside the Arrow files of a split."""
+    content = sha256()
+    for name in files:
+        content.update(hash_file(folder / name).encode())
+    state = {
+        "_data_files": [{"filename": name} for name in files],
+        # A content hash: datasets keys the results of `map` by it, so that a constant would mix up data sets.
+        "_fingerprint": content.hexdigest()[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": split,
+    }
+    info = {"citation": "", "description": "", "features": _features(schema), "homepage": "", "license": ""}
+    write_json(folder / "state.json", state)
+    write_json(folder / "dataset_info.json", info)
+
+
+def finish_folder(folder: Path, splits: Sequence[str]) -> dict[str, FileEntry]:
+    """Write dataset_dict.json and provenance.json, and return the entries of all files but provenance.json."""
+    write_json(folder / "dataset_dict.json", {"splits": list(splits)})
+    files = {
+        path.relative_to(folder).as_posix(): FileEntry(sha256=hash_file(path), size_bytes=path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
+    packages = ("dpo-data", "pyarrow", "pydantic", "transformers")
+    provenance = {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in packages},
+        "command": sys.argv,
+        "working_directory": os.getcwd(),
+    }
+    write_json(folder / "provenance.json", provenance)
+    return files
+
+
+def write_manifest(folder: Path, manifest: Manifest | TokensManifest) -> None:
+    """Write the manifest; `building` moves it into place last."""
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Reading.
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished prepared folder."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def split_names(self) -> list[str]:
+        """The splits that have pairs."""
+        return list(self.manifest.splits)
+
+    def dataset(self) -> "DatasetDict":
+        """The pairs, memory-mapped."""
+        return _load_dataset(self.path)
+
+    def batches(self, split: str) -> Iterator[pa.RecordBatch]:
+        """The pairs of one split, in order, a batch at a time; memory-mapped."""
+        for shard in self.manifest.splits[split].shards:
+            yield from read_shard(self.path / shard)
+
+
+@dataclass(frozen=True)
+class TokenCache:
+    """A finished token cache; `hit` says that it was there before."""
+
+    path: Path
+    manifest: TokensManifest
+    hit: bool = field(default=True, compare=False)
+
+    def dataset(self) -> "DatasetDict":
+        """The token ids, memory-mapped."""
+        return _load_dataset(self.path)
+
+
+def open_prepared(path: str | Path) -> Prepared:
+    """A prepared folder, once its manifest says that it is whole.
+
+    Raises: PreparedError: unfinished, rejected, of an unknown version, or no prepared folder at all.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path, Manifest, "dpo-data convert SOURCE --output")
+    if manifest.status == "rejected":
+        raise PreparedError(
+            f"{path}: was rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, more than "
+            f"--max-invalid {manifest.options.max_invalid:.3g} allows.\n"
+            f"  See {path / 'quarantine'} for the reasons; then mend the rows, or raise --max-invalid, and convert again."
+        )
+    return Prepared(path, manifest)
+
+
+def open_tokens(path: str | Path) -> TokenCache:
+    """A token cache, once its manifest says that it is whole.
+
+    Raises: PreparedError: unfinished, of an unknown version, or no token cache at all.
+    """
+    path = Path(path)
+    return TokenCache(path, _read_manifest(path, TokensManifest, "dpo-data tokenize"))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a prepared folder, rejected ones too.
+
+    Raises: PreparedError: as `open_prepared`, save for rejected folders.
+    """
+    return _read_manifest(path, Manifest, "dpo-data convert SOURCE --output")
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether a folder is meant to be a prepared one: whole, rejected or unfinished."""
+    return (path / MANIFEST).is_file() or (path / PARTIAL).is_dir()
+
+
+def damaged_files(folder: Path, manifest: Manifest | TokensManifest) -> dict[str, str]:
+    """Files of the manifest that are missing or changed, each with what is wrong with it."""
+    damaged = {}
+    for name, entry in manifest.files.items():
+        path = folder / name
+        with reading(path):
+            if not path.is_file():
+                damaged[name] = "is missing"
+            elif path.stat().st_size != entry.size_bytes:
+                damaged[name] = f"has {path.stat().st_size:,} bytes, not {entry.size_bytes:,}"
+            elif hash_file(path) != entry.sha256:
+                damaged[name] = "has other bytes than when it was written (SHA-256 differs)"
+    return damaged
+
+
+def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of an Arrow file, memory-mapped.
+
+    Raises: PreparedError: the file is missing or damaged.
+    """
+    try:
+        with pa.memory_map(str(path)) as file:
+            yield from pa.ipc.open_stream(file)
+    except (OSError, pa.ArrowException) as error:
+        raise PreparedError(f"{path}: cannot be read: {error}.\n  Find out more: dpo-data validate FOLDER.") from error
+
+
+def _read_manifest(path: Path, model: type[AnyManifest], command: str) -> AnyManifest:
+    file = path / MANIFEST
+    kind = model.model_fields["format"].default
+    if not path.is_dir():
+        raise PreparedError(f"{path}: there is no such folder.\n  Make it: {command} {path}.")
+    if not file.is_file():
+        if (path / PARTIAL).is_dir():
+            raise PreparedError(f"{path}: is unfinished: a run was stopped.\n  Run it again: {command} {path}.")
+        raise PreparedError(f"{path}: is no folder of {kind}: it has no {MANIFEST}.\n  Make one: {command} FOLDER.")
+    with reading(file):
+        content = file.read_bytes()
+    try:
+        found = json.loads(content)
+        if isinstance(found, Mapping) and found.get("format") == kind and found.get("version") != 1:
+            raise PreparedError(f"{path}: has format version {found.get('version')}; this program reads version 1.")
+        return model.model_validate_json(content)
+    except (ValueError, ValidationError) as error:
+        raise PreparedError(f"{file}: is no manifest of {kind}, or damaged.\n  Make it again: {command}.") from error
+
+
+def _load_dataset(path: Path) -> "DatasetDict":
+    import datasets
+
+    try:
+        return datasets.DatasetDict.load_from_disk(str(path))
+    except (OSError, pa.ArrowException) as error:
+        raise PreparedError(f"{path}: cannot be loaded: {error}.") from error
+
+
+__all__ = ["DataError", "Prepared", "TokenCache", "open_prepared", "open_tokens"]

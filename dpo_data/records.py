@@ -1,0 +1,105 @@
+"""The rows that everything speaks: preference pairs of text or of messages, and their content keys."""
+
+import json
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Form = Literal["text", "conversational"]
+FORMS: tuple[Form, ...] = ("text", "conversational")
+FIELDS = ("prompt", "chosen", "rejected")
+
+
+class Record(BaseModel):
+    """A row read from outside: no unknown fields, no silent conversion between types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Message(Record):
+    """One message of a dialogue."""
+
+    role: Annotated[str, Field(min_length=1, description="system, user, assistant or tool")]
+    content: str
+
+
+class TextPair(Record):
+    """Two responses to one prompt, as text; prompt + response is what the model reads."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_score: float | None = None
+    rejected_score: float | None = None
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Prompt, chosen and rejected as text."""
+        return self.prompt, self.chosen, self.rejected
+
+
+class ConversationalPair(Record):
+    """Two continuations of one dialogue, as messages for a chat template."""
+
+    prompt: Annotated[list[Message], Field(min_length=1)]
+    chosen: list[Message]
+    rejected: list[Message]
+    chosen_score: float | None = None
+    rejected_score: float | None = None
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Prompt, chosen and rejected as text: the contents, a blank line between messages."""
+        return joined_contents(self.prompt), joined_contents(self.chosen), joined_contents(self.rejected)
+
+
+PreferencePair = TextPair | ConversationalPair
+
+
+def joined_contents(messages: Sequence[Message]) -> str:
+    """The contents of messages, a blank line between them."""
+    return "\n\n".join(message.content for message in messages)
+
+
+class PairKeys(NamedTuple):
+    """128-bit content hashes of one pair.
+
+    Attributes:
+        prompt: equal for pairs with the same prompt.
+        pair: equal for the same prompt, chosen and rejected; in hexadecimal it is the `id` column.
+        unordered: equal for a pair and its swap.
+    """
+
+    prompt: bytes
+    pair: bytes
+    unordered: bytes
+
+
+def pair_keys(pair: PreferencePair) -> PairKeys:
+    """The content hashes of a pair.
+
+    Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
+    """
+    prompt, chosen, rejected = (_digest(_canonical(value)) for value in (pair.prompt, pair.chosen, pair.rejected))
+    return PairKeys(
+        prompt,
+        _digest(prompt + chosen + rejected),
+        _digest(prompt + min(chosen, rejected) + max(chosen, rejected)),
+    )
+
+
+def _canonical(value: str | list[Message]) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    return json.dumps([[m.role, m.content] for m in value], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
+
+
+def dump_messages(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Messages as plain dicts, for Arrow and for chat templates."""
+    return [{"role": message.role, "content": message.content} for message in messages]

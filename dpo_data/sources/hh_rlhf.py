@@ -1,0 +1,106 @@
+r"""Anthropic/hh-rlhf: two whole transcripts a row, `chosen` and `rejected`, that agree up to the last Assistant turn.
+
+The prompt is the longest common run of turns up to an Assistant turn, the responses are what follows. In text form the
+prompt ends with "\n\nAssistant:" and the response begins with the space after it, so that prompt + response is the raw
+transcript byte for byte, and a BPE tokenizer meets " word" as it does inside a text.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dpo_data.errors import RowError
+from dpo_data.records import ConversationalPair, Form, Message, PreferencePair, TextPair
+from dpo_data.sources.source import FieldMap, Source, required_text
+from dpo_data.transcripts import SPEAKERS, Turn, parse_turns
+
+MARKER = "\n\nAssistant:"
+
+
+def adapt(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> PreferencePair:
+    """The pair of a raw row.
+
+    Raises: RowError: missing_field, wrong_type, not_a_dialogue, no_response, prompts_diverge; with conversational
+        form also not_recoverable, where messages would not give back the raw string.
+    """
+    chosen, rejected = required_text(row, "chosen"), required_text(row, "rejected")
+    chosen_turns, rejected_turns = dialogue("chosen", chosen), dialogue("rejected", rejected)
+    reply = _first_reply(chosen_turns, rejected_turns)
+    if form == "text":
+        chosen_start, rejected_start = (
+            turns[reply].start + len(MARKER) for turns in (chosen_turns, rejected_turns)
+        )
+        return TextPair(
+            prompt=chosen[:chosen_start], chosen=chosen[chosen_start:], rejected=rejected[rejected_start:]
+        )
+    return ConversationalPair(
+        prompt=_messages("chosen", chosen_turns[:reply]),
+        chosen=_messages("chosen", chosen_turns[reply:]),
+        rejected=_messages("rejected", rejected_turns[reply:]),
+    )
+
+
+def dialogue(field: str, transcript: str) -> list[Turn]:
+    """The turns of a transcript that is nothing but turns and ends with the assistant's.
+
+    Raises: RowError: not_a_dialogue or no_response.
+    """
+    turns = parse_turns(transcript)
+    if not turns or turns[0].start > 0:
+        raise RowError("not_a_dialogue", field, f'{field} does not start with a "Human:" turn after a blank line.')
+    if turns[-1].role != "assistant":
+        raise RowError("no_response", field, f"{field} ends with a Human turn.")
+    return turns
+
+
+def _first_reply(chosen: list[Turn], rejected: list[Turn]) -> int:
+    """The position of the turn that both responses start with."""
+    common = 0
+    for common, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
+        if one != other:
+            break
+    # Where one side is the beginning of the other, or both are equal, the last common reply is the response.
+    reply = next((i for i in range(common, -1, -1) if chosen[i].role == rejected[i].role == "assistant"), 0)
+    if reply == 0:
+        raise RowError("prompts_diverge", "", "chosen and rejected share no Human turn at the start.")
+    for field, turns in (("chosen", chosen), ("rejected", rejected)):
+        if any(turn.role == "user" for turn in turns[reply:]):
+            message = f"chosen and rejected part at turn {reply + 1}, and {field} has Human turns after it."
+            raise RowError("prompts_diverge", field, message)
+    return reply
+
+
+def _messages(field: str, turns: list[Turn]) -> list[Message]:
+    for turn in turns:
+        if not turn.text.startswith(" "):
+            speaker = SPEAKERS[turn.role]
+            raise RowError("not_recoverable", field, f'{field} has no space after a "{speaker}:".')
+    return [Message(role=turn.role, content=turn.text[1:]) for turn in turns]
+
+
+def refuse(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> str | None:
+    """Why a file of such rows is never pairs: red-team-attempts has single transcripts with harm ratings."""
+    if "transcript" in row and "chosen" not in row:
+        return (
+            "red-team-attempts holds single transcripts with harm ratings, not pairs: nothing there says which of "
+            "two answers is better.\n  Convert the other folders of hh-rlhf, and leave this file out."
+        )
+    return None
+
+
+HUB_FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+
+SOURCE = Source(
+    name="hh-rlhf",
+    licence="mit",
+    homepage="https://huggingface.co/datasets/Anthropic/hh-rlhf",
+    direction="chosen is the transcript whose last reply a crowd worker preferred",
+    columns=lambda mapping: ("chosen", "rejected"),
+    adapt=adapt,
+    hub_files=tuple(
+        f"hf://datasets/Anthropic/hh-rlhf/{folder}/{split}.jsonl.gz"
+        for folder in HUB_FOLDERS
+        for split in ("train", "test")
+    ),
+    sample=("sample/train.jsonl", "sample/test.jsonl"),
+    refuse=refuse,
+)

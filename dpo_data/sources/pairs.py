@@ -1,0 +1,175 @@
+"""Any table with prompt, chosen and rejected, by those names or by a mapping; strings or lists of messages.
+
+The prompt may be left out (no column of that name, none mapped): it is then the longest common run of turns of the two
+message lists, or of two transcripts. Strings that are no transcripts are refused instead: a common beginning of two
+texts is not a prompt, and would be cut in the middle of a word.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from dpo_data.errors import RowError
+from dpo_data.records import FIELDS, ConversationalPair, Form, Message, PreferencePair, TextPair
+from dpo_data.sources import hh_rlhf
+from dpo_data.sources.source import FieldMap, Source, as_row_error
+from dpo_data.transcripts import TURN_START
+
+SCORES = ("chosen_score", "rejected_score")
+
+
+def adapt(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> PreferencePair:
+    """The pair of a raw row.
+
+    Raises: RowError: missing_field, wrong_type, prompts_diverge, no_response, and for transcripts without a prompt
+        those of hh-rlhf.
+    """
+    fields = {field: lookup(row, mapping.get(field, field)) for field in (*FIELDS, *SCORES)}
+    for field in ("chosen", "rejected"):
+        if fields[field] is None:
+            raise _missing(row, mapping.get(field, field))
+    if fields["prompt"] is None and ("prompt" in mapping or "prompt" in row):
+        raise _missing(row, mapping.get("prompt", "prompt"))
+    scores = {score: _number(score, fields[score]) for score in SCORES}
+    if all(isinstance(fields[field], str) for field in ("chosen", "rejected")):
+        return _text_pair(fields, form, scores)
+    if form == "text":
+        raise RowError("wrong_type", "chosen", "chosen or rejected is no string, and the form is text.")
+    return _conversational_pair(fields, scores)
+
+
+def _text_pair(fields: dict[str, Any], form: Form, scores: dict[str, float | None]) -> PreferencePair:
+    prompt, chosen, rejected = (fields[field] for field in FIELDS)
+    if prompt is None:
+        if not (TURN_START.match(chosen) and TURN_START.match(rejected)):
+            message = "there is no prompt, and chosen and rejected are no transcripts to take it from."
+            raise RowError("missing_field", "prompt", message)
+        pair = hh_rlhf.adapt(fields, form, {})
+        return pair.model_copy(update=scores)
+    if not isinstance(prompt, str):
+        raise RowError("wrong_type", "prompt", f"prompt is {type(prompt).__name__} beside responses of type str.")
+    if form == "text":
+        return TextPair(prompt=prompt, chosen=chosen, rejected=rejected, **scores)
+    return ConversationalPair(
+        prompt=[Message(role="user", content=prompt)],
+        chosen=[Message(role="assistant", content=chosen)],
+        rejected=[Message(role="assistant", content=rejected)],
+        **scores,
+    )
+
+
+def _conversational_pair(fields: dict[str, Any], scores: dict[str, float | None]) -> ConversationalPair:
+    prompt = fields["prompt"]
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    try:
+        pair = ConversationalPair(
+            # A prompt that is left out is found below; pydantic wants one message here.
+            prompt=_without_nulls(prompt if prompt is not None else _first(fields["chosen"])),
+            chosen=_without_nulls(fields["chosen"]),
+            rejected=_without_nulls(fields["rejected"]),
+            **scores,
+        )
+    except ValidationError as error:
+        raise as_row_error(error) from error
+    chosen, rejected = pair.chosen, pair.rejected
+    if prompt is not None:
+        length = len(pair.prompt)
+        repeated = [side[:length] == pair.prompt for side in (chosen, rejected)]
+        if all(repeated):
+            # Both sides hold the whole dialogue, prompt included.
+            return _split(pair, length)
+        if any(repeated):
+            raise RowError("prompts_diverge", "prompt", "only one of chosen and rejected starts with the prompt.")
+        return _split(pair, 0)
+    common = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
+    start = min(len(chosen), len(rejected)) - 1 if common is None else common
+    while start > 0 and not (chosen[start].role == rejected[start].role == "assistant"):
+        start -= 1
+    if start <= 0:
+        raise RowError("prompts_diverge", "", "chosen and rejected share no message before an assistant's.")
+    return _split(pair.model_copy(update={"prompt": chosen[:start]}), start)
+
+
+def _first(messages: Any) -> Any:
+    return messages[:1] if isinstance(messages, list) else messages
+
+
+def _without_nulls(messages: Any) -> Any:
+    """Messages without empty fields: a table gives every message each field that any message has."""
+    if not isinstance(messages, list):
+        return messages
+    return [{k: v for k, v in m.items() if v is not None} if isinstance(m, dict) else m for m in messages]
+
+
+def _split(pair: ConversationalPair, start: int) -> ConversationalPair:
+    """The pair with its responses from message `start` on."""
+    chosen, rejected = pair.chosen[start:], pair.rejected[start:]
+    for field, response in (("chosen", chosen), ("rejected", rejected)):
+        if not response or response[-1].role != "assistant":
+            raise RowError("no_response", field, f"{field} does not end with an assistant's message.")
+        if any(message.role == "user" for message in response):
+            raise RowError("prompts_diverge", field, f"{field} has user messages after the common prompt.")
+    return pair.model_copy(update={"chosen": chosen, "rejected": rejected})
+
+
+def lookup(row: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path, or None; a column whose name has dots itself goes first.
+
+    >>> lookup({"answers": [{"text": "Lima"}]}, "answers.0.text")
+    'Lima'
+    """
+    if path in row:
+        return row[path]
+    value: Any = row
+    for key in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
+
+
+def _missing(row: Mapping[str, Any], path: str) -> RowError:
+    state = "is null" if path in row else f"is missing; the row has {', '.join(row) or 'no fields'}"
+    return RowError("missing_field", path, f"{path} {state}.")
+
+
+def _number(field: str, value: Any) -> float | None:
+    if isinstance(value, str):  # every cell of a CSV file is one
+        try:
+            value = float(value) if value.strip() else None
+        except ValueError as error:
+            raise RowError("wrong_type", field, f"{field} is {value!r}, not a number.") from error
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise RowError("wrong_type", field, f"{field} is {type(value).__name__}, not a number.")
+    return None if value is None else float(value)
+
+
+def refuse(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> str | None:
+    """Why a file of such rows does not fit the form: message lists are not text."""
+    if form == "text" and isinstance(lookup(row, mapping.get("chosen", "chosen")), list):
+        return "the responses are lists of messages, not text.\n  Keep them so: --form conversational."
+    return None
+
+
+def columns(mapping: FieldMap) -> tuple[str, ...]:
+    """Columns that a table must have: the first part of each path."""
+    wanted = [mapping.get("chosen", "chosen"), mapping.get("rejected", "rejected"), *mapping.values()]
+    return tuple(dict.fromkeys(wanted))
+
+
+SOURCE = Source(
+    name="pairs",
+    licence="unknown",
+    homepage="",
+    direction="as the columns say",
+    columns=columns,
+    adapt=adapt,
+    refuse=refuse,
+    has_scores=True,
+    takes_mapping=True,
+)

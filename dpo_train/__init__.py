@@ -1,0 +1,32 @@
+"""Direct preference optimisation on prepared pairs: a trainer, its losses, and a command line.
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dpo_train.batching import DPODataCollatorWithPadding
+    from dpo_train.config import DPOConfig
+    from dpo_train.losses import LOSSES
+    from dpo_train.trainer import DPOTrainer
+
+_HOMES = {
+    "DPOConfig": "config",
+    "DPODataCollatorWithPadding": "batching",
+    "DPOTrainer": "trainer",
+    "LOSSES": "losses",
+}
+
+__all__ = ["LOSSES", "DPOConfig", "DPODataCollatorWithPadding", "DPOTrainer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,162 @@
+"""dpo-train: parse, call one function, print, exit code."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpo_data.errors import DataError, UsageError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_MAIN, _TOKENS, _RUN = "Training", "Tokens", "The run"
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the options of a YAML file as defaults: what the command line says comes on top."""
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        _fail(UsageError(f"{path}: cannot be read as YAML: {error}"))
+    if not isinstance(options, dict):
+        _fail(UsageError(f"{path}: a mapping of option names to values is wanted, this is a {type(options).__name__}."))
+    options = {str(name).replace("-", "_"): value for name, value in options.items()}
+    own = {parameter.name for parameter in context.command.params} - {"config"}
+    context.default_map = {name: value for name, value in options.items() if name in own}
+    context.obj = {name: value for name, value in options.items() if name not in own}
+    return path
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    data: Annotated[Path, typer.Option(help="Prepared folder: dpo-data convert makes it.", rich_help_panel=_MAIN)],
+    model: Annotated[str, typer.Option(help="Folder or hub id of the model to train.", rich_help_panel=_MAIN)],
+    output: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=_RUN)],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_read_config,
+            is_eager=True,
+            help="YAML file with any options of this command; options given here come on top.",
+            rich_help_panel=_MAIN,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pairs per optimizer step, all processes together.", rich_help_panel=_MAIN)
+    ] = 64,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps. [default: one pass over the pairs]", rich_help_panel=_MAIN)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate. [default: 1e-6]", rich_help_panel=_MAIN)
+    ] = None,
+    beta: Annotated[float, typer.Option(help="Strength of the pull to the reference.", rich_help_panel=_MAIN)] = 0.1,
+    seed: Annotated[int | None, typer.Option(help="Random seed. [default: 42]", rich_help_panel=_MAIN)] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Of the weights: float32, bfloat16, float16, or auto.", rich_help_panel=_MAIN)
+    ] = "float32",
+    tokens: Annotated[
+        str | None, typer.Option(help="Name of the token cache to train on.", rich_help_panel=_TOKENS)
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Longest prompt + response, in tokens.", rich_help_panel=_TOKENS)
+    ] = None,
+    max_prompt_length: Annotated[
+        int | None, typer.Option(min=1, help="Longest prompt, in tokens.", rich_help_panel=_TOKENS)
+    ] = None,
+    truncation_mode: Annotated[
+        str | None, typer.Option(help="Part of a long prompt to keep: keep_end or keep_start.", rich_help_panel=_TOKENS)
+    ] = None,
+    on_overlong: Annotated[
+        str | None, typer.Option(help="Pairs over the length: truncate, drop or fail.", rich_help_panel=_TOKENS)
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where token caches are kept, if not in --data.", rich_help_panel=_TOKENS)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.", rich_help_panel=_RUN)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in --output.", rich_help_panel=_RUN)
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_RUN)] = False,
+) -> None:
+    """Train a model on prepared pairs by direct preference optimisation.
+
+    Every other field of transformers.TrainingArguments is an option too: --warmup-steps 10, --bf16, --save-steps 100.
+    """
+    truncation = {
+        "max_length": max_length,
+        "max_prompt_length": max_prompt_length,
+        "truncation_mode": truncation_mode,
+        "on_overlong": on_overlong,
+    }
+    training = {"max_steps": max_steps, "learning_rate": learning_rate, "beta": beta, "seed": seed}
+    try:
+        from dpo_train.config import as_words, parse_training_options, refuse_unknown, training_fields
+        from dpo_train.run import RunOptions, run
+
+        own = [parameter.name or "" for parameter in context.command.params]
+        from_file: dict[str, Any] = context.obj or {}
+        refuse_unknown(from_file, [*training_fields(), *own], str(config))
+        given = parse_training_options([*as_words(from_file), *context.args], known=own)
+        result = run(
+            RunOptions(
+                data=data,
+                model=model,
+                output=output,
+                batch_size=batch_size,
+                tokens=tokens,
+                truncation=_given(truncation),
+                cache_dir=cache_dir,
+                dtype=dtype,
+                resume=resume,
+                overwrite=overwrite,
+                training=given | _given(training),
+            ),
+            say=lambda line: typer.echo(line, err=True),
+        )
+    except DataError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. Go on from the last checkpoint, if one was saved: --resume.", err=True)
+        raise typer.Exit(130) from None
+    _show(result, as_json)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _show(result: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(result), default=str, indent=2))
+        return
+    from rich.console import Console
+
+    from dpo_train.report import before_and_after
+
+    console = Console(file=sys.stdout)
+    if result.before:
+        console.print(before_and_after(result.before, result.after))
+    console.print(f"{result.steps} steps. Model: {result.output}", highlight=False, soft_wrap=True)
+    console.print(f"Curves: {result.output / 'curves.png'}", highlight=False, soft_wrap=True)
+    console.print(f"Metrics: {result.output / 'metrics.jsonl'}", highlight=False, soft_wrap=True)
+
+
+def _fail(error: DataError) -> None:
+    typer.echo(str(error), err=True)
+    raise typer.Exit(error.exit_code)

@@ -1,0 +1,96 @@
+"""The few options of our own on top of transformers.TrainingArguments, and how text becomes their values."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from dpo_data.errors import UsageError
+
+
+@dataclass
+class DPOConfig(TrainingArguments):  # type: ignore[misc]
+    """transformers.TrainingArguments with defaults that suit DPO, and what only DPO has."""
+
+    beta: float | None = field(
+        default=None, metadata={"help": "strength of the pull to the reference; None: DPOTrainer's own argument"}
+    )
+    # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
+    learning_rate: float = field(default=1e-6, metadata={"help": "peak learning rate"})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training pairs"})
+    logging_steps: float = field(default=10, metadata={"help": "optimizer steps between two log records"})
+    logging_first_step: bool = field(default=True, metadata={"help": "also log the first step"})
+
+
+class _Parser(HfArgumentParser):  # type: ignore[misc]
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[0].upper()}{message[1:]}.")
+
+
+def training_fields() -> list[str]:
+    """Names of all options of `DPOConfig`."""
+    return [option.name for option in dataclasses.fields(DPOConfig) if option.init]
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], place: str) -> None:
+    """Name the nearest known option for the first name that is none.
+
+    Raises:
+        UsageError: a name is not known.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "dpo-train --help lists the options."
+            raise UsageError(f"{place}: there is no option {name}.\n  {hint}")
+
+
+def parse_training_options(words: list[str], known: Iterable[str] = ()) -> dict[str, Any]:
+    """Values of training options from the words of a command line, by field name; the last one given counts.
+
+    Args:
+        words: `--field-name value` or `--field-name=value`; a switch needs no value.
+        known: further options, which only a message about an unknown one should know.
+
+    Raises:
+        UsageError: an unknown option, a value of the wrong type, or a word that belongs to no option.
+    """
+    fields = training_fields()
+    names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    refuse_unknown(
+        names,
+        [*fields, *(f"no_{name}" for name in fields), *(name.replace("-", "_") for name in known)],
+        "command line",
+    )
+    parser = _Parser(DPOConfig, allow_abbrev=False)
+    not_given = object()
+    parser.set_defaults(**dict.fromkeys(fields, not_given))
+    values, rest = parser.parse_known_args(words)
+    if rest:
+        raise UsageError(f"command line: {rest[0]} belongs to no option.")
+    return {name: value for name, value in vars(values).items() if value is not not_given}
+
+
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """Options from a YAML file as the words of a command line, so that both are read alike.
+
+    >>> as_words({"learning_rate": "1e-6", "bf16": True, "optim_args": None})
+    ['--learning_rate', '1e-6', '--bf16', 'true']
+    """
+    words = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        words.append(f"--{name}")
+        if isinstance(value, bool):
+            words.append(str(value).lower())
+        elif isinstance(value, list):
+            words += [str(item) for item in value]
+        else:
+            words.append(json.dumps(value) if isinstance(value, dict) else str(value))
+    return words

@@ -1,0 +1,97 @@
+"""Toys that every test here can hold in the hand: a byte-level tokenizer and a two-layer Llama, both made in process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from dpo_train import DPOConfig
+
+VOCAB_SIZE = 258
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, then <eos> (256) and <pad> (257)."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
+
+
+@pytest.fixture
+def tiny_model() -> LlamaForCausalLM:
+    return make_tiny_model()
+
+
+def make_tiny_model(seed: int = 0) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.2,  # large enough that log-probabilities differ visibly
+        eos_token_id=256,
+        pad_token_id=257,
+        bos_token_id=None,
+    )
+    return LlamaForCausalLM(config)
+
+
+def make_pairs(count: int, seed: int = 0) -> datasets.Dataset:
+    """Token ids of mixed lengths; the chosen response counts up, the rejected one down: a preference to learn."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    rows: dict[str, list[Any]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": [], "origin": []}
+    for index in range(count):
+        first, length = draw(60, 100), draw(1, 6)
+        rows["prompt_ids"].append([draw(0, 200) for _ in range(draw(1, 8))])
+        rows["chosen_ids"].append([*range(first, first + length), 256])
+        rows["rejected_ids"].append([*range(first, first - draw(1, 6), -1), 256])
+        rows["origin"].append(f"toy.jsonl:{index + 1}")
+    ids = datasets.List(datasets.Value("int32"))
+    features = datasets.Features(prompt_ids=ids, chosen_ids=ids, rejected_ids=ids, origin=datasets.Value("string"))
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+@pytest.fixture
+def pairs() -> datasets.Dataset:
+    return make_pairs(12)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., DPOConfig]:
+    """Training arguments for a short run on the CPU."""
+
+    def make(**options: Any) -> DPOConfig:
+        defaults: dict[str, Any] = {
+            "output_dir": str(tmp_path / "run"),
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "max_steps": 3,
+            "logging_steps": 1,
+            "learning_rate": 1e-3,
+            "save_strategy": "no",
+            "per_device_train_batch_size": 4,
+        }
+        return DPOConfig(**defaults | options)
+
+    return make
