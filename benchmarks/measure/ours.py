@@ -58,6 +58,7 @@ def main() -> None:
         print(json.dumps({"profile": text.getvalue()}))
         return
 
+    AutoTokenizer.from_pretrained(options.tokenizer)
     lap("warm-up")
     AutoTokenizer.from_pretrained(options.tokenizer)
     lap("tokenizer load")
