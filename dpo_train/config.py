@@ -21,6 +21,8 @@ class DPOConfig(TrainingArguments):  # type: ignore[misc]
     )
     # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
     learning_rate: float = field(default=1e-6, metadata={"help": "peak learning rate"})
+    # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.
+    warmup_steps: float = field(default=0.1, metadata={"help": "steps, or below 1 the share of all steps, of warmup"})
     num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training pairs"})
     logging_steps: float = field(default=10, metadata={"help": "optimizer steps between two log records"})
     logging_first_step: bool = field(default=True, metadata={"help": "also log the first step"})

@@ -79,7 +79,7 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
             if len(empty):
                 raise UsageError(
                     f"{self.origin(int(empty[0]))}: {column} is empty, as in {len(empty)} of {len(self)} pairs.\n"
-                    "  A prompt and two responses of at least one token each are needed; dpo-data tokenize sees to that."
+                    "  Prompt and responses need at least one token each; dpo-data tokenize sees to that."
                 )
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import datasets
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
+from dpo_data.errors import UsageError
 from dpo_train.batching import SIDES, Batch, DPODataCollatorWithPadding, pairs_in, right_pad
 from dpo_train.config import DPOConfig
 from dpo_train.data import PairRows
@@ -87,7 +88,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         processing_class: PreTrainedTokenizerBase | None = None,
     ) -> None:
         args = _own_copy(args or DPOConfig())
-        self.beta = beta if getattr(args, "beta", None) is None else args.beta
+        self.beta = _one_beta(beta, getattr(args, "beta", None))
         self.loss_type = "sigmoid"
         self.label_pad_token_id = label_pad_token_id
         self.padding_value = padding_value
@@ -113,6 +114,10 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         network = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(network.forward).parameters
         self._parameters: int = sum(parameter.numel() for parameter in network.parameters())
+        for rows in _all_rows(self.train_dataset, self.eval_dataset):
+            rows.check_fits(
+                network.get_input_embeddings().num_embeddings, getattr(network.config, "max_position_embeddings", None)
+            )
         reference = frozen_copy(self.model) if ref_model is None else frozen(ref_model)
         self._move_model_to_device(reference, self.args.device)
         self.reference = FrozenModel(reference)
@@ -310,6 +315,23 @@ def _own_copy(args: TrainingArguments) -> TrainingArguments:
     args.eval_do_concat_batches = True
     args.dataloader_pin_memory = args.dataloader_pin_memory and torch.cuda.is_available()
     return args
+
+
+def _one_beta(argument: float, configured: float | None) -> float:
+    """The beta of the constructor or of the configuration, whichever was given."""
+    default = inspect.signature(DPOTrainer).parameters["beta"].default
+    if configured is not None and argument not in (default, configured):
+        raise UsageError(f"beta is {argument} in DPOTrainer(beta=...) and {configured} in its args: give it once.")
+    return argument if configured is None else configured
+
+
+def _all_rows(*data: Any) -> Iterator[PairRows]:
+    """The tokenized sets among training and evaluation data."""
+    for part in data:
+        if isinstance(part, Mapping):
+            yield from _all_rows(*part.values())
+        elif isinstance(part, PairRows):
+            yield part
 
 
 def _as_rows(dataset: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Toys that every test here can hold in the hand: a byte-level tokenizer and a two-layer Llama, both made in process."""
+"""Toys that a test can hold in the hand: a byte-level tokenizer and a two-layer Llama, both made in process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +54,7 @@ def make_tiny_model(seed: int = 0) -> LlamaForCausalLM:
 
 
 def make_pairs(count: int, seed: int = 0) -> datasets.Dataset:
-    """Token ids of mixed lengths; the chosen response counts up, the rejected one down: a preference to learn."""
+    """Token ids of mixed lengths; chosen responses hold ids 10 to 14, rejected ones 20 to 24: a preference to learn."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low: int, high: int) -> int:
@@ -62,10 +62,9 @@ def make_pairs(count: int, seed: int = 0) -> datasets.Dataset:
 
     rows: dict[str, list[Any]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": [], "origin": []}
     for index in range(count):
-        first, length = draw(60, 100), draw(1, 6)
-        rows["prompt_ids"].append([draw(0, 200) for _ in range(draw(1, 8))])
-        rows["chosen_ids"].append([*range(first, first + length), 256])
-        rows["rejected_ids"].append([*range(first, first - draw(1, 6), -1), 256])
+        rows["prompt_ids"].append([draw(30, 60) for _ in range(draw(1, 8))])
+        rows["chosen_ids"].append([*(draw(10, 15) for _ in range(draw(1, 6))), 256])
+        rows["rejected_ids"].append([*(draw(20, 25) for _ in range(draw(1, 6))), 256])
         rows["origin"].append(f"toy.jsonl:{index + 1}")
     ids = datasets.List(datasets.Value("int32"))
     features = datasets.Features(prompt_ids=ids, chosen_ids=ids, rejected_ids=ids, origin=datasets.Value("string"))
