@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -44,7 +44,7 @@ def train(
     context: typer.Context,
     data: Annotated[Path, typer.Option(help="Prepared folder: dpo-data convert makes it.", rich_help_panel=_MAIN)],
     model: Annotated[str, typer.Option(help="Folder or hub id of the model to train.", rich_help_panel=_MAIN)],
-    output: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=_RUN)],
+    output: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=_MAIN)],
     config: Annotated[
         Path | None,
         typer.Option(
@@ -58,15 +58,16 @@ def train(
         int, typer.Option(min=1, help="Pairs per optimizer step, all processes together.", rich_help_panel=_MAIN)
     ] = 64,
     max_steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps. [default: one pass over the pairs]", rich_help_panel=_MAIN)
+        int | None, typer.Option(help="Optimizer steps; without it, one pass over the pairs.", rich_help_panel=_MAIN)
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate. [default: 1e-6]", rich_help_panel=_MAIN)
+        float | None, typer.Option(help="Peak learning rate; 1e-6 without it.", rich_help_panel=_MAIN)
     ] = None,
     beta: Annotated[float, typer.Option(help="Strength of the pull to the reference.", rich_help_panel=_MAIN)] = 0.1,
-    seed: Annotated[int | None, typer.Option(help="Random seed. [default: 42]", rich_help_panel=_MAIN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; 42 without it.", rich_help_panel=_MAIN)] = None,
     dtype: Annotated[
-        str, typer.Option(help="Of the weights: float32, bfloat16, float16, or auto.", rich_help_panel=_MAIN)
+        Literal["float32", "bfloat16", "float16", "auto"],
+        typer.Option(help="Of the weights; auto is that of the file.", rich_help_panel=_MAIN),
     ] = "float32",
     tokens: Annotated[
         str | None, typer.Option(help="Name of the token cache to train on.", rich_help_panel=_TOKENS)
@@ -78,10 +79,12 @@ def train(
         int | None, typer.Option(min=1, help="Longest prompt, in tokens.", rich_help_panel=_TOKENS)
     ] = None,
     truncation_mode: Annotated[
-        str | None, typer.Option(help="Part of a long prompt to keep: keep_end or keep_start.", rich_help_panel=_TOKENS)
+        Literal["keep_end", "keep_start"] | None,
+        typer.Option(help="Which part of a prompt that is too long stays.", rich_help_panel=_TOKENS),
     ] = None,
     on_overlong: Annotated[
-        str | None, typer.Option(help="Pairs over the length: truncate, drop or fail.", rich_help_panel=_TOKENS)
+        Literal["truncate", "drop", "fail"] | None,
+        typer.Option(help="What becomes of pairs that are too long.", rich_help_panel=_TOKENS),
     ] = None,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where token caches are kept, if not in --data.", rich_help_panel=_TOKENS)

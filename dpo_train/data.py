@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 
 from dpo_data.errors import PreparedError, UsageError
-from dpo_data.prepared import TokenCache, open_prepared, open_tokens
+from dpo_data.prepared import TokenCache, open_prepared
+from dpo_data.tokenization import find_tokens, list_tokens, tokenize, tokenizer_hash
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
@@ -149,40 +150,35 @@ def training_tokens(
         PreparedError: the folder or the cache must not be used; made by another tokenizer.
         UsageError: several caches fit, or several ranks would have to make one.
     """
-    from dpo_data.tokenization import find_tokens, tokenize, tokenizer_hash
-
-    prepared = open_prepared(data)
-    folder = (cache_dir or prepared.path) / "tokens"
-    caches = {path.parent.name: path.parent for path in sorted(folder.glob("*/manifest.json"))}
     command = f"dpo-data tokenize {data} --tokenizer {model}"
     command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in options.items())
     command += f" --cache-dir {cache_dir}" if cache_dir else ""
-    wanted_hash = tokenizer_hash(tokenizer)
 
+    caches = {cache.manifest.key: cache for cache in list_tokens(open_prepared(data), cache_dir)}
     if key is not None:
         if key not in caches:
-            raise UsageError(f"{folder}: no token cache {key!r}; there are {', '.join(caches) or 'none'}.\n  {command}")
-        return _of_tokenizer(open_tokens(caches[key]), model, wanted_hash, command)
-    if not options and caches:
-        opened = [open_tokens(path) for path in caches.values()]
-        fitting = [cache for cache in opened if cache.manifest.tokenizer.hash == wanted_hash]
+            raise UsageError(f"{data}: it has no token cache {key}, but {', '.join(caches) or 'none'}.\n  {command}")
+        return _of_tokenizer(caches[key], model, tokenizer, command)
+    if caches and not options:
+        wanted = tokenizer_hash(tokenizer)
+        fitting = [cache for cache in caches.values() if cache.manifest.tokenizer.hash == wanted]
         if len(fitting) > 1:
             listing = "\n".join(f"    --tokens {cache.manifest.key}    {_described(cache)}" for cache in fitting)
-            raise UsageError(f"{folder}: {len(fitting)} token caches fit {model}; say which to train on:\n{listing}")
-        return _of_tokenizer(fitting[0] if fitting else opened[0], model, wanted_hash, command)
+            raise UsageError(f"{data}: {len(fitting)} token caches fit {model}; say which to train on:\n{listing}")
+        return _of_tokenizer([*fitting, *caches.values()][0], model, tokenizer, command)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        cache = find_tokens(prepared, tokenizer=tokenizer, cache_dir=cache_dir, **options)
-        if cache is None:
+        found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        if found is None:
             raise UsageError(
                 f"{data}: there is no such token cache, and of several training processes none should make it.\n"
                 f"  Make it once, before: {command}"
             )
-        return cache
-    return tokenize(prepared, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        return found
+    return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
 
 
-def _of_tokenizer(cache: TokenCache, model: str, wanted_hash: str, command: str) -> TokenCache:
-    made_by = cache.manifest.tokenizer
+def _of_tokenizer(cache: TokenCache, model: str, tokenizer: Any, command: str) -> TokenCache:
+    made_by, wanted_hash = cache.manifest.tokenizer, tokenizer_hash(tokenizer)
     if made_by.hash != wanted_hash:
         raise PreparedError(
             f'{cache.path}: tokens were made with tokenizer "{made_by.name}" (hash {made_by.hash[:8]}), the model uses '

@@ -1,11 +1,10 @@
 """What a run shows of itself: a progress line, a log of metrics, curves, and a table of before and after."""
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -59,8 +58,8 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
 class ProgressLine(TrainerCallback):  # type: ignore[misc]
     """One live line on standard error: steps, loss, accuracy, margin, time left; plain lines without a terminal."""
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self._console = Console(file=stream)
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._began = 0.0
@@ -120,8 +119,16 @@ def before_and_after(before: Record, after: Record) -> Table:
     for name, title in _HEADLINES.items():
         if f"eval_{name}" in before and f"eval_{name}" in after:
             start, end = before[f"eval_{name}"], after[f"eval_{name}"]
-            table.add_row(title, f"{start:.4f}", f"{end:.4f}", f"{end - start:+.4f}")
+            if name == "rewards/accuracies" and _is_tied(before, "eval_"):
+                table.add_row(title, "all tied", f"{end:.4f}", "")
+            else:
+                table.add_row(title, f"{start:.4f}", f"{end:.4f}", f"{end - start:+.4f}")
     return table
+
+
+def _is_tied(record: Record, prefix: str = "") -> bool:
+    """Whether policy and reference agree on all pairs, as before the first step: an accuracy of 0 says nothing."""
+    return bool(record[f"{prefix}rewards/margins"] == 0 == record[f"{prefix}rewards/accuracies"])
 
 
 def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
@@ -137,23 +144,25 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
     figure = Figure(figsize=(10, 6.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    loss, accuracy, margin, rewards = figure.subplots(2, 2).flat
+    loss, accuracy, margin, rewards = figure.subplots(2, 2, sharex=True).flat
 
     for axes, name, heading in (
         (loss, "loss", "Loss"),
         (accuracy, "rewards/accuracies", "Reward accuracy"),
         (margin, "rewards/margins", "Reward margin, chosen less rejected"),
     ):
-        _line(axes, training, name, _TRAIN, "train")
-        _line(axes, evaluation, f"eval_{name}", _EVAL, "test", marker="o")
+        tied = name == "rewards/accuracies"
+        _line(axes, [r for r in training if not (tied and _is_tied(r))], name, _TRAIN, "train")
+        _dots(axes, [r for r in evaluation if not (tied and _is_tied(r, "eval_"))], f"eval_{name}", _EVAL, "test")
         _dress(axes, heading)
     for name, color in (("chosen", _TRAIN), ("rejected", _REJECTED)):
         _line(rewards, training, f"rewards/{name}", color, f"{name}, train")
-        _line(rewards, evaluation, f"eval_rewards/{name}", color, f"{name}, test", marker="o", linestyle="--")
+        _dots(rewards, evaluation, f"eval_rewards/{name}", color, f"{name}, test")
     _dress(rewards, "Rewards")
     loss.axhline(0.6931, color="#c9c9c9", linewidth=1, linestyle=":", zorder=0)
     loss.annotate("ln 2: no preference", (0.99, 0.6931), xycoords=("axes fraction", "data"), ha="right", va="bottom",
                   fontsize=8, color="#8a8d91")  # fmt: skip
+    accuracy.legend(frameon=False, fontsize=8, loc="lower right")
     accuracy.set_ylim(-0.02, 1.02)
     accuracy.axhline(0.5, color="#c9c9c9", linewidth=1, linestyle=":", zorder=0)
     for axes in (margin, rewards):
@@ -162,22 +171,24 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _line(
-    axes: Axes, records: Sequence[Record], name: str, color: str, label: str, marker: str = "", linestyle: str = "-"
-) -> None:
-    points = [(record["step"], record[name]) for record in records if name in record]
-    if points:
-        steps, values = zip(*points, strict=True)
-        axes.plot(
-            steps, values, color=color, label=label, marker=marker, markersize=4, linestyle=linestyle, linewidth=1.6
-        )
+def _line(axes: Axes, records: Sequence[Record], name: str, color: str, label: str) -> None:
+    steps = [record["step"] for record in records]
+    axes.plot(steps, [record[name] for record in records], color=color, label=label, linewidth=1.6)
+
+
+def _dots(axes: Axes, records: Sequence[Record], name: str, color: str, label: str) -> None:
+    """Evaluations are few: the thin line between them leads the eye and claims no course."""
+    steps, values = [record["step"] for record in records], [record[name] for record in records]
+    axes.plot(steps, values, color=color, linewidth=0.8, linestyle=":", zorder=1.5)
+    axes.plot(steps, values, color=color, label=label, marker="o", markersize=5, linestyle="", clip_on=False, zorder=3)
 
 
 def _dress(axes: Axes, heading: str) -> None:
     axes.set_title(heading, loc="left", fontsize=10)
     axes.grid(axis="y", color="#ececec", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
     axes.tick_params(labelsize=8)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8)

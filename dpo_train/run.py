@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -76,6 +77,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         DataError: options, data and model do not go together; nothing has been written then.
     """
     _check_output(options)
+    transformers.utils.logging.disable_progress_bar()
     args = _config(options)
     tokenizer = _load(AutoTokenizer, options.model)
     cache = training_tokens(
@@ -182,15 +184,13 @@ def _batch_described(args: DPOConfig) -> str:
 
 def _load(factory: Any, model: str, **options: Any) -> Any:
     """A model or tokenizer, with the loader's errors in words for the user."""
+    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+        raise InputError(f"{model}: there is no such folder.\n  --model takes the folder of a saved model.")
     try:
         return factory.from_pretrained(model, **options)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{model}: {'there is no such folder' if _looks_like_path(model) else 'cannot be loaded'}: {reason}\n"
+            f"{model}: cannot be loaded: {reason}\n"
             "  --model takes the folder of a saved model, or the id of one on the hub."
         ) from error
-
-
-def _looks_like_path(model: str) -> bool:
-    return model.startswith((".", "/", "~")) and not Path(model).expanduser().exists()

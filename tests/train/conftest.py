@@ -1,5 +1,6 @@
 """Toys that a test can hold in the hand: a byte-level tokenizer and a two-layer Llama, both made in process."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from dpo_data import convert
 from dpo_train import DPOConfig
 
 VOCAB_SIZE = 258
@@ -22,6 +24,10 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    return make_tiny_tokenizer()
+
+
+def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
     """One token a byte, then <eos> (256) and <pad> (257)."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
@@ -74,6 +80,35 @@ def make_pairs(count: int, seed: int = 0) -> datasets.Dataset:
 @pytest.fixture
 def pairs() -> datasets.Dataset:
     return make_pairs(12)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model and its tokenizer, saved as transformers saves them."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny_model().save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 pairs of text: the chosen response is polite."""
+    rows = [
+        {"prompt": f"Question {index}?", "chosen": f"Gladly {index}.", "rejected": f"No {index}!"}
+        for index in range(40)
+    ]
+    path = tmp_path_factory.mktemp("raw") / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def prepared(raw_pairs: Path, tmp_path: Path) -> Path:
+    """These pairs as a prepared folder with a train and a test split, without token caches."""
+    folder = tmp_path / "prepared"
+    convert("pairs", [raw_pairs], output=folder, test_fraction=0.25)
+    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,189 @@
+"""dpo-train as a user meets it: files, standard output, standard error, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_tiny_tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner, Result
+
+from dpo_data.tokenization import tokenize
+from dpo_train.cli import app
+
+QUICK = ("--use-cpu", "--max-steps", "6", "--batch-size", "8", "--learning-rate", "1e-3", "--logging-steps", "2")
+
+
+def dpo_train(*words: Any) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_help_loads_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from dpo_train.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'numpy', 'pydantic') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output == "[]\n"
+
+
+def test_a_prepared_folder_becomes_a_trained_model(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", run, *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert "reward margin" in result.stdout
+    assert f"Curves: {run / 'curves.png'}" in result.stdout
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    steps = [record["step"] for record in records(run) if "loss" in record]
+    assert steps == [1, 2, 4, 6]
+    evaluations = {record["step"]: record for record in records(run) if "eval_loss" in record}
+    assert list(evaluations) == [0, 6]
+    assert evaluations[0]["eval_rewards/margins"] == 0
+    assert evaluations[6]["eval_loss"] < evaluations[0]["eval_loss"]
+
+
+def test_the_run_folder_loads_as_model_and_tokenizer(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert dpo_train("--data", prepared, "--model", model_folder, "--output", run, *QUICK).exit_code == 0
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (model_folder, run))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert AutoTokenizer.from_pretrained(run)("a").input_ids == make_tiny_tokenizer()("a").input_ids
+
+
+def test_json_goes_to_standard_output_alone(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", run, "--json", *QUICK)
+    found = json.loads(result.stdout)
+    assert (found["steps"], found["output"]) == (6, str(run))
+    assert found["after"]["eval_loss"] < found["before"]["eval_loss"]
+
+
+def test_resuming_gives_the_records_and_weights_of_the_straight_run(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    common = ("--data", prepared, "--model", model_folder, *QUICK, "--save-steps", "3")
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert dpo_train(*common, "--output", straight).exit_code == 0
+    assert dpo_train(*common, "--output", broken).exit_code == 0
+    for name in ("trainer_state.json",):
+        (broken / "checkpoint-6" / name).unlink()  # as if it had been killed while it saved the last one
+    result = dpo_train(*common, "--output", broken, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert f"resuming   {broken / 'checkpoint-3'}" in result.stderr
+    weights = [AutoModelForCausalLM.from_pretrained(run).state_dict() for run in (straight, broken)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+def test_options_of_a_file_count_and_those_of_the_command_line_come_on_top(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"data: {prepared}\nmodel: {model_folder}\nbatch_size: 4\nmax-steps: 3\nlearning_rate: 1e-3\nseed: 1\n"
+    )
+    result = dpo_train("--config", file, "--output", tmp_path / "run", "--batch-size", 8, "--use-cpu", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "batch      8 pairs a step (1 x 1 x 8)" in result.stderr
+    assert json.loads(result.stdout)["steps"] == 3
+
+
+def test_an_unknown_option_of_a_file_is_refused_with_the_nearest_one(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("lerning_rate: 1\n")
+    result = dpo_train("--config", file, "--data", prepared, "--model", model_folder, "--output", tmp_path / "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"{file}: there is no option lerning_rate.\n  Did you mean learning_rate?\n"
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_one(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", "--batchsize", 4)
+    assert result.exit_code == 2
+    assert result.stderr == "command line: there is no option batchsize.\n  Did you mean batch_size?\n"
+
+
+def test_a_finished_run_is_not_overwritten_unless_asked(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--data", prepared, "--model", model_folder, "--output", run, *QUICK)
+    assert dpo_train(*words).exit_code == 0
+    refused = dpo_train(*words)
+    assert refused.exit_code == 2
+    assert refused.stderr == f"{run}: it holds a run already.\n  Go on with it: --resume. Replace it: --overwrite.\n"
+    assert dpo_train(*words, "--overwrite").exit_code == 0
+
+
+def test_a_model_folder_that_is_not_there_is_refused(prepared: Path, tmp_path: Path) -> None:
+    result = dpo_train("--data", prepared, "--model", tmp_path / "nothing", "--output", tmp_path / "run")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"{tmp_path / 'nothing'}: there is no such folder.\n  --model takes the folder of a saved model.\n"
+    )
+
+
+def test_a_batch_that_cannot_be_cut_into_micro_batches_is_refused(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    words = ("--batch-size", 7, "--gradient-accumulation-steps", 2)
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *words)
+    assert result.exit_code == 2
+    assert "--batch-size 7 over 1 processes is 7 pairs each: that is not 2 micro-batches of 3." in result.stderr
+
+
+def test_the_only_token_cache_of_the_models_tokenizer_is_used(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    cache = tokenize(prepared, tokenizer=model_folder, max_length=20)
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert f"tokens     {cache.path}\n" in result.stderr
+
+
+def test_of_several_token_caches_the_user_must_choose(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    caches = [tokenize(prepared, tokenizer=model_folder, max_length=length) for length in (20, 30)]
+    words = ("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK)
+    refused = dpo_train(*words)
+    assert refused.exit_code == 2
+    for cache, length in zip(caches, (20, 30), strict=True):
+        assert f"--tokens {cache.manifest.key}    max_length {length}, keep_end, truncate" in refused.stderr
+    chosen = dpo_train(*words, "--tokens", caches[1].manifest.key)
+    assert f"tokens     {caches[1].path}\n" in chosen.stderr
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+def test_tokens_of_another_tokenizer_are_refused_naming_both(
+    prepared: Path, model_folder: Path, tmp_path: Path, by_key: bool
+) -> None:
+    other = tmp_path / "other"
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.add_tokens(["<extra>"])
+    tokenizer.save_pretrained(other)
+    cache = tokenize(prepared, tokenizer=other)
+    words = ("--tokens", cache.manifest.key) if by_key else ()
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *words)
+    assert result.exit_code == 2
+    assert 'tokens were made with tokenizer "other"' in result.stderr
+    assert f'the model uses "{model_folder}"' in result.stderr
+    assert f"dpo-data tokenize {prepared} --tokenizer {model_folder}" in result.stderr
+
+
+def test_several_processes_do_not_tokenize(
+    prepared: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ("--max-length", 20, "--truncation-mode", "keep_start")
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *words)
+    assert result.exit_code == 2
+    assert (
+        f"Make it once, before: dpo-data tokenize {prepared} --tokenizer {model_folder} --max-length 20 "
+        "--truncation-mode keep_start\n"
+    ) in result.stderr
