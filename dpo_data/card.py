@@ -9,7 +9,9 @@ def dataset_card(manifest: Manifest) -> str:
     configs = "\n".join(
         f"  - split: {name}\n    path: {name}/*.arrow" for name, split in manifest.splits.items() if split.pairs
     )
-    splits = "\n".join(f"| {name} | {split.pairs:,} | {split.quarantined:,} |" for name, split in manifest.splits.items())
+    splits = "\n".join(
+        f"| {name} | {split.pairs:,} | {split.quarantined:,} |" for name, split in manifest.splits.items()
+    )
     reasons = "\n".join(f"- {code}: {rows:,}" for code, rows in manifest.quarantined_by_code.items()) or "- none"
     warnings = "\n".join(f"- {code}: {warned.rows:,}" for code, warned in manifest.warnings.items()) or "- none"
     where = f" ({source.homepage})" if source.homepage else ""

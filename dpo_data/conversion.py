@@ -16,14 +16,17 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 
 from dpo_data.card import dataset_card
-from dpo_data.checks import DATASET_CHECKS, ROW_CHECKS, RowCheck, select_row_checks
-from dpo_data.checks.row_keys import RowKeyStore, find_in_dataset, row_keys
+from dpo_data.checks import CHECK_HINTS, DATASET_CHECKS, RowCheck, run_row_checks, select_row_checks
+from dpo_data.checks.check import RowKeys
+from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.row_keys import Place, RowKeyStore, row_keys, run_dataset_checks
 from dpo_data.errors import DataError, InputError, RowError, UsageError
 from dpo_data.prepared import (
     SHARD_ROWS,
@@ -40,7 +43,7 @@ from dpo_data.prepared import (
     pair_schema,
     write_manifest,
 )
-from dpo_data.records import FORMS, ConversationalPair, Form, PairKeys, PreferencePair, dump_messages, pair_keys
+from dpo_data.records import FORMS, Form, PairKeys, PreferencePair, dump_messages, pair_keys
 from dpo_data.rows import Chunk, InputFile, RawRow, find_inputs
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source
@@ -50,11 +53,19 @@ OnError = Literal["quarantine", "stop"]
 Progress = Callable[[float | None, int], None]
 
 SPLITS = ("train", "test")
-MAX_EXAMPLES = 5
 #: Smaller inputs are done before a second process would have started.
 CHUNKS_WITHOUT_POOL = 8
 #: What a prepared folder may hold besides its manifest and its token caches, which stay valid for unchanged shards.
-CONTENTS = ("train", "test", "quarantine", "dataset_dict.json", "README.md", "provenance.json", "report.json", "report.html")
+CONTENTS = (
+    "train",
+    "test",
+    "quarantine",
+    "dataset_dict.json",
+    "README.md",
+    "provenance.json",
+    "report.json",
+    "report.html",
+)
 
 
 @dataclass(frozen=True)
@@ -76,10 +87,9 @@ class ConvertedChunk:
     split: str
     rows_read: int = 0
     batches: dict[str, pa.RecordBatch] = field(default_factory=dict)
-    keys: dict[str, list[PairKeys]] = field(default_factory=dict)
+    keys: dict[str, RowKeys] = field(default_factory=dict)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
-    warned: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    warned: CodeCounts = field(default_factory=CodeCounts)
 
 
 def convert(
@@ -157,8 +167,9 @@ def convert(
                     raise _stopped_at(chunk.quarantined[0])
                 tally.add(chunk)
                 for name, batch in chunk.batches.items():
-                    store.add(row_keys(chunk.keys[name], SPLITS.index(name), writers[name].rows))
-                    writers[name].write(batch)
+                    chunk.keys[name]["index"] += writers[name].rows
+                    store.add(chunk.keys[name])
+                    writers[name].write_in_shards(batch)
                 if chunk.quarantined:
                     if chunk.split not in quarantine:
                         (scratch / "quarantine").mkdir(exist_ok=True)
@@ -167,8 +178,9 @@ def convert(
                     _write_quarantine(quarantine[chunk.split], chunk.quarantined)
         if not tally.rows_read:
             raise InputError(f"{', '.join(file.label for file in files)}: no rows in it.")
-        shards = {name: writer.close() for name, writer in writers.items() if writer.rows}
-        tally.add_dataset_findings(store, scratch, shards)
+        hashes = {name: writer.close() for name, writer in writers.items() if writer.rows}
+        shards = {name: list(hashes_of_split) for name, hashes_of_split in hashes.items()}
+        tally.warned.merge(dataset_findings(store, scratch, shards))
         store.remove()
         entry = SourceEntry(
             name=source_.name, licence=source_.licence, homepage=source_.homepage, direction=source_.direction
@@ -186,7 +198,7 @@ def convert(
             form, entry, options, files, {name: (writers[name].rows, shards.get(name, [])) for name in SPLITS}
         )
         (scratch / "README.md").write_text(dataset_card(manifest), encoding="utf-8")
-        manifest = manifest.model_copy(update={"files": finish_folder(scratch, list(shards))})
+        manifest = manifest.model_copy(update={"files": finish_folder(scratch, hashes)})
         write_manifest(scratch, manifest)
     return manifest
 
@@ -328,7 +340,11 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
                 message = f"a text holds {error.object[error.start]!r}, which is no character."
                 raise RowError("invalid_unicode", "", message) from None
             origin = f"{chunk.file}:{raw.line}"
-            _check(pair, adapting.checks, origin, converted)
+            for check, finding in (findings := run_row_checks(pair, adapting.checks)):
+                if check.severity == "error":
+                    raise RowError(check.code, finding.field, finding.message, check.hint)
+            for check, finding in findings:
+                converted.warned.add(check.code, [f"{origin}: {finding.message}"])
         except RowError as error:
             converted.quarantined.append(_quarantined(chunk.file, raw, error))
             continue
@@ -339,23 +355,8 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
     schema = pair_schema(adapting.form, scores=source.has_scores)
     for split, kept in columns.items():
         converted.batches[split] = kept.batch(schema)
-        converted.keys[split] = kept.keys
+        converted.keys[split] = row_keys(kept.keys, SPLITS.index(split))
     return converted
-
-
-def _check(pair: PreferencePair, checks: Iterable[RowCheck], origin: str, converted: ConvertedChunk) -> None:
-    """Count warnings; raise the first error, before any warning of that row is counted."""
-    warnings = []
-    for check in checks:
-        if finding := check.find(pair):
-            if check.severity == "error":
-                raise RowError(check.code, finding.field, finding.message, check.hint)
-            warnings.append((check.code, finding.message))
-    for code, message in warnings:
-        converted.warned[code] += 1
-        examples = converted.examples.setdefault(code, [])
-        if len(examples) < MAX_EXAMPLES:
-            examples.append(f"{origin}: {message}")
 
 
 def _quarantined(file: str, raw: RawRow, error: RowError) -> QuarantinedRow:
@@ -400,12 +401,10 @@ class _Columns:
         }
         for name in schema.names:
             if name not in columns:
-                columns[name] = [_plain(getattr(pair, name)) for pair in self.pairs]
+                values = map(attrgetter(name), self.pairs)
+                messages = pa.types.is_list(schema.field(name).type)
+                columns[name] = list(map(dump_messages, values) if messages else values)
         return pa.record_batch([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
-
-
-def _plain(value: object) -> object:
-    return dump_messages(value) if isinstance(value, list) else value
 
 
 def _in_order(
@@ -450,16 +449,14 @@ def _start_worker() -> None:
 
 @dataclass
 class Tally:
-    """Counts over all chunks, from which a manifest or a validation report is made."""
+    """Counts over all chunks, from which the manifest is made."""
 
     rows_read: int = 0
     pairs: int = 0
     rows_by_file: Counter[str] = field(default_factory=Counter)
-    quarantined_by_code: Counter[str] = field(default_factory=Counter)
     quarantined_by_split: Counter[str] = field(default_factory=Counter)
-    quarantine_examples: dict[str, list[str]] = field(default_factory=dict)
-    warned: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    quarantined_by_code: Counter[str] = field(default_factory=Counter)
+    warned: CodeCounts = field(default_factory=CodeCounts)
 
     def add(self, chunk: ConvertedChunk) -> None:
         """Count one chunk."""
@@ -467,28 +464,8 @@ class Tally:
         self.pairs += chunk.rows_read - len(chunk.quarantined)
         self.rows_by_file[chunk.file] += chunk.rows_read
         self.quarantined_by_split[chunk.split] += len(chunk.quarantined)
-        for row in chunk.quarantined:
-            self.quarantined_by_code[row.code] += 1
-            _keep_examples(self.quarantine_examples, row.code, [f"{row.file}:{row.line}: {row.message}"])
-        self.warned.update(chunk.warned)
-        for code, examples in chunk.examples.items():
-            _keep_examples(self.examples, code, examples)
-
-    def add_dataset_findings(self, store: RowKeyStore, folder: Path, shards: Mapping[str, Sequence[str]]) -> None:
-        """Run the dataset checks, and name their rows by the origins that stand in the shards of `folder`."""
-        for finding in find_in_dataset(store, DATASET_CHECKS, MAX_EXAMPLES):
-            self.warned[finding.check.code] += finding.rows
-            for (split, index), (other_split, other_index) in finding.examples:
-                row = origin_of(folder, shards[SPLITS[split]], index)
-                other = origin_of(folder, shards[SPLITS[other_split]], other_index)
-                _keep_examples(self.examples, finding.check.code, [f"{row}: {finding.check.summary} ({other})."])
-
-    def warnings(self) -> dict[str, Warned]:
-        """Findings that keep their rows, in the order of the checks."""
-        codes = [check.code for check in (*ROW_CHECKS, *DATASET_CHECKS)]
-        return {
-            code: Warned(rows=self.warned[code], examples=self.examples[code]) for code in codes if self.warned[code]
-        }
+        self.quarantined_by_code.update(row.code for row in chunk.quarantined)
+        self.warned.merge(chunk.warned)
 
     def manifest(
         self,
@@ -510,7 +487,10 @@ class Tally:
             pairs=self.pairs,
             quarantined=quarantined,
             quarantined_by_code=dict(sorted(self.quarantined_by_code.items())),
-            warnings=self.warnings(),
+            warnings={
+                code: Warned(rows=rows, examples=examples)
+                for code, (rows, examples) in self.warned.in_order(CHECK_HINTS).items()
+            },
             splits={
                 name: SplitEntry(pairs=rows, quarantined=self.quarantined_by_split[name], shards=shards)
                 for name, (rows, shards) in written.items()
@@ -520,13 +500,12 @@ class Tally:
         )
 
 
-def _keep_examples(kept: dict[str, list[str]], code: str, more: Sequence[str]) -> None:
-    examples = kept.setdefault(code, [])
-    examples.extend(more[: MAX_EXAMPLES - len(examples)])
+def dataset_findings(store: RowKeyStore, folder: Path, shards: Mapping[str, Sequence[str]]) -> CodeCounts:
+    """What the dataset checks find, with the origins that stand in the shards of `folder`, split to files."""
 
+    def origin_of(place: Place) -> str:
+        shard, row = divmod(place.index, SHARD_ROWS)
+        with pa.memory_map(str(folder / shards[SPLITS[place.split]][shard])) as file:
+            return str(pa.ipc.open_stream(file).read_all().column("origin")[row])
 
-def origin_of(folder: Path, shards: Sequence[str], index: int) -> str:
-    """The origin of the row at a position of a split."""
-    shard, row = divmod(index, SHARD_ROWS)
-    with pa.memory_map(str(folder / shards[shard])) as file:
-        return str(pa.ipc.open_stream(file).read_all().column("origin")[row])
+    return run_dataset_checks(store, DATASET_CHECKS, origin_of)

@@ -1,11 +1,11 @@
 """Every error a user can cause, each with a message that says what happened, where, and what to do.
 
-    DataError                  shown without a traceback; the exit code says which kind it was
-    ├── UsageError             options that contradict each other or the data (exit 2)
-    ├── InputError             an input that cannot be read at all (exit 2)
-    ├── PreparedError          a prepared folder or token cache that must not be used (exit 2)
-    ├── RowError               one raw row that cannot become a pair: goes to quarantine (exit 1)
-    └── Interrupted            stopped by Ctrl-C; nothing half-written is left (exit 130)
+DataError                  shown without a traceback; the exit code says which kind it was
+├── UsageError             options that contradict each other or the data (exit 2)
+├── InputError             an input that cannot be read at all (exit 2)
+├── PreparedError          a prepared folder or token cache that must not be used (exit 2)
+├── RowError               one raw row that cannot become a pair: goes to quarantine (exit 1)
+└── Interrupted            stopped by Ctrl-C; nothing half-written is left (exit 130)
 """
 
 from collections.abc import Iterator

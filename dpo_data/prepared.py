@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
-from dpo_data.errors import DataError, Interrupted, PreparedError, UsageError, reading, writing
+from dpo_data.errors import Interrupted, PreparedError, UsageError, reading, writing
 from dpo_data.records import Form
 
 try:
@@ -173,7 +173,9 @@ class TokenCounts(Stored):
     prompt_tokens: NonNegativeInt
     response_tokens: NonNegativeInt
     longest_pair: Annotated[NonNegativeInt, Field(description="Tokens of the longest prompt with its longer response.")]
-    seams: Annotated[NonNegativeInt, Field(description="Responses that joint tokenization would have begun differently.")]
+    seams: Annotated[
+        NonNegativeInt, Field(description="Responses that joint tokenization would have begun differently.")
+    ]
 
 
 class TokenShard(Stored):
@@ -190,6 +192,7 @@ class TokensManifest(Stored):
     format: Literal["dpo-data tokens"] = "dpo-data tokens"
     version: Literal[1] = TOKENS_VERSION
     key: str
+    text_hash: Annotated[str, Field(description="Hash of the text shards that the ids were made from.")]
     tokenizer: TokenizerEntry
     options: TokenOptions
     splits: dict[str, TokenCounts]
@@ -338,67 +341,78 @@ def _publish(partial: Path, folder: Path, contents: Sequence[str]) -> None:
 
 
 class SplitWriter:
-    """Writes the Arrow files of one split as `datasets` would save them, a shard at a time, hashing as it goes."""
+    """Writes the Arrow files of one split as `datasets` would save them, a shard at a time."""
 
     def __init__(self, folder: Path, split: str, schema: pa.Schema) -> None:
         self.split = split
         self.rows = 0
         self._folder = folder / split
         self._schema = schema
-        self._shard_rows: list[int] = []
+        self._shards = 0
+        self._shard_rows = 0
         self._sink: Any = None
         self._writer: Any = None
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows; a shard is full at `SHARD_ROWS`, whatever the sizes of the batches."""
+        """Append rows to the shard at hand, opening one if there is none."""
+        if self._writer is None:
+            self._sink = pa.OSFile(str(self._next_shard()), "wb")
+            self._writer = pa.ipc.new_stream(self._sink, self._schema)
+        self._writer.write_batch(batch)
+        self._shard_rows += batch.num_rows
+        self.rows += batch.num_rows
+
+    def write_in_shards(self, batch: pa.RecordBatch) -> None:
+        """Append rows; a shard is full at exactly `SHARD_ROWS`, whatever the sizes of the batches."""
         while batch.num_rows:
-            if self._writer is None:
-                self._open_shard()
-            part = batch.slice(0, SHARD_ROWS - self._shard_rows[-1])
-            self._writer.write_batch(part)
-            self._shard_rows[-1] += part.num_rows
-            self.rows += part.num_rows
+            part = batch.slice(0, SHARD_ROWS - self._shard_rows)
+            self.write(part)
             batch = batch.slice(part.num_rows)
-            if self._shard_rows[-1] == SHARD_ROWS:
-                self._close_shard()
+            if self._shard_rows == SHARD_ROWS:
+                self.end_shard()
 
-    def close(self) -> list[str]:
-        """Finish the split and return its Arrow files, relative to the folder above it."""
-        self._close_shard()
-        total = len(self._shard_rows)
-        names = [shard_name(index, total) for index in range(total)]
-        for index, name in enumerate(names):
-            os.replace(self._folder / f"{index:05d}", self._folder / name)
-        write_split_description(self._folder, self.split, self._schema, names)
-        return [f"{self.split}/{name}" for name in names]
-
-    def _open_shard(self) -> None:
-        self._folder.mkdir(exist_ok=True)
-        self._sink = pa.OSFile(str(self._folder / f"{len(self._shard_rows):05d}"), "wb")
-        self._writer = pa.ipc.new_stream(self._sink, self._schema)
-        self._shard_rows.append(0)
-
-    def _close_shard(self) -> None:
+    def end_shard(self) -> None:
+        """Finish the shard at hand."""
         if self._writer is not None:
             self._writer.close()
             self._sink.close()
             self._writer = None
+            self._shard_rows = 0
+
+    def adopt_shard(self, shard: Path, rows: int) -> None:
+        """Take over a finished shard from elsewhere: linked where the file system can, else copied."""
+        try:
+            os.link(shard, self._next_shard())
+        except OSError:
+            shutil.copyfile(shard, self._folder / f"{self._shards - 1:05d}")
+        self.rows += rows
+
+    def close(self) -> dict[str, str]:
+        """Finish the split and return its Arrow files, relative to the folder above it, with their SHA-256."""
+        self.end_shard()
+        names = [f"data-{index:05d}-of-{self._shards:05d}.arrow" for index in range(self._shards)]
+        for index, name in enumerate(names):
+            os.replace(self._folder / f"{index:05d}", self._folder / name)
+        hashes = {name: hash_file(self._folder / name) for name in names}
+        write_split_description(self._folder, self.split, self._schema, hashes)
+        return {f"{self.split}/{name}": hash_ for name, hash_ in hashes.items()}
+
+    def _next_shard(self) -> Path:
+        self._folder.mkdir(exist_ok=True)
+        self._shards += 1
+        return self._folder / f"{self._shards - 1:05d}"
 
 
-def shard_name(index: int, total: int) -> str:
-    """The file name of a shard in a saved dataset."""
-    return f"data-{index:05d}-of-{total:05d}.arrow"
+def write_split_description(folder: Path, split: str, schema: pa.Schema, hashes: Mapping[str, str]) -> None:
+    """Write the two small files that `datasets.load_from_disk` reads beside the Arrow files of a split.
 
-
-def write_split_description(folder: Path, split: str, schema: pa.Schema, files: Sequence[str]) -> None:
-    """Write the two small files that `datasets.load_from_disk` reads beside the Arrow files of a split."""
-    content = sha256()
-    for name in files:
-        content.update(hash_file(folder / name).encode())
+    Args:
+        hashes: name of each Arrow file to its SHA-256.
+    """
     state = {
-        "_data_files": [{"filename": name} for name in files],
+        "_data_files": [{"filename": name} for name in hashes],
         # A content hash: datasets keys the results of `map` by it, so that a constant would mix up data sets.
-        "_fingerprint": content.hexdigest()[:16],
+        "_fingerprint": sha256("".join(hashes.values()).encode()).hexdigest()[:16],
         "_format_columns": None,
         "_format_kwargs": {},
         "_format_type": None,
@@ -410,14 +424,19 @@ def write_split_description(folder: Path, split: str, schema: pa.Schema, files: 
     write_json(folder / "dataset_info.json", info)
 
 
-def finish_folder(folder: Path, splits: Sequence[str]) -> dict[str, FileEntry]:
-    """Write dataset_dict.json and provenance.json, and return the entries of all files but provenance.json."""
-    write_json(folder / "dataset_dict.json", {"splits": list(splits)})
-    files = {
-        path.relative_to(folder).as_posix(): FileEntry(sha256=hash_file(path), size_bytes=path.stat().st_size)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "lock"
-    }
+def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict[str, FileEntry]:
+    """Write dataset_dict.json and provenance.json, and return the entries of all files but provenance.json.
+
+    Args:
+        hashes: split to its Arrow files and their SHA-256, as `SplitWriter.close` returned them.
+    """
+    write_json(folder / "dataset_dict.json", {"splits": list(hashes)})
+    known = {name: hash_ for of_split in hashes.values() for name, hash_ in of_split.items()}
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "lock":
+            name = path.relative_to(folder).as_posix()
+            files[name] = FileEntry(sha256=known.get(name) or hash_file(path), size_bytes=path.stat().st_size)
     packages = ("dpo-data", "pyarrow", "pydantic", "transformers")
     provenance = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -580,6 +599,3 @@ def _load_dataset(path: Path) -> "DatasetDict":
         return datasets.DatasetDict.load_from_disk(str(path))
     except (OSError, pa.ArrowException) as error:
         raise PreparedError(f"{path}: cannot be loaded: {error}.") from error
-
-
-__all__ = ["DataError", "Prepared", "TokenCache", "open_prepared", "open_tokens"]

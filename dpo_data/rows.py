@@ -361,7 +361,7 @@ def _json_values(stream: Any) -> Iterator[RawRow]:
             start = _skip(text, position, " \t\r\n," if layout == "array" else " \t\r\n")
             if start == len(text):
                 break
-            if text[start] == "[" and layout is None or text[start] == "]" and layout == "array":
+            if (text[start] == "[" and layout is None) or (text[start] == "]" and layout == "array"):
                 layout = "array" if layout is None else "closed array"
                 line += text.count("\n", position, start)
                 position = start + 1
@@ -430,7 +430,9 @@ def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
         except csv.Error as error:
             if "end of data" in str(error):
                 raise OSError(f"it ends inside a quoted field that starts at line {first}") from error
-            yield RawRow(first, RowError("unreadable_row", "", f"the line is not a table row: {error}."), "".join(record))
+            yield RawRow(
+                first, RowError("unreadable_row", "", f"the line is not a table row: {error}."), "".join(record)
+            )
             continue
         if header is None:
             header = fields

@@ -4,38 +4,37 @@ A turn starts at a blank line and a role name with a colon, nowhere else: replie
 """
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 TURN_START = re.compile(r"\n\n(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 SPEAKERS = {role: speaker for speaker, role in ROLES.items()}
 
-
-class Turn(NamedTuple):
-    """One turn: where it starts in the transcript, who speaks, and the text after the colon, leading space included."""
-
-    start: int
-    role: str
-    text: str
+#: Who speaks, and the text after the colon, leading space included. A plain tuple: transcripts are parsed by the million.
+Turn = tuple[str, str]
 
 
-def parse_turns(transcript: str) -> list[Turn]:
-    r"""The turns of a transcript; what stands before the first one belongs to none.
+def parse_turns(transcript: str) -> tuple[str, list[Turn]]:
+    r"""What stands before the first turn, and the turns.
 
     >>> parse_turns("\n\nHuman: hi\n\nAssistant: hello\n\nI am here.")
-    [Turn(start=0, role='user', text=' hi'), Turn(start=11, role='assistant', text=' hello\n\nI am here.')]
+    ('', [('Human', ' hi'), ('Assistant', ' hello\n\nI am here.')])
     """
-    pieces = TURN_START.split(transcript)
-    turns = []
-    start = len(pieces[0])
-    for speaker, text in zip(pieces[1::2], pieces[2::2], strict=True):
-        turns.append(Turn(start, ROLES[speaker], text))
-        start += len("\n\n:") + len(speaker) + len(text)
-    return turns
+    before, *pieces = TURN_START.split(transcript)
+    return before, list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
-def render_turns(messages: Sequence[tuple[str, str]]) -> str:
+def text_start(turns: Sequence[Turn], position: int) -> int:
+    r"""The index, in the transcript, of the text of the turn at `position`.
+
+    >>> text_start([("Human", " hi"), ("Assistant", " hello")], 1) == len("\n\nHuman: hi\n\nAssistant:")
+    True
+    """
+    markers = sum(len("\n\n:") + len(speaker) for speaker, _ in turns[: position + 1])
+    return markers + sum(len(text) for _, text in turns[:position])
+
+
+def render_turns(messages: Iterable[tuple[str, str]]) -> str:
     r"""The transcript of (role, content) messages.
 
     >>> render_turns([("user", "hi"), ("assistant", "hello")])

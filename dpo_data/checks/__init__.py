@@ -3,7 +3,7 @@
 A row check is a pure function of one pair and answers with a `Finding` or None. A dataset check reads row keys alone.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from dpo_data.checks.bad_characters import BAD_CHARACTERS
@@ -18,6 +18,7 @@ from dpo_data.checks.repeated_role import REPEATED_ROLE
 from dpo_data.checks.response_repeats_prompt import RESPONSE_REPEATS_PROMPT
 from dpo_data.checks.role_marker_in_response import ROLE_MARKER_IN_RESPONSE
 from dpo_data.errors import ROW_ERRORS, UsageError
+from dpo_data.records import PreferencePair
 
 ROW_CHECKS: tuple[RowCheck, ...] = (
     EMPTY_PROMPT,
@@ -29,8 +30,31 @@ ROW_CHECKS: tuple[RowCheck, ...] = (
     RESPONSE_REPEATS_PROMPT,
 )
 DATASET_CHECKS: tuple[DatasetCheck, ...] = (DUPLICATE_PAIR, CONTRADICTION, PROMPT_IN_TWO_SPLITS)
+#: Code to hint, in the order of reports.
+CHECK_HINTS = {check.code: check.hint for check in (*ROW_CHECKS, *DATASET_CHECKS)}
 
-__all__ = ["DATASET_CHECKS", "ROW_CHECKS", "DatasetCheck", "Finding", "RowCheck", "Severity", "select_row_checks"]
+__all__ = [
+    "CHECK_HINTS",
+    "DATASET_CHECKS",
+    "ROW_CHECKS",
+    "DatasetCheck",
+    "Finding",
+    "RowCheck",
+    "Severity",
+    "run_row_checks",
+    "select_row_checks",
+]
+
+
+def run_row_checks(pair: PreferencePair, checks: Iterable[RowCheck]) -> list[tuple[RowCheck, Finding]]:
+    """What the checks find in one pair, up to the first error, which is then the last of the list."""
+    findings = []
+    for check in checks:
+        if finding := check.find(pair):
+            findings.append((check, finding))
+            if check.severity == "error":
+                break
+    return findings
 
 
 def select_row_checks(forbid: Collection[str] = (), allow: Collection[str] = ()) -> tuple[RowCheck, ...]:

@@ -1,8 +1,13 @@
 """The same speaker twice in a row."""
 
+from itertools import pairwise
+from operator import eq
+
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.records import ConversationalPair, PreferencePair
 from dpo_data.transcripts import TURN_START
+
+MAY_REPEAT = ("tool", "system")
 
 
 def find(pair: PreferencePair) -> Finding | None:
@@ -28,9 +33,10 @@ def find(pair: PreferencePair) -> Finding | None:
             "rejected": [*prompt_roles[-1:], *TURN_START.findall(pair.rejected)],
         }
     for field, speakers in roles.items():
-        for previous, role in zip(speakers, speakers[1:], strict=False):
-            if previous == role and role not in ("tool", "system"):
-                return Finding(field, f"{field} has two {role} turns in a row.")
+        if any(map(eq, speakers, speakers[1:])):
+            repeated = [role for role, following in pairwise(speakers) if role == following and role not in MAY_REPEAT]
+            if repeated:
+                return Finding(field, f"{field} has two {repeated[0]} turns in a row.")
     return None
 
 

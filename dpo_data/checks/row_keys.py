@@ -1,25 +1,27 @@
 """Row keys on disk, so that a check over a whole data set needs no more memory for more rows."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dpo_data.checks.check import ROW_KEY, DatasetCheck, RowKeys
+from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.records import PairKeys
 
 BUCKETS = 64
 
 
-def row_keys(keys: Sequence[PairKeys], split: int, first_index: int) -> RowKeys:
-    """The keys of consecutive rows of one split as a table."""
+def row_keys(keys: Sequence[PairKeys], split: int) -> RowKeys:
+    """The keys of consecutive rows of one split as a table, positions counted from the first of them."""
     table = np.empty(len(keys), ROW_KEY)
     hashes = np.frombuffer(b"".join(hash_ for key in keys for hash_ in key), "V16").reshape(len(keys), 3)
     table["prompt"], table["pair"], table["unordered"] = hashes.T
     table["split"] = split
-    table["index"] = np.arange(first_index, first_index + len(keys))
+    table["index"] = np.arange(len(keys))
     return table
 
 
@@ -64,29 +66,28 @@ class Place(NamedTuple):
     index: int
 
 
-class DatasetFinding(NamedTuple):
-    """What a dataset check found: how many rows, and the first few of them, each with the row it is about."""
+def run_dataset_checks(
+    store: RowKeyStore, checks: Sequence[DatasetCheck], origin_of: Callable[[Place], str]
+) -> CodeCounts:
+    """Run dataset checks over all keys of a store.
 
-    check: DatasetCheck
-    rows: int
-    examples: list[tuple[Place, Place]]
-
-
-def find_in_dataset(store: RowKeyStore, checks: Iterable[DatasetCheck], max_examples: int) -> list[DatasetFinding]:
-    """Run dataset checks over all keys of a store; only those that found something are in the answer.
-
-    The examples are the first in reading order, whatever bucket they lie in.
+    Args:
+        origin_of: "file:row" of a row, asked for the examples alone: the first rows, whatever bucket they lie in.
     """
-    checks = list(checks)
-    counts = dict.fromkeys((check.code for check in checks), 0)
+    rows = Counter[str]()
     examples: dict[str, list[tuple[Place, Place]]] = {check.code: [] for check in checks}
     for keys in store.buckets():
         for check in checks:
             found = check.find(keys)
-            counts[check.code] += len(found)
-            examples[check.code] += [(_place(keys[row]), _place(keys[other])) for row, other in found[:max_examples]]
-            examples[check.code] = sorted(examples[check.code])[:max_examples]
-    return [DatasetFinding(check, counts[check.code], examples[check.code]) for check in checks if counts[check.code]]
+            rows[check.code] += len(found)
+            places = [(_place(keys[row]), _place(keys[other])) for row, other in found[:MAX_EXAMPLES]]
+            examples[check.code] = sorted(examples[check.code] + places)[:MAX_EXAMPLES]
+    counts = CodeCounts()
+    for check in checks:
+        if rows[check.code]:
+            texts = [f"{origin_of(row)}: {check.summary} ({origin_of(other)})." for row, other in examples[check.code]]
+            counts.add(check.code, texts, rows[check.code])
+    return counts
 
 
 def _place(key: np.void) -> Place:

@@ -1,0 +1,23 @@
+"""The named choices and defaults that library and command line share; imports nothing, so that --help is quick."""
+
+from collections.abc import Callable
+from typing import Literal
+
+Form = Literal["text", "conversational"]
+OnError = Literal["quarantine", "stop"]
+TruncationMode = Literal["keep_end", "keep_start"]
+OnOverlong = Literal["truncate", "drop", "fail"]
+Severity = Literal["error", "warning"]
+SplitName = Literal["train", "test"]
+InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+
+DEFAULT_MAX_LENGTH = 1024
+DEFAULT_MAX_INVALID = 0.05
+DEFAULT_AUDIT_LENGTHS = (256, 512, 1024, 2048, 4096)
+
+#: Told what share of the work is done (None where unknown), and how many rows.
+Progress = Callable[[float | None, int], None]
+
+
+def silent(fraction: float | None, rows: int) -> None:
+    """Progress that nobody sees."""

@@ -1,0 +1,127 @@
+"""Write the embedded sample: dialogues in the shape of hh-rlhf, all invented, with a preference that can be learned.
+
+    python dpo_data/sample/make_sample.py
+
+Chosen replies answer the question, rejected ones brush it off. A known handful of bad rows of every kind is mixed in,
+so that a first run shows what quarantine and warnings look like. Seeded: the files come out the same each time.
+"""
+
+import json
+import random
+from pathlib import Path
+
+TOPICS = {
+    "boil an egg": "Lower it into boiling water, wait seven minutes for a soft yolk, then cool it under the tap.",
+    "water a cactus": "Soak the soil once every two weeks in summer, and let it dry out completely in between.",
+    "learn the piano": "Start with ten minutes a day, hands apart, and play slowly enough that you make no mistakes.",
+    "sleep better": "Go to bed at the same hour, keep the room cool and dark, and leave the phone outside.",
+    "sharpen a kitchen knife": "Draw the blade over a wet stone at twenty degrees, the same number of strokes on each side.",
+    "start running": "Alternate one minute of running with two of walking, three times a week, and add a minute weekly.",
+    "bake bread": "Mix flour, water, salt and yeast, let it rise overnight, and bake it in a hot covered pot.",
+    "remove a coffee stain": "Blot it, do not rub, then dab with cold water and a little washing-up liquid.",
+    "save money each month": "Move a fixed sum to another account on the day you are paid, before you spend anything.",
+    "write a thank-you note": "Name the gift, say how you use it, and close with a wish for the person who gave it.",
+    "repot a fern": "Choose a pot one size larger, loosen the roots, fill up with fresh soil and water it well.",
+    "calm a nervous dog": "Sit down at its height, look past it, speak softly and let the dog come to you.",
+    "fix a flat bicycle tyre": "Take off the wheel, find the hole under water, dry it, roughen it and press on a patch.",
+    "remember names": "Repeat the name aloud when you hear it, and tie it to one thing you notice about the face.",
+    "clean a cast iron pan": "Rinse it hot without soap, dry it on the stove and rub in a thin film of oil.",
+    "choose a ripe melon": "Pick one that is heavy for its size and smells sweet at the end opposite the stem.",
+    "pack for a weekend": "Lay out one outfit a day, wear the heaviest shoes, and roll clothes rather than fold them.",
+    "prepare for an interview": "Write down three stories about your work, practise them aloud, and prepare two questions.",
+    "grow tomatoes": "Give them the sunniest spot, a stake, and water at the roots every morning.",
+    "stop the hiccups": "Hold your breath for ten seconds after a slow sip of water, and repeat it twice.",
+    "make good coffee": "Grind fresh beans, use sixty grams a litre, and pour water just off the boil.",
+    "back up my photos": "Keep three copies on two kinds of disk, and one of them away from home.",
+    "fold a paper plane": "Fold the sheet in half lengthwise, bring the corners to the crease twice, and fold out the wings.",
+    "read more books": "Carry one everywhere, read ten pages before bed, and drop any book that bores you.",
+}
+ASKS = [
+    "How do I {}?",
+    "Can you tell me how to {}?",
+    "I would like to {}. Where do I begin?",
+    "What is the best way to {}?",
+    "My friend asked me how to {}. What should I say?",
+]
+OPENINGS = ["Happy to help!", "Sure.", "Good question.", "Gladly.", "Of course.", "Here is what works for me:"]
+CLOSINGS = ["", "", " Let me know how it goes.", " Does that help?", " Enjoy!"]
+BRUSH_OFFS = [
+    "No idea. Look it up yourself.",
+    "Why would anyone want to {}? Forget it.",
+    "That is a silly thing to ask.",
+    "I do not care. Ask somebody else.",
+    "You will fail anyway, so do not bother.",
+    "Whatever. Figure it out.",
+    "Boring. Next question.",
+    "I could tell you how to {}, but I will not.",
+]
+SMALL_TALK = [
+    ("Hello!", "Hi there. What can I do for you?"),
+    ("Are you there?", "Yes, I am listening."),
+    ("I have a question about the house.", "Go ahead, I am all ears.\n\nTake your time."),
+    ("Thanks for the last tip, it worked.", "I am glad it did."),
+]
+ROWS = {"train": 360, "test": 72}
+
+
+def dialogue(random_: random.Random) -> tuple[str, str, str]:
+    """A prompt that ends with "Assistant:", and two replies with their leading space."""
+    topic, answer = random_.choice(list(TOPICS.items()))
+    turns = random_.sample(SMALL_TALK, random_.choice([0, 0, 1, 1, 2]))
+    prompt = "".join(f"\n\nHuman: {said}\n\nAssistant: {reply}" for said, reply in turns)
+    prompt += f"\n\nHuman: {random_.choice(ASKS).format(topic)}\n\nAssistant:"
+    chosen = f" {random_.choice(OPENINGS)} {answer}{random_.choice(CLOSINGS)}"
+    rejected = f" {random_.choice(BRUSH_OFFS).format(topic)}"
+    return prompt, chosen, rejected
+
+
+def rows(split: str, random_: random.Random) -> list[str]:
+    """Lines of one file: distinct good rows, and the flawed ones at random places among them."""
+    good: dict[str, tuple[str, str, str]] = {}
+    while len(good) < ROWS[split]:
+        prompt, chosen, rejected = dialogue(random_)
+        good[prompt + chosen] = (prompt, chosen, rejected)
+    lines = [line(prompt + chosen, prompt + rejected) for prompt, chosen, rejected in good.values()]
+    for flawed in flawed_rows(*next(iter(good.values())), random_) if split == "train" else [line(ASK, ASK + " Hm.")]:
+        lines.insert(random_.randrange(1, len(lines)), flawed)
+    return lines
+
+
+def line(chosen: object, rejected: object) -> str:
+    return json.dumps({"chosen": chosen, "rejected": rejected}, ensure_ascii=False)
+
+
+ASK = "\n\nHuman: How do I tie a bow?\n\nAssistant:"
+
+
+def flawed_rows(prompt: str, chosen: str, rejected: str, random_: random.Random) -> list[str]:
+    """One row of every kind that is quarantined, then of every kind that is warned about."""
+    yes, no = " Cross the ends, make two loops and pull one through the other.", " Ask your mother."
+    return [
+        line(ASK + yes, ASK + no)[:-20],  # broken JSON
+        json.dumps({"chosen": ASK + yes}),  # no rejected
+        line(ASK + yes, None),
+        line(ASK + yes, 17),
+        line(ASK, ASK + no),  # empty reply
+        line(ASK + yes, ASK + yes + "  "),  # equal but for white space
+        line(ASK + yes, "\n\nHuman: How do I tie a tie?\n\nAssistant:" + no),  # another prompt
+        line("How do I tie a bow? " + yes, "How do I tie a bow? " + no),  # no transcript
+        line(ASK + yes + "\n\nHuman: Thanks!", ASK + no),  # ends with the Human
+        line(prompt + chosen, prompt + rejected),  # the first row again
+        line(prompt + rejected, prompt + chosen),  # and its contradiction
+        line(ASK + yes + "\nHuman: And a reef knot?", ASK + no),
+        line(ASK + " Hold on.\n\nAssistant:" + yes, ASK + no),
+        line(ASK + " Like th\ufffds.", ASK + no + "!"),
+        line(ASK + " How do I tie a bow? Cross the ends, and so on.", ASK + no + "!!"),
+    ]
+
+
+def main() -> None:
+    random_ = random.Random(2023)  # noqa: S311
+    for split in ROWS:
+        text = "\n".join(rows(split, random_)) + "\n"
+        (Path(__file__).parent / f"{split}.jsonl").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

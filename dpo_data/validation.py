@@ -1,0 +1,353 @@
+"""What is wrong with a prepared folder or with raw pairs, and what would happen to them in training.
+
+Raw pairs are converted into a scratch folder first, so that both are judged by the same code.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
+
+from dpo_data.checks import CHECK_HINTS, run_row_checks, select_row_checks
+from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.row_keys import RowKeyStore, row_keys
+from dpo_data.conversion import SPLITS, convert, dataset_findings
+from dpo_data.encoding import Encoder, load_tokenizer
+from dpo_data.prepared import (
+    Manifest,
+    Prepared,
+    QuarantinedRow,
+    Stored,
+    TokenCache,
+    damaged_files,
+    is_prepared,
+    read_manifest,
+    read_shard,
+)
+from dpo_data.records import FIELDS, ConversationalPair, Form, PairKeys, PreferencePair, TextPair, pair_keys
+from dpo_data.tokenization import encode_rows, list_tokens
+
+Severity = Literal["error", "warning"]
+Progress = Callable[[float | None, int], None]
+
+DEFAULT_MAX_LENGTHS = (256, 512, 1024, 2048, 4096)
+QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+
+
+class CodeFinding(Stored):
+    """What one check found."""
+
+    severity: Severity
+    rows: NonNegativeInt
+    hint: str
+    examples: Annotated[list[str], Field(description="file:row and what is wrong there; the first few.")]
+
+
+class Quantiles(Stored):
+    """Order statistics of one length over all pairs."""
+
+    min: int
+    p5: int
+    median: int
+    p95: int
+    p99: int
+    max: int
+
+
+class CutEntry(Stored):
+    """What a maximum length would do."""
+
+    max_length: int
+    pairs_cut: NonNegativeInt
+    responses_cut: Annotated[NonNegativeInt, Field(description="Pairs whose longer response alone is too long.")]
+
+
+class ValidationReport(Stored):
+    """What `dpo-data validate` found."""
+
+    path: str
+    kind: Literal["prepared", "raw"]
+    form: Form
+    rows_read: NonNegativeInt
+    pairs: NonNegativeInt
+    splits: dict[str, NonNegativeInt]
+    quarantined: NonNegativeInt
+    damage: Annotated[dict[str, str], Field(description="File to what is wrong with it.")]
+    findings: Annotated[dict[str, CodeFinding], Field(description="Code of a check to what it found.")]
+    characters: dict[str, Quantiles]
+    tokens: dict[str, Quantiles] | None
+    cut: list[CutEntry] | None
+    chosen_longer: Annotated[float | None, Field(description="Share of pairs whose chosen has more characters.")]
+    token_caches: Annotated[list[str], Field(description="Keys of the token caches of this text.")]
+
+    def worst(self) -> Severity | None:
+        """The gravest severity among damage and findings."""
+        severities = {finding.severity for finding in self.findings.values()}
+        if self.damage or "error" in severities:
+            return "error"
+        return "warning" if severities else None
+
+
+def validate(
+    path: str | Path,
+    *,
+    tokenizer: Any = None,
+    max_lengths: Sequence[int] = DEFAULT_MAX_LENGTHS,
+    source: str = "pairs",
+    form: Form = "text",
+    mapping: Mapping[str, str] | None = None,
+    input_format: str | None = None,
+    chat_template: str | None = None,
+    workers: int = 1,
+    progress: Progress = lambda fraction, rows: None,
+) -> ValidationReport:
+    """Judge a prepared folder, or raw pairs in any input format.
+
+    Args:
+        path: a prepared folder, rejected ones too; or a file, folder, glob, URL or "-".
+        tokenizer: name, folder or loaded tokenizer, for lengths in tokens.
+        max_lengths: maximum lengths, in tokens, to count cut pairs for.
+        source: of raw pairs.
+        form: of raw pairs.
+        mapping: of raw pairs; see `convert`.
+        input_format: of raw pairs.
+        chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
+        workers: processes that read raw pairs.
+        progress: told how far it is.
+
+    Raises:
+        PreparedError: an unfinished folder, or one of another version.
+        InputError, UsageError: as `convert`, and for the tokenizer as `tokenize`.
+    """
+    encoder = None
+    if tokenizer is not None:
+        loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+        encoder = Encoder(loaded, chat_template)
+    folder = Path(path)
+    if is_prepared(folder):
+        return _validate_prepared(folder, str(path), "prepared", encoder, max_lengths, progress)
+    with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
+        prepared = Path(scratch) / "prepared"
+        convert(
+            source,
+            [path],
+            output=prepared,
+            form=form,
+            mapping=mapping,
+            input_format=input_format,
+            max_invalid=1.0,
+            workers=workers,
+            progress=progress,
+        )
+        return _validate_prepared(prepared, str(path), "raw", encoder, max_lengths, progress)
+
+
+def _validate_prepared(
+    folder: Path,
+    name: str,
+    kind: Literal["prepared", "raw"],
+    encoder: Encoder | None,
+    max_lengths: Sequence[int],
+    progress: Progress,
+) -> ValidationReport:
+    manifest = read_manifest(folder)
+    prepared = Prepared(folder, manifest)
+    damage = damaged_files(folder, manifest)
+    content = _Content(manifest)
+    with TemporaryDirectory(prefix="dpo-data-keys-") as scratch:
+        store = RowKeyStore(Path(scratch) / "keys")
+        for split, entry in manifest.splits.items():
+            for shard in entry.shards:
+                if shard in damage:
+                    continue
+                for batch in read_shard(folder / shard):
+                    content.add(split, batch, store, encoder)
+                    progress(min(1.0, content.rows / max(1, manifest.pairs)), content.rows)
+        if not damage:
+            shards = {split: entry.shards for split, entry in manifest.splits.items()}
+            content.warnings.merge(dataset_findings(store, folder, shards))
+    damage |= content.damage
+    quarantined, hints = _read_quarantine(folder, manifest, damage)
+    if kind == "raw":
+        content.errors.merge(quarantined)
+    if not damage:
+        damage |= _wrong_counts(manifest, content, sum(quarantined.rows.values()))
+    if manifest.status == "rejected":
+        damage["manifest.json"] = (
+            f"says rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, and no trainer "
+            "takes the rest"
+        )
+    caches = [] if damage else list_tokens(prepared)
+    for cache in caches:
+        damage |= _token_damage(cache)
+    return ValidationReport(
+        path=name,
+        kind=kind,
+        form=manifest.form,
+        rows_read=manifest.rows_read,
+        pairs=manifest.pairs,
+        splits={split: entry.pairs for split, entry in manifest.splits.items() if entry.pairs},
+        quarantined=manifest.quarantined,
+        damage=damage,
+        findings=_findings("error", content.errors, hints) | _findings("warning", content.warnings, hints),
+        characters={field: _quantiles(lengths) for field, lengths in content.characters().items() if len(lengths)},
+        tokens=content.token_quantiles() if encoder else None,
+        cut=content.cut(max_lengths) if encoder else None,
+        chosen_longer=content.chosen_longer(),
+        token_caches=[cache.manifest.key for cache in caches],
+    )
+
+
+@dataclass
+class _Content:
+    """What the pairs of a folder say, gathered batch by batch."""
+
+    manifest: Manifest
+    rows: int = 0
+    errors: CodeCounts = field(default_factory=CodeCounts)
+    warnings: CodeCounts = field(default_factory=CodeCounts)
+    damage: dict[str, str] = field(default_factory=dict)
+    split_rows: Counter[str] = field(default_factory=Counter)
+    _characters: list[NDArray[np.int64]] = field(default_factory=list)
+    _tokens: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        options = self.manifest.options
+        self.checks = select_row_checks(options.forbid, options.allow)
+
+    def add(self, split: str, batch: pa.RecordBatch, store: RowKeyStore, encoder: Encoder | None) -> None:
+        """Check the pairs of one batch, and take their measures."""
+        pairs = [_pair(self.manifest.form, row) for row in batch.select(FIELDS).to_pylist()]
+        keys = [pair_keys(pair) for pair in pairs]
+        self._check_ids(split, batch, keys)
+        for pair, origin in zip(pairs, batch.column("origin").to_pylist(), strict=True):
+            for check, finding in run_row_checks(pair, self.checks):
+                counts = self.errors if check.severity == "error" else self.warnings
+                counts.add(check.code, [f"{origin}: {finding.message}"])
+        table = row_keys(keys, SPLITS.index(split))
+        table["index"] += self.split_rows[split]
+        self.split_rows[split] += len(pairs)
+        self.rows += len(pairs)
+        store.add(table)
+        self._characters.append(np.array([[len(text) for text in pair.texts] for pair in pairs]).T)
+        if encoder is not None:
+            encoded, _ = encode_rows(encoder, self.manifest.form, batch)
+            self._tokens.append(np.stack([encoded.prompts.lengths, encoded.chosen.lengths, encoded.rejected.lengths]))
+
+    def _check_ids(self, split: str, batch: pa.RecordBatch, keys: list[PairKeys]) -> None:
+        stored = zip(batch.column("id").to_pylist(), batch.column("prompt_key").to_pylist(), strict=True)
+        for row, (ids, key) in enumerate(zip(stored, keys, strict=True)):
+            if ids != (key.pair.hex(), key.prompt.hex()):
+                origin = batch.column("origin")[row]
+                self.damage[split] = f"{origin}: id or prompt_key does not fit the text; the row was changed"
+
+    def characters(self) -> dict[str, NDArray[np.int64]]:
+        lengths = np.concatenate(self._characters, axis=1) if self._characters else np.empty((3, 0), np.int64)
+        return dict(zip(FIELDS, lengths, strict=True))
+
+    def token_quantiles(self) -> dict[str, Quantiles]:
+        if not self._tokens:
+            return {}
+        prompt, chosen, rejected = np.concatenate(self._tokens, axis=1)
+        sides = {
+            "prompt": prompt,
+            "chosen": chosen,
+            "rejected": rejected,
+            "pair": prompt + np.maximum(chosen, rejected),
+        }
+        return {side: _quantiles(lengths) for side, lengths in sides.items()}
+
+    def cut(self, max_lengths: Sequence[int]) -> list[CutEntry]:
+        if not self._tokens:
+            return []
+        prompt, chosen, rejected = np.concatenate(self._tokens, axis=1)
+        longer = np.maximum(chosen, rejected)
+        return [
+            CutEntry(
+                max_length=limit,
+                pairs_cut=int((prompt + longer > limit).sum()),
+                responses_cut=int((longer >= limit).sum()),
+            )
+            for limit in max_lengths
+        ]
+
+    def chosen_longer(self) -> float | None:
+        lengths = self.characters()
+        return float((lengths["chosen"] > lengths["rejected"]).mean()) if len(lengths["chosen"]) else None
+
+
+def _pair(form: Form, row: Mapping[str, Any]) -> PreferencePair:
+    return TextPair.model_validate(row) if form == "text" else ConversationalPair.model_validate(row)
+
+
+def _quantiles(lengths: NDArray[np.int64]) -> Quantiles:
+    values = np.quantile(lengths, list(QUANTILES.values()), method="inverted_cdf")
+    return Quantiles(**{name: int(value) for name, value in zip(QUANTILES, values, strict=True)})
+
+
+def _findings(severity: Severity, counts: CodeCounts, hints: Mapping[str, str]) -> dict[str, CodeFinding]:
+    return {
+        code: CodeFinding(severity=severity, rows=rows, hint=hints[code], examples=examples)
+        for code, (rows, examples) in counts.in_order(CHECK_HINTS).items()
+    }
+
+
+def _read_quarantine(folder: Path, manifest: Manifest, damage: Mapping[str, str]) -> tuple[CodeCounts, dict[str, str]]:
+    """The rows in quarantine by code, and the hint of every code."""
+    counts = CodeCounts()
+    hints = dict(CHECK_HINTS)
+    for name in manifest.files:
+        if name.startswith("quarantine/") and name not in damage:
+            with (folder / name).open(encoding="utf-8") as lines:
+                for line in lines:
+                    row = QuarantinedRow.model_validate_json(line)
+                    counts.add(row.code, [f"{row.file}:{row.line}: {row.message}"])
+                    hints[row.code] = row.hint
+    return counts, hints
+
+
+def _wrong_counts(manifest: Manifest, content: _Content, quarantined: int) -> dict[str, str]:
+    """Counts of the manifest that its own files contradict."""
+    wrong = {
+        split: f"has {content.split_rows[split]:,} pairs, and the manifest says {entry.pairs:,}"
+        for split, entry in manifest.splits.items()
+        if content.split_rows[split] != entry.pairs
+    }
+    if quarantined != manifest.quarantined:
+        wrong["quarantine"] = f"has {quarantined:,} rows, and the manifest says {manifest.quarantined:,}"
+    if manifest.rows_read != manifest.pairs + manifest.quarantined:
+        wrong["manifest.json"] = "rows_read is not pairs + quarantined"
+    return wrong
+
+
+def _token_damage(cache: TokenCache) -> dict[str, str]:
+    """What is wrong with a token cache: its bytes, and ids that no trainer could use."""
+    damage = {
+        f"tokens/{cache.path.name}/{name}": text for name, text in damaged_files(cache.path, cache.manifest).items()
+    }
+    if damage:
+        return damage
+    vocab_size = cache.manifest.tokenizer.vocab_size
+    for shards in cache.manifest.shards.values():
+        for shard in shards:
+            rows = 0
+            for batch in read_shard(cache.path / shard.file):
+                rows += batch.num_rows
+                for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
+                    ids = batch.column(name)
+                    values = ids.flatten().to_numpy()
+                    if batch.num_rows and pc.min(pc.list_value_length(ids)).as_py() == 0:
+                        damage[f"tokens/{cache.path.name}/{shard.file}"] = f"has an empty {name}"
+                    if len(values) and not 0 <= values.min() <= values.max() < vocab_size:
+                        damage[f"tokens/{cache.path.name}/{shard.file}"] = f"has ids in {name} outside the vocabulary"
+            if rows != shard.counts.pairs:
+                damage[f"tokens/{cache.path.name}/{shard.file}"] = f"has {rows:,} pairs, not {shard.counts.pairs:,}"
+    return damage
