@@ -27,7 +27,8 @@ configs:
 
 Made by dpo-data from {source.name}{where}. Preferred is: {source.direction}.
 
-{manifest.rows_read:,} raw rows = {manifest.pairs:,} pairs + {manifest.quarantined:,} in quarantine. Form: {manifest.form}.
+{manifest.rows_read:,} raw rows = {manifest.pairs:,} pairs + {manifest.quarantined:,} in quarantine.
+Form: {manifest.form}.
 
 | split | pairs | quarantined |
 | --- | --- | --- |

@@ -16,9 +16,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from multiprocessing.process import BaseProcess
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import pyarrow as pa
 
@@ -27,7 +28,8 @@ from dpo_data.checks import CHECK_HINTS, DATASET_CHECKS, RowCheck, run_row_check
 from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.row_keys import Place, RowKeyStore, row_keys, run_dataset_checks
-from dpo_data.errors import DataError, InputError, RowError, UsageError
+from dpo_data.errors import DataError, InputError, RowError, UsageError, require_choice
+from dpo_data.options import DEFAULT_MAX_INVALID, Form, OnError, Progress, SplitName, silent
 from dpo_data.prepared import (
     SHARD_ROWS,
     ConvertOptions,
@@ -43,16 +45,12 @@ from dpo_data.prepared import (
     pair_schema,
     write_manifest,
 )
-from dpo_data.records import FORMS, Form, PairKeys, PreferencePair, dump_messages, pair_keys
+from dpo_data.records import PairKeys, PreferencePair, dump_messages, pair_keys
 from dpo_data.rows import Chunk, InputFile, RawRow, find_inputs
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source
 
-OnError = Literal["quarantine", "stop"]
-#: Told what share of the input is read (None where unknown) and how many rows so far.
-Progress = Callable[[float | None, int], None]
-
-SPLITS = ("train", "test")
+SPLITS = get_args(SplitName)
 #: Smaller inputs are done before a second process would have started.
 CHUNKS_WITHOUT_POOL = 8
 #: What a prepared folder may hold besides its manifest and its token caches, which stay valid for unchanged shards.
@@ -105,12 +103,12 @@ def convert(
     test_fraction: float = 0.0,
     limit: int | None = None,
     on_error: OnError = "quarantine",
-    max_invalid: float = 0.05,
+    max_invalid: float = DEFAULT_MAX_INVALID,
     forbid: Sequence[str] = (),
     allow: Sequence[str] = (),
     workers: int = 1,
     overwrite: bool = False,
-    progress: Progress = lambda fraction, rows: None,
+    progress: Progress = silent,
 ) -> Manifest:
     """Turn a raw source into a prepared folder, every raw row kept or in quarantine with its reason.
 
@@ -140,8 +138,9 @@ def convert(
         InputError: an input that cannot be read, or is of another source.
         RowError: with on_error="stop", the first bad row.
     """
-    if split is not None and split not in SPLITS:
-        raise UsageError(f"--split {split}: there is no such split.\n  Splits: {', '.join(SPLITS)}.")
+    require_choice("--on-error", on_error, OnError)
+    if split is not None:
+        require_choice("--split", split, SplitName)
     if split is not None and test_fraction:
         raise UsageError("--split and --test-fraction both say which split a row belongs to. Give one of them.")
     if not 0 <= test_fraction < 1:
@@ -216,8 +215,7 @@ def prepare_adapting(
     Raises: UsageError: an unknown source, form or code, or a mapping for a source that takes none.
     """
     source_ = load_source(source)
-    if form not in FORMS:
-        raise UsageError(f"--form {form}: there is no such form.\n  Forms: {', '.join(FORMS)}.")
+    require_choice("--form", form, Form)
     if mapping and not source_.takes_mapping:
         raise UsageError(f"{source} knows its columns and takes no --map.\n  Use the source `pairs` for other tables.")
     if unknown := sorted(set(mapping) - set(MAPPED_FIELDS)):
@@ -260,7 +258,7 @@ def convert_chunks(
     *,
     limit: int | None = None,
     workers: int = 1,
-    progress: Progress = lambda fraction, rows: None,
+    progress: Progress = silent,
 ) -> Iterator[ConvertedChunk]:
     """Convert raw files chunk by chunk, in the order of reading, for any number of workers.
 
@@ -441,7 +439,12 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 # Counting.
@@ -504,7 +507,7 @@ def dataset_findings(store: RowKeyStore, folder: Path, shards: Mapping[str, Sequ
     """What the dataset checks find, with the origins that stand in the shards of `folder`, split to files."""
 
     def origin_of(place: Place) -> str:
-        shard, row = divmod(place.index, SHARD_ROWS)
+        shard, row = divmod(place.position, SHARD_ROWS)
         with pa.memory_map(str(folder / shards[SPLITS[place.split]][shard])) as file:
             return str(pa.ipc.open_stream(file).read_all().column("origin")[row])
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dpo_data.errors import InputError, UsageError
 from dpo_data.prepared import TokenizerEntry
-from dpo_data.truncation import Ragged
+from dpo_data.truncation import Ragged, equal_rows
 
 #: A response in a conversation that the template or the tokenizer cannot serve; the reasons in dropped.jsonl.
 TEMPLATE_REFUSED = "template_refused"
@@ -113,9 +113,9 @@ class EncodedPairs:
 class Encoder:
     """Tokenizes pairs in batches.
 
-    A text prompt gets what the tokenizer puts before a text (BOS), a response the end-of-sequence token; neither is added
-    where it stands already. In a conversation the template decides: it holds BOS, and a response that ends with a special
-    token of the template's gets no further end.
+    A text prompt gets what the tokenizer puts before a text (BOS), a response the end-of-sequence token; neither is
+    added where it stands already. In a conversation the template decides: it holds BOS, and a response that ends with
+    a special token of the template's gets no further end.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
@@ -128,7 +128,7 @@ class Encoder:
             self._backend.no_truncation()
             self._backend.no_padding()
         self.prefix_ids = self._find_prefix()
-        self._seams: dict[tuple[str, str], bool] = {}
+        self._seams: dict[tuple[str, str], np.bool_] = {}
 
     def encode_texts(self, texts: Texts) -> EncodedPairs:
         """The ids of text pairs."""
@@ -169,7 +169,7 @@ class Encoder:
         return Ragged(np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1]), offsets)
 
     def render(self, prompts: list[Messages], chosen: list[Messages], rejected: list[Messages]) -> Texts:
-        """Conversations as text: the prompt with its generation prompt, each response as what the template adds to it."""
+        """Conversations as text: the prompt with its generation prompt, a response as what the template adds."""
         texts = Texts([], [], [], {})
         for index, (prompt, one, other) in enumerate(zip(prompts, chosen, rejected, strict=True)):
             sides, reason = self._render_pair(prompt, one, other)
@@ -218,17 +218,17 @@ class Encoder:
         """
         seams = []
         for prompt, *responses in zip(texts.prompts, texts.chosen, texts.rejected, strict=True):
-            last = LAST_WORD.search(prompt[-SEAM_CHARS:])
             for response in responses:
-                first = FIRST_WORD.match(response[:SEAM_CHARS])
-                if last and first:
-                    seams.append((last[0], first[0]))
+                before, after = LAST_WORD.search(prompt[-SEAM_CHARS:]), FIRST_WORD.match(response[:SEAM_CHARS])
+                if before and after:
+                    seams.append((before[0], after[0]))
         new = [seam for seam in dict.fromkeys(seams) if seam not in self._seams]
-        ids = self.encode([part for last, first in new for part in (last, first, last + first)])
-        pieces = np.split(ids.values, ids.offsets[1:-1])
-        for seam, last, first, joint in zip(new, pieces[::3], pieces[1::3], pieces[2::3], strict=True):
-            self._seams[seam] = not np.array_equal(np.concatenate([last, first]), joint)
-        return sum(self._seams[seam] for seam in seams)
+        apart = self.encode([word for seam in new for word in seam])
+        joint = self.encode([last + first for last, first in new])
+        # Both words of a seam stand side by side in `apart`.
+        equal = equal_rows(Ragged(apart.values, apart.offsets[::2]), joint)
+        self._seams.update(zip(new, ~equal, strict=True))
+        return int(sum(self._seams[seam] for seam in seams))
 
 
 def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:

@@ -11,6 +11,7 @@ DataError                  shown without a traceback; the exit code says which k
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, get_args
 
 #: Why a raw row cannot be a pair at all -> what to do about it. Stable: quarantine files and scripts rely on the codes.
 #: The checks of `dpo_data.checks` add codes of their own.
@@ -71,6 +72,15 @@ class Interrupted(DataError):
     """Stopped by the user."""
 
     exit_code = 130
+
+
+def require_choice(option: str, value: str, choices: Any) -> None:
+    """Refuse a value that is none of a Literal's.
+
+    Raises: UsageError: with the choices.
+    """
+    if value not in get_args(choices):
+        raise UsageError(f"{option} {value}: choose from {', '.join(get_args(choices))}.")
 
 
 @contextmanager

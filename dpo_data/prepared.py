@@ -30,7 +30,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from dpo_data.errors import Interrupted, PreparedError, UsageError, reading, writing
-from dpo_data.records import Form
+from dpo_data.options import Form, OnOverlong, TruncationMode
 
 try:
     import fcntl
@@ -40,7 +40,6 @@ except ImportError:  # Windows: two runs into one folder are then the user's to 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-PREPARED_VERSION = 1
 TOKENS_VERSION = 1
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
@@ -112,7 +111,7 @@ class Manifest(Stored):
     """What a prepared folder holds. rows_read = pairs + quarantined, always."""
 
     format: Literal["dpo-data prepared"] = "dpo-data prepared"
-    version: Literal[1] = PREPARED_VERSION
+    version: Literal[1] = 1
     status: Annotated[Literal["complete", "rejected"], Field(description="rejected: more than max_invalid is bad.")]
     form: Form
     source: SourceEntry
@@ -140,7 +139,7 @@ class QuarantinedRow(Stored):
 
 
 class TokenizerEntry(Stored):
-    """The tokenizer that made the ids. The hash covers vocabulary, merges, normalisation, special tokens and template."""
+    """The tokenizer that made the ids; `hash` covers all that decides them, special tokens and chat template too."""
 
     name: str
     hash: str
@@ -155,8 +154,8 @@ class TokenOptions(Stored):
 
     max_length: int | None
     max_prompt_length: int | None
-    truncation_mode: Literal["keep_end", "keep_start"]
-    on_overlong: Literal["truncate", "drop", "fail"]
+    truncation_mode: TruncationMode
+    on_overlong: OnOverlong
     chat_template: Annotated[str | None, Field(description="Hash of a template given by the user.")] = None
 
 
@@ -190,7 +189,7 @@ class TokensManifest(Stored):
     """What a token cache holds."""
 
     format: Literal["dpo-data tokens"] = "dpo-data tokens"
-    version: Literal[1] = TOKENS_VERSION
+    version: Literal[1] = 1
     key: str
     text_hash: Annotated[str, Field(description="Hash of the text shards that the ids were made from.")]
     tokenizer: TokenizerEntry
@@ -260,7 +259,7 @@ def _feature(type_: pa.DataType) -> dict[str, Any]:
 
 @contextmanager
 def building(folder: Path, *, overwrite: bool, contents: Sequence[str]) -> Iterator[Path]:
-    """A scratch folder that becomes `folder` when the block ends without an error, and leaves no trace when it does not.
+    """A scratch folder that becomes `folder` when the block ends without an error, and leaves no trace otherwise.
 
     Args:
         folder: new, empty, unfinished, or (with `overwrite`) finished before.
@@ -309,7 +308,7 @@ def _refuse_target(folder: Path, *, overwrite: bool) -> None:
 
 def _lock(lock: Any, folder: Path) -> None:
     if fcntl is None:
-        return
+        return  # type: ignore[unreachable]
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -409,7 +408,7 @@ def write_split_description(folder: Path, split: str, schema: pa.Schema, hashes:
     Args:
         hashes: name of each Arrow file to its SHA-256.
     """
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in hashes],
         # A content hash: datasets keys the results of `map` by it, so that a constant would mix up data sets.
         "_fingerprint": sha256("".join(hashes.values()).encode()).hexdigest()[:16],
@@ -516,9 +515,9 @@ def open_prepared(path: str | Path) -> Prepared:
     manifest = _read_manifest(path, Manifest, "dpo-data convert SOURCE --output")
     if manifest.status == "rejected":
         raise PreparedError(
-            f"{path}: was rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, more than "
-            f"--max-invalid {manifest.options.max_invalid:.3g} allows.\n"
-            f"  See {path / 'quarantine'} for the reasons; then mend the rows, or raise --max-invalid, and convert again."
+            f"{path}: was rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, more "
+            f"than --max-invalid {manifest.options.max_invalid:.3g} allows.\n"
+            f"  See {path / 'quarantine'} for the reasons; mend the rows or raise --max-invalid, and convert again."
         )
     return Prepared(path, manifest)
 

@@ -3,12 +3,10 @@
 import json
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Form = Literal["text", "conversational"]
-FORMS: tuple[Form, ...] = ("text", "conversational")
 FIELDS = ("prompt", "chosen", "rejected")
 
 
@@ -40,6 +38,15 @@ class TextPair(Record):
         return self.prompt, self.chosen, self.rejected
 
 
+class TextRow(TextPair):
+    """A text pair as a prepared folder holds it."""
+
+    source: str
+    origin: Annotated[str, Field(description="file:line of the raw row, counted from 1.")]
+    id: Annotated[str, Field(description="128-bit hash of prompt, chosen and rejected, in hexadecimal.")]
+    prompt_key: Annotated[str, Field(description="128-bit hash of the prompt, in hexadecimal.")]
+
+
 class ConversationalPair(Record):
     """Two continuations of one dialogue, as messages for a chat template."""
 
@@ -53,6 +60,15 @@ class ConversationalPair(Record):
     def texts(self) -> tuple[str, str, str]:
         """Prompt, chosen and rejected as text: the contents, a blank line between messages."""
         return joined_contents(self.prompt), joined_contents(self.chosen), joined_contents(self.rejected)
+
+
+class ConversationalRow(ConversationalPair):
+    """A conversational pair as a prepared folder holds it."""
+
+    source: str
+    origin: Annotated[str, Field(description="file:line of the raw row, counted from 1.")]
+    id: Annotated[str, Field(description="128-bit hash of prompt, chosen and rejected, in hexadecimal.")]
+    prompt_key: Annotated[str, Field(description="128-bit hash of the prompt, in hexadecimal.")]
 
 
 PreferencePair = TextPair | ConversationalPair

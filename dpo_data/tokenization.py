@@ -6,13 +6,13 @@ through the tokenizer library while the batch before it is cut and packed into A
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,8 @@ from dpo_data.encoding import (
     tokenizer_entry,
     tokenizer_hash,
 )
-from dpo_data.errors import PreparedError, RowError, UsageError
+from dpo_data.errors import PreparedError, RowError, UsageError, require_choice
+from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnOverlong, Progress, TruncationMode, silent
 from dpo_data.prepared import (
     CARRIED_COLUMNS,
     MANIFEST,
@@ -49,12 +50,8 @@ from dpo_data.prepared import (
     token_schema,
     write_manifest,
 )
-from dpo_data.records import FIELDS, Form
-from dpo_data.truncation import TRUNCATION_MODES, TruncationMode, check_limits, cut_prompts, equal_rows, kept_lengths
-
-OnOverlong = Literal["truncate", "drop", "fail"]
-ON_OVERLONG: tuple[OnOverlong, ...] = ("truncate", "drop", "fail")
-Progress = Callable[[float | None, int], None]
+from dpo_data.records import FIELDS
+from dpo_data.truncation import check_limits, cut_prompts, equal_rows, kept_lengths
 
 #: Rows whose texts go to the tokenizer library in one call: enough for all cores, little memory.
 BATCH_ROWS = 512
@@ -68,13 +65,13 @@ def tokenize(
     prepared: str | Path,
     *,
     tokenizer: Any,
-    max_length: int | None = 1024,
+    max_length: int | None = DEFAULT_MAX_LENGTH,
     max_prompt_length: int | None = None,
     truncation_mode: TruncationMode = "keep_end",
     on_overlong: OnOverlong = "truncate",
     chat_template: str | None = None,
     cache_dir: str | Path | None = None,
-    progress: Progress = lambda fraction, rows: None,
+    progress: Progress = silent,
 ) -> TokenCache:
     """The token cache of a prepared folder, made if it is not there.
 
@@ -110,7 +107,7 @@ def find_tokens(
     prepared: str | Path,
     *,
     tokenizer: Any,
-    max_length: int | None = 1024,
+    max_length: int | None = DEFAULT_MAX_LENGTH,
     max_prompt_length: int | None = None,
     truncation_mode: TruncationMode = "keep_end",
     on_overlong: OnOverlong = "truncate",
@@ -140,10 +137,8 @@ def _job(
     cache_dir: str | Path | None,
 ) -> "_Job":
     check_limits(max_length, max_prompt_length)
-    if truncation_mode not in TRUNCATION_MODES:
-        raise UsageError(f"--truncation-mode {truncation_mode}: choose from {', '.join(TRUNCATION_MODES)}.")
-    if on_overlong not in ON_OVERLONG:
-        raise UsageError(f"--on-overlong {on_overlong}: choose from {', '.join(ON_OVERLONG)}.")
+    require_choice("--truncation-mode", truncation_mode, TruncationMode)
+    require_choice("--on-overlong", on_overlong, OnOverlong)
     folder = open_prepared(prepared)
     loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
     if folder.manifest.form == "text" and chat_template is not None:
@@ -311,10 +306,10 @@ class _Job:
 
 def encode_rows(encoder: Encoder, form: Form, rows: pa.RecordBatch) -> tuple[EncodedPairs, dict[int, str]]:
     """The ids of prepared rows, not yet cut, and the rows that a chat template refuses, each with the reason."""
-    columns = [rows.column(name).to_pylist() for name in FIELDS]
+    prompts, chosen, rejected = (rows.column(name).to_pylist() for name in FIELDS)
     if form == "text":
-        return encoder.encode_texts(Texts(*columns, refused={})), {}
-    texts = encoder.render(*columns)
+        return encoder.encode_texts(Texts(prompts, chosen, rejected, {})), {}
+    texts = encoder.render(prompts, chosen, rejected)
     return encoder.encode_rendered(texts), texts.refused
 
 

@@ -1,6 +1,6 @@
 r"""Transcripts in Anthropic's form, "\n\nHuman: ...\n\nAssistant: ...", as turns and back.
 
-A turn starts at a blank line and a role name with a colon, nowhere else: replies hold blank lines and the words "Human:".
+A turn starts at a blank line and a role name with a colon, nowhere else: replies hold blank lines and "Human:" too.
 """
 
 import re
@@ -10,7 +10,7 @@ TURN_START = re.compile(r"\n\n(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 SPEAKERS = {role: speaker for speaker, role in ROLES.items()}
 
-#: Who speaks, and the text after the colon, leading space included. A plain tuple: transcripts are parsed by the million.
+#: Who speaks, and the text after the colon, leading space included. A plain tuple: these are made by the million.
 Turn = tuple[str, str]
 
 

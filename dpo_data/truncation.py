@@ -11,15 +11,14 @@ The prompt is cut once for both responses and never becomes empty; a begin-of-se
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpo_data.errors import UsageError
+from dpo_data.options import TruncationMode
 
-TruncationMode = Literal["keep_end", "keep_start"]
-TRUNCATION_MODES: tuple[TruncationMode, ...] = ("keep_end", "keep_start")
 Lengths = NDArray[np.int64]
 
 
@@ -116,7 +115,7 @@ class Ragged:
 def cut_prompts(prompts: Ragged, kept: Lengths, mode: TruncationMode, bos_token_id: int | None) -> Ragged:
     """The prompts cut to `kept` tokens each, (N,): their last with keep_end, their first with keep_start.
 
-    With keep_end a prompt that began with `bos_token_id` still begins with it: it takes the place of the oldest kept one.
+    With keep_end a prompt that began with `bos_token_id` still does: it takes the place of the oldest token kept.
     """
     if mode == "keep_start":
         return prompts.cut_end(kept)
@@ -130,7 +129,7 @@ def cut_prompts(prompts: Ragged, kept: Lengths, mode: TruncationMode, bos_token_
 
 def equal_rows(one: Ragged, other: Ragged) -> NDArray[np.bool_]:
     """(N,) whether sequence i of both holds the same ids."""
-    equal = one.lengths == other.lengths
+    equal: NDArray[np.bool_] = one.lengths == other.lengths
     for row in np.flatnonzero(equal):
         first, second = one.offsets[row], other.offsets[row]
         length = one.offsets[row + 1] - first

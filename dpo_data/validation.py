@@ -4,7 +4,7 @@ Raw pairs are converted into a scratch folder first, so that both are judged by 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.row_keys import RowKeyStore, row_keys
 from dpo_data.conversion import SPLITS, convert, dataset_findings
 from dpo_data.encoding import Encoder, load_tokenizer
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Form, Progress, Severity, silent
 from dpo_data.prepared import (
     Manifest,
     Prepared,
@@ -32,13 +33,9 @@ from dpo_data.prepared import (
     read_manifest,
     read_shard,
 )
-from dpo_data.records import FIELDS, ConversationalPair, Form, PairKeys, PreferencePair, TextPair, pair_keys
+from dpo_data.records import FIELDS, ConversationalRow, PairKeys, TextRow, pair_keys
 from dpo_data.tokenization import encode_rows, list_tokens
 
-Severity = Literal["error", "warning"]
-Progress = Callable[[float | None, int], None]
-
-DEFAULT_MAX_LENGTHS = (256, 512, 1024, 2048, 4096)
 QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
@@ -100,14 +97,14 @@ def validate(
     path: str | Path,
     *,
     tokenizer: Any = None,
-    max_lengths: Sequence[int] = DEFAULT_MAX_LENGTHS,
+    max_lengths: Sequence[int] = DEFAULT_AUDIT_LENGTHS,
     source: str = "pairs",
     form: Form = "text",
     mapping: Mapping[str, str] | None = None,
     input_format: str | None = None,
     chat_template: str | None = None,
     workers: int = 1,
-    progress: Progress = lambda fraction, rows: None,
+    progress: Progress = silent,
 ) -> ValidationReport:
     """Judge a prepared folder, or raw pairs in any input format.
 
@@ -225,7 +222,8 @@ class _Content:
 
     def add(self, split: str, batch: pa.RecordBatch, store: RowKeyStore, encoder: Encoder | None) -> None:
         """Check the pairs of one batch, and take their measures."""
-        pairs = [_pair(self.manifest.form, row) for row in batch.select(FIELDS).to_pylist()]
+        row_type = TextRow if self.manifest.form == "text" else ConversationalRow
+        pairs = [row_type.model_validate(row) for row in batch.to_pylist()]
         keys = [pair_keys(pair) for pair in pairs]
         self._check_ids(split, batch, keys)
         for pair, origin in zip(pairs, batch.column("origin").to_pylist(), strict=True):
@@ -282,10 +280,6 @@ class _Content:
     def chosen_longer(self) -> float | None:
         lengths = self.characters()
         return float((lengths["chosen"] > lengths["rejected"]).mean()) if len(lengths["chosen"]) else None
-
-
-def _pair(form: Form, row: Mapping[str, Any]) -> PreferencePair:
-    return TextPair.model_validate(row) if form == "text" else ConversationalPair.model_validate(row)
 
 
 def _quantiles(lengths: NDArray[np.int64]) -> Quantiles:

@@ -31,7 +31,7 @@ ROW_CHECKS: tuple[RowCheck, ...] = (
 )
 DATASET_CHECKS: tuple[DatasetCheck, ...] = (DUPLICATE_PAIR, CONTRADICTION, PROMPT_IN_TWO_SPLITS)
 #: Code to hint, in the order of reports.
-CHECK_HINTS = {check.code: check.hint for check in (*ROW_CHECKS, *DATASET_CHECKS)}
+CHECK_HINTS = {check.code: check.hint for check in ROW_CHECKS} | {check.code: check.hint for check in DATASET_CHECKS}
 
 __all__ = [
     "CHECK_HINTS",

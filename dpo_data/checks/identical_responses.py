@@ -7,10 +7,10 @@ from dpo_data.records import PreferencePair
 
 
 def find(pair: PreferencePair) -> Finding | None:
-    """Whether the responses are equal once white space and Unicode composition (NFC) are made alike.
+    r"""Whether the responses are equal once white space and Unicode composition (NFC) are made alike.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen="caf\u00e9  please", rejected="cafe\u0301 please\\n")).message
+    >>> find(TextPair(prompt="Hi", chosen="caf\u00e9  please", rejected="cafe\u0301 please\n")).message
     'chosen and rejected differ only in white space or Unicode composition.'
     """
     _, chosen, rejected = pair.texts

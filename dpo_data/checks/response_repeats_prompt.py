@@ -11,7 +11,7 @@ def find(pair: PreferencePair) -> Finding | None:
     r"""Which response starts with the prompt, or with its last user turn.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="What is the capital of Peru?", chosen="Lima", rejected="What is the capital of Peru? Lima"))
+    >>> find(TextPair(prompt="Capital of Peru, please?", chosen="Lima", rejected="Capital of Peru, please? Lima"))
     Finding(field='rejected', message='rejected starts with the prompt.')
     """
     if isinstance(pair, ConversationalPair):

@@ -63,7 +63,7 @@ class Place(NamedTuple):
     """A row by its split's number and its position there."""
 
     split: int
-    index: int
+    position: int
 
 
 def run_dataset_checks(

@@ -1,0 +1,1 @@
+"""The embedded sample of hh-rlhf-shaped dialogues."""

@@ -13,27 +13,27 @@ from pathlib import Path
 TOPICS = {
     "boil an egg": "Lower it into boiling water, wait seven minutes for a soft yolk, then cool it under the tap.",
     "water a cactus": "Soak the soil once every two weeks in summer, and let it dry out completely in between.",
-    "learn the piano": "Start with ten minutes a day, hands apart, and play slowly enough that you make no mistakes.",
+    "learn the piano": "Start with ten minutes a day, hands apart, slowly enough that you make no mistakes.",
     "sleep better": "Go to bed at the same hour, keep the room cool and dark, and leave the phone outside.",
-    "sharpen a kitchen knife": "Draw the blade over a wet stone at twenty degrees, the same number of strokes on each side.",
-    "start running": "Alternate one minute of running with two of walking, three times a week, and add a minute weekly.",
+    "sharpen a kitchen knife": "Draw the blade over a wet stone at twenty degrees, each side as often as the other.",
+    "start running": "Run one minute, walk two, three times a week, and add a minute of running each week.",
     "bake bread": "Mix flour, water, salt and yeast, let it rise overnight, and bake it in a hot covered pot.",
     "remove a coffee stain": "Blot it, do not rub, then dab with cold water and a little washing-up liquid.",
     "save money each month": "Move a fixed sum to another account on the day you are paid, before you spend anything.",
     "write a thank-you note": "Name the gift, say how you use it, and close with a wish for the person who gave it.",
     "repot a fern": "Choose a pot one size larger, loosen the roots, fill up with fresh soil and water it well.",
     "calm a nervous dog": "Sit down at its height, look past it, speak softly and let the dog come to you.",
-    "fix a flat bicycle tyre": "Take off the wheel, find the hole under water, dry it, roughen it and press on a patch.",
-    "remember names": "Repeat the name aloud when you hear it, and tie it to one thing you notice about the face.",
+    "fix a flat bicycle tyre": "Take off the wheel, find the hole under water, dry it, and press on a patch.",
+    "remember names": "Say the name aloud when you hear it, and tie it to one thing you notice about the face.",
     "clean a cast iron pan": "Rinse it hot without soap, dry it on the stove and rub in a thin film of oil.",
     "choose a ripe melon": "Pick one that is heavy for its size and smells sweet at the end opposite the stem.",
     "pack for a weekend": "Lay out one outfit a day, wear the heaviest shoes, and roll clothes rather than fold them.",
-    "prepare for an interview": "Write down three stories about your work, practise them aloud, and prepare two questions.",
+    "prepare for an interview": "Write down three stories about your work, say them aloud, and prepare two questions.",
     "grow tomatoes": "Give them the sunniest spot, a stake, and water at the roots every morning.",
     "stop the hiccups": "Hold your breath for ten seconds after a slow sip of water, and repeat it twice.",
     "make good coffee": "Grind fresh beans, use sixty grams a litre, and pour water just off the boil.",
     "back up my photos": "Keep three copies on two kinds of disk, and one of them away from home.",
-    "fold a paper plane": "Fold the sheet in half lengthwise, bring the corners to the crease twice, and fold out the wings.",
+    "fold a paper plane": "Fold the sheet lengthwise, bring the corners to the crease twice, and fold out the wings.",
     "read more books": "Carry one everywhere, read ten pages before bed, and drop any book that bores you.",
 }
 ASKS = [
@@ -75,27 +75,34 @@ def dialogue(random_: random.Random) -> tuple[str, str, str]:
     return prompt, chosen, rejected
 
 
-def rows(split: str, random_: random.Random) -> list[str]:
-    """Lines of one file: distinct good rows, and the flawed ones at random places among them."""
-    good: dict[str, tuple[str, str, str]] = {}
-    while len(good) < ROWS[split]:
+def dialogues(number: int, others: set[str], random_: random.Random) -> dict[str, tuple[str, str]]:
+    """Prompt to chosen and rejected, for prompts that are not among the others."""
+    found: dict[str, tuple[str, str]] = {}
+    while len(found) < number:
         prompt, chosen, rejected = dialogue(random_)
-        good[prompt + chosen] = (prompt, chosen, rejected)
-    lines = [line(prompt + chosen, prompt + rejected) for prompt, chosen, rejected in good.values()]
-    for flawed in flawed_rows(*next(iter(good.values())), random_) if split == "train" else [line(ASK, ASK + " Hm.")]:
-        lines.insert(random_.randrange(1, len(lines)), flawed)
-    return lines
+        if prompt not in others:
+            found[prompt] = (chosen, rejected)
+    return found
+
+
+def lines(good: dict[str, tuple[str, str]], flawed: list[str], random_: random.Random) -> str:
+    """A raw file: the good rows, and the flawed ones at random places among them, never first."""
+    rows = [line(prompt + chosen, prompt + rejected) for prompt, (chosen, rejected) in good.items()]
+    for row in flawed:
+        rows.insert(random_.randrange(1, len(rows)), row)
+    return "\n".join(rows) + "\n"
 
 
 def line(chosen: object, rejected: object) -> str:
+    """One raw row."""
     return json.dumps({"chosen": chosen, "rejected": rejected}, ensure_ascii=False)
 
 
 ASK = "\n\nHuman: How do I tie a bow?\n\nAssistant:"
 
 
-def flawed_rows(prompt: str, chosen: str, rejected: str, random_: random.Random) -> list[str]:
-    """One row of every kind that is quarantined, then of every kind that is warned about."""
+def flawed_rows(prompt: str, chosen: str, rejected: str) -> list[str]:
+    """One row of every kind that is quarantined, then of every kind that is warned about; a good row to start from."""
     yes, no = " Cross the ends, make two loops and pull one through the other.", " Ask your mother."
     return [
         line(ASK + yes, ASK + no)[:-20],  # broken JSON
@@ -117,10 +124,18 @@ def flawed_rows(prompt: str, chosen: str, rejected: str, random_: random.Random)
 
 
 def main() -> None:
+    """Write both files beside this one."""
     random_ = random.Random(2023)  # noqa: S311
-    for split in ROWS:
-        text = "\n".join(rows(split, random_)) + "\n"
-        (Path(__file__).parent / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    train = dialogues(ROWS["train"], set(), random_)
+    test = dialogues(ROWS["test"], set(train), random_)
+    prompt, (chosen, rejected) = next(iter(train.items()))
+    leaked = line(prompt + " Gladly." + chosen, prompt + rejected)
+    files = {
+        "train": lines(train, flawed_rows(prompt, chosen, rejected), random_),
+        "test": lines(test, [line(ASK, ASK + " Hm."), leaked], random_),
+    }
+    for name, text in files.items():
+        (Path(__file__).parent / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

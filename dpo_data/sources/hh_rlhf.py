@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_data.errors import RowError
-from dpo_data.records import ConversationalPair, Form, Message, PreferencePair, TextPair
+from dpo_data.options import Form
+from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources.source import FieldMap, Source, required_text
 from dpo_data.transcripts import ROLES, Turn, parse_turns, text_start
 
@@ -68,12 +69,9 @@ def dialogue(field: str, transcript: str) -> list[Turn]:
 
 def _first_reply(chosen: list[Turn], rejected: list[Turn]) -> int:
     """The position of the turn that both responses start with."""
-    common = 0
-    for common, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
-        if one != other:
-            break
-    # Where one side is the beginning of the other, or both are equal, the last common reply is the response.
-    reply = common
+    shorter = min(len(chosen), len(rejected))
+    # Where one side is the beginning of the other, or both are equal, the last common turn may still be the response.
+    reply = next((i for i in range(shorter) if chosen[i] != rejected[i]), shorter - 1)
     while reply > 0 and not chosen[reply][0] == rejected[reply][0] == "Assistant":
         reply -= 1
     if reply == 0:

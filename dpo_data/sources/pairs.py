@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpo_data.errors import RowError
-from dpo_data.records import FIELDS, ConversationalPair, Form, Message, PreferencePair, TextPair
+from dpo_data.options import Form
+from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources import hh_rlhf
 from dpo_data.sources.source import FieldMap, Source, as_row_error
 from dpo_data.transcripts import TURN_START

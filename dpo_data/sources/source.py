@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpo_data.errors import RowError
-from dpo_data.records import Form, PreferencePair
+from dpo_data.options import Form
+from dpo_data.records import PreferencePair
 
 #: Field of the pair -> column of the raw row, with dots for nested columns.
 FieldMap = Mapping[str, str]

@@ -1,0 +1,369 @@
+"""The command line: parse, call one function, print, exit code. No logic, and nothing heavy before a command runs."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpo_data.errors import DataError, UsageError, reading
+from dpo_data.options import (
+    DEFAULT_AUDIT_LENGTHS,
+    DEFAULT_MAX_LENGTH,
+    Form,
+    InputFormat,
+    OnError,
+    OnOverlong,
+    Progress,
+    Severity,
+    SplitName,
+    TruncationMode,
+)
+from dpo_data.sources import SOURCES
+
+if TYPE_CHECKING:
+    from dpo_data.prepared import TokenCache
+
+app = typer.Typer(
+    name="dpo-data",
+    help="Turn raw preference data into validated pairs and cached tokens for DPO. Every raw row is accounted for.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Exit codes: 0 fine, 1 findings, 2 usage or unreadable input.",
+)
+
+READING, CHECKING, WRITING, TOKENS, OUTPUT = "Input", "Checks", "Output", "Tokens", "What is printed"
+
+MapOption = Annotated[
+    list[str],
+    typer.Option(
+        "--map", help="FIELD=COLUMN, dotted into nested columns; for the source pairs.", rich_help_panel=READING
+    ),
+]
+InputFormatOption = Annotated[
+    InputFormat | None, typer.Option(help="Format of the input, where its name does not tell.", rich_help_panel=READING)
+]
+FormOption = Annotated[Form, typer.Option(help="Strings, or lists of {role, content}.")]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Machine-readable, on standard output.", rich_help_panel=OUTPUT)
+]
+MaxLengthOption = Annotated[
+    int, typer.Option(help="Most tokens of a prompt with its longer response; 0 cuts nothing.", rich_help_panel=TOKENS)
+]
+MaxPromptLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Most tokens of the prompt of a pair that is too long.",
+        show_default="what the responses leave",
+        rich_help_panel=TOKENS,
+    ),
+]
+TruncationModeOption = Annotated[
+    TruncationMode, typer.Option(help="Which end of a prompt that is cut stays.", rich_help_panel=TOKENS)
+]
+OnOverlongOption = Annotated[
+    OnOverlong, typer.Option(help="What to do with pairs that are too long.", rich_help_panel=TOKENS)
+]
+ChatTemplateOption = Annotated[
+    Path | None, typer.Option(help="File with a Jinja template, for conversational data.", rich_help_panel=TOKENS)
+]
+CacheDirOption = Annotated[
+    Path | None, typer.Option(help="Where token caches go.", show_default="the prepared folder", rich_help_panel=TOKENS)
+]
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help=f"One of: {', '.join(SOURCES)}.", show_default=False)],
+    input: Annotated[
+        list[str],
+        typer.Option(
+            help="File, folder, glob, URL or - for standard input; several times.",
+            show_default="the source's files on the Hugging Face hub",
+            rich_help_panel=READING,
+        ),
+    ] = [],  # noqa: B006
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Read the embedded sample.", rich_help_panel=READING)
+    ] = False,
+    input_format: InputFormatOption = None,
+    map: MapOption = [],  # noqa: B006
+    split: Annotated[
+        SplitName | None,
+        typer.Option(help="Split of all rows.", show_default="read off each path", rich_help_panel=READING),
+    ] = None,
+    test_fraction: Annotated[
+        float,
+        typer.Option(help="Share of prompts that goes to test, over any split of the paths.", rich_help_panel=READING),
+    ] = 0.0,
+    limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", rich_help_panel=READING)] = None,
+    on_error: Annotated[
+        OnError,
+        typer.Option(help="Put bad rows aside with their reason, or stop at the first.", rich_help_panel=CHECKING),
+    ] = "quarantine",
+    max_invalid: Annotated[
+        str, typer.Option(help="Share of bad rows over which the whole is rejected (exit 1).", rich_help_panel=CHECKING)
+    ] = "5%",
+    forbid: Annotated[
+        list[str], typer.Option(help="Code of a row check that shall quarantine.", rich_help_panel=CHECKING)
+    ] = [],  # noqa: B006
+    allow: Annotated[
+        list[str], typer.Option(help="Code of a row check that shall only warn.", rich_help_panel=CHECKING)
+    ] = [],  # noqa: B006
+    output: Annotated[Path, typer.Option(help="The prepared folder.", rich_help_panel=WRITING)] = Path("prepared"),
+    form: FormOption = "text",
+    workers: WorkersOption = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished folder.", rich_help_panel=WRITING)
+    ] = False,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Go straight on to tokens: name or folder of a tokenizer.", rich_help_panel=TOKENS),
+    ] = None,
+    max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
+    max_prompt_length: MaxPromptLengthOption = None,
+    truncation_mode: TruncationModeOption = "keep_end",
+    on_overlong: OnOverlongOption = "truncate",
+    chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Turn a raw source into a prepared folder: checked prompt/chosen/rejected pairs, and quarantine for the rest.
+
+    dpo-data convert hh-rlhf --sample --output prepared/
+    dpo-data convert hh-rlhf --input harmless-base/test.jsonl.gz --output prepared/
+    dpo-data convert pairs --input my.csv --map prompt=question --map chosen=good --map rejected=bad
+    """
+    from dpo_data.conversion import convert as convert_
+    from dpo_data.report import terminal
+
+    with _progress("Converting") as progress:
+        manifest = convert_(
+            source,
+            input,
+            output=output,
+            sample=sample,
+            form=form,
+            mapping=_mapping(map),
+            split=split,
+            input_format=input_format,
+            test_fraction=test_fraction,
+            limit=limit,
+            on_error=on_error,
+            max_invalid=_share("--max-invalid", max_invalid),
+            forbid=forbid,
+            allow=allow,
+            workers=workers or _cores(),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if not json:
+        terminal.show(terminal.conversion(manifest, output))
+    cache = None
+    if tokenizer is not None and manifest.status == "complete":
+        cache = _tokenize(
+            output, tokenizer, max_length, max_prompt_length, truncation_mode, on_overlong, chat_template, cache_dir
+        )
+        if not json:
+            terminal.show(terminal.tokens(cache))
+    if json:
+        _print_json({"path": str(output), "manifest": manifest.model_dump(mode="json"), "tokens": _cache_json(cache)})
+    raise typer.Exit(0 if manifest.status == "complete" else 1)
+
+
+@app.command()
+def validate(
+    path: Annotated[
+        str, typer.Argument(help="A prepared folder, or raw pairs in any input format.", show_default=False)
+    ],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Name or folder of a tokenizer, for lengths in tokens.", rich_help_panel=TOKENS)
+    ] = None,
+    max_length: Annotated[
+        list[int],
+        typer.Option(help="Count the pairs that this length would cut; several times.", rich_help_panel=TOKENS),
+    ] = list(DEFAULT_AUDIT_LENGTHS),  # noqa: B006
+    chat_template: ChatTemplateOption = None,
+    source: Annotated[str, typer.Option(help="Source of raw rows.", rich_help_panel=READING)] = "pairs",
+    form: FormOption = "text",
+    map: MapOption = [],  # noqa: B006
+    input_format: InputFormatOption = None,
+    fail_on: Annotated[Severity, typer.Option(help="Gravity from which the exit code is 1.")] = "error",
+    workers: WorkersOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Say what is in a data set, what is wrong with it, and what would happen to it in training.
+
+    dpo-data validate prepared/ --tokenizer M
+    dpo-data validate my.jsonl --map prompt=question --fail-on warning
+    """
+    from dpo_data.report import terminal
+    from dpo_data.validation import validate as validate_
+
+    with _progress("Validating") as progress:
+        report = validate_(
+            path,
+            tokenizer=tokenizer,
+            max_lengths=sorted(set(max_length)),
+            source=source,
+            form=form,
+            mapping=_mapping(map),
+            input_format=input_format,
+            chat_template=_read_template(chat_template),
+            workers=workers or _cores(),
+            progress=progress,
+        )
+    if json:
+        _print_json(report.model_dump(mode="json"))
+    else:
+        terminal.show(terminal.validation(report))
+    failing = ("error",) if fail_on == "error" else ("error", "warning")
+    raise typer.Exit(1 if report.worst() in failing else 0)
+
+
+@app.command()
+def tokenize(
+    path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
+    tokenizer: Annotated[str, typer.Option(help="Name or folder of a tokenizer.", show_default=False)],
+    max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
+    max_prompt_length: MaxPromptLengthOption = None,
+    truncation_mode: TruncationModeOption = "keep_end",
+    on_overlong: OnOverlongOption = "truncate",
+    chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Cut and tokenize a prepared folder once, into memory-mapped token ids that a trainer takes as they are.
+
+    dpo-data tokenize prepared/ --tokenizer M --max-length 512 --max-prompt-length 128
+    """
+    from dpo_data.report import terminal
+
+    cache = _tokenize(
+        path, tokenizer, max_length, max_prompt_length, truncation_mode, on_overlong, chat_template, cache_dir
+    )
+    if json:
+        _print_json(_cache_json(cache))
+    else:
+        terminal.show(terminal.tokens(cache))
+
+
+@app.command()
+def schema(
+    output: Annotated[Path, typer.Option(help="Folder for the schemas and their examples.")] = Path("schemas"),
+) -> None:
+    """Write the JSON Schemas of pairs, manifest, quarantine rows and validation report, each with a real example."""
+    from dpo_data.schemas import write_schemas
+
+    for path in write_schemas(output):
+        typer.echo(path)
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become exit codes."""
+    try:
+        app()
+    except DataError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output is gone; Python would complain once more while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _tokenize(
+    path: Path,
+    tokenizer: str,
+    max_length: int,
+    max_prompt_length: int | None,
+    truncation_mode: TruncationMode,
+    on_overlong: OnOverlong,
+    chat_template: Path | None,
+    cache_dir: Path | None,
+) -> "TokenCache":
+    from dpo_data.tokenization import tokenize as tokenize_
+
+    with _progress("Tokenizing") as progress:
+        return tokenize_(
+            path,
+            tokenizer=tokenizer,
+            max_length=max_length or None,
+            max_prompt_length=max_prompt_length,
+            truncation_mode=truncation_mode,
+            on_overlong=on_overlong,
+            chat_template=_read_template(chat_template),
+            cache_dir=cache_dir,
+            progress=progress,
+        )
+
+
+@contextmanager
+def _progress(task: str) -> Iterator[Progress]:
+    """A progress bar on standard error; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        id_ = bar.add_task(task, total=None, rows=0)
+        yield lambda fraction, rows: bar.update(
+            id_, total=None if fraction is None else 1.0, completed=fraction or 0.0, rows=rows
+        )
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    mapping = {}
+    for pair in pairs:
+        field, equals, column = pair.partition("=")
+        if not (field and equals and column):
+            raise UsageError(f"--map {pair}: is not FIELD=COLUMN, as in --map prompt=question.")
+        mapping[field] = column
+    return mapping
+
+
+def _share(option: str, text: str) -> float:
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: is no share, as in {option} 5% or {option} 0.05.") from error
+
+
+def _read_template(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    with reading(path):
+        return path.read_text(encoding="utf-8")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cache_json(cache: "TokenCache | None") -> dict[str, Any] | None:
+    if cache is None:
+        return None
+    return {"path": str(cache.path), "hit": cache.hit, "manifest": cache.manifest.model_dump(mode="json")}
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

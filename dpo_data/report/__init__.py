@@ -1,0 +1,1 @@
+"""What was done and found, for people: pure functions of manifests and reports."""

@@ -1,0 +1,66 @@
+"""The JSON Schemas of what a prepared folder holds, each with an example from a real run over the embedded sample."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import BaseModel
+
+from dpo_data.conversion import convert
+from dpo_data.errors import writing
+from dpo_data.prepared import Manifest, QuarantinedRow, open_prepared, write_json
+from dpo_data.records import ConversationalRow, TextRow
+from dpo_data.validation import ValidationReport, validate
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "pair-text": TextRow,
+    "pair-conversational": ConversationalRow,
+    "manifest": Manifest,
+    "quarantine-row": QuarantinedRow,
+    "validation-report": ValidationReport,
+}
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a name in `SCHEMAS`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write every schema, and its example beside it; the paths of both.
+
+    Raises: UsageError: the folder cannot be written.
+    """
+    paths = []
+    examples = _examples()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in SCHEMAS:
+            for path, content in (
+                (folder / f"{name}.schema.json", json_schema(name)),
+                (folder / f"{name}.example.json", examples[name]),
+            ):
+                write_json(path, content)
+                paths.append(path)
+    return paths
+
+
+def _examples() -> dict[str, Any]:
+    with TemporaryDirectory() as scratch:
+        text, conversational = Path(scratch) / "text", Path(scratch) / "conversational"
+        manifest = convert("hh-rlhf", sample=True, output=text)
+        convert("hh-rlhf", sample=True, output=conversational, form="conversational")
+        quarantined = (text / "quarantine" / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
+        report = validate(text).model_copy(update={"path": "prepared"})
+        return {
+            "pair-text": _first_row(text),
+            "pair-conversational": _first_row(conversational),
+            "manifest": manifest.model_dump(mode="json"),
+            "quarantine-row": json.loads(quarantined),
+            "validation-report": report.model_dump(mode="json"),
+        }
+
+
+def _first_row(folder: Path) -> Any:
+    return next(open_prepared(folder).batches("train")).slice(0, 1).to_pylist()[0]
