@@ -71,7 +71,8 @@ def dialogue(random_: random.Random) -> tuple[str, str, str]:
     prompt = "".join(f"\n\nHuman: {said}\n\nAssistant: {reply}" for said, reply in turns)
     prompt += f"\n\nHuman: {random_.choice(ASKS).format(topic)}\n\nAssistant:"
     chosen = f" {random_.choice(OPENINGS)} {answer}{random_.choice(CLOSINGS)}"
-    rejected = f" {random_.choice(BRUSH_OFFS).format(topic)}"
+    # From one brush-off to four: neither the longer nor the shorter reply is the better one.
+    rejected = " " + " ".join(random_.sample(BRUSH_OFFS, random_.randint(1, 4))).format(topic, topic)
     return prompt, chosen, rejected
 
 
