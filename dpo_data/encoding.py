@@ -59,7 +59,8 @@ def tokenizer_hash(tokenizer: Any) -> str:
     else:
         model = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return content_hash([model, special, tokenizer.chat_template])
+    # The ids too: the map leaves out tokens without a role of their own, and a turn may end with one of them.
+    return content_hash([model, special, sorted(tokenizer.all_special_ids), tokenizer.chat_template])
 
 
 def content_hash(content: Any) -> str:
@@ -74,7 +75,7 @@ def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
     """
     name = str(tokenizer.name_or_path)
     # Of a folder only its own name: one tokenizer in two places makes the same bytes.
-    name = Path(name).resolve().name if Path(name).exists() else name
+    name = Path(name).resolve().name if name and Path(name).exists() else name
     if tokenizer.eos_token_id is None:
         raise UsageError(
             f"{name}: the tokenizer has no end-of-sequence token, and a model could never learn to stop.\n"
