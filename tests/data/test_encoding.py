@@ -1,0 +1,406 @@
+"""Texts and conversations to ids: where they begin, where they end, and what stands at the seam."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, ByT5Tokenizer
+
+from dpo_data.encoding import (
+    TEMPLATE_REFUSED,
+    TEMPLATE_REWRITES_PROMPT,
+    EncodedPairs,
+    Encoder,
+    Texts,
+    load_tokenizer,
+    tokenizer_entry,
+    tokenizer_hash,
+)
+from dpo_data.errors import InputError, UsageError
+
+BOS, EOS = 0, 1
+IM_END = 5
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: Turns that end with a special token, and no white space after it.
+TIGHT_CHATML = CHATML.replace("<|im_end|>\n", "<|im_end|>")
+#: Thoughts of earlier turns are left out, as some reasoning models do: the prompt changes once there is an answer.
+FORGETFUL = (
+    "{% for m in messages %}{{ m.role }}: {% if loop.last %}{{ m.content }}{% else %}-{% endif %}</s>{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+ALTERNATING = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}</s>{% endfor %}"
+)
+
+
+def lists(ids) -> list[list[int]]:
+    return [ids.values[a:b].tolist() for a, b in zip(ids.offsets[:-1], ids.offsets[1:], strict=True)]
+
+
+def sides(encoded: EncodedPairs) -> list[tuple[list[int], list[int], list[int]]]:
+    return list(zip(lists(encoded.prompts), lists(encoded.chosen), lists(encoded.rejected), strict=True))
+
+
+def encode_text(tokenizer, *rows: tuple[str, str, str]) -> list[tuple[list[int], list[int], list[int]]]:
+    prompts, chosen, rejected = map(list, zip(*rows, strict=True))
+    return sides(Encoder(tokenizer).encode_texts(Texts(prompts, chosen, rejected, {})))
+
+
+def ids_of(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+HELLO = [user("hello")]
+
+
+# Texts.
+
+
+def test_prompt_and_responses_are_tokenized_apart(toy_tokenizer):
+    prompt, chosen, rejected = "hello the", "re world", " other thing"
+    assert encode_text(toy_tokenizer, (prompt, chosen, rejected)) == [
+        (
+            ids_of(toy_tokenizer, prompt),
+            [*ids_of(toy_tokenizer, chosen), EOS],
+            [*ids_of(toy_tokenizer, rejected), EOS],
+        )
+    ]
+
+
+def test_a_batch_gives_what_its_rows_give_alone(bos_tokenizer):
+    rows = [
+        ("hello", " there", " world"),
+        ("hello", " what", " there"),
+        ("<s>hello", " this</s>", " that"),
+        ("a", "", "b"),
+    ]
+    alone = [encode_text(bos_tokenizer, row)[0] for row in rows]
+    assert encode_text(bos_tokenizer, *rows) == alone
+
+
+def test_no_rows_give_no_ids(bos_tokenizer):
+    encoded = Encoder(bos_tokenizer).encode_texts(Texts([], [], [], {}))
+    assert sides(encoded) == []
+    assert encoded.seams == 0
+
+
+def test_bos_stands_once_before_the_prompt_and_never_before_a_response(bos_tokenizer):
+    [(prompt, chosen, rejected)] = encode_text(bos_tokenizer, ("hello", " there", " world"))
+    assert prompt == [BOS, *ids_of(bos_tokenizer, "hello")]
+    assert BOS not in chosen + rejected
+
+
+def test_bos_is_not_added_to_a_prompt_that_begins_with_it(bos_tokenizer):
+    [(with_text, _, _), (without, _, _)] = encode_text(
+        bos_tokenizer, ("<s>hello", " there", " world"), ("hello", " there", " world")
+    )
+    assert with_text == without == [BOS, *ids_of(bos_tokenizer, "hello")]
+
+
+def test_a_tokenizer_that_adds_no_bos_gets_none(toy_tokenizer):
+    assert toy_tokenizer.bos_token_id == BOS
+    [(prompt, _, _)] = encode_text(toy_tokenizer, ("hello", " there", " world"))
+    assert BOS not in prompt
+
+
+def test_eos_is_not_added_to_a_response_that_ends_with_it(toy_tokenizer):
+    [(_, chosen, rejected)] = encode_text(toy_tokenizer, ("hello", " there</s>", " there"))
+    assert chosen == rejected == [*ids_of(toy_tokenizer, " there"), EOS]
+
+
+def test_eos_inside_a_response_is_kept_and_its_end_gets_one_more(toy_tokenizer):
+    [(_, chosen, _)] = encode_text(toy_tokenizer, ("hello", " there</s> world", " that"))
+    assert chosen == [*ids_of(toy_tokenizer, " there"), EOS, *ids_of(toy_tokenizer, " world"), EOS]
+
+
+def test_another_special_token_at_the_end_of_a_text_is_no_end(toy_tokenizer):
+    [(_, chosen, _)] = encode_text(toy_tokenizer, ("hello", " there<pad>", " that"))
+    assert chosen == [*ids_of(toy_tokenizer, " there"), 2, EOS]
+
+
+@pytest.mark.parametrize("added", ["<s> $A </s>", "$A </s>"])
+def test_an_end_token_that_the_tokenizer_adds_by_itself_stands_on_responses_alone(make_tokenizer, added):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=added, special_tokens=[("<s>", BOS), ("</s>", EOS)]
+    )
+    [(prompt, chosen, _)] = encode_text(tokenizer, ("hello", " there", " that"))
+    assert prompt == [BOS] * added.startswith("<s>") + ids_of(tokenizer, "hello")
+    assert chosen == [*ids_of(tokenizer, " there"), EOS]
+
+
+def test_cutting_and_padding_set_in_the_tokenizer_change_nothing_and_stay_set(make_tokenizer):
+    tokenizer = make_tokenizer(bos=True)
+    rows = [("hello there what is this", " hello world hello world", " that"), ("a", " b", " c")]
+    expected = encode_text(tokenizer, *rows)
+    encoder = Encoder(tokenizer)
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    texts = Texts(*map(list, zip(*rows, strict=True)), {})
+    assert sides(encoder.encode_texts(texts)) == expected
+    assert tokenizer.backend_tokenizer.truncation["max_length"] == 2
+    assert tokenizer.backend_tokenizer.padding["length"] == 9
+
+
+def test_a_tokenizer_written_in_python_works_too():
+    tokenizer = ByT5Tokenizer()
+    assert not tokenizer.is_fast
+    # Bytes are shifted by 3, after <pad>, </s> and <unk>.
+    assert encode_text(tokenizer, ("a", "b", "cd</s>"), ("é", "", "a")) == [
+        ([100], [101, 1], [102, 103, 1]),
+        ([198, 172], [1], [100, 1]),
+    ]
+
+
+# Conversations.
+
+
+def render(tokenizer, prompt, chosen, rejected, template=None) -> Texts:
+    return Encoder(tokenizer, template).render([prompt], [chosen], [rejected])
+
+
+def test_a_conversation_is_the_template_over_the_prompt_and_what_the_response_adds(chat_tokenizer):
+    prompt = [{"role": "system", "content": "Be kind."}, user("hello")]
+    texts = render(chat_tokenizer, prompt, [assistant("hello there")], [assistant("what")])
+    assert texts == Texts(
+        ["<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"],
+        ["hello there<|im_end|>"],
+        ["what<|im_end|>"],
+        {},
+    )
+
+
+def test_a_response_of_several_messages_is_one_text(chat_tokenizer):
+    tool = {"role": "tool", "content": "42"}
+    texts = render(chat_tokenizer, HELLO, [assistant("a"), tool, assistant("b")], [assistant("c")])
+    assert texts.chosen == ["a<|im_end|>\n<|im_start|>tool\n42<|im_end|>\n<|im_start|>assistant\nb<|im_end|>"]
+
+
+def test_white_space_after_the_last_eos_is_dropped_and_inside_a_response_it_stays(chat_tokenizer):
+    texts = render(chat_tokenizer, HELLO, [assistant(" a \n")], [assistant("b<|im_end|> \n")])
+    assert texts.chosen == [" a \n<|im_end|>"]
+    assert texts.rejected == ["b<|im_end|> \n<|im_end|>"]
+
+
+def test_the_ids_of_a_conversation_end_with_one_eos(chat_tokenizer):
+    encoder = Encoder(chat_tokenizer)
+    texts = encoder.render([HELLO], [[assistant("hello there")]], [[assistant("what")]])
+    [(prompt, chosen, rejected)] = sides(encoder.encode_rendered(texts))
+    assert prompt == ids_of(chat_tokenizer, "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n")
+    assert chosen == [*ids_of(chat_tokenizer, "hello there"), IM_END]
+    assert rejected == [*ids_of(chat_tokenizer, "what"), IM_END]
+
+
+def test_a_turn_that_ends_with_another_special_token_gets_no_second_end(make_tokenizer):
+    tokenizer = make_tokenizer(template=TIGHT_CHATML, additional_special_tokens=["<|im_start|>", "<|im_end|>"])
+    encoder = Encoder(tokenizer)
+    texts = encoder.render([HELLO], [[assistant("hello there")]], [[assistant("what")]])
+    [(_, chosen, rejected)] = sides(encoder.encode_rendered(texts))
+    assert tokenizer.eos_token_id == EOS
+    assert chosen == [*ids_of(tokenizer, "hello there"), IM_END]
+    assert rejected == [*ids_of(tokenizer, "what"), IM_END]
+
+
+def test_a_template_without_an_end_gets_eos(make_tokenizer):
+    template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    encoder = Encoder(make_tokenizer(template=template))
+    texts = encoder.render([HELLO], [[assistant("hello there")]], [[assistant("what")]])
+    assert (texts.prompts, texts.chosen) == (["[user] hello[assistant] "], ["hello there"])
+    [(_, chosen, _)] = sides(encoder.encode_rendered(texts))
+    assert chosen == [*ids_of(encoder.tokenizer, "hello there"), EOS]
+
+
+def test_bos_of_the_template_is_the_only_one(make_tokenizer):
+    encoder = Encoder(make_tokenizer(bos=True, template="<s>" + CHATML, eos_token="<|im_end|>"))
+    texts = encoder.render([HELLO], [[assistant("hello there")]], [[assistant("what")]])
+    [(prompt, chosen, rejected)] = sides(encoder.encode_rendered(texts))
+    assert prompt[0] == BOS
+    assert (prompt + chosen + rejected).count(BOS) == 1
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused_under_a_code_of_its_own(make_tokenizer):
+    texts = render(make_tokenizer(template=FORGETFUL), HELLO, [assistant("hello there")], [assistant("what")])
+    assert texts == Texts([""], [""], [""], {0: TEMPLATE_REWRITES_PROMPT})
+    assert TEMPLATE_REWRITES_PROMPT == "template_rewrites_prompt"
+
+
+def test_a_template_that_raises_refuses_that_pair_alone(make_tokenizer):
+    encoder = Encoder(make_tokenizer(template=ALTERNATING))
+    texts = encoder.render(
+        [HELLO, [user("hello"), user("you")], HELLO],
+        [[assistant("a")], [assistant("b")], [assistant("c")]],
+        [[assistant("d")], [assistant("e")], [assistant("f"), assistant("g")]],
+    )
+    assert texts == Texts(
+        ["hello</s>", "", ""], ["a</s>", "", ""], ["d</s>", "", ""], {1: TEMPLATE_REFUSED, 2: TEMPLATE_REFUSED}
+    )
+    assert TEMPLATE_REFUSED == "template_refused"
+
+
+def test_a_template_of_the_user_replaces_the_tokenizers(chat_tokenizer):
+    template = "{% for m in messages %}{{ m.content }}|{% endfor %}"
+    texts = render(chat_tokenizer, HELLO, [assistant("a")], [assistant("b")], template)
+    assert texts == Texts(["hello|"], ["a|"], ["b|"], {})
+
+
+# Seams.
+
+words = st.text(st.sampled_from("hetol ':\n?é"), max_size=8)
+rows = st.lists(st.tuples(words, words, words), min_size=1, max_size=4)
+
+
+def seams_by_definition(tokenizer, pairs: list[tuple[str, str, str]]) -> int:
+    """Responses whose joint tokenization with the whole prompt differs from both apart."""
+    return sum(
+        ids_of(tokenizer, prompt + response) != ids_of(tokenizer, prompt) + ids_of(tokenizer, response)
+        for prompt, *responses in pairs
+        for response in responses
+    )
+
+
+@pytest.mark.parametrize(
+    "variant", [{}, {"bos": True}, {"prefix_space": True}, {"metaspace": True}], ids=lambda v: next(iter(v), "plain")
+)
+def test_seams_are_those_of_joint_tokenization(make_tokenizer, variant):
+    tokenizer = make_tokenizer(**variant)
+    encoder = Encoder(tokenizer)
+    found: set[int] = set()
+
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(rows)
+    def check(pairs):
+        texts = Texts(*map(list, zip(*pairs, strict=True)), {})
+        seams = encoder.encode_texts(texts).seams
+        assert seams == seams_by_definition(tokenizer, pairs)
+        found.add(seams)
+
+    check()
+    assert len(found) > 1  # some with seams and some without: the comparison could have failed
+
+
+def test_a_word_that_goes_on_in_the_response_is_a_seam_and_a_new_word_is_none(toy_tokenizer):
+    encoder = Encoder(toy_tokenizer)
+    assert toy_tokenizer.tokenize("hello") == ["hello"]
+    assert encoder.encode_texts(Texts(["hel"], ["lo"], [" lo"], {})).seams == 1
+    assert encoder.encode_texts(Texts(["Assistant:"], [" hello"], [" there"], {})).seams == 0
+
+
+# Loading, and what identifies a tokenizer.
+
+
+def test_a_tokenizer_that_was_saved_and_loaded_elsewhere_has_the_same_hash(make_tokenizer, tmp_path):
+    for name, options in {
+        "plain": {},
+        "bos": {"bos": True},
+        "chat": {"template": CHATML, "additional_special_tokens": ["<|im_start|>", "<|im_end|>"]},
+    }.items():
+        tokenizer = make_tokenizer(**options)
+        tokenizer.save_pretrained(tmp_path / "one" / name)
+        loaded = AutoTokenizer.from_pretrained(tmp_path / "one" / name)
+        loaded.save_pretrained(tmp_path / "other" / name)
+        again = AutoTokenizer.from_pretrained(tmp_path / "other" / name)
+        assert tokenizer_hash(tokenizer) == tokenizer_hash(loaded) == tokenizer_hash(again), name
+
+
+def test_cutting_and_padding_do_not_change_the_hash(make_tokenizer):
+    tokenizer = make_tokenizer()
+    before = tokenizer_hash(tokenizer)
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    assert tokenizer_hash(tokenizer) == before
+
+
+def test_whatever_decides_the_ids_changes_the_hash(make_tokenizer):
+    ends = ["<|im_end|>"]
+    variants = {
+        "plain": make_tokenizer(),
+        "other vocabulary": make_tokenizer(corpus=["quite another text"]),
+        "bos": make_tokenizer(bos=True),
+        "prefix space": make_tokenizer(prefix_space=True),
+        "template": make_tokenizer(template=CHATML),
+        "other template": make_tokenizer(template=TIGHT_CHATML),
+        "other eos": make_tokenizer(eos_token="<|im_end|>"),
+        "other pad": make_tokenizer(pad_token="</s>"),
+        "no bos token": make_tokenizer(bos_token=None),
+        "another special token, that may end a turn": make_tokenizer(additional_special_tokens=ends),
+    }
+    hashes = {name: tokenizer_hash(tokenizer) for name, tokenizer in variants.items()}
+    same = {(a, b) for a in hashes for b in hashes if a < b and hashes[a] == hashes[b]}
+    assert same == set()
+
+
+def test_tokenizers_written_in_python_have_hashes_too():
+    assert tokenizer_hash(ByT5Tokenizer()) == tokenizer_hash(ByT5Tokenizer())
+    assert tokenizer_hash(ByT5Tokenizer()) != tokenizer_hash(ByT5Tokenizer(extra_ids=5))
+
+
+def test_a_tokenizer_is_remembered_by_the_name_of_its_folder_alone(make_tokenizer, tmp_path):
+    make_tokenizer().save_pretrained(tmp_path / "models" / "toy")
+    entry = tokenizer_entry(load_tokenizer(tmp_path / "models" / "toy"))
+    assert entry.name == "toy"
+    assert (entry.vocab_size, entry.bos_token_id, entry.eos_token_id, entry.pad_token_id) == (
+        len(make_tokenizer()),
+        BOS,
+        EOS,
+        2,
+    )
+
+
+def test_a_tokenizer_without_a_name_is_the_same_from_every_working_directory(toy_tokenizer, tmp_path, monkeypatch):
+    assert toy_tokenizer.name_or_path == ""
+    entries = []
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        entries.append(tokenizer_entry(toy_tokenizer))
+    assert entries[0] == entries[1]
+
+
+def test_a_tokenizer_without_eos_is_refused(make_tokenizer, tmp_path):
+    make_tokenizer(eos_token=None).save_pretrained(tmp_path / "endless")
+    with pytest.raises(UsageError) as refusal:
+        tokenizer_entry(load_tokenizer(tmp_path / "endless"))
+    assert str(refusal.value) == (
+        "endless: the tokenizer has no end-of-sequence token, and a model could never learn to stop.\n"
+        "  Set eos_token in its tokenizer_config.json."
+    )
+
+
+def test_a_folder_without_a_tokenizer_is_refused_with_its_name(tmp_path):
+    with pytest.raises(InputError, match=r"the tokenizer cannot be loaded: .*\n  Name a folder") as refusal:
+        load_tokenizer(tmp_path)
+    assert str(refusal.value).startswith(f"{tmp_path}: ")
+
+
+def test_a_tokenizer_that_wants_to_run_code_is_not_loaded(make_tokenizer, tmp_path):
+    folder = tmp_path / "code"
+    make_tokenizer().save_pretrained(folder)
+    ran = tmp_path / "ran"
+    (folder / "tokenization_own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Own: pass\n")
+    config = folder / "tokenizer_config.json"
+    content = json.loads(config.read_text()) | {"auto_map": {"AutoTokenizer": [None, "tokenization_own.Own"]}}
+    content["tokenizer_class"] = "Own"
+    config.write_text(json.dumps(content))
+    with suppress(InputError):  # transformers may also take its own class instead
+        load_tokenizer(folder)
+    assert not ran.exists()
