@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from multiprocessing.process import BaseProcess
@@ -160,6 +160,7 @@ def convert(
         store = RowKeyStore(scratch / "keys")
         writers = {name: SplitWriter(scratch, name, schema) for name in SPLITS}
         with ExitStack() as open_files:
+            open_files.enter_context(closing(store))
             quarantine: dict[str, object] = {}
             for chunk in convert_chunks(files, adapting, limit=limit, workers=workers, progress=progress):
                 if chunk.quarantined and on_error == "stop":
@@ -329,7 +330,9 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
         try:
             if isinstance(raw.value, RowError):
                 raise raw.value
-            if number == 0 and (reason := source.refuse(raw.value, adapting.form, adapting.mapping)):
+            # The file's first row alone: a stray one later on is a row in quarantine, wherever its chunk begins.
+            first = chunk.opens_file and number == 0
+            if first and (reason := source.refuse(raw.value, adapting.form, adapting.mapping)):
                 raise InputError(f"{chunk.file}: {reason}")
             pair = source.adapt(raw.value, adapting.form, adapting.mapping)
             try:

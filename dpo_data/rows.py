@@ -73,7 +73,13 @@ class RawRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive records of one file, not yet parsed; `columns` where the format declares them once for all rows."""
+    """Consecutive records of one file, not yet parsed.
+
+    Attributes:
+        columns: where the format declares them once for all rows.
+        max_rows: how many of the records count; all when None.
+        opens_file: whether these are the file's first records.
+    """
 
     file: str
     split: str
@@ -82,6 +88,7 @@ class Chunk:
     parse: Callable[[Any, int], Iterator[RawRow]]
     columns: list[str] | None = None
     max_rows: int | None = None
+    opens_file: bool = False
 
     def rows(self) -> Iterator[RawRow]:
         """Parse the records, at most `max_rows` of them; a record that cannot be parsed comes with its `RowError`."""
@@ -107,10 +114,14 @@ class InputFile:
         Raises: InputError: the file cannot be opened or ends in the middle of its compression or format.
         """
         with reading(self.label), self._opened() as (raw, stream):
-            for first_line, payload in READERS[self.format](stream):
+            seekable = _has_position(raw)
+            if self.format in ("parquet", "arrow") and not seekable:
+                raise OSError(f"{self.format} files are read in place, not from a pipe; save it to a file first")
+            for number, (first_line, payload) in enumerate(READERS[self.format](stream)):
                 columns = COLUMNS[self.format](payload) if self.format in COLUMNS else None
-                yield Chunk(self.label, self.split, first_line, payload, PARSERS[self.format], columns)
-                if not raw.closed:
+                parse = PARSERS[self.format]
+                yield Chunk(self.label, self.split, first_line, payload, parse, columns, opens_file=number == 0)
+                if seekable and not raw.closed:
                     on_read(raw.tell())
 
     def size_bytes(self) -> int | None:
@@ -163,6 +174,15 @@ def find_inputs(inputs: Iterable[str], *, split: str | None = None, input_format
     return files
 
 
+def _has_position(raw: Any) -> bool:
+    """Whether a file can tell where it is and be sought in: a pipe cannot, and Arrow's `seekable` says it can."""
+    try:
+        raw.tell()
+    except OSError:
+        return False
+    return True
+
+
 def _is_local(location: str) -> bool:
     return location != STDIN and "://" not in location
 
@@ -183,12 +203,13 @@ def _expand(name: str) -> list[tuple[str, str]]:
         inside = sorted(p for p in _walk(path) if _known(p) and not _hidden(p, path))
         if not inside:
             raise InputError(f"{name}: no file of a known format in this folder.\n  Known: {_known_formats()}.")
-        return [(str(p), p.relative_to(path.parent).as_posix()) for p in inside]
+        named = path.resolve().name  # "." has a name too
+        return [(str(p), (named / p.relative_to(path)).as_posix()) for p in inside]
     if not path.exists() and has_magic(name):
         matches = sorted(match for match in glob(name, recursive=True) if Path(match).is_file())
         if not matches:
             raise InputError(f"{name}: no file matches.")
-        return [(match, _last_two(match)) for match in matches]
+        return [(match, _last_two(str(Path(match).resolve()))) for match in matches]
     if not path.exists():
         raise InputError(f"{name}: there is no such file.")
     return [(name, _last_two(str(path.resolve())))]
@@ -213,7 +234,8 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def _known(path: Path) -> bool:
-    return any(suffix in FORMATS for suffix in path.suffixes[-2:])
+    before, last = ["", "", *map(str.lower, path.suffixes)][-2:]
+    return last in FORMATS or (last in COMPRESSIONS and before in FORMATS)
 
 
 def _known_formats() -> str:
@@ -228,7 +250,7 @@ def _split_of(path: str) -> str:
 
 def _format_of(location: str, input_format: str | None) -> tuple[str, str | None]:
     suffixes = PurePosixPath(location).suffixes
-    compression = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    compression = COMPRESSIONS.get(suffixes[-1].lower()) if suffixes else None
     if compression:
         suffixes = suffixes[:-1]
     format_ = input_format or ("jsonl" if location == STDIN else FORMATS.get(suffixes[-1].lower() if suffixes else ""))
@@ -380,6 +402,8 @@ def _json_values(stream: Any) -> Iterator[RawRow]:
                     place = line + text.count("\n", position, getattr(error, "pos", start))
                     reason = getattr(error, "msg", error)
                     raise OSError(f"broken JSON at line {place}: {reason}; the rest cannot be told apart") from error
+            if end == len(text) and block:  # a number may go on in the next block
+                break
             line += text.count("\n", position, start)
             if layout is None:
                 layout = "objects" if "\n" in text[start:end] else "lines"
@@ -409,6 +433,11 @@ def _skip(text: str, position: int, characters: str) -> int:
     return position
 
 
+def _refuse_repeated(columns: list[str]) -> None:
+    if len(set(columns)) < len(columns):
+        raise OSError(f"the header names a column twice: {', '.join(columns)}")
+
+
 def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
     """The rows of a table under its header.
 
@@ -430,15 +459,18 @@ def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
         except csv.Error as error:
             if "end of data" in str(error):
                 raise OSError(f"it ends inside a quoted field that starts at line {first}") from error
+            if header is None:
+                raise OSError(f"the header is malformed: {error}") from error
             yield RawRow(
                 first, RowError("unreadable_row", "", f"the line is not a table row: {error}."), "".join(record)
             )
             continue
+        if not fields:
+            continue
         if header is None:
             header = fields
-            if len(set(header)) < len(header):
-                raise OSError(f"the header names a column twice: {', '.join(header)}")
-        elif fields:
+            _refuse_repeated(header)
+        else:
             value: dict[str, Any] | RowError = dict(zip(header, fields, strict=False))
             if len(fields) != len(header):
                 value = RowError("unreadable_row", "", f"the row has {len(fields)} fields, the header {len(header)}.")
@@ -474,14 +506,34 @@ def _arrow_batches(stream: Any) -> Iterator[Any]:
 def _sliced(batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     row = 1
     for batch in batches:
+        _refuse_repeated(batch.schema.names)
         for start in range(0, batch.num_rows, 1000):
             yield row, batch.slice(start, 1000)
             row += min(1000, batch.num_rows - start)
 
 
 def _parse_batch(payload: Any, first_line: int) -> Iterator[RawRow]:
-    for row, value in enumerate(payload.to_pylist(), first_line):
-        yield RawRow(row, value, None)
+    try:
+        rows = [RawRow(row, value, None) for row, value in enumerate(payload.to_pylist(), first_line)]
+    except (ValueError, OverflowError, pa.ArrowException):
+        rows = [_parse_table_row(payload.slice(i, 1), first_line + i) for i in range(payload.num_rows)]
+    return iter(rows)
+
+
+def _parse_table_row(payload: Any, row: int) -> RawRow:
+    """One row of a batch, some of whose cells Python cannot hold: text that is no UTF-8, dates after the year 9999."""
+    value: dict[str, Any] = {}
+    broken: RowError | None = None
+    for name, column in zip(payload.schema.names, payload.columns, strict=True):
+        try:
+            value[name] = column.to_pylist()[0]
+        except UnicodeDecodeError as error:
+            value[name] = f"<{error}>"
+            broken = RowError("invalid_unicode", name, f"{name} is not UTF-8: {error.reason}.")
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            value[name] = f"<{error}>"
+            broken = RowError("unreadable_row", name, f"{name} cannot be read: {error}.")
+    return RawRow(row, broken or value, RawRow(row, value, None).raw() if broken else None)
 
 
 READERS: dict[str, Callable[[Any], Iterator[tuple[int, Any]]]] = {

@@ -5,6 +5,7 @@ Raw pairs are converted into a scratch folder first, so that both are judged by 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -159,8 +160,9 @@ def _validate_prepared(
     prepared = Prepared(folder, manifest)
     damage = damaged_files(folder, manifest)
     content = _Content(manifest)
-    with TemporaryDirectory(prefix="dpo-data-keys-") as scratch:
-        store = RowKeyStore(Path(scratch) / "keys")
+    with ExitStack() as stack:
+        scratch = stack.enter_context(TemporaryDirectory(prefix="dpo-data-keys-"))
+        store = stack.enter_context(closing(RowKeyStore(Path(scratch) / "keys")))
         for split, entry in manifest.splits.items():
             for shard in entry.shards:
                 if shard in damage:

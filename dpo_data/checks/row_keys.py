@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ class RowKeyStore:
         self._folder = folder
         self._paths = [folder / f"{bucket:02d}.keys" for bucket in range(BUCKETS)]
         folder.mkdir(parents=True)
-        self._files = [path.open("wb") for path in self._paths]
+        self._open_files = ExitStack()
+        self._files = [self._open_files.enter_context(path.open("wb")) for path in self._paths]
 
     def add(self, keys: RowKeys) -> None:
         """Append keys, in the order of reading."""
@@ -49,10 +51,13 @@ class RowKeyStore:
 
     def buckets(self) -> Iterator[RowKeys]:
         """Each bucket's keys in the order of reading; nothing can be added afterwards."""
-        for file in self._files:
-            file.close()
+        self.close()
         for path in self._paths:
             yield np.fromfile(path, ROW_KEY)
+
+    def close(self) -> None:
+        """Close the files; nothing can be added afterwards."""
+        self._open_files.close()
 
     def remove(self) -> None:
         """Delete the files."""

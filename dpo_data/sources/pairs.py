@@ -147,7 +147,10 @@ def _number(field: str, value: Any) -> float | None:
             raise RowError("wrong_type", field, f"{field} is {value!r}, not a number.") from error
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise RowError("wrong_type", field, f"{field} is {type(value).__name__}, not a number.")
-    return None if value is None else float(value)
+    try:
+        return None if value is None else float(value)
+    except OverflowError as error:
+        raise RowError("wrong_type", field, f"{field} is too large for a number.") from error
 
 
 def refuse(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> str | None:
