@@ -24,6 +24,9 @@ ROW_ERRORS = {
     "no_response": "A pair needs an Assistant turn at the end of both sides.",
     "prompts_diverge": "Both responses must answer the same prompt; such a row compares two different dialogues.",
     "not_recoverable": "Convert it with --form text, which keeps every byte.",
+    "contradicting_scores": "Find out which of the two is right; leave the row out, or mend it in the raw file.",
+    "no_text_form": "Convert it with --form conversational, which keeps roles and tools.",
+    "no_parent": "Rows of one group must stand together in one file: sort it by that key, and read it whole.",
 }
 
 

@@ -10,6 +10,9 @@ OnOverlong = Literal["truncate", "drop", "fail"]
 Severity = Literal["error", "warning"]
 SplitName = Literal["train", "test"]
 InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+Pairing = Literal["best-worst", "best-rest", "all", "adjacent", "random"]
+Tie = Literal["drop", "keep"]
+Axis = Literal["better", "safer"]
 
 DEFAULT_MAX_LENGTH = 1024
 DEFAULT_MAX_INVALID = 0.05

@@ -1,4 +1,4 @@
-"""The rows that everything speaks: preference pairs of text or of messages, and their content keys."""
+"""The rows that everything speaks: preference pairs, scored responses, and the content keys of pairs."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,16 +21,30 @@ class Message(Record):
 
     role: Annotated[str, Field(min_length=1, description="system, user, assistant or tool")]
     content: str
+    tool_calls: Annotated[str | None, Field(description="Calls that an assistant makes, as JSON.")] = None
+    tool_call_id: Annotated[str | None, Field(description="The call that a tool's message answers.")] = None
+    name: Annotated[str | None, Field(description="Of the tool, or of a speaker.")] = None
 
 
-class TextPair(Record):
+#: A prompt or a response: as text, or as messages.
+Content = str | list[Message]
+Score = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Scores(Record):
+    """What a source says about how good the two responses of a pair are; higher is better."""
+
+    chosen_score: Score | None = None
+    rejected_score: Score | None = None
+    margin: Annotated[Score | None, Field(description="By how much chosen is better.")] = None
+
+
+class TextPair(Scores):
     """Two responses to one prompt, as text; prompt + response is what the model reads."""
 
     prompt: str
     chosen: str
     rejected: str
-    chosen_score: float | None = None
-    rejected_score: float | None = None
 
     @property
     def texts(self) -> tuple[str, str, str]:
@@ -47,14 +61,13 @@ class TextRow(TextPair):
     prompt_key: Annotated[str, Field(description="128-bit hash of the prompt, in hexadecimal.")]
 
 
-class ConversationalPair(Record):
+class ConversationalPair(Scores):
     """Two continuations of one dialogue, as messages for a chat template."""
 
     prompt: Annotated[list[Message], Field(min_length=1)]
     chosen: list[Message]
     rejected: list[Message]
-    chosen_score: float | None = None
-    rejected_score: float | None = None
+    tools: Annotated[str | None, Field(description="Tools that the dialogue may use, as JSON.")] = None
 
     @property
     def texts(self) -> tuple[str, str, str]:
@@ -74,9 +87,40 @@ class ConversationalRow(ConversationalPair):
 PreferencePair = TextPair | ConversationalPair
 
 
+class Response(Record):
+    """One of several responses to a prompt.
+
+    Attributes:
+        content: what was answered.
+        score: how good it is; higher is better.
+        rank: its place among the others, where there is no score; lower is better.
+        note: why it has neither, in one word for the counts.
+        row: which raw row it comes from, counted from 0 in a group of rows.
+    """
+
+    content: Content
+    score: Score | None = None
+    rank: Score | None = None
+    note: str | None = None
+    row: int = 0
+
+    @property
+    def worth(self) -> float | None:
+        """The score, or the negative rank: higher is better."""
+        return self.score if self.rank is None else -self.rank
+
+
+class ScoredResponses(Record):
+    """A prompt and K responses to it, scored or ranked; `dpo_data.pairing` makes pairs of them."""
+
+    prompt: Content
+    responses: list[Response]
+    tools: str | None = None
+
+
 def joined_contents(messages: Sequence[Message]) -> str:
-    """The contents of messages, a blank line between them."""
-    return "\n\n".join(message.content for message in messages)
+    """The contents of messages and the calls they make, a blank line between them."""
+    return "\n\n".join(text for message in messages for text in (message.content, message.tool_calls) if text)
 
 
 class PairKeys(NamedTuple):
@@ -98,7 +142,9 @@ def pair_keys(pair: PreferencePair) -> PairKeys:
 
     Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
     """
-    prompt, chosen, rejected = (_digest(_canonical(value)) for value in (pair.prompt, pair.chosen, pair.rejected))
+    prompt, chosen, rejected = (_digest(canonical(value)) for value in (pair.prompt, pair.chosen, pair.rejected))
+    if isinstance(pair, ConversationalPair) and pair.tools:
+        prompt = _digest(prompt + pair.tools.encode())
     return PairKeys(
         prompt,
         _digest(prompt + chosen + rejected),
@@ -106,16 +152,26 @@ def pair_keys(pair: PreferencePair) -> PairKeys:
     )
 
 
-def _canonical(value: str | list[Message]) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    return json.dumps([[m.role, m.content] for m in value], ensure_ascii=False, separators=(",", ":")).encode()
+def canonical(content: Content) -> bytes:
+    """The bytes that content is hashed by.
+
+    Raises: UnicodeEncodeError: it holds a lone surrogate.
+    """
+    if isinstance(content, str):
+        return content.encode()
+    parts = [[m.role, m.content, *_tool_parts(m)] for m in content]
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _tool_parts(message: Message) -> tuple[str | None, ...]:
+    parts = (message.tool_calls, message.tool_call_id, message.name)
+    return parts if any(parts) else ()
 
 
 def _digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-def dump_messages(messages: Iterable[Message]) -> list[dict[str, str]]:
-    """Messages as plain dicts, for Arrow and for chat templates."""
-    return [{"role": message.role, "content": message.content} for message in messages]
+def dump_messages(messages: Iterable[Message]) -> list[dict[str, str | None]]:
+    """Messages as plain dicts, for Arrow."""
+    return [dict(message) for message in messages]

@@ -11,6 +11,28 @@ if TYPE_CHECKING:
 #: Name on the command line -> module. Modules load on use: the command line lists the names without them.
 SOURCES = {
     "hh-rlhf": "dpo_data.sources.hh_rlhf",
+    "shp": "dpo_data.sources.shp",
+    "ultrafeedback": "dpo_data.sources.ultrafeedback",
+    "ultrafeedback-binarized": "dpo_data.sources.ultrafeedback_binarized",
+    "orca-dpo-pairs": "dpo_data.sources.orca_dpo_pairs",
+    "helpsteer2": "dpo_data.sources.helpsteer2",
+    "helpsteer2-preference": "dpo_data.sources.helpsteer2_preference",
+    "helpsteer3": "dpo_data.sources.helpsteer3",
+    "pku-saferlhf": "dpo_data.sources.pku_saferlhf",
+    "nectar": "dpo_data.sources.nectar",
+    "oasst": "dpo_data.sources.oasst",
+    "webgpt": "dpo_data.sources.webgpt",
+    "summarize-from-feedback": "dpo_data.sources.summarize_from_feedback",
+    "stack-exchange": "dpo_data.sources.stack_exchange",
+    "capybara-dpo": "dpo_data.sources.capybara_dpo",
+    "tulu3-preference": "dpo_data.sources.tulu3_preference",
+    "mt-bench-judgments": "dpo_data.sources.mt_bench_judgments",
+    "chatbot-arena": "dpo_data.sources.chatbot_arena",
+    "llamafactory": "dpo_data.sources.llamafactory",
+    "openai-preference": "dpo_data.sources.openai_preference",
+    "nemo-rank": "dpo_data.sources.nemo_rank",
+    "kto": "dpo_data.sources.kto",
+    "ranked": "dpo_data.sources.ranked",
     "pairs": "dpo_data.sources.pairs",
 }
 

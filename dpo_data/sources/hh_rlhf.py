@@ -5,30 +5,26 @@ prompt ends with "\n\nAssistant:" and the response begins with the space after i
 transcript byte for byte, and a BPE tokenizer meets " word" as it does inside a text.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from dpo_data.errors import RowError
-from dpo_data.options import Form
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
-from dpo_data.sources.source import FieldMap, Source, required_text
+from dpo_data.sources.source import Row, Source, SourceOptions, required_text
 from dpo_data.transcripts import ROLES, Turn, parse_turns, text_start
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
 
-def adapt(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> PreferencePair:
+def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     """The pair of a raw row.
 
     Raises: RowError: missing_field, wrong_type, not_a_dialogue, no_response, prompts_diverge; with conversational
         form also not_recoverable, where messages would not give back the raw string.
     """
     chosen, rejected = required_text(row, "chosen"), required_text(row, "rejected")
-    if form == "text" and (start := _plain_start(chosen, rejected)):
+    if options.form == "text" and (start := _plain_start(chosen, rejected)):
         return TextPair(prompt=chosen[:start], chosen=chosen[start:], rejected=rejected[start:])
     chosen_turns, rejected_turns = dialogue("chosen", chosen), dialogue("rejected", rejected)
     reply = _first_reply(chosen_turns, rejected_turns)
-    if form == "text":
+    if options.form == "text":
         start = text_start(chosen_turns, reply)
         return TextPair(prompt=chosen[:start], chosen=chosen[start:], rejected=rejected[start:])
     return ConversationalPair(
@@ -90,7 +86,7 @@ def _messages(field: str, turns: list[Turn]) -> list[Message]:
     return [Message(role=ROLES[speaker], content=text[1:]) for speaker, text in turns]
 
 
-def refuse(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> str | None:
+def refuse(row: Row, options: SourceOptions) -> str | None:
     """Why a file of such rows is never pairs: red-team-attempts has single transcripts with harm ratings."""
     if "transcript" in row and "chosen" not in row:
         return (
@@ -100,20 +96,24 @@ def refuse(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> str | None:
     return None
 
 
-HUB_FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+def looks_like(row: Row) -> bool:
+    """Whether the sides are strings and no prompt stands beside them."""
+    return "prompt" not in row and all(isinstance(row[field], str) for field in ("chosen", "rejected"))
+
+
+FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 
 SOURCE = Source(
     name="hh-rlhf",
     licence="mit",
     homepage="https://huggingface.co/datasets/Anthropic/hh-rlhf",
     direction="chosen is the transcript whose last reply a crowd worker preferred",
-    columns=lambda mapping: ("chosen", "rejected"),
+    columns=("chosen", "rejected"),
     adapt=adapt,
-    hub_files=tuple(
-        f"hf://datasets/Anthropic/hh-rlhf/{folder}/{split}.jsonl.gz"
-        for folder in HUB_FOLDERS
-        for split in ("train", "test")
-    ),
+    looks_like=looks_like,
+    comes_in_pairs=True,
+    hub="Anthropic/hh-rlhf",
+    hub_files=tuple(f"{folder}/{split}.jsonl.gz" for folder in FOLDERS for split in ("train", "test")),
     sample=("sample/train.jsonl", "sample/test.jsonl"),
     refuse=refuse,
 )

@@ -11,46 +11,50 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpo_data.errors import RowError
-from dpo_data.options import Form
 from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources import hh_rlhf
-from dpo_data.sources.source import FieldMap, Source, as_row_error
+from dpo_data.sources.scored import require_response, split_dialogues
+from dpo_data.sources.source import Row, Source, SourceOptions, as_row_error, missing, number
 from dpo_data.transcripts import TURN_START
 
-SCORES = ("chosen_score", "rejected_score")
+SCORES = ("chosen_score", "rejected_score", "margin")
 
 
-def adapt(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> PreferencePair:
+def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     """The pair of a raw row.
 
     Raises: RowError: missing_field, wrong_type, prompts_diverge, no_response, and for transcripts without a prompt
         those of hh-rlhf.
     """
+    mapping = options.mapping
     fields = {field: lookup(row, mapping.get(field, field)) for field in (*FIELDS, *SCORES)}
     for field in ("chosen", "rejected"):
         if fields[field] is None:
-            raise _missing(row, mapping.get(field, field))
+            raise missing(row, mapping.get(field, field))
     if fields["prompt"] is None and ("prompt" in mapping or "prompt" in row):
-        raise _missing(row, mapping.get("prompt", "prompt"))
-    scores = {score: _number(score, fields[score]) for score in SCORES}
+        raise missing(row, mapping.get("prompt", "prompt"))
+    scores = {score: number(fields[score], score) for score in SCORES}
+    chosen_score, rejected_score = scores["chosen_score"], scores["rejected_score"]
+    if scores["margin"] is None and chosen_score is not None and rejected_score is not None:
+        scores["margin"] = chosen_score - rejected_score
     if all(isinstance(fields[field], str) for field in ("chosen", "rejected")):
-        return _text_pair(fields, form, scores)
-    if form == "text":
+        return _text_pair(fields, options, scores)
+    if options.form == "text":
         raise RowError("wrong_type", "chosen", "chosen or rejected is no string, and the form is text.")
     return _conversational_pair(fields, scores)
 
 
-def _text_pair(fields: dict[str, Any], form: Form, scores: dict[str, float | None]) -> PreferencePair:
+def _text_pair(fields: dict[str, Any], options: SourceOptions, scores: dict[str, float | None]) -> PreferencePair:
     prompt, chosen, rejected = (fields[field] for field in FIELDS)
     if prompt is None:
         if not (TURN_START.match(chosen) and TURN_START.match(rejected)):
             message = "there is no prompt, and chosen and rejected are no transcripts to take it from."
             raise RowError("missing_field", "prompt", message)
-        pair = hh_rlhf.adapt(fields, form, {})
+        pair = hh_rlhf.adapt(fields, options)
         return pair.model_copy(update=scores)
     if not isinstance(prompt, str):
         raise RowError("wrong_type", "prompt", f"prompt is {type(prompt).__name__} beside responses of type str.")
-    if form == "text":
+    if options.form == "text":
         return TextPair(prompt=prompt, chosen=chosen, rejected=rejected, **scores)
     return ConversationalPair(
         prompt=[Message(role="user", content=prompt)],
@@ -75,6 +79,8 @@ def _conversational_pair(fields: dict[str, Any], scores: dict[str, float | None]
     except ValidationError as error:
         raise as_row_error(error) from error
     chosen, rejected = pair.chosen, pair.rejected
+    if any(message.tool_calls or message.tool_call_id or message.name for message in [*pair.prompt, *chosen, *rejected]):
+        raise RowError("wrong_type", "", "a message has fields for tools, which the source openai-preference keeps.")
     if prompt is not None:
         length = len(pair.prompt)
         repeated = [side[:length] == pair.prompt for side in (chosen, rejected)]
@@ -84,12 +90,7 @@ def _conversational_pair(fields: dict[str, Any], scores: dict[str, float | None]
         if any(repeated):
             raise RowError("prompts_diverge", "prompt", "only one of chosen and rejected starts with the prompt.")
         return _split(pair, 0)
-    common = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
-    start = min(len(chosen), len(rejected)) - 1 if common is None else common
-    while start > 0 and not (chosen[start].role == rejected[start].role == "assistant"):
-        start -= 1
-    if start <= 0:
-        raise RowError("prompts_diverge", "", "chosen and rejected share no message before an assistant's.")
+    start = len(split_dialogues(chosen, rejected)[0])
     return _split(pair.model_copy(update={"prompt": chosen[:start]}), start)
 
 
@@ -108,10 +109,7 @@ def _split(pair: ConversationalPair, start: int) -> ConversationalPair:
     """The pair with its responses from message `start` on."""
     chosen, rejected = pair.chosen[start:], pair.rejected[start:]
     for field, response in (("chosen", chosen), ("rejected", rejected)):
-        if not response or response[-1].role != "assistant":
-            raise RowError("no_response", field, f"{field} does not end with an assistant's message.")
-        if any(message.role == "user" for message in response):
-            raise RowError("prompts_diverge", field, f"{field} has user messages after the common prompt.")
+        require_response(field, response)
     return pair.model_copy(update={"chosen": chosen, "rejected": rejected})
 
 
@@ -134,36 +132,19 @@ def lookup(row: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _missing(row: Mapping[str, Any], path: str) -> RowError:
-    state = "is null" if path in row else f"is missing; the row has {', '.join(row) or 'no fields'}"
-    return RowError("missing_field", path, f"{path} {state}.")
-
-
-def _number(field: str, value: Any) -> float | None:
-    if isinstance(value, str):  # every cell of a CSV file is one
-        try:
-            value = float(value) if value.strip() else None
-        except ValueError as error:
-            raise RowError("wrong_type", field, f"{field} is {value!r}, not a number.") from error
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise RowError("wrong_type", field, f"{field} is {type(value).__name__}, not a number.")
-    try:
-        return None if value is None else float(value)
-    except OverflowError as error:
-        raise RowError("wrong_type", field, f"{field} is too large for a number.") from error
-
-
-def refuse(row: Mapping[str, Any], form: Form, mapping: FieldMap) -> str | None:
+def refuse(row: Row, options: SourceOptions) -> str | None:
     """Why a file of such rows does not fit the form: message lists are not text."""
-    if form == "text" and isinstance(lookup(row, mapping.get("chosen", "chosen")), list):
+    if options.form == "text" and isinstance(lookup(row, options.mapping.get("chosen", "chosen")), list):
         return "the responses are lists of messages, not text.\n  Keep them so: --form conversational."
     return None
 
 
-def columns(mapping: FieldMap) -> tuple[str, ...]:
-    """Columns that a table must have: the first part of each path."""
-    wanted = [mapping.get("chosen", "chosen"), mapping.get("rejected", "rejected"), *mapping.values()]
-    return tuple(dict.fromkeys(wanted))
+def looks_like(row: Row) -> bool:
+    """Whether the sides are strings beside a prompt, or transcripts, or lists of messages."""
+    sides = [row["chosen"], row["rejected"]]
+    if all(isinstance(side, str) for side in sides):
+        return "prompt" in row or all(TURN_START.match(side) for side in sides)
+    return all(isinstance(side, list) for side in sides)
 
 
 SOURCE = Source(
@@ -171,9 +152,12 @@ SOURCE = Source(
     licence="unknown",
     homepage="",
     direction="as the columns say",
-    columns=columns,
+    columns=("chosen", "rejected"),
     adapt=adapt,
+    optional=("prompt", *SCORES),
+    looks_like=looks_like,
     refuse=refuse,
+    comes_in_pairs=True,
     has_scores=True,
-    takes_mapping=True,
+    mapped_fields=(*FIELDS, *SCORES),
 )

@@ -1,68 +1,243 @@
-"""What a source is, and what adapters share."""
+"""What a source is, and what adapters share in reading raw fields."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from dpo_data.errors import RowError
-from dpo_data.options import Form
-from dpo_data.records import PreferencePair
+from dpo_data.options import Axis, Form
+from dpo_data.records import Message, PreferencePair, ScoredResponses
 
+Row = Mapping[str, Any]
 #: Field of the pair -> column of the raw row, with dots for nested columns.
 FieldMap = Mapping[str, str]
 
 
 @dataclass(frozen=True)
+class SourceOptions:
+    """What the user says about the reading of a source."""
+
+    form: Form = "text"
+    mapping: FieldMap = field(default_factory=dict)
+    axis: Axis | None = None
+
+
+@dataclass
+class Group:
+    """What rows that belong together came to.
+
+    Attributes:
+        responses: prompts with their responses, which name the rows they come from.
+        errors: position of a row -> why it can be no part of a pair.
+        left_out: position of a row -> why it is no response, in one word.
+    """
+
+    responses: list[ScoredResponses] = field(default_factory=list)
+    errors: dict[int, RowError] = field(default_factory=dict)
+    left_out: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Source:
-    """A raw data set, and how one of its rows becomes a pair.
+    """A raw data set, and how its rows become pairs.
 
     Attributes:
         name: on the command line.
         licence: of the data; "unknown" where only its owner knows.
         homepage: where the data comes from; empty for one's own files.
         direction: the rule that says which response is preferred.
-        columns: the columns that a table must have, with those that the user's mapping names.
+        columns: the columns that every row has; a user's mapping may rename them.
+        adapt: raw row and options to a pair, or to scored responses that `dpo_data.pairing` pairs; pure; raises
+            RowError for a row that is neither.
+        optional: columns that are read where they are there; any other is counted as unused.
+        looks_like: whether a row with those columns is one of this source, where columns alone do not tell.
         has_scores: whether its pairs may carry scores.
-        hub_files: fsspec URLs of its files on the Hugging Face hub.
+        has_tools: whether its messages may call tools.
+        comes_in_pairs: whether `adapt` gives pairs, so that no pairing policy means anything.
+        hub: repository of the Hugging Face hub, as in "Anthropic/hh-rlhf".
+        hub_files: paths or globs of its files there.
         sample: files of the embedded sample, inside the package.
-        adapt: raw row, form and mapping to a pair; pure; raises RowError for a row that is none.
-        refuse: why a file whose first row this is can never become pairs of that form, or None.
-        takes_mapping: whether --map means something to it.
+        refuse: why a file whose first row this is can never become pairs with these options, or None.
+        mapped_fields: what --map may rename; empty where it means nothing.
+        axes: values of --axis, one of which must be given; empty where it means nothing.
+        eval_only: an evaluation set: nothing of it goes to train unless the user says so.
+        group_key: what rows that belong together share; None where each row stands for itself.
+        scattered: whether such rows may stand anywhere in a file, which is then held in memory, not only together.
+        adapt_group: the rows of a group to what they came to; where None, `adapt` serves each of them, and those with
+            one prompt are put together.
     """
 
     name: str
     licence: str
     homepage: str
     direction: str
-    columns: Callable[[FieldMap], tuple[str, ...]]
-    adapt: Callable[[Mapping[str, Any], Form, FieldMap], PreferencePair]
+    columns: tuple[str, ...]
+    adapt: Callable[[Row, SourceOptions], PreferencePair | ScoredResponses]
+    optional: tuple[str, ...] = ()
+    looks_like: Callable[[Row], bool] = lambda row: True
     has_scores: bool = False
+    has_tools: bool = False
+    comes_in_pairs: bool = False
+    hub: str = ""
     hub_files: tuple[str, ...] = ()
     sample: tuple[str, ...] = ()
-    refuse: Callable[[Mapping[str, Any], Form, FieldMap], str | None] = lambda row, form, mapping: None
-    takes_mapping: bool = False
+    refuse: Callable[[Row, SourceOptions], str | None] = lambda row, options: None
+    mapped_fields: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    eval_only: bool = False
+    group_key: Callable[[Row], Hashable] | None = None
+    scattered: bool = False
+    adapt_group: Callable[[Sequence[Row], SourceOptions], Group] | None = None
+
+    def required_columns(self, mapping: FieldMap) -> tuple[str, ...]:
+        """The columns that a table must have, with those that the mapping names."""
+        return tuple(dict.fromkeys([mapping.get(column, column) for column in self.columns] + [*mapping.values()]))
+
+    def fits(self, row: Row, mapping: FieldMap) -> bool:
+        """Whether a row is one of this source's, by its columns and a look at it."""
+        there = all(column in row or column.split(".")[0] in row for column in self.required_columns(mapping))
+        return there and (bool(mapping) or self.looks_like(row))
+
+    def reads(self, mapping: FieldMap) -> frozenset[str]:
+        """The top-level columns that go into pairs, or decide about them."""
+        names = {*self.required_columns(mapping), *(mapping.get(column, column) for column in self.optional)}
+        return frozenset(names | {name.split(".")[0] for name in names})
 
 
-def required_text(row: Mapping[str, Any], field: str) -> str:
-    """A field that must be there as a string.
+# Readers of one field raise RowError missing_field or wrong_type; `path` is where the row stands inside a larger one.
 
-    Raises: RowError: missing_field or wrong_type.
-    """
+
+def missing(row: Row, field: str, path: str = "") -> RowError:
+    """The error for a field that is null or not there."""
+    state = "is null" if field in row else f"is missing; the row has {', '.join(row) or 'no fields'}"
+    return RowError("missing_field", path + field, f"{path}{field} {state}.")
+
+
+def required(row: Row, field: str, path: str = "") -> Any:
+    """A field that must be there."""
     value = row.get(field)
     if value is None:
-        state = "is null" if field in row else f"is missing; the row has {', '.join(row) or 'no fields'}"
-        raise RowError("missing_field", field, f"{field} {state}.")
-    if not isinstance(value, str):
-        raise RowError("wrong_type", field, f"{field} is {type(value).__name__}, not a string.")
+        raise missing(row, field, path)
     return value
 
 
-def as_row_error(error: ValidationError) -> RowError:
+def required_text(row: Row, field: str, path: str = "") -> str:
+    """A field that must be there as a string."""
+    value = row.get(field)
+    if value is None:
+        raise missing(row, field, path)
+    if not isinstance(value, str):
+        raise RowError("wrong_type", path + field, f"{path}{field} is {type(value).__name__}, not a string.")
+    return value
+
+
+def optional_text(row: Row, field: str, path: str = "") -> str:
+    """A field that may be null or left out, as a string; then empty."""
+    return required_text(row, field, path) if row.get(field) is not None else ""
+
+
+def required_list(row: Row, field: str, path: str = "") -> list[Any]:
+    """A field that must be there as a list."""
+    value = required(row, field, path)
+    if not isinstance(value, list):
+        raise RowError("wrong_type", path + field, f"{path}{field} is {type(value).__name__}, not a list.")
+    return value
+
+
+def required_object(row: Row, field: str, path: str = "") -> Row:
+    """A field that must be there as an object with fields of its own."""
+    return as_object(required(row, field, path), path + field)
+
+
+def as_object(value: Any, path: str) -> Row:
+    """A value that must be an object with fields."""
+    if not isinstance(value, Mapping):
+        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not an object.")
+    return value
+
+
+def number(value: Any, path: str) -> float | None:
+    """A finite number, or None; a string that says one counts, since every cell of a CSV file is a string."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if value.strip() else None
+        except ValueError as error:
+            raise RowError("wrong_type", path, f"{path} is {value!r}, not a number.") from error
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a number.")
+    try:
+        value = None if value is None else float(value)
+    except OverflowError as error:
+        raise RowError("wrong_type", path, f"{path} is too large for a number.") from error
+    if value is not None and not math.isfinite(value):
+        raise RowError("wrong_type", path, f"{path} is {value}, not a finite number.")
+    return value
+
+
+def optional_number(row: Row, field: str, path: str = "") -> float | None:
+    """A field that may be null or left out, as a finite number."""
+    return number(row.get(field), path + field)
+
+
+def required_number(row: Row, field: str, path: str = "") -> float:
+    """A field that must be there as a finite number."""
+    value = optional_number(row, field, path)
+    if value is None:
+        raise missing(row, field, path)
+    return value
+
+
+def required_choice(row: Row, field: str, choices: Collection[Any], path: str = "") -> Any:
+    """A field that must have one of some values."""
+    value = required(row, field, path)
+    if isinstance(value, list | Mapping) or value not in choices:
+        wanted = ", ".join(map(str, choices))
+        raise RowError("wrong_type", path + field, f"{path}{field} is {value!r}, none of {wanted}.")
+    return value
+
+
+def as_row_error(error: ValidationError, prefix: str = "") -> RowError:
     """The first thing that pydantic found in a row, as a row error that names the path."""
     first = error.errors(include_url=False)[0]
-    path = ".".join(map(str, first["loc"]))
+    path = ".".join(map(str, filter(lambda part: part != "", (prefix, *first["loc"]))))
     if first["type"] == "missing":
         return RowError("missing_field", path, f"{path} is missing.")
     return RowError("wrong_type", path, f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}.")
+
+
+def messages(value: Any, path: str) -> list[Message]:
+    """A list of {role, content} as messages; null fields, which a table adds, do not count; calls of tools are kept."""
+    if not isinstance(value, list):
+        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a list of messages.")
+    return [_message(message, f"{path}.{place}") for place, message in enumerate(value)]
+
+
+def _message(value: Any, path: str) -> Message:
+    fields = as_object(value, path)
+    path += "."
+    role = required_text(fields, "role", path)
+    if not role:
+        raise RowError("wrong_type", f"{path}role", f"{path}role is empty.")
+    tool_calls = as_json(fields.get("tool_calls"))
+    # A message that only calls tools has no content in the OpenAI form.
+    content = (optional_text if tool_calls else required_text)(fields, "content", path)
+    if tool_calls is None and fields.get("tool_call_id") is None and fields.get("name") is None:
+        return Message(role=role, content=content)
+    return Message(
+        role=role,
+        content=content,
+        tool_calls=tool_calls,
+        tool_call_id=optional_text(fields, "tool_call_id", path) or None,
+        name=optional_text(fields, "name", path) or None,
+    )
+
+
+def as_json(value: Any) -> str | None:
+    """A list or object as compact JSON, one that is JSON already as it is, and None for an empty one."""
+    if not value or isinstance(value, str):
+        return value or None
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

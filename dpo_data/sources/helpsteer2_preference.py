@@ -1,0 +1,37 @@
+"""nvidia/HelpSteer2, folder preference: two responses and how much better one is, from -3 to 3.
+
+Negative means that response_1 is better, and 0 a tie. The column `split` says train or validation of each row; splits
+are taken from the path or from --test-fraction, as everywhere.
+Columns as in the card.
+"""
+
+from dpo_data.records import ScoredResponses
+from dpo_data.sources.helpsteer2 import parse_prompt
+from dpo_data.sources.scored import a_or_b
+from dpo_data.sources.source import Row, Source, SourceOptions, required_number, required_text
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """Both responses, the margin being the strength.
+
+    Raises: RowError: missing_field, wrong_type.
+    """
+    return a_or_b(
+        parse_prompt(required_text(row, "prompt")),
+        required_text(row, "response_1"),
+        required_text(row, "response_2"),
+        required_number(row, "preference_strength"),
+    )
+
+
+SOURCE = Source(
+    name="helpsteer2-preference",
+    licence="cc-by-4.0",
+    homepage="https://huggingface.co/datasets/nvidia/HelpSteer2",
+    direction="preference_strength negative: response_1; positive: response_2; 0: tie",
+    columns=("prompt", "response_1", "response_2", "preference_strength"),
+    adapt=adapt,
+    has_scores=True,
+    hub="nvidia/HelpSteer2",
+    hub_files=("preference/preference.jsonl.gz",),
+)

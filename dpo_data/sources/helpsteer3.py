@@ -1,0 +1,36 @@
+"""nvidia/HelpSteer3, config preference: a dialogue, two responses, and the preference of several annotators.
+
+overall_preference runs from -3 to 3: negative means that response1 is better, 0 is a tie and no pair (NeMo-RL's loader
+makes one of response1 with itself).
+Columns as read by NeMo-RL's helpsteer3.py.
+"""
+
+from dpo_data.records import ScoredResponses
+from dpo_data.sources.scored import a_or_b
+from dpo_data.sources.source import Row, Source, SourceOptions, messages, required, required_number, required_text
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """Both responses, the margin being the strength.
+
+    Raises: RowError: missing_field, wrong_type.
+    """
+    return a_or_b(
+        messages(required(row, "context"), "context"),
+        required_text(row, "response1"),
+        required_text(row, "response2"),
+        required_number(row, "overall_preference"),
+    )
+
+
+SOURCE = Source(
+    name="helpsteer3",
+    licence="cc-by-4.0",
+    homepage="https://huggingface.co/datasets/nvidia/HelpSteer3",
+    direction="overall_preference negative: response1; positive: response2; 0: tie",
+    columns=("context", "response1", "response2", "overall_preference"),
+    adapt=adapt,
+    has_scores=True,
+    hub="nvidia/HelpSteer3",
+    hub_files=("preference/train.jsonl.gz", "preference/validation.jsonl.gz"),
+)

@@ -1,0 +1,138 @@
+"""LLaMA-Factory's preference files in its three forms: alpaca, sharegpt, and the messages of its v1.
+
+alpaca has instruction, input, history, chosen and rejected; instruction and input become one user message, a line break
+between them. sharegpt has conversations of {from, value}, and one message on each side; function_call and observation
+become a call of a tool and its result. v1 has chosen_messages and rejected_messages, whole dialogues whose content is a
+list of {type, value}. Rows with images, videos or audio are refused: nothing here could train on them.
+Fields as in LLaMA-Factory's data/README.md and its v1 converters.
+"""
+
+import json
+from typing import Any
+
+from dpo_data.errors import RowError
+from dpo_data.records import Message, ScoredResponses
+from dpo_data.sources.scored import assistant, preferred, question, require_response, split_dialogues, user
+from dpo_data.sources.source import (
+    Row,
+    Source,
+    SourceOptions,
+    as_json,
+    as_object,
+    optional_text,
+    required,
+    required_choice,
+    required_list,
+    required_text,
+)
+
+ROLES = {"system": "system", "human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
+MEDIA = ("images", "videos", "audios")
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """The pair.
+
+    Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
+    """
+    for column in MEDIA:
+        if row.get(column):
+            raise RowError("wrong_type", column, f"the row comes with {column}, and only text can be kept.")
+    if "chosen_messages" in row:
+        return _v1(row)
+    return _sharegpt(row) if "conversations" in row else _alpaca(row)
+
+
+def _alpaca(row: Row) -> ScoredResponses:
+    asked = "\n".join(filter(None, (required_text(row, "instruction"), optional_text(row, "input"))))
+    system, *rest = [*question(asked, optional_text(row, "system"))]
+    prompt = [system, *_history(row), *rest] if rest else [*_history(row), system]
+    return preferred(prompt, required_text(row, "chosen"), required_text(row, "rejected"))
+
+
+def _history(row: Row) -> list[Message]:
+    turns = []
+    for place, turn in enumerate(row.get("history") or []):
+        if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
+            raise RowError("wrong_type", f"history.{place}", f"history.{place} is no [question, answer].")
+        turns += [user(turn[0]), assistant(turn[1])]
+    return turns
+
+
+def _sharegpt(row: Row) -> ScoredResponses:
+    system = optional_text(row, "system")
+    prompt = [Message(role="system", content=system)] if system else []
+    for place, value in enumerate(required_list(row, "conversations")):
+        prompt.append(_spoken(value, f"conversations.{place}"))
+    sides = {side: [_spoken(required(row, side), side)] for side in ("chosen", "rejected")}
+    for side, response in sides.items():
+        require_response(side, response)
+    return preferred(prompt, sides["chosen"], sides["rejected"], tools=as_json(row.get("tools")))
+
+
+def _spoken(value: Any, path: str) -> Message:
+    message = as_object(value, path)
+    speaker = required_choice(message, "from", tuple(ROLES), f"{path}.")
+    text = required_text(message, "value", f"{path}.")
+    if speaker == "function_call":
+        return Message(role="assistant", content="", tool_calls=_calls([text], f"{path}.value"))
+    return Message(role=ROLES[speaker], content=text)
+
+
+def _calls(texts: list[str], path: str) -> str | None:
+    """Calls in LLaMA-Factory's JSON, {name, arguments}, as chat templates take them."""
+    calls = []
+    for text in texts:
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise RowError("wrong_type", path, f"{path} is a call of a tool, and not JSON.") from error
+        calls += found if isinstance(found, list) else [found]
+    return as_json([{"type": "function", "function": call} for call in calls])
+
+
+def _v1(row: Row) -> ScoredResponses:
+    sides = []
+    for side in ("chosen_messages", "rejected_messages"):
+        messages = required_list(row, side)
+        sides.append([_parts(value, f"{side}.{place}") for place, value in enumerate(messages)])
+    prompt, chosen, rejected = split_dialogues(sides[0], sides[1], ("chosen_messages", "rejected_messages"))
+    return preferred(prompt, chosen, rejected, tools=as_json(row.get("tools")))
+
+
+def _parts(value: Any, path: str) -> Message:
+    message = as_object(value, path)
+    texts, calls = [], []
+    for place, part in enumerate(required_list(message, "content", f"{path}.")):
+        where = f"{path}.content.{place}"
+        kind = required_choice(as_object(part, where), "type", ("text", "tool_call"), f"{where}.")
+        (calls if kind == "tool_call" else texts).append(required_text(part, "value", f"{where}."))
+    role = required_choice(message, "role", ("system", "user", "assistant", "tool"), f"{path}.")
+    return Message(role=role, content="".join(texts), tool_calls=_calls(calls, path))
+
+
+def looks_like(row: Row) -> bool:
+    """Whether the columns are those of one of the three forms."""
+    if "chosen_messages" in row:
+        return "rejected_messages" in row
+    if "chosen" not in row or "rejected" not in row:
+        return False
+    if "conversations" in row:
+        return isinstance(row["chosen"], dict)
+    return "instruction" in row and isinstance(row["chosen"], str)
+
+
+SOURCE = Source(
+    name="llamafactory",
+    licence="unknown",
+    homepage="https://github.com/hiyouga/LLaMA-Factory/tree/main/data",
+    direction="chosen, or chosen_messages",
+    columns=(),
+    adapt=adapt,
+    optional=(
+        *("instruction", "input", "history", "system", "conversations", "tools"),
+        *("chosen", "rejected", "chosen_messages", "rejected_messages", *MEDIA),
+    ),
+    looks_like=looks_like,
+    has_tools=True,
+)

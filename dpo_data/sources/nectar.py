@@ -1,0 +1,56 @@
+"""berkeley-nest/Nectar: seven answers to one prompt, ranked by GPT-4; rank 1 is the best.
+
+The prompt is a transcript that ends with an empty Assistant turn, often of several turns. An answer may stand there
+twice: it counts once. Prompts of the source "anthropic-hh" overlap hh-rlhf.
+Columns as read by open-instruct's nectar.py.
+"""
+
+from dpo_data.errors import RowError
+from dpo_data.records import Message, Response, ScoredResponses
+from dpo_data.sources.scored import assistant
+from dpo_data.sources.source import Row, Source, SourceOptions, as_object, required_list, required_number, required_text
+from dpo_data.transcripts import ROLES, parse_turns
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """The answers with their ranks.
+
+    Raises: RowError: missing_field, wrong_type, not_a_dialogue, no_response.
+    """
+    responses = []
+    for place, value in enumerate(required_list(row, "answers")):
+        path = f"answers.{place}."
+        answer = as_object(value, path[:-1])
+        content = [assistant(required_text(answer, "answer", path))]
+        responses.append(Response(content=content, rank=required_number(answer, "rank", path)))
+    return ScoredResponses(prompt=parse_prompt(required_text(row, "prompt")), responses=responses)
+
+
+def parse_prompt(transcript: str) -> list[Message]:
+    r"""The messages of a transcript whose last turn is an empty one of the assistant's.
+
+    >>> [m.content for m in parse_prompt("\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Bye\n\nAssistant: ")]
+    ['Hi', 'Yes?', 'Bye']
+
+    Raises: RowError: not_a_dialogue or no_response.
+    """
+    before, turns = parse_turns(transcript)
+    if before.strip() or not turns:
+        raise RowError("not_a_dialogue", "prompt", 'prompt does not start with a "Human:" turn after a blank line.')
+    if turns[-1][0] != "Assistant" or turns[-1][1].strip() or len(turns) < 2:
+        raise RowError("no_response", "prompt", "prompt does not end with an empty Assistant turn to be answered.")
+    return [Message(role=ROLES[who], content=text.removeprefix(" ")) for who, text in turns[:-1]]
+
+
+SOURCE = Source(
+    name="nectar",
+    licence="apache-2.0",
+    homepage="https://huggingface.co/datasets/berkeley-nest/Nectar",
+    direction="the lower rank; rank 1 is the best",
+    columns=("prompt", "answers"),
+    adapt=adapt,
+    looks_like=lambda row: isinstance(row["answers"], list) and all("rank" in answer for answer in row["answers"]),
+    has_scores=True,
+    hub="berkeley-nest/Nectar",
+    hub_files=("data/train-*.parquet",),
+)

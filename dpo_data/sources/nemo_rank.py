@@ -1,0 +1,51 @@
+"""NeMo-RL's preference files: a context and completions with ranks; rank 0 is the best, unlike Nectar's 1.
+
+Fields as read by NeMo-RL's preference_dataset.py.
+"""
+
+from dpo_data.records import Response, ScoredResponses
+from dpo_data.sources.scored import require_response
+from dpo_data.sources.source import (
+    Row,
+    Source,
+    SourceOptions,
+    as_object,
+    messages,
+    required,
+    required_list,
+    required_number,
+)
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """The completions with their ranks.
+
+    Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
+    """
+    responses = []
+    for place, value in enumerate(required_list(row, "completions")):
+        path = f"completions.{place}."
+        completion = as_object(value, path[:-1])
+        content = messages(required(completion, "completion", path), f"{path}completion")
+        require_response(f"{path}completion", content)
+        responses.append(Response(content=content, rank=required_number(completion, "rank", path)))
+    return ScoredResponses(prompt=messages(required(row, "context"), "context"), responses=responses)
+
+
+def looks_like(row: Row) -> bool:
+    """Whether the completions have ranks."""
+    completions = row["completions"]
+    return isinstance(completions, list) and all(isinstance(c, dict) and "rank" in c for c in completions)
+
+
+SOURCE = Source(
+    name="nemo-rank",
+    licence="unknown",
+    homepage="https://github.com/NVIDIA-NeMo/RL",
+    direction="the lower rank; rank 0 is the best",
+    columns=("context", "completions"),
+    adapt=adapt,
+    looks_like=looks_like,
+    has_scores=True,
+    has_tools=True,
+)

@@ -1,0 +1,43 @@
+"""The preference files of OpenAI's fine-tuning, which Azure, Fireworks and Together take too.
+
+{"input": {"messages": [...], "tools": [...], "parallel_tool_calls": true}, "preferred_output": [message],
+"non_preferred_output": [message]}. Tools, and calls of tools in messages, are kept in conversational form and refused
+in text form; parallel_tool_calls, a switch of that API, is not kept.
+Fields as in the providers' guides (developers.openai.com, docs.together.ai, docs.fireworks.ai).
+"""
+
+from dpo_data.records import ScoredResponses
+from dpo_data.sources.scored import preferred, require_response
+from dpo_data.sources.source import (
+    Row,
+    Source,
+    SourceOptions,
+    as_json,
+    messages,
+    required,
+    required_object,
+)
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """The pair with its tools.
+
+    Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
+    """
+    given = required_object(row, "input")
+    chosen, rejected = (messages(required(row, side), side) for side in ("preferred_output", "non_preferred_output"))
+    require_response("preferred_output", chosen)
+    require_response("non_preferred_output", rejected)
+    prompt = messages(required(given, "messages", "input."), "input.messages")
+    return preferred(prompt, chosen, rejected, tools=as_json(given.get("tools")))
+
+
+SOURCE = Source(
+    name="openai-preference",
+    licence="unknown",
+    homepage="https://developers.openai.com/api/docs/guides/direct-preference-optimization",
+    direction="preferred_output",
+    columns=("input", "preferred_output", "non_preferred_output"),
+    adapt=adapt,
+    has_tools=True,
+)

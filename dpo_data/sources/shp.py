@@ -1,0 +1,63 @@
+"""stanfordnlp/SHP and SHP-2: a Reddit post, two comments, and which of them the readers voted higher.
+
+Votes are noisy where they are close: `--min-margin` counts upvotes. One post gives many rows; those that stand together
+share `--max-pairs-per-prompt`.
+Columns as in the card of JayHyeon/SHP_test.
+"""
+
+from collections.abc import Sequence
+
+from dpo_data.errors import RowError
+from dpo_data.records import Response, ScoredResponses
+from dpo_data.sources.scored import assistant, question
+from dpo_data.sources.source import Group, Row, Source, SourceOptions, required_choice, required_number, required_text
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """Both comments with their votes.
+
+    Raises: RowError: missing_field, wrong_type; contradicting_scores where the label names the comment with fewer votes.
+    """
+    label = required_choice(row, "labels", (0, 1))
+    scores = {side: required_number(row, f"score_{side}") for side in "AB"}
+    preferred, other = ("A", "B") if label == 1 else ("B", "A")
+    if scores[preferred] < scores[other]:
+        message = f"labels names {preferred}, which has {scores[preferred]:g} votes against {scores[other]:g}."
+        raise RowError("contradicting_scores", "labels", message)
+    return ScoredResponses(
+        prompt=question(required_text(row, "history")),
+        responses=[
+            Response(content=[assistant(required_text(row, f"human_ref_{side}"))], score=scores[side])
+            for side in (preferred, other)
+        ],
+    )
+
+
+def adapt_group(rows: Sequence[Row], options: SourceOptions) -> Group:
+    """The rows of one post, each a comparison of its own."""
+    group = Group()
+    for place, row in enumerate(rows):
+        try:
+            scored = adapt(row, options)
+        except RowError as error:
+            group.errors[place] = error
+        else:
+            responses = [response.model_copy(update={"row": place}) for response in scored.responses]
+            group.responses.append(scored.model_copy(update={"responses": responses}))
+    return group
+
+
+SOURCE = Source(
+    name="shp",
+    licence="unknown",
+    homepage="https://huggingface.co/datasets/stanfordnlp/SHP",
+    direction="labels 1: human_ref_A is preferred; 0: human_ref_B",
+    columns=("history", "human_ref_A", "human_ref_B", "score_A", "score_B", "labels"),
+    adapt=adapt,
+    optional=("post_id",),
+    has_scores=True,
+    hub="stanfordnlp/SHP",
+    hub_files=("*/train.json", "*/validation.json", "*/test.json"),
+    group_key=lambda row: row.get("post_id"),
+    adapt_group=adapt_group,
+)

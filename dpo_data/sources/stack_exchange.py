@@ -1,0 +1,107 @@
+"""HuggingFaceH4/stack-exchange-preferences, and lvwerra/stack-exchange-paired, which paired its answers.
+
+preferences has all answers of a question with pm_score = log2(1 + upvotes), one more for the accepted answer: many ties,
+none of which becomes a pair. Questions and answers are HTML there and become plain text: paragraphs and line breaks
+stay, code keeps its lines between fences, tags go. paired has response_j, the better one, and response_k, as Markdown;
+of its folders, rl is the one made for preference training.
+Columns as in the card of preferences, and as read by torchtune's _stack_exchange_paired.py.
+"""
+
+from html.parser import HTMLParser
+
+from dpo_data.records import Response, ScoredResponses
+from dpo_data.sources.scored import assistant, preferred, question
+from dpo_data.sources.source import Row, Source, SourceOptions, as_object, required_list, required_number, required_text
+
+BLOCKS = {"p", "div", "ul", "ol", "blockquote", "h1", "h2", "h3", "table", "hr"}
+LINES = {"br", "li", "tr"}
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """The answers with their scores, or the pair.
+
+    Raises: RowError: missing_field, wrong_type.
+    """
+    asked = required_text(row, "question")
+    if "answers" not in row:
+        return preferred(question(asked), required_text(row, "response_j"), required_text(row, "response_k"))
+    responses = []
+    for place, value in enumerate(required_list(row, "answers")):
+        path = f"answers.{place}."
+        answer = as_object(value, path[:-1])
+        content = [assistant(html_to_text(required_text(answer, "text", path)))]
+        responses.append(Response(content=content, score=required_number(answer, "pm_score", path)))
+    return ScoredResponses(prompt=question(html_to_text(asked)), responses=responses)
+
+
+class _Text(HTMLParser):
+    """Collects the text of HTML; `separator` is what stands before the next piece."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.pieces: list[str] = []
+        self._separator = ""
+        self._preformatted = False
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "pre":
+            self._add("\n\n```\n")
+            self._separator = ""
+            self._preformatted = True
+        elif tag in BLOCKS:
+            self._separator = "\n\n"
+        elif tag in LINES:
+            self._separator = self._separator or "\n"
+            if tag == "li":
+                self._add("- ")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "pre":
+            self._preformatted = False
+            self.pieces.append("" if self.pieces[-1:] and self.pieces[-1].endswith("\n") else "\n")
+            self.pieces.append("```")
+            self._separator = "\n\n"
+        elif tag in BLOCKS:
+            self._separator = "\n\n"
+
+    def handle_data(self, data: str) -> None:
+        if self._preformatted:
+            self.pieces.append(data)
+        elif data.strip():
+            self._add(data.replace("\n", " ") if not self._separator else data.replace("\n", " ").lstrip())
+        elif self.pieces and not self._separator:
+            self.pieces.append(" ")
+
+    def _add(self, text: str) -> None:
+        self.pieces += [self._separator, text]
+        self._separator = ""
+
+
+def html_to_text(html: str) -> str:
+    r"""The text of HTML.
+
+    >>> html_to_text("<p>Try <b>this</b>:</p>\n<pre><code>a &lt; b\n</code></pre>\n<ul><li>one</li><li>two</li></ul>")
+    'Try this:\n\n```\na < b\n```\n\n- one\n- two'
+    """
+    parser = _Text()
+    parser.feed(html)
+    parser.close()
+    return "".join(parser.pieces).strip()
+
+
+SOURCE = Source(
+    name="stack-exchange",
+    licence="cc-by-sa-4.0",
+    homepage="https://huggingface.co/datasets/HuggingFaceH4/stack-exchange-preferences",
+    direction="the answer with the higher pm_score; in the paired form response_j",
+    columns=("question",),
+    adapt=adapt,
+    optional=("answers", "response_j", "response_k"),
+    looks_like=lambda row: (
+        ("response_j" in row and "response_k" in row)
+        or (isinstance(row.get("answers"), list) and all("pm_score" in answer for answer in row["answers"]))
+    ),
+    has_scores=True,
+    hub="HuggingFaceH4/stack-exchange-preferences",
+    hub_files=("data/**/*.parquet",),
+)

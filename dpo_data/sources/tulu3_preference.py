@@ -1,0 +1,31 @@
+"""allenai/llama-3.1-tulu-3-8b-preference-mixture, and the mixtures of its kind: two dialogues that share their start.
+
+A row whose dialogues differ before the last reply goes to quarantine; NeMo-RL's loader asserts instead, and one such row
+ends its run. tulu-2.5 has other columns that nothing here confirms, and is left out.
+Columns as read by NeMo-RL's tulu3.py.
+"""
+
+from dpo_data.records import ScoredResponses
+from dpo_data.sources.scored import preferred, split_dialogues
+from dpo_data.sources.source import Row, Source, SourceOptions, messages, required
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """The pair.
+
+    Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
+    """
+    return preferred(*split_dialogues(*(messages(required(row, side), side) for side in ("chosen", "rejected"))))
+
+
+SOURCE = Source(
+    name="tulu3-preference",
+    licence="odc-by",
+    homepage="https://huggingface.co/datasets/allenai/llama-3.1-tulu-3-8b-preference-mixture",
+    direction="as the columns say",
+    columns=("id", "source", "prompt", "chosen", "rejected"),
+    adapt=adapt,
+    looks_like=lambda row: isinstance(row["chosen"], list) and isinstance(row["rejected"], list),
+    hub="allenai/llama-3.1-tulu-3-8b-preference-mixture",
+    hub_files=("data/train-*.parquet",),
+)

@@ -1,0 +1,41 @@
+"""openai/webgpt_comparisons: a question, two answers with quotes from the web, and a score of each from -1 to 1.
+
+Equal scores are a tie. The quotes differ between the two answers and stay out of the prompt: with them each answer would
+have a prompt of its own, and the pair would compare nothing (open-instruct's script does that). The marks "[1]" that
+cite them stay in the answers, as the annotators saw them.
+Columns as read by open-instruct's webgpt.py.
+"""
+
+from dpo_data.records import Response, ScoredResponses
+from dpo_data.sources.scored import assistant, question
+from dpo_data.sources.source import Row, Source, SourceOptions, required_number, required_object, required_text
+
+
+def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
+    """Both answers with their scores.
+
+    Raises: RowError: missing_field, wrong_type.
+    """
+    asked = required_text(required_object(row, "question"), "full_text", "question.")
+    return ScoredResponses(
+        prompt=question(asked),
+        responses=[
+            Response(
+                content=[assistant(required_text(row, f"answer_{side}"))], score=required_number(row, f"score_{side}")
+            )
+            for side in (0, 1)
+        ],
+    )
+
+
+SOURCE = Source(
+    name="webgpt",
+    licence="unknown",
+    homepage="https://huggingface.co/datasets/openai/webgpt_comparisons",
+    direction="the answer with the higher score; equal scores are a tie",
+    columns=("question", "answer_0", "answer_1", "score_0", "score_1"),
+    adapt=adapt,
+    has_scores=True,
+    hub="openai/webgpt_comparisons",
+    hub_files=("comparisons.jsonl",),
+)
