@@ -1,4 +1,4 @@
-"""The flow from raw rows to a prepared folder: rows -> source -> checks -> prepared + quarantine.
+"""The flow from raw rows to a prepared folder: rows -> source -> pairing -> checks -> prepared + quarantine.
 
 One chunk of raw rows becomes one Arrow batch in a pure function, in this process or in others, and the chunks are
 written in the order of reading: the same input and options give the same bytes for any number of workers.
@@ -14,27 +14,31 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from multiprocessing.process import BaseProcess
 from operator import attrgetter
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from dpo_data.card import dataset_card
-from dpo_data.checks import CHECK_HINTS, DATASET_CHECKS, RowCheck, run_row_checks, select_row_checks
+from dpo_data.checks import CHECK_HINTS, DATASET_CHECKS, Finding, RowCheck, run_row_checks, select_row_checks
 from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.row_keys import Place, RowKeyStore, row_keys, run_dataset_checks
 from dpo_data.errors import DataError, InputError, RowError, UsageError, require_choice
-from dpo_data.options import DEFAULT_MAX_INVALID, Form, OnError, Progress, SplitName, silent
+from dpo_data.forms import in_form as responses_in_form
+from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, OnError, Pairing, Progress, SplitName, Tie, silent
+from dpo_data.pairing import DEFAULT_POLICY, Match, PairingPolicy, make_pairs
 from dpo_data.prepared import (
     SHARD_ROWS,
     ConvertOptions,
     InputEntry,
     Manifest,
+    PairingOptions,
     QuarantinedRow,
     SourceEntry,
     SplitEntry,
@@ -45,10 +49,18 @@ from dpo_data.prepared import (
     pair_schema,
     write_manifest,
 )
-from dpo_data.records import PairKeys, PreferencePair, dump_messages, pair_keys
-from dpo_data.rows import Chunk, InputFile, RawRow, find_inputs
-from dpo_data.sources import load_source
-from dpo_data.sources.source import Source
+from dpo_data.records import (
+    ConversationalPair,
+    PairKeys,
+    PreferencePair,
+    ScoredResponses,
+    TextPair,
+    dump_messages,
+    pair_keys,
+)
+from dpo_data.rows import Chunk, InputFile, RawRow, find_inputs, gathered, groups, split_of, whole_groups
+from dpo_data.sources import fitting_sources, load_source
+from dpo_data.sources.source import Group, Source, SourceOptions, as_row_error
 
 SPLITS = get_args(SplitName)
 #: Smaller inputs are done before a second process would have started.
@@ -68,22 +80,26 @@ CONTENTS = (
 
 @dataclass(frozen=True)
 class Adapting:
-    """All that a raw row needs to become a pair; travels to other processes."""
+    """All that a raw row needs to become pairs; travels to other processes."""
 
     source: str
-    form: Form
-    mapping: Mapping[str, str]
+    options: SourceOptions
     checks: tuple[RowCheck, ...]
+    policy: PairingPolicy = DEFAULT_POLICY
     test_fraction: float = 0.0
 
 
 @dataclass
 class ConvertedChunk:
-    """What became of one chunk; rows_read = kept rows of all batches + quarantined rows."""
+    """What became of one chunk; rows_read = rows_paired + quarantined rows + the sum of left_out."""
 
     file: str
     split: str
     rows_read: int = 0
+    rows_paired: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    pairs_left_out: Counter[str] = field(default_factory=Counter)
+    unused_columns: Counter[str] = field(default_factory=Counter)
     batches: dict[str, pa.RecordBatch] = field(default_factory=dict)
     keys: dict[str, RowKeys] = field(default_factory=dict)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
@@ -98,10 +114,18 @@ def convert(
     sample: bool = False,
     form: Form = "text",
     mapping: Mapping[str, str] | None = None,
+    axis: Axis | None = None,
+    revision: str | None = None,
     split: str | None = None,
+    train_on_eval: bool = False,
     input_format: str | None = None,
     test_fraction: float = 0.0,
     limit: int | None = None,
+    pairing: Pairing | None = None,
+    min_margin: float | None = None,
+    tie: Tie | None = None,
+    max_pairs_per_prompt: int | None = None,
+    seed: int | None = None,
     on_error: OnError = "quarantine",
     max_invalid: float = DEFAULT_MAX_INVALID,
     forbid: Sequence[str] = (),
@@ -119,10 +143,15 @@ def convert(
         sample: read the source's embedded sample instead of inputs.
         form: "text", or "conversational" for lists of {role, content}.
         mapping: field of the pair -> column of the table, dotted for nested ones; for sources that take one.
-        split: the split of all rows; when None it is read off each file's path.
+        axis: which of several judgements counts; for sources that have them.
+        revision: branch, tag or commit of the files on the hub; their newest state when None.
+        split: the split of all rows, and of files on the hub the only one read; when None it is read off each path.
+        train_on_eval: let rows of an evaluation set go to train; without it they all go to test.
         input_format: format of all inputs; when None it is read off their names.
         test_fraction: when over 0, the share of prompts that goes to test, by prompt hash, over any split.
         limit: read at most this many rows.
+        pairing, min_margin, tie, max_pairs_per_prompt, seed: see `dpo_data.pairing.PairingPolicy`, whose defaults count
+            where they are None; for sources of scored or ranked responses.
         on_error: put bad rows in quarantine, or stop at the first.
         max_invalid: share of rows read that may go to quarantine before the whole is marked as rejected.
         forbid: codes of row checks that quarantine.
@@ -149,12 +178,27 @@ def convert(
         raise UsageError(f"--max-invalid {max_invalid}: must be between 0 and 1 (or 0% and 100%).")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: must be at least 1.")
-    adapting = prepare_adapting(source, form, mapping or {}, forbid, allow, test_fraction)
     source_ = load_source(source)
-    files = find_inputs(_input_names(source_, inputs, sample), split=split, input_format=input_format)
+    policy = _policy(
+        source_,
+        pairing=pairing,
+        min_margin=min_margin,
+        tie=tie,
+        max_pairs_per_prompt=max_pairs_per_prompt,
+        seed=seed,
+    )
+    adapting = prepare_adapting(
+        source, form, mapping or {}, forbid, allow, axis=axis, policy=policy, test_fraction=test_fraction
+    )
+    names = _input_names(source_, inputs, sample, revision, split)
+    if source_.eval_only and not train_on_eval:
+        split = _evaluation_split(source_, split, test_fraction)
+    elif train_on_eval and not source_.eval_only:
+        raise UsageError(f"{source} is no evaluation set: --train-on-eval means nothing to it.")
+    files = find_inputs(names, split=split, input_format=input_format)
 
     folder = Path(output)
-    schema = pair_schema(form, scores=source_.has_scores)
+    schema = _schema(source_, form)
     tally = Tally()
     with building(folder, overwrite=overwrite, contents=CONTENTS) as scratch:
         store = RowKeyStore(scratch / "keys")
@@ -183,10 +227,18 @@ def convert(
         tally.warned.merge(dataset_findings(store, scratch, shards))
         store.remove()
         entry = SourceEntry(
-            name=source_.name, licence=source_.licence, homepage=source_.homepage, direction=source_.direction
+            name=source_.name,
+            licence=source_.licence,
+            homepage=source_.homepage,
+            direction=source_.direction,
+            eval_only=source_.eval_only,
         )
         options = ConvertOptions(
-            mapping=dict(adapting.mapping),
+            mapping=dict(adapting.options.mapping),
+            axis=axis,
+            revision=revision,
+            pairing=None if source_.comes_in_pairs else PairingOptions(**asdict(policy)),
+            train_on_eval=train_on_eval,
             split=split,
             test_fraction=test_fraction,
             limit=limit,
@@ -209,34 +261,95 @@ def prepare_adapting(
     mapping: Mapping[str, str],
     forbid: Sequence[str] = (),
     allow: Sequence[str] = (),
+    *,
+    axis: Axis | None = None,
+    policy: PairingPolicy = DEFAULT_POLICY,
     test_fraction: float = 0.0,
 ) -> Adapting:
     """What `convert_chunks` needs, with the options checked.
 
-    Raises: UsageError: an unknown source, form or code, or a mapping for a source that takes none.
+    Raises: UsageError: an unknown source, form or code; a mapping or axis that the source does not take, or lacks.
     """
     source_ = load_source(source)
     require_choice("--form", form, Form)
-    if mapping and not source_.takes_mapping:
-        raise UsageError(f"{source} knows its columns and takes no --map.\n  Use the source `pairs` for other tables.")
-    if unknown := sorted(set(mapping) - set(MAPPED_FIELDS)):
-        raise UsageError(f"--map {unknown[0]}=...: there is no such field.\n  Fields: {', '.join(MAPPED_FIELDS)}.")
-    return Adapting(source, form, mapping, select_row_checks(forbid, allow), test_fraction)
+    if mapping and not source_.mapped_fields:
+        raise UsageError(
+            f"{source} knows its columns and takes no --map.\n  Use the source `pairs` or `ranked` for other tables."
+        )
+    if unknown := sorted(set(mapping) - set(source_.mapped_fields)):
+        fields = ", ".join(source_.mapped_fields)
+        raise UsageError(f"--map {unknown[0]}=...: there is no such field.\n  Fields: {fields}.")
+    if axis is not None and axis not in source_.axes:
+        known = f"choose from {', '.join(source_.axes)}" if source_.axes else f"{source} has one judgement a row"
+        raise UsageError(f"--axis {axis}: {known}.")
+    if axis is None and source_.axes:
+        raise UsageError(
+            f"{source} judges its responses in more than one way, and the judgements disagree.\n"
+            f"  Say which one counts: --axis {'|'.join(source_.axes)}."
+        )
+    options = SourceOptions(form, mapping, axis)
+    return Adapting(source, options, select_row_checks(forbid, allow), policy, test_fraction)
 
 
-MAPPED_FIELDS = ("prompt", "chosen", "rejected", "chosen_score", "rejected_score")
+def _policy(source: Source, **options: Any) -> PairingPolicy:
+    """The pairing policy of the options that are not None.
+
+    Raises: UsageError: one of them is wrong, or means nothing to the source.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if given and source.comes_in_pairs:
+        option = next(iter(given)).replace("_", "-")
+        raise UsageError(f"{source.name} comes in pairs already: --{option} means nothing to it.")
+    if "min_margin" in given and not source.has_scores:
+        raise UsageError(f"{source.name} has no scores: --min-margin means nothing to it.")
+    if "pairing" in given:
+        require_choice("--pairing", given["pairing"], Pairing)
+    if "tie" in given:
+        require_choice("--tie", given["tie"], Tie)
+    if not 0 <= given.get("min_margin", 0) < float("inf"):
+        raise UsageError(f"--min-margin {given['min_margin']}: must be at least 0.")
+    if given.get("max_pairs_per_prompt", 1) < 1:
+        raise UsageError(f"--max-pairs-per-prompt {given['max_pairs_per_prompt']}: must be at least 1.")
+    return PairingPolicy(**given)
 
 
-def _input_names(source: Source, inputs: Sequence[str | Path], sample: bool) -> list[str]:
+def _evaluation_split(source: Source, split: str | None, test_fraction: float) -> str:
+    """Where all rows of an evaluation set go.
+
+    Raises: UsageError: the user asks for training on it.
+    """
+    if split == "train" or test_fraction:
+        raise UsageError(
+            f"{source.name} is an evaluation set, and a model that is trained on it can no longer be measured by it.\n"
+            "  Its rows go to the split test. To train on it all the same: --train-on-eval."
+        )
+    return "test"
+
+
+def _input_names(
+    source: Source, inputs: Sequence[str | Path], sample: bool, revision: str | None, split: str | None
+) -> list[str]:
     if sample and inputs:
         raise UsageError("--sample reads the embedded sample, and --input something else. Give one of them.")
+    if revision is not None and (sample or inputs):
+        raise UsageError("--revision is for files on the hub, and others are to be read. Leave one of them out.")
     if sample:
         if not source.sample:
             raise UsageError(f"{source.name} has no embedded sample.\n  hh-rlhf has one.")
         return [str(Path(__file__).parent / name) for name in source.sample]
-    if not inputs and not source.hub_files:
+    if inputs:
+        return [str(name) for name in inputs]
+    if not source.hub_files:
         raise UsageError(f"{source.name} reads your own files.\n  Name them: --input FILE.")
-    return [str(name) for name in inputs] or list(source.hub_files)
+    wanted = [name for name in source.hub_files if split is None or split_of(name) == split or source.eval_only]
+    if not wanted:
+        raise UsageError(f"{source.name} has no files of the split {split} on the hub.\n  Leave out --split.")
+    repository = source.hub if revision is None else f"{source.hub}@{revision}"
+    return [f"hf://datasets/{repository}/{name}" for name in wanted]
+
+
+def _schema(source: Source, form: Form) -> pa.Schema:
+    return pair_schema(form, scores=source.has_scores, tools=source.has_tools)
 
 
 def _stopped_at(row: QuarantinedRow) -> DataError:
@@ -295,9 +408,9 @@ def _chunks(files: Sequence[InputFile], adapting: Adapting, limit: int | None, p
         place.in_file = position
 
     for file in files:
-        for chunk in file.chunks(on_read):
-            if chunk.columns is not None:
-                _require_columns(chunk, source, adapting.mapping)
+        for chunk in _grouped(file.chunks(on_read), source):
+            if chunk.opens_file:
+                _require_fit(chunk, source, adapting.options)
             if left is not None:
                 chunk = replace(chunk, max_rows=left)
                 left -= sum(1 for _ in chunk.rows())
@@ -307,10 +420,31 @@ def _chunks(files: Sequence[InputFile], adapting: Adapting, limit: int | None, p
         place.before, place.in_file = place.before + (file.size_bytes() or 0), 0
 
 
-def _require_columns(chunk: Chunk, source: Source, mapping: Mapping[str, str]) -> None:
-    columns = chunk.columns or []
-    for column in source.columns(mapping):
-        if column not in columns and column.split(".")[0] not in columns:
+def _grouped(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
+    """The chunks of a file, rows that belong together in one of them."""
+    if source.group_key is None:
+        return chunks
+    return whole_groups(gathered(chunks, source.group_key) if source.scattered else chunks, source.group_key)
+
+
+def _require_fit(chunk: Chunk, source: Source, options: SourceOptions) -> None:
+    """Refuse a file that its first row, or its header, shows to be none of the source's.
+
+    A row that fits no source at all is no proof: it goes to quarantine like any other.
+
+    Raises: InputError: with the name of the source that fits.
+    """
+    first = next(chunk.rows(), None)
+    if first is not None and isinstance(first.value, dict):
+        if reason := source.refuse(first.value, options):
+            raise InputError(f"{chunk.file}: {reason}")
+        if not source.fits(first.value, options.mapping) and (others := fitting_sources(first.value)):
+            raise InputError(
+                f"{chunk.file}: holds rows of {others[0]}, not of {source.name}.\n"
+                f"  Convert it so: dpo-data convert {others[0]} --input FILE"
+            )
+    for column in source.required_columns(options.mapping) if chunk.columns is not None else ():
+        if column not in (columns := chunk.columns or []) and column.split(".")[0] not in columns:
             raise InputError(
                 f'{chunk.file}: has no column "{column}".\n  It has: {", ".join(columns)}.\n'
                 "  Name the right ones with the source `pairs`: --map prompt=... --map chosen=... --map rejected=..."
@@ -318,46 +452,156 @@ def _require_columns(chunk: Chunk, source: Source, mapping: Mapping[str, str]) -
 
 
 def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
-    """Turn the raw rows of one chunk into pairs and quarantined rows; pure.
-
-    Raises: InputError: the first row shows that the file can hold no pairs of this source.
-    """
+    """Turn the raw rows of one chunk into pairs, quarantined rows and rows left out; pure."""
     source = load_source(adapting.source)
     converted = ConvertedChunk(chunk.file, chunk.split)
     columns: dict[str, _Columns] = {}
-    for number, raw in enumerate(chunk.rows()):
-        converted.rows_read += 1
-        try:
-            if isinstance(raw.value, RowError):
-                raise raw.value
-            # The file's first row alone: a stray one later on is a row in quarantine, wherever its chunk begins.
-            first = chunk.opens_file and number == 0
-            if first and (reason := source.refuse(raw.value, adapting.form, adapting.mapping)):
-                raise InputError(f"{chunk.file}: {reason}")
-            pair = source.adapt(raw.value, adapting.form, adapting.mapping)
+    shapes = Counter[tuple[str, ...]]()
+    for rows in groups(chunk.rows(), source.group_key):
+        shapes.update(tuple(raw.value) for raw in rows if isinstance(raw.value, dict))
+        outcome = _adapt(rows, source, adapting)
+        paired: set[int] = set()
+        for pair, places in outcome.pairs:
+            origin = f"{chunk.file}:{rows[places[0]].line}"
             try:
-                keys = pair_keys(pair)
-            except UnicodeEncodeError as error:
-                message = f"a text holds {error.object[error.start]!r}, which is no character."
-                raise RowError("invalid_unicode", "", message) from None
-            origin = f"{chunk.file}:{raw.line}"
-            for check, finding in (findings := run_row_checks(pair, adapting.checks)):
-                if check.severity == "error":
-                    raise RowError(check.code, finding.field, finding.message, check.hint)
-            for check, finding in findings:
+                keys, warnings = _checked(pair, adapting.checks)
+            except RowError as error:
+                outcome.fail(places, error)
+                continue
+            for check, finding in warnings:
                 converted.warned.add(check.code, [f"{origin}: {finding.message}"])
-        except RowError as error:
-            converted.quarantined.append(_quarantined(chunk.file, raw, error))
-            continue
-        split = _split_of(keys, adapting.test_fraction) if adapting.test_fraction else chunk.split
-        if split not in columns:
-            columns[split] = _Columns(source.name)
-        columns[split].add(pair, keys, origin)
-    schema = pair_schema(adapting.form, scores=source.has_scores)
+            paired.update(places)
+            split = _split_by_prompt(keys, adapting.test_fraction) if adapting.test_fraction else chunk.split
+            if split not in columns:
+                columns[split] = _Columns(source.name)
+            columns[split].add(pair, keys, origin)
+        converted.rows_read += len(rows)
+        converted.rows_paired += len(paired)
+        converted.pairs_left_out.update(outcome.left_out)
+        converted.pairs_left_out.update(code for places, code in outcome.failed if paired.intersection(places))
+        for place, raw in enumerate(rows):
+            if place in paired:
+                continue
+            if place in outcome.errors:
+                converted.quarantined.append(_quarantined(chunk.file, raw, outcome.errors[place]))
+            else:
+                converted.left_out[outcome.row_reasons.get(place, "not_paired")] += 1
+    reads = source.reads(adapting.options.mapping)
+    for shape, count in shapes.items():
+        converted.unused_columns.update({column: count for column in shape if column not in reads})
+    schema = _schema(source, adapting.options.form)
     for split, kept in columns.items():
         converted.batches[split] = kept.batch(schema)
         converted.keys[split] = row_keys(kept.keys, SPLITS.index(split))
     return converted
+
+
+@dataclass
+class _Outcome:
+    """What the rows of one group came to, before the checks; places are positions in the group.
+
+    Attributes:
+        pairs: each with the places that chosen and rejected come from.
+        errors: place -> why that row cannot be in a pair.
+        failed: places of each pair that a check refused, and its code.
+        left_out: reason -> possible pairs, or responses, that are in no pair.
+        row_reasons: place -> why nothing came of that row.
+    """
+
+    pairs: list[tuple[PreferencePair, tuple[int, int]]] = field(default_factory=list)
+    errors: dict[int, RowError] = field(default_factory=dict)
+    failed: list[tuple[tuple[int, int], str]] = field(default_factory=list)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    row_reasons: dict[int, str] = field(default_factory=dict)
+
+    def fail(self, places: tuple[int, int], error: RowError) -> None:
+        """Blame the row that an error is about; the other one is left out beside it."""
+        self.failed.append((places, error.code))
+        chosen, rejected = places
+        for place in {"chosen": [chosen], "rejected": [rejected]}.get(error.field, places):
+            self.errors.setdefault(place, error)
+        for place in places:
+            self.row_reasons.setdefault(place, error.code)
+
+
+def _adapt(rows: Sequence[RawRow], source: Source, adapting: Adapting) -> _Outcome:
+    """The pairs of rows that belong together, and what is wrong with the others."""
+    if isinstance(unreadable := rows[0].value, RowError):  # such a row is in no group but its own
+        return _Outcome(errors={0: unreadable})
+    values = [raw.value for raw in rows if isinstance(raw.value, dict)]
+    try:
+        if source.adapt_group is not None:
+            return _paired(source.adapt_group(values, adapting.options), source, adapting)
+        adapted = source.adapt(values[0], adapting.options)
+        if isinstance(adapted, ScoredResponses):
+            return _paired(Group([adapted]), source, adapting)
+        return _Outcome(pairs=[(adapted, (0, 0))])
+    except RowError as row_error:
+        return _Outcome(errors=dict.fromkeys(range(len(rows)), row_error))
+    except ValidationError as invalid:
+        return _Outcome(errors=dict.fromkeys(range(len(rows)), as_row_error(invalid)))
+
+
+def _paired(group: Group, source: Source, adapting: Adapting) -> _Outcome:
+    """The pairs that the policy makes of scored responses."""
+    form = adapting.options.form
+    outcome = _Outcome(errors=dict(group.errors), row_reasons=dict(group.left_out))
+    in_form = []
+    for responses in group.responses:
+        try:
+            in_form.append(responses_in_form(responses, form))
+        except RowError as error:
+            outcome.errors.update({response.row: error for response in responses.responses})
+    try:
+        matches = make_pairs(in_form, adapting.policy)
+    except UnicodeEncodeError as error:
+        raise _no_character(error) from None
+    outcome.left_out = matches.left_out
+    outcome.row_reasons |= matches.row_reasons
+    for match in matches.kept:
+        try:
+            outcome.pairs.append((_pair(match, scores=source.has_scores), match.rows))
+        except ValidationError as error:
+            outcome.fail(match.rows, as_row_error(error))
+    return outcome
+
+
+def _pair(match: Match, *, scores: bool) -> PreferencePair:
+    values: dict[str, Any] = {
+        "prompt": match.group.prompt,
+        "chosen": match.chosen.content,
+        "rejected": match.rejected.content,
+    }
+    if scores:
+        values |= {
+            "chosen_score": match.chosen.worth,
+            "rejected_score": match.rejected.worth,
+            "margin": match.margin,
+        }
+    if isinstance(match.group.prompt, str):
+        return TextPair(**values)
+    return ConversationalPair(**values, tools=match.group.tools)
+
+
+def _checked(pair: PreferencePair, checks: Iterable[RowCheck]) -> tuple[PairKeys, list[tuple[RowCheck, Finding]]]:
+    """The keys of a pair, and what the checks warn about.
+
+    Raises: RowError: a text that cannot be stored, or what a check forbids.
+    """
+    try:
+        keys = pair_keys(pair)
+    except UnicodeEncodeError as error:
+        raise _no_character(error) from None
+    findings = run_row_checks(pair, checks)
+    for check, finding in findings:
+        if check.severity == "error":
+            raise RowError(check.code, finding.field, finding.message, check.hint)
+    return keys, findings
+
+
+def _no_character(error: UnicodeEncodeError) -> RowError:
+    message = f"a text holds {error.object[error.start]!r}, which is no character."
+    return RowError("invalid_unicode", "", message)
 
 
 def _quarantined(file: str, raw: RawRow, error: RowError) -> QuarantinedRow:
@@ -375,7 +619,7 @@ def _quarantined(file: str, raw: RawRow, error: RowError) -> QuarantinedRow:
     )
 
 
-def _split_of(keys: PairKeys, test_fraction: float) -> str:
+def _split_by_prompt(keys: PairKeys, test_fraction: float) -> str:
     return "test" if int.from_bytes(keys.prompt[:8]) < test_fraction * 2**64 else "train"
 
 
@@ -458,19 +702,29 @@ class Tally:
     """Counts over all chunks, from which the manifest is made."""
 
     rows_read: int = 0
+    rows_paired: int = 0
     pairs: int = 0
     rows_by_file: Counter[str] = field(default_factory=Counter)
     quarantined_by_split: Counter[str] = field(default_factory=Counter)
     quarantined_by_code: Counter[str] = field(default_factory=Counter)
+    left_out_by_split: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    pairs_left_out: Counter[str] = field(default_factory=Counter)
+    unused_columns: Counter[str] = field(default_factory=Counter)
     warned: CodeCounts = field(default_factory=CodeCounts)
 
     def add(self, chunk: ConvertedChunk) -> None:
         """Count one chunk."""
         self.rows_read += chunk.rows_read
-        self.pairs += chunk.rows_read - len(chunk.quarantined)
+        self.rows_paired += chunk.rows_paired
+        self.pairs += sum(batch.num_rows for batch in chunk.batches.values())
         self.rows_by_file[chunk.file] += chunk.rows_read
         self.quarantined_by_split[chunk.split] += len(chunk.quarantined)
         self.quarantined_by_code.update(row.code for row in chunk.quarantined)
+        self.left_out_by_split[chunk.split] += chunk.left_out.total()
+        self.left_out.update(chunk.left_out)
+        self.pairs_left_out.update(chunk.pairs_left_out)
+        self.unused_columns.update(chunk.unused_columns)
         self.warned.merge(chunk.warned)
 
     def manifest(
@@ -482,7 +736,7 @@ class Tally:
         written: Mapping[str, tuple[int, list[str]]],
     ) -> Manifest:
         """The manifest of these counts, without the file hashes."""
-        quarantined = self.rows_read - self.pairs
+        quarantined = self.quarantined_by_code.total()
         return Manifest(
             status="rejected" if quarantined > options.max_invalid * self.rows_read else "complete",
             form=form,
@@ -490,17 +744,27 @@ class Tally:
             options=options,
             inputs=[InputEntry(file=f.label, split=f.split, rows=self.rows_by_file[f.label]) for f in files],
             rows_read=self.rows_read,
+            rows_paired=self.rows_paired,
             pairs=self.pairs,
             quarantined=quarantined,
             quarantined_by_code=dict(sorted(self.quarantined_by_code.items())),
+            left_out=self.left_out.total(),
+            left_out_by_reason=dict(sorted(self.left_out.items())),
+            pairs_left_out=dict(sorted(self.pairs_left_out.items())),
+            unused_columns=dict(sorted(self.unused_columns.items())),
             warnings={
                 code: Warned(rows=rows, examples=examples)
                 for code, (rows, examples) in self.warned.in_order(CHECK_HINTS).items()
             },
             splits={
-                name: SplitEntry(pairs=rows, quarantined=self.quarantined_by_split[name], shards=shards)
+                name: SplitEntry(
+                    pairs=rows,
+                    quarantined=self.quarantined_by_split[name],
+                    left_out=self.left_out_by_split[name],
+                    shards=shards,
+                )
                 for name, (rows, shards) in written.items()
-                if rows or self.quarantined_by_split[name]
+                if rows or self.quarantined_by_split[name] or self.left_out_by_split[name]
             },
             files={},
         )

@@ -38,6 +38,9 @@ class PairingPolicy:
     seed: int = 0
 
 
+DEFAULT_POLICY = PairingPolicy()
+
+
 @dataclass(frozen=True)
 class Match:
     """Two responses to one prompt."""

@@ -30,7 +30,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from dpo_data.errors import Interrupted, PreparedError, UsageError, reading, writing
-from dpo_data.options import Form, OnOverlong, TruncationMode
+from dpo_data.options import Axis, Form, OnOverlong, Pairing, Tie, TruncationMode
 
 try:
     import fcntl
@@ -46,7 +46,8 @@ PARTIAL = ".partial"
 #: Rows of one Arrow file; a token cache reuses the shards that did not change.
 SHARD_ROWS = 50_000
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_MESSAGE = [("role", pa.string()), ("content", pa.string())]
+_TOOL_FIELDS = [("tool_calls", pa.string()), ("tool_call_id", pa.string()), ("name", pa.string())]
 _IDS = pa.list_(pa.int32())
 
 
@@ -78,12 +79,27 @@ class SourceEntry(Stored):
     licence: str
     homepage: str
     direction: Annotated[str, Field(description="The rule that says which response is preferred.")]
+    eval_only: Annotated[bool, Field(description="An evaluation set, not meant for training.")] = False
+
+
+class PairingOptions(Stored):
+    """How pairs were made of scored or ranked responses."""
+
+    pairing: Pairing = "best-worst"
+    min_margin: float = 0.0
+    tie: Tie = "drop"
+    max_pairs_per_prompt: int | None = None
+    seed: int = 0
 
 
 class ConvertOptions(Stored):
     """The options that shape the content."""
 
     mapping: dict[str, str] = {}
+    axis: Axis | None = None
+    revision: Annotated[str | None, Field(description="Of the files on the hub.")] = None
+    pairing: Annotated[PairingOptions | None, Field(description="None where rows are pairs already.")] = None
+    train_on_eval: bool = False
     split: str | None = None
     test_fraction: float = 0.0
     limit: int | None = None
@@ -100,15 +116,16 @@ class Warned(Stored):
 
 
 class SplitEntry(Stored):
-    """One split: pairs kept, and rows of its raw files that went to quarantine."""
+    """One split: pairs kept, and rows of its raw files that went to quarantine or were left out."""
 
     pairs: NonNegativeInt
     quarantined: NonNegativeInt
+    left_out: NonNegativeInt
     shards: list[str]
 
 
 class Manifest(Stored):
-    """What a prepared folder holds. rows_read = pairs + quarantined, always."""
+    """What a prepared folder holds. rows_read = rows_paired + quarantined + left_out, always."""
 
     format: Literal["dpo-data prepared"] = "dpo-data prepared"
     version: Literal[1] = 1
@@ -118,10 +135,19 @@ class Manifest(Stored):
     options: ConvertOptions
     inputs: list[InputEntry]
     rows_read: NonNegativeInt
-    pairs: NonNegativeInt
+    rows_paired: Annotated[NonNegativeInt, Field(description="Raw rows that gave at least one pair.")]
+    pairs: Annotated[NonNegativeInt, Field(description="One row may give several, and several rows one.")]
     quarantined: NonNegativeInt
     quarantined_by_code: dict[str, NonNegativeInt]
-    warnings: Annotated[dict[str, Warned], Field(description="Code of a check to what it found in kept rows.")]
+    left_out: Annotated[NonNegativeInt, Field(description="Sound raw rows of which the pairing policy made no pair.")]
+    left_out_by_reason: dict[str, NonNegativeInt]
+    pairs_left_out: Annotated[
+        dict[str, NonNegativeInt], Field(description="Reason to possible pairs, or responses, that are in no pair.")
+    ]
+    unused_columns: Annotated[
+        dict[str, NonNegativeInt], Field(description="Column that went into no pair to the rows that have it.")
+    ]
+    warnings: Annotated[dict[str, Warned], Field(description="Code of a check to what it found in kept pairs.")]
     splits: dict[str, SplitEntry]
     files: dict[str, FileEntry]
 
@@ -205,16 +231,20 @@ AnyManifest = TypeVar("AnyManifest", Manifest, TokensManifest)
 # Schemas of the Arrow files.
 
 
-def pair_schema(form: Form, *, scores: bool) -> pa.Schema:
-    """Columns of a text shard, in order."""
-    text = pa.string() if form == "text" else _MESSAGES
-    score_columns = [("chosen_score", pa.float64()), ("rejected_score", pa.float64())] if scores else []
+def pair_schema(form: Form, *, scores: bool, tools: bool = False) -> pa.Schema:
+    """Columns of a text shard, in order; tools stand in conversations alone."""
+    tools = tools and form == "conversational"
+    message = pa.struct([*_MESSAGE, *(_TOOL_FIELDS if tools else [])])
+    text = pa.string() if form == "text" else pa.list_(message)
+    tool_columns = [("tools", pa.string())] if tools else []
+    score_columns = [(name, pa.float64()) for name in ("chosen_score", "rejected_score", "margin")] if scores else []
     return _with_features(
         pa.schema(
             [
                 ("prompt", text),
                 ("chosen", text),
                 ("rejected", text),
+                *tool_columns,
                 *score_columns,
                 ("source", pa.string()),
                 ("origin", pa.string()),
@@ -233,7 +263,7 @@ def token_schema(text_schema: pa.Schema) -> pa.Schema:
 
 
 #: What a token cache takes over from the text.
-CARRIED_COLUMNS = ("chosen_score", "rejected_score", "origin", "id", "prompt_key")
+CARRIED_COLUMNS = ("chosen_score", "rejected_score", "margin", "origin", "id", "prompt_key")
 
 
 def _with_features(schema: pa.Schema) -> pa.Schema:

@@ -10,11 +10,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
-from itertools import islice
+from itertools import chain, groupby, islice
 from os.path import commonpath
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -79,6 +79,8 @@ class Chunk:
         columns: where the format declares them once for all rows.
         max_rows: how many of the records count; all when None.
         opens_file: whether these are the file's first records.
+        skip: how many of the first records belong to the chunk before.
+        extra: records after these that belong to the last of them.
     """
 
     file: str
@@ -89,10 +91,13 @@ class Chunk:
     columns: list[str] | None = None
     max_rows: int | None = None
     opens_file: bool = False
+    skip: int = 0
+    extra: tuple[RawRow, ...] = ()
 
     def rows(self) -> Iterator[RawRow]:
         """Parse the records, at most `max_rows` of them; a record that cannot be parsed comes with its `RowError`."""
-        return islice(self.parse(self.payload, self.first_line), self.max_rows)
+        own = islice(self.parse(self.payload, self.first_line), self.skip, None)
+        return islice(chain(own, self.extra), self.max_rows)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,63 @@ class InputFile:
         return pa.OSFile(self.location)
 
 
+# Rows that belong together.
+
+#: What rows that belong together share; None of a row that stands for itself.
+GroupKey = Callable[[dict[str, Any]], Hashable]
+
+
+def groups(rows: Iterable[RawRow], key: GroupKey | None) -> Iterator[list[RawRow]]:
+    """Rows in lists: those that follow each other with one key together, every other by itself."""
+    if key is None:
+        return ([row] for row in rows)
+    return chain.from_iterable(
+        ([row] for row in run) if shared is None else [list(run)] for shared, run in groupby(rows, _key_of(key))
+    )
+
+
+def whole_groups(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
+    """The chunks of one file, none of which ends inside a group: the rows that go on with its last key move into it."""
+    key_of = _key_of(key)
+    held: Chunk | None = None
+    last: Hashable = None
+    for chunk in chunks:
+        rows = list(chunk.rows())
+        moved = 0
+        if held is not None and last is not None:
+            while moved < len(rows) and key_of(rows[moved]) == last:
+                moved += 1
+            held = replace(held, extra=held.extra + tuple(rows[:moved]))
+        if moved == len(rows):
+            continue
+        if held is not None:
+            yield held
+        held, last = replace(chunk, skip=moved), key_of(rows[-1])
+    if held is not None:
+        yield held
+
+
+def gathered(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
+    """The rows of one file in chunks again, groups together in the order of their first rows; held in memory."""
+    key_of = _key_of(key)
+    by_key: dict[Hashable, list[RawRow]] = {}
+    first: Chunk | None = None
+    for chunk in chunks:
+        first = first or chunk
+        for row in chunk.rows():
+            shared = key_of(row)
+            by_key.setdefault(("row", row.line) if shared is None else ("key", shared), []).append(row)
+    if first is None:
+        return
+    for line, rows in _chunked(chain.from_iterable(by_key.values())):
+        yield replace(first, first_line=line, payload=rows, parse=_parse_records)
+        first = replace(first, opens_file=False)
+
+
+def _key_of(key: GroupKey) -> Callable[[RawRow], Hashable]:
+    return lambda row: None if isinstance(row.value, RowError) else key(row.value)
+
+
 def find_inputs(inputs: Iterable[str], *, split: str | None = None, input_format: str | None = None) -> list[InputFile]:
     """The files that `inputs` name, in sorted order within each of them.
 
@@ -168,7 +230,7 @@ def find_inputs(inputs: Iterable[str], *, split: str | None = None, input_format
         label = Path(location).resolve().relative_to(root).as_posix() if _is_local(location) else location
         label = "stdin" if location == STDIN else label
         format_, compression = _format_of(location, input_format)
-        files.append(InputFile(location, label, split or _split_of(within), format_, compression))
+        files.append(InputFile(location, label, split or split_of(within), format_, compression))
     if len({file.label for file in files}) < len(files):
         raise UsageError(f"an input is named twice: {', '.join(sorted(file.label for file in files))}.")
     return files
@@ -242,7 +304,7 @@ def _known_formats() -> str:
     return f"{', '.join(FORMATS)}, text formats also with {', '.join(COMPRESSIONS)}"
 
 
-def _split_of(path: str) -> str:
+def split_of(path: str) -> str:
     """The split that a path names: the last such word counts, so that a file's own name wins over its folder's."""
     words = SPLIT_IN_PATH.findall(path)
     return SPLIT_NAMES[words[-1].lower()] if words else "train"

@@ -22,7 +22,7 @@ from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.row_keys import RowKeyStore, row_keys
 from dpo_data.conversion import SPLITS, convert, dataset_findings
 from dpo_data.encoding import Encoder, load_tokenizer
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Form, Progress, Severity, silent
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, Progress, Severity, silent
 from dpo_data.prepared import (
     Manifest,
     Prepared,
@@ -78,6 +78,7 @@ class ValidationReport(Stored):
     pairs: NonNegativeInt
     splits: dict[str, NonNegativeInt]
     quarantined: NonNegativeInt
+    left_out: Annotated[NonNegativeInt, Field(description="Rows of which the pairing policy made no pair.")]
     damage: Annotated[dict[str, str], Field(description="File to what is wrong with it.")]
     findings: Annotated[dict[str, CodeFinding], Field(description="Code of a check to what it found.")]
     characters: dict[str, Quantiles]
@@ -102,6 +103,7 @@ def validate(
     source: str = "pairs",
     form: Form = "text",
     mapping: Mapping[str, str] | None = None,
+    axis: Axis | None = None,
     input_format: str | None = None,
     chat_template: str | None = None,
     workers: int = 1,
@@ -116,6 +118,7 @@ def validate(
         source: of raw pairs.
         form: of raw pairs.
         mapping: of raw pairs; see `convert`.
+        axis: of raw pairs; see `convert`.
         input_format: of raw pairs.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
         workers: processes that read raw pairs.
@@ -140,6 +143,7 @@ def validate(
             output=prepared,
             form=form,
             mapping=mapping,
+            axis=axis,
             input_format=input_format,
             max_invalid=1.0,
             workers=workers,
@@ -195,6 +199,7 @@ def _validate_prepared(
         pairs=manifest.pairs,
         splits={split: entry.pairs for split, entry in manifest.splits.items() if entry.pairs},
         quarantined=manifest.quarantined,
+        left_out=manifest.left_out,
         damage=damage,
         findings=_findings("error", content.errors, hints) | _findings("warning", content.warnings, hints),
         characters={field: _quantiles(lengths) for field, lengths in content.characters().items() if len(lengths)},
@@ -319,8 +324,8 @@ def _wrong_counts(manifest: Manifest, content: _Content, quarantined: int) -> di
     }
     if quarantined != manifest.quarantined:
         wrong["quarantine"] = f"has {quarantined:,} rows, and the manifest says {manifest.quarantined:,}"
-    if manifest.rows_read != manifest.pairs + manifest.quarantined:
-        wrong["manifest.json"] = "rows_read is not pairs + quarantined"
+    if manifest.rows_read != manifest.rows_paired + manifest.quarantined + manifest.left_out:
+        wrong["manifest.json"] = "rows_read is not rows_paired + quarantined + left_out"
     return wrong
 
 

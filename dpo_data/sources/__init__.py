@@ -1,7 +1,8 @@
 """The raw data sets that `dpo-data convert` reads: one adapter a file, one line here."""
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpo_data.errors import UsageError
 
@@ -46,3 +47,8 @@ def load_source(name: str) -> "Source":
         raise UsageError(f"{name}: there is no such source.\n  Sources: {', '.join(SOURCES)}.")
     source: Source = import_module(SOURCES[name]).SOURCE
     return source
+
+
+def fitting_sources(row: Mapping[str, Any]) -> list[str]:
+    """The sources that a row may be one of, data sets before general forms."""
+    return [name for name in SOURCES if load_source(name).fits(row, {})]

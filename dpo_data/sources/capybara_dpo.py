@@ -6,8 +6,8 @@ Columns as used by argilla's distilabel-workbench.
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import preferred, split_dialogues
-from dpo_data.sources.source import Row, Source, SourceOptions, messages, optional_number, required
+from dpo_data.sources.scored import preferred, shared_dialogue
+from dpo_data.sources.source import Row, Source, SourceOptions, optional_number
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -15,11 +15,8 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge, contradicting_scores.
     """
-    sides = (messages(required(row, side), side) for side in ("chosen", "rejected"))
-    prompt, chosen, rejected = split_dialogues(*sides)
-    return preferred(
-        prompt, chosen, rejected, optional_number(row, "rating_chosen"), optional_number(row, "rating_rejected")
-    )
+    ratings = optional_number(row, "rating_chosen"), optional_number(row, "rating_rejected")
+    return preferred(*shared_dialogue(row, "chosen", "rejected"), *ratings)
 
 
 SOURCE = Source(

@@ -9,7 +9,7 @@ prompt that does not read so is kept as one user message.
 import re
 
 from dpo_data.records import Message, Response, ScoredResponses
-from dpo_data.sources.scored import assistant, user
+from dpo_data.sources.scored import assistant, merge_rows, user
 from dpo_data.sources.source import Row, Source, SourceOptions, required_number, required_text
 
 TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
@@ -20,9 +20,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
     Raises: RowError: missing_field, wrong_type.
     """
-    response = Response(
-        content=[assistant(required_text(row, "response"))], score=required_number(row, "helpfulness")
-    )
+    response = Response(content=[assistant(required_text(row, "response"))], score=required_number(row, "helpfulness"))
     return ScoredResponses(prompt=parse_prompt(required_text(row, "prompt")), responses=[response])
 
 
@@ -33,7 +31,8 @@ def parse_prompt(text: str) -> list[Message]:
     ['Hi', 'Hello', 'Who?']
     """
     first, *rest = TURN.split(text)
-    turns = [user(first), *(user(t) if who == "User" else assistant(t) for who, t in zip(rest[::2], rest[1::2]))]
+    speakers = {"User": user, "Assistant": assistant}
+    turns = [user(first), *(speakers[who](said) for who, said in zip(rest[::2], rest[1::2], strict=True))]
     return turns if turns[-1].role == "user" else [user(text)]
 
 
@@ -47,5 +46,6 @@ SOURCE = Source(
     has_scores=True,
     hub="nvidia/HelpSteer2",
     hub_files=("train.jsonl.gz", "validation.jsonl.gz"),
+    adapt_group=lambda rows, options: merge_rows(rows, options, adapt),
     group_key=lambda row: row.get("prompt"),
 )

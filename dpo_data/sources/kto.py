@@ -1,7 +1,7 @@
 """Unpaired feedback as KTO takes it: a prompt, one completion, and a label that says whether it was good.
 
-A pair needs one prompt with both labels: a good completion is worth 1, a bad one 0. Rows of one prompt may stand anywhere
-in a file, which is therefore held in memory; rows in two files never meet. trl-lib's sets are of this form.
+A pair needs one prompt with both labels: a good completion is worth 1, a bad one 0. Rows of one prompt may stand
+anywhere in a file, which is therefore held in memory; rows in two files never meet. trl-lib's sets are of this form.
 Columns as read by TRL.
 """
 
@@ -9,7 +9,7 @@ import json
 from collections.abc import Hashable
 
 from dpo_data.records import Content, Response, ScoredResponses
-from dpo_data.sources.scored import assistant, require_response, user
+from dpo_data.sources.scored import assistant, merge_rows, require_response, user
 from dpo_data.sources.source import Row, Source, SourceOptions, messages, required, required_choice
 
 
@@ -49,6 +49,7 @@ SOURCE = Source(
     columns=("prompt", "completion", "label"),
     adapt=adapt,
     has_scores=True,
+    adapt_group=lambda rows, options: merge_rows(rows, options, adapt),
     group_key=group_key,
     scattered=True,
 )

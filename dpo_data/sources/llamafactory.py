@@ -102,7 +102,8 @@ def _v1(row: Row) -> ScoredResponses:
 
 def _parts(value: Any, path: str) -> Message:
     message = as_object(value, path)
-    texts, calls = [], []
+    texts: list[str] = []
+    calls: list[str] = []
     for place, part in enumerate(required_list(message, "content", f"{path}.")):
         where = f"{path}.content.{place}"
         kind = required_choice(as_object(part, where), "type", ("text", "tool_call"), f"{where}.")

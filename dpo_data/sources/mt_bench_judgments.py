@@ -1,8 +1,8 @@
 """lmsys/mt_bench_human_judgments: two models answer the questions of MT-bench, and a judge names the winner of a turn.
 
-An evaluation set: its rows go to the split test, unless the user asks to train on them. Both dialogues are cut after the
-turn that was judged. In turn 2 the two histories hold different first replies, so that there is no common prompt: such
-rows are left out. Several judges see one pair, and contradictions are normal.
+An evaluation set: its rows go to the split test, unless the user asks to train on them. Both dialogues are cut after
+the turn that was judged. In turn 2 the two histories hold different first replies, so that there is no common prompt:
+such rows are left out. Several judges see one pair, and contradictions are normal.
 Columns as in the card.
 """
 

@@ -8,7 +8,16 @@ Columns as read by open-instruct's nectar.py.
 from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
 from dpo_data.sources.scored import assistant
-from dpo_data.sources.source import Row, Source, SourceOptions, as_object, required_list, required_number, required_text
+from dpo_data.sources.source import (
+    Row,
+    Source,
+    SourceOptions,
+    as_object,
+    objects_with,
+    required_list,
+    required_number,
+    required_text,
+)
 from dpo_data.transcripts import ROLES, parse_turns
 
 
@@ -49,7 +58,7 @@ SOURCE = Source(
     direction="the lower rank; rank 1 is the best",
     columns=("prompt", "answers"),
     adapt=adapt,
-    looks_like=lambda row: isinstance(row["answers"], list) and all("rank" in answer for answer in row["answers"]),
+    looks_like=lambda row: objects_with(row["answers"], "answer", "rank"),
     has_scores=True,
     hub="berkeley-nest/Nectar",
     hub_files=("data/train-*.parquet",),

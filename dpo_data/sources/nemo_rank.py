@@ -11,6 +11,7 @@ from dpo_data.sources.source import (
     SourceOptions,
     as_object,
     messages,
+    objects_with,
     required,
     required_list,
     required_number,
@@ -32,12 +33,6 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     return ScoredResponses(prompt=messages(required(row, "context"), "context"), responses=responses)
 
 
-def looks_like(row: Row) -> bool:
-    """Whether the completions have ranks."""
-    completions = row["completions"]
-    return isinstance(completions, list) and all(isinstance(c, dict) and "rank" in c for c in completions)
-
-
 SOURCE = Source(
     name="nemo-rank",
     licence="unknown",
@@ -45,7 +40,7 @@ SOURCE = Source(
     direction="the lower rank; rank 0 is the best",
     columns=("context", "completions"),
     adapt=adapt,
-    looks_like=looks_like,
+    looks_like=lambda row: objects_with(row["completions"], "rank"),
     has_scores=True,
     has_tools=True,
 )

@@ -1,9 +1,10 @@
-"""OpenAssistant/oasst1 and oasst2, flat message files: trees of messages, replies of the assistant ranked among siblings.
+"""OpenAssistant/oasst1 and oasst2, flat message files: trees of messages, replies ranked among siblings.
 
-Rank 0 is the best. A prompt is the path from the root to the prompter's message, its replies are the responses. Left out
-and counted: messages of prompters, replies that are deleted or without a rank, and replies that failed review. The rows
-of one tree must stand together, as they do in the published files; a message whose parent is not among them goes to
-quarantine. The nested files (.trees.jsonl) hold whole trees and are not read: the flat ones have the same messages.
+Rank 0 is the best. A prompt is the path from the root to the prompter's message, its replies are the responses. Left
+out and counted: messages of prompters, replies that are deleted or without a rank, and replies that failed review.
+The rows of one tree must stand together, as they do in the published files; a message whose parent is not among them
+goes to quarantine. The nested files (.trees.jsonl) hold whole trees and are not read: the flat ones have the same
+messages.
 Columns as in the cards.
 """
 

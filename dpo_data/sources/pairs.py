@@ -5,7 +5,6 @@ message lists, or of two transcripts. Strings that are no transcripts are refuse
 texts is not a prompt, and would be cut in the middle of a word.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +13,7 @@ from dpo_data.errors import RowError
 from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources import hh_rlhf
 from dpo_data.sources.scored import require_response, split_dialogues
-from dpo_data.sources.source import Row, Source, SourceOptions, as_row_error, missing, number
+from dpo_data.sources.source import Row, Source, SourceOptions, as_row_error, lookup, missing, number
 from dpo_data.transcripts import TURN_START
 
 SCORES = ("chosen_score", "rejected_score", "margin")
@@ -33,7 +32,7 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
             raise missing(row, mapping.get(field, field))
     if fields["prompt"] is None and ("prompt" in mapping or "prompt" in row):
         raise missing(row, mapping.get("prompt", "prompt"))
-    scores = {score: number(fields[score], score) for score in SCORES}
+    scores: dict[str, Any] = {score: number(fields[score], score) for score in SCORES}
     chosen_score, rejected_score = scores["chosen_score"], scores["rejected_score"]
     if scores["margin"] is None and chosen_score is not None and rejected_score is not None:
         scores["margin"] = chosen_score - rejected_score
@@ -44,7 +43,7 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     return _conversational_pair(fields, scores)
 
 
-def _text_pair(fields: dict[str, Any], options: SourceOptions, scores: dict[str, float | None]) -> PreferencePair:
+def _text_pair(fields: dict[str, Any], options: SourceOptions, scores: dict[str, Any]) -> PreferencePair:
     prompt, chosen, rejected = (fields[field] for field in FIELDS)
     if prompt is None:
         if not (TURN_START.match(chosen) and TURN_START.match(rejected)):
@@ -64,7 +63,7 @@ def _text_pair(fields: dict[str, Any], options: SourceOptions, scores: dict[str,
     )
 
 
-def _conversational_pair(fields: dict[str, Any], scores: dict[str, float | None]) -> ConversationalPair:
+def _conversational_pair(fields: dict[str, Any], scores: dict[str, Any]) -> ConversationalPair:
     prompt = fields["prompt"]
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
@@ -79,7 +78,7 @@ def _conversational_pair(fields: dict[str, Any], scores: dict[str, float | None]
     except ValidationError as error:
         raise as_row_error(error) from error
     chosen, rejected = pair.chosen, pair.rejected
-    if any(message.tool_calls or message.tool_call_id or message.name for message in [*pair.prompt, *chosen, *rejected]):
+    if any(m.tool_calls or m.tool_call_id or m.name for m in (*pair.prompt, *chosen, *rejected)):
         raise RowError("wrong_type", "", "a message has fields for tools, which the source openai-preference keeps.")
     if prompt is not None:
         length = len(pair.prompt)
@@ -111,25 +110,6 @@ def _split(pair: ConversationalPair, start: int) -> ConversationalPair:
     for field, response in (("chosen", chosen), ("rejected", rejected)):
         require_response(field, response)
     return pair.model_copy(update={"chosen": chosen, "rejected": rejected})
-
-
-def lookup(row: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path, or None; a column whose name has dots itself goes first.
-
-    >>> lookup({"answers": [{"text": "Lima"}]}, "answers.0.text")
-    'Lima'
-    """
-    if path in row:
-        return row[path]
-    value: Any = row
-    for key in path.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(key)
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return value
 
 
 def refuse(row: Row, options: SourceOptions) -> str | None:

@@ -5,13 +5,12 @@ as many numbers. A path into a list of objects takes the field of each of them: 
 is read with --map responses=answers.text --map ranks=answers.rank.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Response, ScoredResponses
 from dpo_data.sources.scored import assistant, require_response, user
-from dpo_data.sources.source import Row, Source, SourceOptions, messages, missing, number
+from dpo_data.sources.source import Row, Source, SourceOptions, lookup, messages, missing, number
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -39,7 +38,8 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
         worth = number(value, f"{paths[kinds[0]]}.{place}")
         note = "unscored" if worth is None else None
         content = _content(answer, f"{paths['responses']}.{place}", as_text)
-        responses.append(Response(content=content, **{kinds[0].removesuffix("s"): worth}, note=note))
+        score, rank = (worth, None) if kinds[0] == "scores" else (None, worth)
+        responses.append(Response(content=content, score=score, rank=rank, note=note))
     if not as_text:
         prompt = [user(prompt)] if isinstance(prompt, str) else messages(prompt, paths["prompt"])
     return ScoredResponses(prompt=prompt, responses=responses)
@@ -51,23 +51,6 @@ def _content(answer: Any, path: str, as_text: bool) -> Content:
     content = messages(answer, path)
     require_response(path, content)
     return content
-
-
-def lookup(row: Row, path: str) -> Any:
-    """The value at a dotted path, or None; in a list of objects that of each of them.
-
-    >>> lookup({"answers": [{"text": "Lima", "rank": 1}, {"text": "Quito", "rank": 2}]}, "answers.rank")
-    [1, 2]
-    """
-    if path in row:
-        return row[path]
-    first, _, rest = path.partition(".")
-    value = row.get(first)
-    if not rest or value is None:
-        return value if not rest else None
-    if isinstance(value, list):
-        return [lookup(item, rest) if isinstance(item, Mapping) else None for item in value]
-    return lookup(value, rest) if isinstance(value, Mapping) else None
 
 
 SOURCE = Source(

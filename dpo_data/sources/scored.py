@@ -1,9 +1,12 @@
 """What adapters share in putting prompts and responses together: two sides, A and B, ranks, whole dialogues."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from pydantic import ValidationError
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Message, Response, ScoredResponses
+from dpo_data.sources.source import Group, Row, SourceOptions, as_row_error, messages, required
 
 
 def user(text: str) -> Message:
@@ -79,6 +82,14 @@ def _answer(content: str | Sequence[Message]) -> list[Message]:
     return [assistant(content)] if isinstance(content, str) else list(content)
 
 
+def shared_dialogue(row: Row, chosen: str, rejected: str) -> tuple[list[Message], list[Message], list[Message]]:
+    """Prompt and responses of two columns that hold whole dialogues.
+
+    Raises: RowError: missing_field, wrong_type, no_response or prompts_diverge.
+    """
+    return split_dialogues(messages(required(row, chosen), chosen), messages(required(row, rejected), rejected))
+
+
 def split_dialogues(
     chosen: list[Message], rejected: list[Message], names: tuple[str, str] = ("chosen", "rejected")
 ) -> tuple[list[Message], list[Message], list[Message]]:
@@ -107,3 +118,44 @@ def require_response(field: str, response: Sequence[Message]) -> None:
         raise RowError("no_response", field, f"{field} does not end with an assistant's message.")
     if any(message.role == "user" for message in response):
         raise RowError("prompts_diverge", field, f"{field} has user messages after the common prompt.")
+
+
+def merge_rows(
+    rows: Sequence[Row],
+    options: SourceOptions,
+    adapt: Callable[[Row, SourceOptions], ScoredResponses],
+) -> Group:
+    """Each row by itself, and then those with one prompt and the same tools together."""
+    group = separate_rows(rows, options, adapt)
+    merged: list[ScoredResponses] = []
+    for scored in group.responses:
+        same = next((i for i, m in enumerate(merged) if (m.prompt, m.tools) == (scored.prompt, scored.tools)), None)
+        if same is None:
+            merged.append(scored)
+        else:
+            responses = [*merged[same].responses, *scored.responses]
+            merged[same] = merged[same].model_copy(update={"responses": responses})
+    group.responses = merged
+    return group
+
+
+def separate_rows(
+    rows: Sequence[Row],
+    options: SourceOptions,
+    adapt: Callable[[Row, SourceOptions], ScoredResponses],
+) -> Group:
+    """Each row by itself: what it came to, or why it came to nothing."""
+    group = Group()
+    for place, row in enumerate(rows):
+        try:
+            scored = adapt(row, options)
+        except ValidationError as error:
+            group.errors[place] = as_row_error(error)
+        except RowError as error:
+            group.errors[place] = error
+        else:
+            if place:
+                responses = [response.model_copy(update={"row": place}) for response in scored.responses]
+                scored = scored.model_copy(update={"responses": responses})
+            group.responses.append(scored)
+    return group

@@ -5,18 +5,16 @@ share `--max-pairs-per-prompt`.
 Columns as in the card of JayHyeon/SHP_test.
 """
 
-from collections.abc import Sequence
-
 from dpo_data.errors import RowError
 from dpo_data.records import Response, ScoredResponses
-from dpo_data.sources.scored import assistant, question
-from dpo_data.sources.source import Group, Row, Source, SourceOptions, required_choice, required_number, required_text
+from dpo_data.sources.scored import assistant, question, separate_rows
+from dpo_data.sources.source import Row, Source, SourceOptions, required_choice, required_number, required_text
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     """Both comments with their votes.
 
-    Raises: RowError: missing_field, wrong_type; contradicting_scores where the label names the comment with fewer votes.
+    Raises: RowError: missing_field, wrong_type; contradicting_scores where the label names the one with fewer votes.
     """
     label = required_choice(row, "labels", (0, 1))
     scores = {side: required_number(row, f"score_{side}") for side in "AB"}
@@ -33,20 +31,6 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     )
 
 
-def adapt_group(rows: Sequence[Row], options: SourceOptions) -> Group:
-    """The rows of one post, each a comparison of its own."""
-    group = Group()
-    for place, row in enumerate(rows):
-        try:
-            scored = adapt(row, options)
-        except RowError as error:
-            group.errors[place] = error
-        else:
-            responses = [response.model_copy(update={"row": place}) for response in scored.responses]
-            group.responses.append(scored.model_copy(update={"responses": responses}))
-    return group
-
-
 SOURCE = Source(
     name="shp",
     licence="unknown",
@@ -59,5 +43,5 @@ SOURCE = Source(
     hub="stanfordnlp/SHP",
     hub_files=("*/train.json", "*/validation.json", "*/test.json"),
     group_key=lambda row: row.get("post_id"),
-    adapt_group=adapt_group,
+    adapt_group=lambda rows, options: separate_rows(rows, options, adapt),
 )

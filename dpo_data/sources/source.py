@@ -67,8 +67,7 @@ class Source:
         eval_only: an evaluation set: nothing of it goes to train unless the user says so.
         group_key: what rows that belong together share; None where each row stands for itself.
         scattered: whether such rows may stand anywhere in a file, which is then held in memory, not only together.
-        adapt_group: the rows of a group to what they came to; where None, `adapt` serves each of them, and those with
-            one prompt are put together.
+        adapt_group: the rows of a group to what they came to; there where `group_key` is.
     """
 
     name: str
@@ -169,13 +168,15 @@ def number(value: Any, path: str) -> float | None:
             raise RowError("wrong_type", path, f"{path} is {value!r}, not a number.") from error
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a number.")
+    if value is None:
+        return None
     try:
-        value = None if value is None else float(value)
+        found = float(value)
     except OverflowError as error:
         raise RowError("wrong_type", path, f"{path} is too large for a number.") from error
-    if value is not None and not math.isfinite(value):
-        raise RowError("wrong_type", path, f"{path} is {value}, not a finite number.")
-    return value
+    if not math.isfinite(found):
+        raise RowError("wrong_type", path, f"{path} is {found}, not a finite number.")
+    return found
 
 
 def optional_number(row: Row, field: str, path: str = "") -> float | None:
@@ -233,6 +234,40 @@ def _message(value: Any, path: str) -> Message:
         tool_calls=tool_calls,
         tool_call_id=optional_text(fields, "tool_call_id", path) or None,
         name=optional_text(fields, "name", path) or None,
+    )
+
+
+def lookup(row: Row, path: str) -> Any:
+    """The value at a dotted path, or None; a column whose name has dots itself goes first.
+
+    A number takes one item of a list, a name the field of each of its items.
+
+    >>> lookup({"answers": [{"text": "Lima"}, {"text": "Quito"}]}, "answers.0.text")
+    'Lima'
+    >>> lookup({"answers": [{"text": "Lima"}, {"text": "Quito"}]}, "answers.text")
+    ['Lima', 'Quito']
+    """
+    if path in row:
+        return row[path]
+    value: Any = row
+    keys = path.split(".")
+    for place, key in enumerate(keys):
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdecimal():
+            value = value[int(key)] if int(key) < len(value) else None
+        elif isinstance(value, list):
+            rest = ".".join(keys[place:])
+            return [lookup(item, rest) if isinstance(item, Mapping) else None for item in value]
+        else:
+            return None
+    return value
+
+
+def objects_with(value: Any, *fields: str) -> bool:
+    """Whether a value is a list of objects that have some fields."""
+    return isinstance(value, list) and all(
+        isinstance(item, Mapping) and all(field in item for field in fields) for item in value
     )
 
 

@@ -1,9 +1,9 @@
 """HuggingFaceH4/stack-exchange-preferences, and lvwerra/stack-exchange-paired, which paired its answers.
 
-preferences has all answers of a question with pm_score = log2(1 + upvotes), one more for the accepted answer: many ties,
-none of which becomes a pair. Questions and answers are HTML there and become plain text: paragraphs and line breaks
-stay, code keeps its lines between fences, tags go. paired has response_j, the better one, and response_k, as Markdown;
-of its folders, rl is the one made for preference training.
+preferences has all answers of a question with pm_score = log2(1 + upvotes), one more for the accepted answer: many
+ties, none of which becomes a pair. Questions and answers are HTML there and become plain text: paragraphs and line
+breaks stay, code keeps its lines between fences, tags go. paired has response_j, the better one, and response_k, as
+Markdown; of its folders, rl is the one made for preference training.
 Columns as in the card of preferences, and as read by torchtune's _stack_exchange_paired.py.
 """
 
@@ -11,7 +11,16 @@ from html.parser import HTMLParser
 
 from dpo_data.records import Response, ScoredResponses
 from dpo_data.sources.scored import assistant, preferred, question
-from dpo_data.sources.source import Row, Source, SourceOptions, as_object, required_list, required_number, required_text
+from dpo_data.sources.source import (
+    Row,
+    Source,
+    SourceOptions,
+    as_object,
+    objects_with,
+    required_list,
+    required_number,
+    required_text,
+)
 
 BLOCKS = {"p", "div", "ul", "ol", "blockquote", "h1", "h2", "h3", "table", "hr"}
 LINES = {"br", "li", "tr"}
@@ -98,8 +107,7 @@ SOURCE = Source(
     adapt=adapt,
     optional=("answers", "response_j", "response_k"),
     looks_like=lambda row: (
-        ("response_j" in row and "response_k" in row)
-        or (isinstance(row.get("answers"), list) and all("pm_score" in answer for answer in row["answers"]))
+        ("response_j" in row and "response_k" in row) or objects_with(row.get("answers"), "pm_score")
     ),
     has_scores=True,
     hub="HuggingFaceH4/stack-exchange-preferences",

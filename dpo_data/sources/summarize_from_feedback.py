@@ -1,10 +1,12 @@
 r"""openai/summarize_from_feedback, config comparisons: two summaries of a post or an article, and a worker's choice.
 
-`choice` is the index of the better summary. The prompt is the one that the paper's models saw: SUBREDDIT, TITLE, POST and
-"TL;DR:", or the article and "TL;DR:" for CNN/DM. It is text by nature, not a dialogue: summaries start with a space,
-and in text form prompt + summary reads on. Several workers judge one pair, so that contradictions are normal here.
-Columns as read by TRL's tldr_preference.py; the layout of articles is our own.
-On the hub a script loads it, so that its files are to be named with --input. The config axis has one summary a row and scores of several aspects: it has other columns, and is not read.
+`choice` is the index of the better summary. The prompt is the one that the paper's models saw: SUBREDDIT, TITLE, POST
+and "TL;DR:", or the article and "TL;DR:" for CNN/DM. It is text by nature, not a dialogue: summaries start with a
+space, and in text form prompt + summary reads on. Several workers judge one pair, so that contradictions are normal
+here.
+Columns as read by TRL's tldr_preference.py; the layout of articles is our own. On the hub a script loads it, so that
+its files are to be named with --input. The config axis has one summary a row and scores of several aspects: it has
+other columns, and is not read.
 """
 
 from dpo_data.records import Response, ScoredResponses

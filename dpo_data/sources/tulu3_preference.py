@@ -1,13 +1,13 @@
 """allenai/llama-3.1-tulu-3-8b-preference-mixture, and the mixtures of its kind: two dialogues that share their start.
 
-A row whose dialogues differ before the last reply goes to quarantine; NeMo-RL's loader asserts instead, and one such row
-ends its run. tulu-2.5 has other columns that nothing here confirms, and is left out.
+A row whose dialogues differ before the last reply goes to quarantine; NeMo-RL's loader asserts instead, and one such
+row ends its run. tulu-2.5 has other columns that nothing here confirms, and is left out.
 Columns as read by NeMo-RL's tulu3.py.
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import preferred, split_dialogues
-from dpo_data.sources.source import Row, Source, SourceOptions, messages, required
+from dpo_data.sources.scored import preferred, shared_dialogue
+from dpo_data.sources.source import Row, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -15,7 +15,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
     """
-    return preferred(*split_dialogues(*(messages(required(row, side), side) for side in ("chosen", "rejected"))))
+    return preferred(*shared_dialogue(row, "chosen", "rejected"))
 
 
 SOURCE = Source(

@@ -1,9 +1,10 @@
 """openbmb/UltraFeedback, raw: four completions of one instruction, each rated in four aspects.
 
-The score of a completion is the mean of its aspect ratings. `overall_score` is not used: on 2,628 completions a 1 stands
-there as 10 (card of argilla/ultrafeedback-binarized-preferences). A rating is a string and may be "N/A"; a completion
-without any rating is left out. The principle that a completion was sampled with (`custom_system_prompt`) differs from
-completion to completion and was not seen by the annotator as part of the prompt: it is counted as unused.
+The score of a completion is the mean of its aspect ratings. `overall_score` is not used: on 2,628 completions a 1
+stands there as 10 (card of argilla/ultrafeedback-binarized-preferences). A rating is a string and may be "N/A"; a
+completion without any rating is left out. The principle that a completion was sampled with (`custom_system_prompt`)
+differs from completion to completion and was not seen by the annotator as part of the prompt: it is counted as
+unused.
 Columns as read by TRL's examples/datasets/ultrafeedback.py.
 """
 
@@ -17,6 +18,7 @@ from dpo_data.sources.source import (
     SourceOptions,
     as_object,
     number,
+    objects_with,
     required_list,
     required_object,
     required_text,
@@ -56,12 +58,6 @@ def mean_rating(annotations: Row, path: str) -> float | None:
     return fmean(known) if known else None
 
 
-def looks_like(row: Row) -> bool:
-    """Whether the completions have annotations; Nemo's rank form has completions too."""
-    completions = row["completions"]
-    return isinstance(completions, list) and all(isinstance(c, dict) and "annotations" in c for c in completions)
-
-
 SOURCE = Source(
     name="ultrafeedback",
     licence="mit",
@@ -69,7 +65,7 @@ SOURCE = Source(
     direction="the completion with the higher mean of its aspect ratings",
     columns=("instruction", "completions"),
     adapt=adapt,
-    looks_like=looks_like,
+    looks_like=lambda row: objects_with(row["completions"], "annotations"),
     has_scores=True,
     hub="openbmb/UltraFeedback",
     hub_files=("*.jsonl",),

@@ -7,8 +7,8 @@ is a tie. HuggingFaceH4's and argilla's first hold prompts of TruthfulQA; the cl
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import preferred, question, split_dialogues
-from dpo_data.sources.source import Row, Source, SourceOptions, messages, optional_number, required, required_text
+from dpo_data.sources.scored import preferred, question, shared_dialogue
+from dpo_data.sources.source import Row, Source, SourceOptions, optional_number, required_text
 
 #: Columns of the two sides and of their scores, in each form.
 FORMS = (
@@ -28,8 +28,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     if chosen == "chosen_response":
         prompt = question(required_text(row, "instruction"))
         return preferred(prompt, required_text(row, chosen), required_text(row, rejected), *scores)
-    sides = (messages(required(row, side), side) for side in (chosen, rejected))
-    return preferred(*split_dialogues(*sides), *scores)
+    return preferred(*shared_dialogue(row, chosen, rejected), *scores)
 
 
 SOURCE = Source(

@@ -1,8 +1,8 @@
 """openai/webgpt_comparisons: a question, two answers with quotes from the web, and a score of each from -1 to 1.
 
-Equal scores are a tie. The quotes differ between the two answers and stay out of the prompt: with them each answer would
-have a prompt of its own, and the pair would compare nothing (open-instruct's script does that). The marks "[1]" that
-cite them stay in the answers, as the annotators saw them.
+Equal scores are a tie. The quotes differ between the two answers and stay out of the prompt: with them each answer
+would have a prompt of its own, and the pair would compare nothing (open-instruct's script does that). The marks "[1]"
+that cite them stay in the answers, as the annotators saw them.
 Columns as read by open-instruct's webgpt.py.
 """
 
