@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from multiprocessing.process import BaseProcess
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import get_args
 
@@ -45,7 +45,7 @@ from dpo_data.prepared import (
     pair_schema,
     write_manifest,
 )
-from dpo_data.records import PairKeys, PreferencePair, dump_messages, pair_keys
+from dpo_data.records import FIELDS, PairKeys, PreferencePair, content_keys, dump_messages, encoded_fields
 from dpo_data.rows import Chunk, InputFile, RawRow, find_inputs
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source
@@ -336,10 +336,11 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
                 raise InputError(f"{chunk.file}: {reason}")
             pair = source.adapt(raw.value, adapting.form, adapting.mapping)
             try:
-                keys = pair_keys(pair)
+                fields = encoded_fields(pair)
             except UnicodeEncodeError as error:
                 message = f"a text holds {error.object[error.start]!r}, which is no character."
                 raise RowError("invalid_unicode", "", message) from None
+            keys = content_keys(*fields)
             origin = f"{chunk.file}:{raw.line}"
             for check, finding in (findings := run_row_checks(pair, adapting.checks)):
                 if check.severity == "error":
@@ -352,7 +353,7 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
         split = _split_of(keys, adapting.test_fraction) if adapting.test_fraction else chunk.split
         if split not in columns:
             columns[split] = _Columns(source.name)
-        columns[split].add(pair, keys, origin)
+        columns[split].add(pair, fields, keys, origin)
     schema = pair_schema(adapting.form, scores=source.has_scores)
     for split, kept in columns.items():
         converted.batches[split] = kept.batch(schema)
@@ -386,26 +387,36 @@ class _Columns:
         self.source = source
         self.keys: list[PairKeys] = []
         self.pairs: list[PreferencePair] = []
+        self.fields: list[tuple[bytes, bytes, bytes]] = []
         self.origins: list[str] = []
 
-    def add(self, pair: PreferencePair, keys: PairKeys, origin: str) -> None:
+    def add(self, pair: PreferencePair, fields: tuple[bytes, bytes, bytes], keys: PairKeys, origin: str) -> None:
         self.pairs.append(pair)
+        self.fields.append(fields)
         self.keys.append(keys)
         self.origins.append(origin)
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
-        columns: dict[str, list[object]] = {
-            "source": [self.source] * len(self.pairs),
-            "origin": list(self.origins),
-            "id": [keys.pair.hex() for keys in self.keys],
-            "prompt_key": [keys.prompt.hex() for keys in self.keys],
+        columns: dict[str, pa.Array] = {
+            "source": pa.repeat(pa.scalar(self.source), len(self.pairs)),
+            "origin": pa.array(self.origins),
+            "id": pa.array([keys.pair.hex() for keys in self.keys]),
+            "prompt_key": pa.array([keys.prompt.hex() for keys in self.keys]),
         }
         for name in schema.names:
-            if name not in columns:
+            if name in columns:
+                continue
+            if schema.field(name).type == pa.string():
+                # Texts are encoded already, for their keys; Arrow would do it again.
+                texts = map(itemgetter(FIELDS.index(name)), self.fields)
+                columns[name] = pa.array(texts, pa.binary(), size=len(self.fields)).view(pa.string())
+            else:
                 values = map(attrgetter(name), self.pairs)
                 messages = pa.types.is_list(schema.field(name).type)
-                columns[name] = list(map(dump_messages, values) if messages else values)
-        return pa.record_batch([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+                columns[name] = pa.array(
+                    list(map(dump_messages, values) if messages else values), schema.field(name).type
+                )
+        return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
 def _in_order(

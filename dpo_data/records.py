@@ -98,22 +98,32 @@ def pair_keys(pair: PreferencePair) -> PairKeys:
 
     Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
     """
-    prompt, chosen, rejected = (_digest(_canonical(value)) for value in (pair.prompt, pair.chosen, pair.rejected))
-    return PairKeys(
-        prompt,
-        _digest(prompt + chosen + rejected),
-        _digest(prompt + min(chosen, rejected) + max(chosen, rejected)),
-    )
+    return content_keys(*encoded_fields(pair))
 
 
-def _canonical(value: str | list[Message]) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    return json.dumps([[m.role, m.content] for m in value], ensure_ascii=False, separators=(",", ":")).encode()
+def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
+    """Prompt, chosen and rejected as UTF-8: text as it is, messages as compact JSON.
+
+    Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
+    """
+    if isinstance(pair, TextPair):
+        return pair.prompt.encode(), pair.chosen.encode(), pair.rejected.encode()
+    return _as_json(pair.prompt), _as_json(pair.chosen), _as_json(pair.rejected)
 
 
-def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
+def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
+    """The content hashes of encoded fields."""
+    prompt_key = blake2b(prompt, digest_size=16).digest()
+    one = blake2b(chosen, digest_size=16).digest()
+    other = blake2b(rejected, digest_size=16).digest()
+    pair_key = blake2b(prompt_key + one + other, digest_size=16).digest()
+    if other < one:
+        one, other = other, one
+    return PairKeys(prompt_key, pair_key, blake2b(prompt_key + one + other, digest_size=16).digest())
+
+
+def _as_json(messages: list[Message]) -> bytes:
+    return json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def dump_messages(messages: Iterable[Message]) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from itertools import pairwise
 from operator import eq
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import ConversationalPair, PreferencePair
+from dpo_data.records import FIELDS, ConversationalPair, PreferencePair
 from dpo_data.transcripts import TURN_START
 
 MAY_REPEAT = ("tool", "system")
@@ -18,23 +18,16 @@ def find(pair: PreferencePair) -> Finding | None:
     'prompt has two Human turns in a row.'
     """
     if isinstance(pair, ConversationalPair):
-        prompt_roles = [message.role for message in pair.prompt]
-        roles = {
-            "prompt": prompt_roles,
-            "chosen": [*prompt_roles[-1:], *(message.role for message in pair.chosen)],
-            "rejected": [*prompt_roles[-1:], *(message.role for message in pair.rejected)],
-        }
+        prompt = [message.role for message in pair.prompt]
+        responses = [[message.role for message in response] for response in (pair.chosen, pair.rejected)]
     else:
-        prompt_roles = TURN_START.findall(pair.prompt)
-        # The response continues the prompt's last turn, so that a marker in it is already a second one.
-        roles = {
-            "prompt": prompt_roles,
-            "chosen": [*prompt_roles[-1:], *TURN_START.findall(pair.chosen)],
-            "rejected": [*prompt_roles[-1:], *TURN_START.findall(pair.rejected)],
-        }
-    for field, speakers in roles.items():
-        if any(map(eq, speakers, speakers[1:])):
-            repeated = [role for role, following in pairwise(speakers) if role == following and role not in MAY_REPEAT]
+        prompt = TURN_START.findall(pair.prompt)
+        # Few responses hold a further turn, and looking for a blank line costs next to nothing.
+        responses = [TURN_START.findall(text) if "\n\n" in text else [] for text in (pair.chosen, pair.rejected)]
+    # A response continues the prompt's last turn.
+    for field, roles in zip(FIELDS, (prompt, *(prompt[-1:] + response for response in responses)), strict=True):
+        if any(map(eq, roles, roles[1:])):
+            repeated = [role for role, following in pairwise(roles) if role == following and role not in MAY_REPEAT]
             if repeated:
                 return Finding(field, f"{field} has two {repeated[0]} turns in a row.")
     return None
