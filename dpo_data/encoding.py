@@ -38,6 +38,11 @@ def load_tokenizer(name: str | Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    path = Path(name)
+    if not path.exists() and (path.is_absolute() or path.parts[:1] == ("..",) or len(path.parts) > 2):
+        raise InputError(
+            f"{name}: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the hub."
+        )
     try:
         return AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds, some of them for a file that is not there

@@ -26,7 +26,7 @@ from dpo_data.encoding import (
     tokenizer_entry,
     tokenizer_hash,
 )
-from dpo_data.errors import PreparedError, RowError, UsageError, require_choice
+from dpo_data.errors import PreparedError, RowError, UsageError, reading, require_choice
 from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnOverlong, Progress, TruncationMode, silent
 from dpo_data.prepared import (
     CARRIED_COLUMNS,
@@ -238,7 +238,7 @@ class _Job:
                     shard_counts = []
                     for text_shard in entry.shards:
                         key = self.shard_keys[text_shard]
-                        if key in made:
+                        if key in made and _is_whole(*made[key]):
                             cache, shard = made[key]
                             writer.adopt_shard(cache.path / shard.file, shard.counts.pairs)
                             dropped.writelines(_dropped_lines(cache.path, key))
@@ -273,19 +273,25 @@ class _Job:
             write_manifest(scratch, manifest)
 
     def _has_scores(self, shard: str) -> bool:
+        self._require_whole(shard)
         return "chosen_score" in next(read_shard(self.prepared.path / shard)).schema.names
 
-    def _batches(self, shard: str, schema: pa.Schema) -> Iterator[_Batch]:
-        """The pairs of one text shard as packed ids; encodes a batch while the one before is packed."""
+    def _require_whole(self, shard: str) -> None:
         path = self.prepared.path / shard
-        if hash_file(path) != self.prepared.manifest.files[shard].sha256:
+        with reading(path):
+            whole = hash_file(path) == self.prepared.manifest.files[shard].sha256
+        if not whole:
             raise PreparedError(
                 f"{path}: has other bytes than when it was written.\n"
                 f"  Find out more: dpo-data validate {self.prepared.path}; then convert again with --overwrite."
             )
+
+    def _batches(self, shard: str, schema: pa.Schema) -> Iterator[_Batch]:
+        """The pairs of one text shard as packed ids; encodes a batch while the one before is packed."""
+        self._require_whole(shard)
         slices = (
             batch.slice(start, BATCH_ROWS)
-            for batch in read_shard(path)
+            for batch in read_shard(self.prepared.path / shard)
             for start in range(0, batch.num_rows, BATCH_ROWS)
         )
         with ThreadPoolExecutor(1) as pool:
@@ -400,6 +406,12 @@ def _sum(counts: list[TokenCounts]) -> TokenCounts:
 
 def _all_shards(cache: TokenCache) -> Iterator[TokenShard]:
     return chain.from_iterable(cache.manifest.shards.values())
+
+
+def _is_whole(cache: TokenCache, shard: TokenShard) -> bool:
+    """Whether a shard and the list of what was dropped have their bytes still: a copy would get a new, right hash."""
+    paths = {name: cache.path / name for name in (shard.file, DROPPED)}
+    return all(path.is_file() and hash_file(path) == cache.manifest.files[name].sha256 for name, path in paths.items())
 
 
 def _dropped_lines(cache: Path, shard_key: str) -> list[str]:
