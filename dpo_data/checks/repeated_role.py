@@ -1,10 +1,11 @@
 """The same speaker twice in a row."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from operator import eq
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import FIELDS, ConversationalPair, PreferencePair
+from dpo_data.records import ConversationalPair, PreferencePair
 from dpo_data.transcripts import TURN_START
 
 MAY_REPEAT = ("tool", "system")
@@ -17,20 +18,27 @@ def find(pair: PreferencePair) -> Finding | None:
     >>> find(TextPair(prompt="\n\nHuman: hi\n\nHuman: you?\n\nAssistant:", chosen=" Yes", rejected=" No")).message
     'prompt has two Human turns in a row.'
     """
-    if isinstance(pair, ConversationalPair):
-        prompt = [message.role for message in pair.prompt]
-        responses = [[message.role for message in response] for response in (pair.chosen, pair.rejected)]
-    else:
-        prompt = TURN_START.findall(pair.prompt)
-        # Few responses hold a further turn, and looking for a blank line costs next to nothing.
-        responses = [TURN_START.findall(text) if "\n\n" in text else [] for text in (pair.chosen, pair.rejected)]
-    # A response continues the prompt's last turn.
-    for field, roles in zip(FIELDS, (prompt, *(prompt[-1:] + response for response in responses)), strict=True):
+    for field, roles in _roles(pair):
         if any(map(eq, roles, roles[1:])):
             repeated = [role for role, following in pairwise(roles) if role == following and role not in MAY_REPEAT]
             if repeated:
                 return Finding(field, f"{field} has two {repeated[0]} turns in a row.")
     return None
+
+
+def _roles(pair: PreferencePair) -> Iterator[tuple[str, list[str]]]:
+    """Who speaks in the prompt, and in the responses behind its last turn; a text response of one turn is left out."""
+    if isinstance(pair, ConversationalPair):
+        last = pair.prompt[-1].role
+        yield "prompt", [message.role for message in pair.prompt]
+        yield "chosen", [last, *(message.role for message in pair.chosen)]
+        yield "rejected", [last, *(message.role for message in pair.rejected)]
+        return
+    roles = TURN_START.findall(pair.prompt)
+    yield "prompt", roles
+    for field, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if "\n\n" in text and (further := TURN_START.findall(text)):
+            yield field, roles[-1:] + further
 
 
 REPEATED_ROLE = RowCheck(
