@@ -53,7 +53,8 @@ _IDS = pa.list_(pa.int32())
 class Stored(BaseModel):
     """Part of a manifest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built on first use: worker processes import these models and need one of them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class FileEntry(Stored):
