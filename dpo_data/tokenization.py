@@ -141,13 +141,7 @@ def _job(
     require_choice("--on-overlong", on_overlong, OnOverlong)
     folder = open_prepared(prepared)
     loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-    if folder.manifest.form == "text" and chat_template is not None:
-        raise UsageError("--chat-template is for conversational data, and this is text.\n  Leave it out.")
-    if folder.manifest.form == "conversational" and not (chat_template or loaded.chat_template):
-        raise UsageError(
-            f"{loaded.name_or_path}: the tokenizer has no chat template, and {prepared} holds conversations.\n"
-            "  Give one: --chat-template FILE; or convert with --form text."
-        )
+    require_template(loaded, folder.manifest.form, chat_template, prepared)
     options = TokenOptions(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
@@ -156,6 +150,20 @@ def _job(
         chat_template=None if chat_template is None else content_hash(chat_template),
     )
     return _Job(folder, loaded, chat_template, options, _parent(folder, cache_dir))
+
+
+def require_template(tokenizer: Any, form: Form, chat_template: str | None, data: str | Path) -> None:
+    """Refuse a chat template for text, and conversations without one.
+
+    Raises: UsageError.
+    """
+    if form == "text" and chat_template is not None:
+        raise UsageError("--chat-template is for conversational data, and this is text.\n  Leave it out.")
+    if form == "conversational" and not (chat_template or tokenizer.chat_template):
+        raise UsageError(
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template, and {data} holds conversations.\n"
+            "  Give one: --chat-template FILE; or convert with --form text."
+        )
 
 
 def _parent(prepared: Prepared, cache_dir: str | Path | None) -> Path:
