@@ -10,7 +10,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from dpo_data.errors import InputError, PreparedError, RowError, UsageError
@@ -18,21 +18,6 @@ from dpo_data.prepared import TokenCache, open_prepared, open_tokens
 from dpo_data.tokenization import find_tokens, list_tokens, tokenize, tokenizer_hash
 
 EOS = 256
-
-
-@pytest.fixture(scope="session")
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, so that lengths can be read off the texts; </s> is 256."""
-    return make_byte_tokenizer()
-
-
-def make_byte_tokenizer() -> PreTrainedTokenizerFast:
-    # Not trained: nothing but this code decides its ids, and the golden keys below rest on them.
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>")
 
 
 def pair(prompt: str, chosen: str, rejected: str) -> dict[str, str]:
