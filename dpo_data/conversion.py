@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from multiprocessing.process import BaseProcess
@@ -435,7 +435,8 @@ def _in_order(
     pending: deque[Future[ConvertedChunk]] = deque()
     try:
         for chunk in chain(first, chunks):
-            pending.append(pool.submit(function, chunk, adapting))
+            with _ctrl_c_blocked():
+                pending.append(pool.submit(function, chunk, adapting))
             if len(pending) >= 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -448,9 +449,18 @@ def _in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Processes that start in the block never see Ctrl-C, not even while they are loading: it is their parent's."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a killed parent can tell its workers nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End with the parent: a killed one can tell its workers nothing."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -104,12 +104,12 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UsageError(f"{path}: no permission to write there.\n  Choose another --output.") from error
+        raise UsageError(f"{path}: no permission to write there.\n  Write elsewhere.") from error
     except OSError as error:
         reason = error.strerror or _first_line(error)
         raise UsageError(
             f"{path}: writing failed: {reason}.\n"
-            "  Nothing half-written is left that reads as complete. Free some space or choose another --output."
+            "  Nothing half-written is left that reads as complete. Free some space, or write elsewhere."
         ) from error
 
 
