@@ -94,7 +94,7 @@ def reading(file: object) -> Iterator[None]:
         raise InputError(f"{file}: there is no such file.") from error
     except PermissionError as error:
         raise InputError(f"{file}: no permission to read it.") from error
-    except (OSError, EOFError, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise InputError(f"{file}: cannot be read: {_first_line(error)}.") from error
 
 

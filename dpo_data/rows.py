@@ -172,8 +172,9 @@ def find_inputs(inputs: Iterable[str], *, split: str | None = None, input_format
         label = "stdin" if location == STDIN else label
         format_, compression = _format_of(location, input_format)
         files.append(InputFile(location, label, split or _split_of(within), format_, compression))
-    if len({file.label for file in files}) < len(files):
-        raise UsageError(f"an input is named twice: {', '.join(sorted(file.label for file in files))}.")
+    labels = [file.label for file in files]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UsageError(f"an input is named twice: {', '.join(twice)}.")
     return files
 
 

@@ -23,6 +23,7 @@ from dpo_data.encoding import (
     Texts,
     content_hash,
     load_tokenizer,
+    require_eos,
     tokenizer_entry,
     tokenizer_hash,
 )
@@ -140,8 +141,7 @@ def _job(
     require_choice("--truncation-mode", truncation_mode, TruncationMode)
     require_choice("--on-overlong", on_overlong, OnOverlong)
     folder = open_prepared(prepared)
-    loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-    require_template(loaded, folder.manifest.form, chat_template, prepared)
+    loaded = ready_tokenizer(tokenizer, folder.manifest.form, chat_template, data=prepared)
     options = TokenOptions(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
@@ -152,11 +152,21 @@ def _job(
     return _Job(folder, loaded, chat_template, options, _parent(folder, cache_dir))
 
 
-def require_template(tokenizer: Any, form: Form, chat_template: str | None, data: str | Path) -> None:
-    """Refuse a chat template for text, and conversations without one.
+def ready_tokenizer(tokenizer: Any, form: Form, chat_template: str | None, *, data: str | Path) -> Any:
+    """A loaded tokenizer, once it is known to suit data of that form; also to ask before a long conversion.
 
-    Raises: UsageError.
+    Args:
+        tokenizer: a name on the hub, a folder, or a loaded tokenizer.
+        form: of the data.
+        chat_template: given by the user.
+        data: what messages call the data.
+
+    Raises:
+        UsageError: no end-of-sequence token; a chat template for text, or conversations without one.
+        InputError: the tokenizer cannot be loaded.
     """
+    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    require_eos(tokenizer)
     if form == "text" and chat_template is not None:
         raise UsageError("--chat-template is for conversational data, and this is text.\n  Leave it out.")
     if form == "conversational" and not (chat_template or tokenizer.chat_template):
@@ -164,6 +174,7 @@ def require_template(tokenizer: Any, form: Form, chat_template: str | None, data
             f"{tokenizer.name_or_path}: the tokenizer has no chat template, and {data} holds conversations.\n"
             "  Give one: --chat-template FILE; or convert with --form text."
         )
+    return tokenizer
 
 
 def _parent(prepared: Prepared, cache_dir: str | Path | None) -> Path:

@@ -21,7 +21,7 @@ from dpo_data.checks import CHECK_HINTS, run_row_checks, select_row_checks
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.row_keys import RowKeyStore, row_keys
 from dpo_data.conversion import SPLITS, convert, dataset_findings
-from dpo_data.encoding import Encoder, load_tokenizer, tokenizer_entry
+from dpo_data.encoding import Encoder
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Form, Progress, Severity, silent
 from dpo_data.prepared import (
     Manifest,
@@ -35,7 +35,7 @@ from dpo_data.prepared import (
     read_shard,
 )
 from dpo_data.records import FIELDS, ConversationalRow, PairKeys, TextRow, pair_keys
-from dpo_data.tokenization import encode_rows, list_tokens, require_template
+from dpo_data.tokenization import encode_rows, list_tokens, ready_tokenizer
 
 QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
@@ -129,10 +129,8 @@ def validate(
     finished = is_prepared(folder)
     encoder = None
     if tokenizer is not None:
-        loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-        tokenizer_entry(loaded)  # refuses one without EOS
-        require_template(loaded, read_manifest(folder).form if finished else form, chat_template, path)
-        encoder = Encoder(loaded, chat_template)
+        data_form = read_manifest(folder).form if finished else form
+        encoder = Encoder(ready_tokenizer(tokenizer, data_form, chat_template, data=path), chat_template)
     if finished:
         return _validate_prepared(folder, str(path), "prepared", encoder, max_lengths, progress)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
