@@ -143,6 +143,14 @@ def convert(
     from dpo_data.conversion import convert as convert_
     from dpo_data.report import terminal
 
+    loaded = None
+    if tokenizer is not None:
+        from dpo_data.tokenization import ready_tokenizer
+        from dpo_data.truncation import check_limits
+
+        # What cannot be tokenized is refused before a long conversion, not after it.
+        check_limits(max_length or None, max_prompt_length)
+        loaded = ready_tokenizer(tokenizer, form, _read_template(chat_template), data=output)
     with _progress("Converting") as progress:
         manifest = convert_(
             source,
@@ -166,9 +174,9 @@ def convert(
     if not json:
         terminal.show(terminal.conversion(manifest, output))
     cache = None
-    if tokenizer is not None and manifest.status == "complete":
+    if loaded is not None and manifest.status == "complete":
         cache = _tokenize(
-            output, tokenizer, max_length, max_prompt_length, truncation_mode, on_overlong, chat_template, cache_dir
+            output, loaded, max_length, max_prompt_length, truncation_mode, on_overlong, chat_template, cache_dir
         )
         if not json:
             terminal.show(terminal.tokens(cache))
@@ -283,7 +291,7 @@ def main() -> None:
 
 def _tokenize(
     path: Path,
-    tokenizer: str,
+    tokenizer: Any,
     max_length: int,
     max_prompt_length: int | None,
     truncation_mode: TruncationMode,

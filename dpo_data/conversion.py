@@ -13,11 +13,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from multiprocessing.process import BaseProcess
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -50,17 +50,21 @@ from dpo_data.prepared import (
     write_manifest,
 )
 from dpo_data.records import (
+    FIELDS,
     ConversationalPair,
     PairKeys,
     PreferencePair,
     ScoredResponses,
     TextPair,
+    content_keys,
     dump_messages,
-    pair_keys,
+    encoded_fields,
 )
 from dpo_data.rows import Chunk, InputFile, RawRow, find_inputs, gathered, groups, split_of, whole_groups
 from dpo_data.sources import fitting_sources, load_source
 from dpo_data.sources.source import Group, Source, SourceOptions, as_row_error
+
+EncodedFields = tuple[bytes, bytes, bytes]
 
 SPLITS = get_args(SplitName)
 #: Smaller inputs are done before a second process would have started.
@@ -464,7 +468,7 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
         for pair, places in outcome.pairs:
             origin = f"{chunk.file}:{rows[places[0]].line}"
             try:
-                keys, warnings = _checked(pair, adapting.checks)
+                fields, keys, warnings = _checked(pair, adapting.checks)
             except RowError as error:
                 outcome.fail(places, error)
                 continue
@@ -474,7 +478,7 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
             split = _split_by_prompt(keys, adapting.test_fraction) if adapting.test_fraction else chunk.split
             if split not in columns:
                 columns[split] = _Columns(source.name)
-            columns[split].add(pair, keys, origin)
+            columns[split].add(pair, fields, keys, origin)
         converted.rows_read += len(rows)
         converted.rows_paired += len(paired)
         converted.pairs_left_out.update(outcome.left_out)
@@ -583,20 +587,22 @@ def _pair(match: Match, *, scores: bool) -> PreferencePair:
     return ConversationalPair(**values, tools=match.group.tools)
 
 
-def _checked(pair: PreferencePair, checks: Iterable[RowCheck]) -> tuple[PairKeys, list[tuple[RowCheck, Finding]]]:
-    """The keys of a pair, and what the checks warn about.
+def _checked(
+    pair: PreferencePair, checks: Iterable[RowCheck]
+) -> tuple[EncodedFields, PairKeys, list[tuple[RowCheck, Finding]]]:
+    """The encoded fields of a pair, their keys, and what the checks warn about.
 
     Raises: RowError: a text that cannot be stored, or what a check forbids.
     """
     try:
-        keys = pair_keys(pair)
+        fields = encoded_fields(pair)
     except UnicodeEncodeError as error:
         raise _no_character(error) from None
     findings = run_row_checks(pair, checks)
     for check, finding in findings:
         if check.severity == "error":
             raise RowError(check.code, finding.field, finding.message, check.hint)
-    return keys, findings
+    return fields, content_keys(*fields), findings
 
 
 def _no_character(error: UnicodeEncodeError) -> RowError:
@@ -630,26 +636,36 @@ class _Columns:
         self.source = source
         self.keys: list[PairKeys] = []
         self.pairs: list[PreferencePair] = []
+        self.fields: list[EncodedFields] = []
         self.origins: list[str] = []
 
-    def add(self, pair: PreferencePair, keys: PairKeys, origin: str) -> None:
+    def add(self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str) -> None:
         self.pairs.append(pair)
+        self.fields.append(fields)
         self.keys.append(keys)
         self.origins.append(origin)
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
-        columns: dict[str, list[object]] = {
-            "source": [self.source] * len(self.pairs),
-            "origin": list(self.origins),
-            "id": [keys.pair.hex() for keys in self.keys],
-            "prompt_key": [keys.prompt.hex() for keys in self.keys],
+        columns: dict[str, pa.Array] = {
+            "source": pa.repeat(pa.scalar(self.source), len(self.pairs)),
+            "origin": pa.array(self.origins),
+            "id": pa.array([keys.pair.hex() for keys in self.keys]),
+            "prompt_key": pa.array([keys.prompt.hex() for keys in self.keys]),
         }
         for name in schema.names:
-            if name not in columns:
+            if name in columns:
+                continue
+            if name in FIELDS and schema.field(name).type == pa.string():
+                # Texts are encoded already, for their keys; Arrow would do it again.
+                texts = map(itemgetter(FIELDS.index(name)), self.fields)
+                columns[name] = pa.array(texts, pa.binary(), size=len(self.fields)).view(pa.string())
+            else:
                 values = map(attrgetter(name), self.pairs)
                 messages = pa.types.is_list(schema.field(name).type)
-                columns[name] = list(map(dump_messages, values) if messages else values)
-        return pa.record_batch([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+                columns[name] = pa.array(
+                    list(map(dump_messages, values) if messages else values), schema.field(name).type
+                )
+        return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
 def _in_order(
@@ -668,7 +684,8 @@ def _in_order(
     pending: deque[Future[ConvertedChunk]] = deque()
     try:
         for chunk in chain(first, chunks):
-            pending.append(pool.submit(function, chunk, adapting))
+            with _ctrl_c_blocked():
+                pending.append(pool.submit(function, chunk, adapting))
             if len(pending) >= 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -681,9 +698,18 @@ def _in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Processes that start in the block never see Ctrl-C, not even while they are loading: it is their parent's."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it: a killed parent can tell its workers nothing."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End with the parent: a killed one can tell its workers nothing."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -38,6 +38,11 @@ def load_tokenizer(name: str | Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    path = Path(name)
+    if not path.exists() and (path.is_absolute() or path.parts[:1] == ("..",) or len(path.parts) > 2):
+        raise InputError(
+            f"{name}: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the hub."
+        )
     try:
         return AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds, some of them for a file that is not there
@@ -73,14 +78,10 @@ def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
 
     Raises: UsageError: it has no end-of-sequence token.
     """
+    require_eos(tokenizer)
     name = str(tokenizer.name_or_path)
     # Of a folder only its own name: one tokenizer in two places makes the same bytes.
     name = Path(name).resolve().name if name and Path(name).exists() else name
-    if tokenizer.eos_token_id is None:
-        raise UsageError(
-            f"{name}: the tokenizer has no end-of-sequence token, and a model could never learn to stop.\n"
-            "  Set eos_token in its tokenizer_config.json."
-        )
     return TokenizerEntry(
         name=name,
         hash=tokenizer_hash(tokenizer),
@@ -89,6 +90,18 @@ def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def require_eos(tokenizer: Any) -> None:
+    """Refuse a tokenizer without an end-of-sequence token.
+
+    Raises: UsageError.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UsageError(
+            f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token, and a model could never learn to "
+            "stop.\n  Set eos_token in its tokenizer_config.json."
+        )
 
 
 @dataclass(frozen=True)
@@ -181,11 +194,16 @@ class Encoder:
         return texts
 
     def _render_pair(self, prompt: Messages, chosen: Messages, rejected: Messages) -> tuple[tuple[str, str, str], str]:
-        from jinja2 import TemplateError
+        from jinja2 import TemplateError, TemplateSyntaxError
 
         try:
             start = self._apply(prompt, add_generation_prompt=True)
             wholes = [self._apply(prompt + response, add_generation_prompt=False) for response in (chosen, rejected)]
+        except TemplateSyntaxError as error:
+            raise UsageError(
+                f"the chat template is not valid Jinja: {error.message} (line {error.lineno}).\n"
+                "  Mend it, or give another: --chat-template FILE."
+            ) from error
         except (TemplateError, TypeError, KeyError, IndexError, ValueError):
             return ("", "", ""), TEMPLATE_REFUSED
         if not all(whole.startswith(start) for whole in wholes):

@@ -97,7 +97,7 @@ def reading(file: object) -> Iterator[None]:
         raise InputError(f"{file}: there is no such file.") from error
     except PermissionError as error:
         raise InputError(f"{file}: no permission to read it.") from error
-    except (OSError, EOFError, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise InputError(f"{file}: cannot be read: {_first_line(error)}.") from error
 
 
@@ -107,12 +107,12 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UsageError(f"{path}: no permission to write there.\n  Choose another --output.") from error
+        raise UsageError(f"{path}: no permission to write there.\n  Write elsewhere.") from error
     except OSError as error:
         reason = error.strerror or _first_line(error)
         raise UsageError(
             f"{path}: writing failed: {reason}.\n"
-            "  Nothing half-written is left that reads as complete. Free some space or choose another --output."
+            "  Nothing half-written is left that reads as complete. Free some space, or write elsewhere."
         ) from error
 
 

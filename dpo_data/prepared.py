@@ -54,7 +54,8 @@ _IDS = pa.list_(pa.int32())
 class Stored(BaseModel):
     """Part of a manifest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built on first use: worker processes import these models and need one of them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class FileEntry(Stored):
@@ -395,6 +396,9 @@ class SplitWriter:
         """Append rows; a shard is full at exactly `SHARD_ROWS`, whatever the sizes of the batches."""
         while batch.num_rows:
             part = batch.slice(0, SHARD_ROWS - self._shard_rows)
+            if part.num_rows < batch.num_rows:
+                # Arrow writes a slice with traces of the rows after it; the copy's bytes depend on its own rows alone.
+                part = part.take(pa.array(range(part.num_rows)))
             self.write(part)
             batch = batch.slice(part.num_rows)
             if self._shard_rows == SHARD_ROWS:
@@ -598,7 +602,8 @@ def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(path)) as file:
             yield from pa.ipc.open_stream(file)
     except (OSError, pa.ArrowException) as error:
-        raise PreparedError(f"{path}: cannot be read: {error}.\n  Find out more: dpo-data validate FOLDER.") from error
+        reason = str(error).rstrip(".")
+        raise PreparedError(f"{path}: cannot be read: {reason}.\n  Find out more: dpo-data validate FOLDER.") from error
 
 
 def _read_manifest(path: Path, model: type[AnyManifest], command: str) -> AnyManifest:

@@ -142,14 +142,29 @@ def pair_keys(pair: PreferencePair) -> PairKeys:
 
     Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
     """
-    prompt, chosen, rejected = (_digest(canonical(value)) for value in (pair.prompt, pair.chosen, pair.rejected))
-    if isinstance(pair, ConversationalPair) and pair.tools:
-        prompt = _digest(prompt + pair.tools.encode())
-    return PairKeys(
-        prompt,
-        _digest(prompt + chosen + rejected),
-        _digest(prompt + min(chosen, rejected) + max(chosen, rejected)),
-    )
+    return content_keys(*encoded_fields(pair))
+
+
+def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
+    """Prompt, chosen and rejected as UTF-8: text as it is, messages as compact JSON.
+
+    Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
+    """
+    if isinstance(pair, TextPair):
+        return pair.prompt.encode(), pair.chosen.encode(), pair.rejected.encode()
+    tools = (pair.tools or "").encode()
+    return canonical(pair.prompt) + tools, canonical(pair.chosen), canonical(pair.rejected)
+
+
+def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
+    """The content hashes of encoded fields."""
+    prompt_key = blake2b(prompt, digest_size=16).digest()
+    one = blake2b(chosen, digest_size=16).digest()
+    other = blake2b(rejected, digest_size=16).digest()
+    pair_key = blake2b(prompt_key + one + other, digest_size=16).digest()
+    if other < one:
+        one, other = other, one
+    return PairKeys(prompt_key, pair_key, blake2b(prompt_key + one + other, digest_size=16).digest())
 
 
 def canonical(content: Content) -> bytes:
@@ -166,10 +181,6 @@ def canonical(content: Content) -> bytes:
 def _tool_parts(message: Message) -> tuple[str | None, ...]:
     parts = (message.tool_calls, message.tool_call_id, message.name)
     return parts if any(parts) else ()
-
-
-def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
 
 
 def dump_messages(messages: Iterable[Message]) -> list[dict[str, str | None]]:

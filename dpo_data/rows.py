@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import from_json
 
 from dpo_data.errors import InputError, RowError, UsageError, reading
 
@@ -63,10 +64,12 @@ class RawRow(NamedTuple):
 
     line: int
     value: dict[str, Any] | RowError
-    text: str | None
+    text: str | bytes | None
 
     def raw(self) -> str:
         """The record as text that is valid UTF-8: as it stands in the file, or a table's row as JSON."""
+        if isinstance(self.text, bytes):
+            return self.text.decode("utf-8", "backslashreplace")
         text = json.dumps(self.value, ensure_ascii=False, default=str) if self.text is None else self.text
         return text.encode("utf-8", "surrogateescape" if self.text else "replace").decode("utf-8", "backslashreplace")
 
@@ -231,8 +234,9 @@ def find_inputs(inputs: Iterable[str], *, split: str | None = None, input_format
         label = "stdin" if location == STDIN else label
         format_, compression = _format_of(location, input_format)
         files.append(InputFile(location, label, split or split_of(within), format_, compression))
-    if len({file.label for file in files}) < len(files):
-        raise UsageError(f"an input is named twice: {', '.join(sorted(file.label for file in files))}.")
+    labels = [file.label for file in files]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UsageError(f"an input is named twice: {', '.join(twice)}.")
     return files
 
 
@@ -386,10 +390,15 @@ def _refuse_utf16(start: bytes) -> None:
 
 
 def _parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
-    # Split at "\n" alone: str.splitlines would also cut at U+2028, which JSON strings may hold.
-    for line, text in enumerate(payload.decode("utf-8", "surrogateescape").split("\n"), first_line):
+    for line, text in enumerate(payload.split(b"\n"), first_line):
         if text and not text.isspace():
-            yield RawRow(line, _parse_json(text), text)
+            try:
+                # Twice as fast as the standard library's, and as strict; what it refuses gets a second hearing below.
+                value = from_json(text)
+            except ValueError:
+                yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
+            else:
+                yield RawRow(line, _as_row(value), text)
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:

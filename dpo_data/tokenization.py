@@ -23,10 +23,11 @@ from dpo_data.encoding import (
     Texts,
     content_hash,
     load_tokenizer,
+    require_eos,
     tokenizer_entry,
     tokenizer_hash,
 )
-from dpo_data.errors import PreparedError, RowError, UsageError, require_choice
+from dpo_data.errors import PreparedError, RowError, UsageError, reading, require_choice
 from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnOverlong, Progress, TruncationMode, silent
 from dpo_data.prepared import (
     CARRIED_COLUMNS,
@@ -140,14 +141,7 @@ def _job(
     require_choice("--truncation-mode", truncation_mode, TruncationMode)
     require_choice("--on-overlong", on_overlong, OnOverlong)
     folder = open_prepared(prepared)
-    loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-    if folder.manifest.form == "text" and chat_template is not None:
-        raise UsageError("--chat-template is for conversational data, and this is text.\n  Leave it out.")
-    if folder.manifest.form == "conversational" and not (chat_template or loaded.chat_template):
-        raise UsageError(
-            f"{loaded.name_or_path}: the tokenizer has no chat template, and {prepared} holds conversations.\n"
-            "  Give one: --chat-template FILE; or convert with --form text."
-        )
+    loaded = ready_tokenizer(tokenizer, folder.manifest.form, chat_template, data=prepared)
     options = TokenOptions(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
@@ -156,6 +150,31 @@ def _job(
         chat_template=None if chat_template is None else content_hash(chat_template),
     )
     return _Job(folder, loaded, chat_template, options, _parent(folder, cache_dir))
+
+
+def ready_tokenizer(tokenizer: Any, form: Form, chat_template: str | None, *, data: str | Path) -> Any:
+    """A loaded tokenizer, once it is known to suit data of that form; also to ask before a long conversion.
+
+    Args:
+        tokenizer: a name on the hub, a folder, or a loaded tokenizer.
+        form: of the data.
+        chat_template: given by the user.
+        data: what messages call the data.
+
+    Raises:
+        UsageError: no end-of-sequence token; a chat template for text, or conversations without one.
+        InputError: the tokenizer cannot be loaded.
+    """
+    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    require_eos(tokenizer)
+    if form == "text" and chat_template is not None:
+        raise UsageError("--chat-template is for conversational data, and this is text.\n  Leave it out.")
+    if form == "conversational" and not (chat_template or tokenizer.chat_template):
+        raise UsageError(
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template, and {data} holds conversations.\n"
+            "  Give one: --chat-template FILE; or convert with --form text."
+        )
+    return tokenizer
 
 
 def _parent(prepared: Prepared, cache_dir: str | Path | None) -> Path:
@@ -238,7 +257,7 @@ class _Job:
                     shard_counts = []
                     for text_shard in entry.shards:
                         key = self.shard_keys[text_shard]
-                        if key in made:
+                        if key in made and _is_whole(*made[key]):
                             cache, shard = made[key]
                             writer.adopt_shard(cache.path / shard.file, shard.counts.pairs)
                             dropped.writelines(_dropped_lines(cache.path, key))
@@ -273,19 +292,25 @@ class _Job:
             write_manifest(scratch, manifest)
 
     def _has_scores(self, shard: str) -> bool:
+        self._require_whole(shard)
         return "chosen_score" in next(read_shard(self.prepared.path / shard)).schema.names
 
-    def _batches(self, shard: str, schema: pa.Schema) -> Iterator[_Batch]:
-        """The pairs of one text shard as packed ids; encodes a batch while the one before is packed."""
+    def _require_whole(self, shard: str) -> None:
         path = self.prepared.path / shard
-        if hash_file(path) != self.prepared.manifest.files[shard].sha256:
+        with reading(path):
+            whole = hash_file(path) == self.prepared.manifest.files[shard].sha256
+        if not whole:
             raise PreparedError(
                 f"{path}: has other bytes than when it was written.\n"
                 f"  Find out more: dpo-data validate {self.prepared.path}; then convert again with --overwrite."
             )
+
+    def _batches(self, shard: str, schema: pa.Schema) -> Iterator[_Batch]:
+        """The pairs of one text shard as packed ids; encodes a batch while the one before is packed."""
+        self._require_whole(shard)
         slices = (
             batch.slice(start, BATCH_ROWS)
-            for batch in read_shard(path)
+            for batch in read_shard(self.prepared.path / shard)
             for start in range(0, batch.num_rows, BATCH_ROWS)
         )
         with ThreadPoolExecutor(1) as pool:
@@ -400,6 +425,12 @@ def _sum(counts: list[TokenCounts]) -> TokenCounts:
 
 def _all_shards(cache: TokenCache) -> Iterator[TokenShard]:
     return chain.from_iterable(cache.manifest.shards.values())
+
+
+def _is_whole(cache: TokenCache, shard: TokenShard) -> bool:
+    """Whether a shard and the list of what was dropped have their bytes still: a copy would get a new, right hash."""
+    paths = {name: cache.path / name for name in (shard.file, DROPPED)}
+    return all(path.is_file() and hash_file(path) == cache.manifest.files[name].sha256 for name, path in paths.items())
 
 
 def _dropped_lines(cache: Path, shard_key: str) -> list[str]:

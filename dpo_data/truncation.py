@@ -54,7 +54,7 @@ def kept_lengths(
     """How many tokens of each prompt and response stay, by the rule above.
 
     Args:
-        prompt: (N,) tokens of the prompts, at least 1 each.
+        prompt: (N,) tokens of the prompts; one without any, which no trainer takes, stays so.
         chosen: (N,) tokens of the chosen responses.
         rejected: (N,) tokens of the rejected responses.
         max_length: most tokens of a prompt with its longer response; None cuts nothing.
@@ -66,7 +66,7 @@ def kept_lengths(
     if max_prompt_length is not None:
         short = np.minimum(prompt, max_prompt_length)
     else:
-        short = np.maximum(np.maximum(max_length - longer, np.minimum(prompt, max_length // 4)), 1)
+        short = np.maximum(np.maximum(max_length - longer, np.minimum(prompt, max_length // 4)), np.minimum(prompt, 1))
     kept_prompt = np.where(prompt + longer <= max_length, prompt, short)
     room = max_length - kept_prompt
     return KeptLengths(kept_prompt, np.minimum(chosen, room), np.minimum(rejected, room))
@@ -122,8 +122,9 @@ def cut_prompts(prompts: Ragged, kept: Lengths, mode: TruncationMode, bos_token_
     starts = prompts.lengths - kept
     cut = prompts.cut(starts, kept)
     if bos_token_id is not None and cut is not prompts:
-        had_bos = (starts > 0) & (prompts.values[prompts.offsets[:-1]] == bos_token_id)
-        cut.values[cut.offsets[:-1][had_bos]] = bos_token_id
+        shortened = np.flatnonzero(starts > 0)
+        had_bos = shortened[prompts.values[prompts.offsets[shortened]] == bos_token_id]
+        cut.values[cut.offsets[had_bos]] = bos_token_id
     return cut
 
 

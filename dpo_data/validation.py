@@ -21,7 +21,7 @@ from dpo_data.checks import CHECK_HINTS, run_row_checks, select_row_checks
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.row_keys import RowKeyStore, row_keys
 from dpo_data.conversion import SPLITS, convert, dataset_findings
-from dpo_data.encoding import Encoder, load_tokenizer
+from dpo_data.encoding import Encoder
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, Progress, Severity, silent
 from dpo_data.prepared import (
     Manifest,
@@ -35,7 +35,7 @@ from dpo_data.prepared import (
     read_shard,
 )
 from dpo_data.records import FIELDS, ConversationalRow, PairKeys, TextRow, pair_keys
-from dpo_data.tokenization import encode_rows, list_tokens
+from dpo_data.tokenization import encode_rows, list_tokens, ready_tokenizer
 
 QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
@@ -128,12 +128,13 @@ def validate(
         PreparedError: an unfinished folder, or one of another version.
         InputError, UsageError: as `convert`, and for the tokenizer as `tokenize`.
     """
+    folder = Path(path)
+    finished = is_prepared(folder)
     encoder = None
     if tokenizer is not None:
-        loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-        encoder = Encoder(loaded, chat_template)
-    folder = Path(path)
-    if is_prepared(folder):
+        data_form = read_manifest(folder).form if finished else form
+        encoder = Encoder(ready_tokenizer(tokenizer, data_form, chat_template, data=path), chat_template)
+    if finished:
         return _validate_prepared(folder, str(path), "prepared", encoder, max_lengths, progress)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
         prepared = Path(scratch) / "prepared"
@@ -244,8 +245,9 @@ class _Content:
         store.add(table)
         self._characters.append(np.array([[len(text) for text in pair.texts] for pair in pairs]).T)
         if encoder is not None:
-            encoded, _ = encode_rows(encoder, self.manifest.form, batch)
-            self._tokens.append(np.stack([encoded.prompts.lengths, encoded.chosen.lengths, encoded.rejected.lengths]))
+            encoded, refused = encode_rows(encoder, self.manifest.form, batch)
+            lengths = np.stack([encoded.prompts.lengths, encoded.chosen.lengths, encoded.rejected.lengths])
+            self._tokens.append(np.delete(lengths, list(refused), axis=1))
 
     def _check_ids(self, split: str, batch: pa.RecordBatch, keys: list[PairKeys]) -> None:
         stored = zip(batch.column("id").to_pylist(), batch.column("prompt_key").to_pylist(), strict=True)
@@ -259,9 +261,9 @@ class _Content:
         return dict(zip(FIELDS, lengths, strict=True))
 
     def token_quantiles(self) -> dict[str, Quantiles]:
-        if not self._tokens:
+        prompt, chosen, rejected = self._token_lengths()
+        if not len(prompt):
             return {}
-        prompt, chosen, rejected = np.concatenate(self._tokens, axis=1)
         sides = {
             "prompt": prompt,
             "chosen": chosen,
@@ -270,10 +272,14 @@ class _Content:
         }
         return {side: _quantiles(lengths) for side, lengths in sides.items()}
 
+    def _token_lengths(self) -> NDArray[np.int64]:
+        """(3, N): tokens of prompt, chosen and rejected of the pairs that the chat template takes."""
+        return np.concatenate([np.empty((3, 0), np.int64), *self._tokens], axis=1)
+
     def cut(self, max_lengths: Sequence[int]) -> list[CutEntry]:
-        if not self._tokens:
+        prompt, chosen, rejected = self._token_lengths()
+        if not len(prompt):
             return []
-        prompt, chosen, rejected = np.concatenate(self._tokens, axis=1)
         longer = np.maximum(chosen, rejected)
         return [
             CutEntry(

@@ -19,6 +19,15 @@ class DPOConfig(TrainingArguments):  # type: ignore[misc]
     beta: float | None = field(
         default=None, metadata={"help": "strength of the pull to the reference; None: DPOTrainer's own argument"}
     )
+    loss_type: str = field(default="sigmoid", metadata={"help": "one of dpo_train.LOSSES"})
+    reference_free: bool = field(
+        default=False, metadata={"help": "compare with a reference that finds all responses equally likely"}
+    )
+    # Options of single losses; None: the loss's own default. A loss that has no such option refuses it.
+    label_smoothing: float | None = field(default=None, metadata={"help": "share of labels taken to be wrong"})
+    rpo_alpha: float | None = field(default=None, metadata={"help": "weight of the added SFT term"})
+    simpo_gamma: float | None = field(default=None, metadata={"help": "target margin"})
+    odpo_alpha: float | None = field(default=None, metadata={"help": "weight of the score margin"})
     # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
     learning_rate: float = field(default=1e-6, metadata={"help": "peak learning rate"})
     # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.

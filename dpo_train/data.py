@@ -1,29 +1,39 @@
 """Prepared folders and data sets to rows of token ids. The only room that reads through dpo_data; knows no model."""
 
+import inspect
 import os
+import warnings
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import torch
 
+from dpo_data.encoding import Encoder, tokenizer_entry
 from dpo_data.errors import PreparedError, UsageError
-from dpo_data.prepared import TokenCache, open_prepared
-from dpo_data.tokenization import find_tokens, list_tokens, tokenize, tokenizer_hash
+from dpo_data.options import Form
+from dpo_data.prepared import TokenCache, TokenOptions, open_prepared, pair_schema, token_schema
+from dpo_data.records import FIELDS
+from dpo_data.tokenization import encode_rows, find_tokens, list_tokens, pack, tokenize, tokenizer_hash
+from dpo_data.truncation import check_limits
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 class PairTokens(TypedDict):
-    """One pair: token ids as views of the Arrow file, and the number of its row."""
+    """One pair: token ids as views of the Arrow file, the number of its row, and how often it counts (0 or 1)."""
 
     prompt_ids: np.ndarray
     chosen_ids: np.ndarray
     rejected_ids: np.ndarray
     row: int
+    weight: float
+    score_margin: NotRequired[float]
 
 
 class TokenColumn:
@@ -71,10 +81,11 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
                 f"{name}: no column {', '.join(missing)}; it has {', '.join(dataset.column_names) or 'no columns'}."
             )
         if len(dataset) == 0:
-            raise UsageError(f"{name}: it has no pairs, so there is nothing to train or evaluate on.")
+            raise _no_pairs(name)
         self._table: pa.Table = dataset.with_format("arrow")[:]
         self._columns = {column: TokenColumn(self._table.column(column)) for column in TOKEN_COLUMNS}
-        self._name = name
+        self.name = name
+        self._score_margins = self._read_score_margins()
         for column, tokens in self._columns.items():
             empty = np.flatnonzero(tokens.lengths == 0)
             if len(empty):
@@ -87,24 +98,47 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
         return int(self._table.num_rows)
 
     def __getitem__(self, row: int) -> PairTokens:
+        """The pair of a row; ~row gives the same pair counting nothing, to fill up a batch."""
+        weight = 1.0
+        if row < 0:
+            row, weight = ~row, 0.0
         ids = self._columns
-        return {
+        pair: PairTokens = {
             "prompt_ids": ids["prompt_ids"][row],
             "chosen_ids": ids["chosen_ids"][row],
             "rejected_ids": ids["rejected_ids"][row],
             "row": row,
+            "weight": weight,
         }
+        if self._score_margins is not None:
+            pair["score_margin"] = float(self._score_margins[row])
+        return pair
 
     @property
     def lengths(self) -> dict[str, np.ndarray]:
         """Tokens in each row, (n,) int64, by column."""
         return {column: tokens.lengths for column, tokens in self._columns.items()}
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether every pair has a score for both responses."""
+        return self._score_margins is not None and bool(np.isfinite(self._score_margins).all())
+
+    def _read_score_margins(self) -> np.ndarray | None:
+        """(n,), score of the chosen response less that of the rejected one; NaN where one is missing."""
+        if not {"chosen_score", "rejected_score"} <= set(self._table.column_names):
+            return None
+        chosen, rejected = (
+            self._table.column(name).cast(pa.float64()).to_numpy() for name in ("chosen_score", "rejected_score")
+        )
+        margins: np.ndarray = chosen - rejected
+        return margins
+
     def origin(self, row: int) -> str:
         """Where a pair came from: "file:line", or the data set's name and row where it does not say."""
         if "origin" in self._table.column_names:
             return str(self._table.column("origin")[row].as_py())
-        return f"{self._name}, row {row}"
+        return f"{self.name}, row {row}"
 
     def check_fits(self, vocab_size: int, max_positions: int | None) -> None:
         """Refuse rows that the model cannot take.
@@ -119,7 +153,7 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
         largest = max(tokens.largest_id for tokens in self._columns.values())
         if largest >= vocab_size:
             raise UsageError(
-                f"{self._name}: it holds token id {largest}, the model knows ids 0 to {vocab_size - 1}.\n"
+                f"{self.name}: it holds token id {largest}, the model knows ids 0 to {vocab_size - 1}.\n"
                 "  The tokens were made for another model: tokenize again with this model's tokenizer."
             )
         lengths = self.lengths
@@ -130,6 +164,10 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
                 f"{self.origin(row)}: prompt and response have {longest[row]} tokens, the model has {max_positions} "
                 f"positions.\n  Tokenize with --max-length {max_positions} or less."
             )
+
+
+def _no_pairs(name: str) -> UsageError:
+    return UsageError(f"{name}: it has no pairs, so there is nothing to train or evaluate on.")
 
 
 def training_tokens(
@@ -191,3 +229,145 @@ def _described(cache: TokenCache) -> str:
     options = cache.manifest.options
     prompt = f", max_prompt_length {options.max_prompt_length}" if options.max_prompt_length else ""
     return f"max_length {options.max_length}{prompt}, {options.truncation_mode}, {options.on_overlong}"
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How text is cut when it is tokenized here; lengths in tokens, None for what `dpo_data.tokenization` does."""
+
+    max_length: int | None = None
+    max_prompt_length: int | None = None
+    mode: str = "keep_end"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What differs from the defaults, by the names of `dpo_data.tokenization.tokenize`."""
+        options: dict[str, Any] = {"max_length": self.max_length, "max_prompt_length": self.max_prompt_length}
+        if self.mode != "keep_end":
+            options["truncation_mode"] = self.mode
+        return {name: value for name, value in options.items() if value is not None}
+
+
+def as_rows(data: Any, *, name: str, split: str, tokenizer: Any, truncation: Truncation) -> Any:
+    """Whatever a user gives as a data set, as rows of token ids; text is tokenized.
+
+    Args:
+        data: a datasets.Dataset or IterableDataset of prompt, chosen and rejected (text, or lists of messages) or of
+            prompt_ids, chosen_ids and rejected_ids; the path of a prepared folder; or several of these by name.
+        name: what error messages call it.
+        split: the split to take of a prepared folder.
+        tokenizer: for text.
+        truncation: for text.
+
+    Returns: `PairRows`; a datasets.IterableDataset of the same rows for an iterable one; a dict of these for a dict.
+
+    Raises:
+        UsageError: columns are missing; text without a tokenizer; truncation asked for where it would change nothing.
+    """
+    if data is None:
+        return None
+    if isinstance(data, Mapping):
+        return {
+            key: as_rows(value, name=f"{name} {key!r}", split=split, tokenizer=tokenizer, truncation=truncation)
+            for key, value in data.items()
+        }
+    if isinstance(data, str | Path):
+        return _rows_of_folder(Path(data), split, tokenizer, truncation)
+    if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
+        raise UsageError(
+            f"{name}: a datasets.Dataset or IterableDataset, or the path of a prepared folder, is wanted; "
+            f"this is a {type(data).__name__}.\n  datasets.Dataset.from_list(rows) makes one of a list."
+        )
+    columns = data.column_names or list(next(iter(data), {}))
+    if set(TOKEN_COLUMNS) <= set(columns):
+        if truncation.options:
+            raise UsageError(
+                f"{name}: it is tokenized already: {', '.join(truncation.options)} would change nothing, leave it out."
+            )
+        return PairRows(data, name) if isinstance(data, datasets.Dataset) else data
+    missing = [column for column in FIELDS if column not in columns]
+    if missing:
+        raise UsageError(
+            f"{name}: no column {', '.join(missing)}; it has {', '.join(columns) or 'no columns'}.\n"
+            f"  A pair has {', '.join(FIELDS)} (text or messages), or {', '.join(TOKEN_COLUMNS)}."
+        )
+    if tokenizer is None:
+        raise UsageError(f"{name}: it is text, which needs DPOTrainer(tokenizer=...).")
+    pairs = _PairTokenizer(tokenizer, truncation, name)
+    if isinstance(data, datasets.Dataset) and len(data) == 0:
+        raise _no_pairs(name)
+    if isinstance(data, datasets.IterableDataset):
+        return data.map(pairs.encode_columns, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns)
+    return PairRows(pairs.encode(data), name)
+
+
+def _rows_of_folder(folder: Path, split: str, tokenizer: Any, truncation: Truncation) -> PairRows:
+    if tokenizer is None:
+        raise UsageError(f"{folder}: to know its token cache, DPOTrainer(tokenizer=...) is needed.")
+    cache = training_tokens(
+        folder, model=str(tokenizer.name_or_path), tokenizer=tokenizer, key=None, cache_dir=None,
+        options=truncation.options,
+    )  # fmt: skip
+    splits = cache.dataset()
+    if split not in splits:
+        raise UsageError(f"{folder}: it has no {split} split, only {', '.join(splits)}.")
+    return PairRows(splits[split], f"{folder} {split}")
+
+
+#: Rows tokenized in one call.
+_ENCODED_ROWS = 512
+
+
+class _PairTokenizer:
+    """Text pairs held in memory to token ids, by the same rules as a token cache."""
+
+    def __init__(self, tokenizer: Any, truncation: Truncation, name: str) -> None:
+        entry = tokenizer_entry(tokenizer)
+        defaults = inspect.signature(tokenize).parameters
+        options = {key: defaults[key].default for key in ("max_length", "max_prompt_length", "truncation_mode")}
+        self._options = TokenOptions(**options | truncation.options, on_overlong="truncate")
+        check_limits(self._options.max_length, self._options.max_prompt_length)
+        self._encoder = Encoder(tokenizer)
+        self._bos = self._encoder.prefix_ids[0] if self._encoder.prefix_ids else entry.bos_token_id
+        self.name = name
+
+    def encode(self, dataset: datasets.Dataset) -> datasets.Dataset:
+        """All pairs of a data set; those that carry no signal are left out, and counted in a warning."""
+        dropped: Counter[str] = Counter()
+        batches = []
+        for start in range(0, len(dataset), _ENCODED_ROWS):
+            columns = dataset[start : start + _ENCODED_ROWS]
+            columns.setdefault(
+                "origin", [f"{self.name}, row {start + index}" for index in range(len(columns["prompt"]))]
+            )
+            batch, lost = self._encode(columns)
+            batches.append(batch)
+            dropped += lost
+        if dropped:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()))
+            warnings.warn(
+                f"{self.name}: {dropped.total()} of {len(dataset)} pairs are left out: {reasons}.", stacklevel=2
+            )
+        return datasets.Dataset(pa.Table.from_batches(batches))
+
+    def encode_columns(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """A batch of columns, as datasets.IterableDataset.map hands it over."""
+        batch, _ = self._encode(columns)
+        encoded: dict[str, list[Any]] = batch.select(list(TOKEN_COLUMNS)).to_pydict()
+        return encoded
+
+    def _encode(self, columns: dict[str, list[Any]]) -> tuple[pa.RecordBatch, Counter[str]]:
+        count = len(columns["prompt"])
+        form: Form = "text" if isinstance(columns["prompt"][0], str) else "conversational"
+        scores = {"chosen_score", "rejected_score"} <= set(columns)
+        schema = pair_schema(form, scores=scores)
+        known = {name: columns.get(name, [""] * count) for name in schema.names}
+        try:
+            rows = pa.RecordBatch.from_pydict(known, schema=schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UsageError(
+                f"{self.name}: prompt, chosen and rejected are text or lists of messages: {error}"
+            ) from error
+        encoded, refused = encode_rows(self._encoder, form, rows)
+        packed = pack(rows, encoded, refused, self._options, self._bos, token_schema(schema))
+        return packed.packed, Counter(packed.counts.dropped)

@@ -1,16 +1,24 @@
 """Preference losses: pure functions of per-pair numbers, each with its equation and paper. They know no model.
 
-A loss says by its parameters what it needs. Positional ones are tensors of shape (B,), float32, in nats:
+A loss says by its parameters what it needs. Positional ones are tensors of shape (B,), float32:
 
     chosen_logratios, rejected_logratios    log-probability of a response under the policy less that under the reference
+    chosen_logps, rejected_logps            log-probability of a response under the policy, in nats
+    chosen_tokens, rejected_tokens          tokens of a response
+    score_margins                           score of the chosen response less that of the rejected one, from the data
 
-Keyword-only ones are its options. To add a loss, write the function and name it in `LOSSES`: options, error texts and
+Keyword-only ones are its options; the trainer refuses an option that the chosen loss does not have. A loss without
+log-ratios needs no reference model. To add a loss, write the function and name it in `LOSSES`: options, error texts and
 the command line are computed from there.
+
+Below, s is the logistic function, c and r the log-ratios of chosen and rejected, b beta, |.| a number of tokens.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -20,25 +28,191 @@ Loss = Callable[..., Tensor]
 def sigmoid(
     chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1, label_smoothing: float = 0.0
 ) -> Tensor:
-    """-(1-e) log s(b d) - e log s(-b d), with d the difference of the log-ratios, b beta and e the label smoothing.
+    """-(1 - e) log s(b (c - r)) - e log s(-b (c - r)), e being the label smoothing.
 
     Args:
-        chosen_logratios: (B,), log(policy / reference) of the chosen response.
-        rejected_logratios: (B,), the same of the rejected one.
+        chosen_logratios: (B,), c.
+        rejected_logratios: (B,), r.
         beta: strength of the pull to the reference.
         label_smoothing: e, the share of labels taken to be wrong, 0 to below 0.5.
 
     Returns: (B,) losses; ln 2 where the two log-ratios are equal.
 
     Source: Rafailov et al. 2023, arXiv:2305.18290, equation 7; smoothing: Mitchell 2023, "A note on DPO with noisy
-    preferences" (cDPO), equation 3.
+    preferences and relationship to IPO" (cDPO).
+    """
+    return _smoothed(beta * (chosen_logratios - rejected_logratios), label_smoothing)
+
+
+def sigmoid_norm(
+    chosen_logratios: Tensor,
+    rejected_logratios: Tensor,
+    chosen_tokens: Tensor,
+    rejected_tokens: Tensor,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """`sigmoid` with log-ratios per token: -log s(b (c / |chosen| - r / |rejected|)).
+
+    Source: Lambert et al. 2024 (Tulu 3), arXiv:2411.15124, equation 6.
+    """
+    difference = chosen_logratios / chosen_tokens - rejected_logratios / rejected_tokens
+    return _smoothed(beta * difference, label_smoothing)
+
+
+def hinge(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
+    """max(0, 1 - b (c - r)).
+
+    Source: Zhao et al. 2023 (SLiC-HF), arXiv:2305.10425; with a reference: Liu et al. 2023 (RSO), arXiv:2309.06657.
+    """
+    return torch.relu(1 - beta * (chosen_logratios - rejected_logratios))
+
+
+def ipo(
+    chosen_logratios: Tensor,
+    rejected_logratios: Tensor,
+    chosen_tokens: Tensor,
+    rejected_tokens: Tensor,
+    *,
+    beta: float = 0.1,
+) -> Tensor:
+    """(c / |chosen| - r / |rejected| - 1 / (2 b))^2.
+
+    Source: Azar et al. 2023, arXiv:2310.12036, equation 17. Per token, as its authors confirmed that they did
+    (huggingface/trl issue 1265); the paper does not say so.
+    """
+    difference = chosen_logratios / chosen_tokens - rejected_logratios / rejected_tokens
+    return (difference - 1 / (2 * beta)) ** 2
+
+
+def robust(
+    chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1, label_smoothing: float = 0.1
+) -> Tensor:
+    """(-(1 - e) log s(h) + e log s(-h)) / (1 - 2 e), h = b (c - r): unbiased where a share e of the labels is flipped.
+
+    Source: Chowdhury et al. 2024, arXiv:2403.00409, equation 12.
     """
     logits = beta * (chosen_logratios - rejected_logratios)
-    return -(1 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)
+    kept, flipped = (1 - label_smoothing) * logsigmoid(logits), label_smoothing * logsigmoid(-logits)
+    return (flipped - kept) / (1 - 2 * label_smoothing)
+
+
+def apo_zero(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
+    """1 - s(b c) + s(b r): chosen up, rejected down. For data better than what the model writes.
+
+    Source: D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 7.
+    """
+    return 1 - torch.sigmoid(beta * chosen_logratios) + torch.sigmoid(beta * rejected_logratios)
+
+
+def apo_down(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
+    """s(b c) + 1 - s(b (c - r)): both down, rejected more. For data worse than what the model writes.
+
+    Source: D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 8.
+    """
+    return torch.sigmoid(beta * chosen_logratios) + 1 - torch.sigmoid(beta * (chosen_logratios - rejected_logratios))
+
+
+def kto_pair(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
+    """(1 - s(b (c - z_r)) + 1 - s(b (z_c - r))) / 2, z the batch mean of the other side's log-ratios, at least 0.
+
+    The only loss that looks beyond its pair: z is over the micro-batch, so that the result depends on its size. There
+    is no gradient through z.
+
+    Source: Ethayarajh et al. 2024, arXiv:2402.01306, equation 8, on pairs.
+    """
+    chosen_kl = chosen_logratios.mean().clamp(min=0).detach()
+    rejected_kl = rejected_logratios.mean().clamp(min=0).detach()
+    chosen = 1 - torch.sigmoid(beta * (chosen_logratios - rejected_kl))
+    rejected = 1 - torch.sigmoid(beta * (chosen_kl - rejected_logratios))
+    return (chosen + rejected) / 2
+
+
+def odpo(
+    chosen_logratios: Tensor,
+    rejected_logratios: Tensor,
+    score_margins: Tensor,
+    *,
+    beta: float = 0.1,
+    odpo_alpha: float = 1.0,
+) -> Tensor:
+    """-log s(b (c - r) - a m), m the score margin of the data and a its weight: the clearer the winner, the more.
+
+    Source: Amini et al. 2024, arXiv:2402.10571, equation 8, with the identity as its scaling function.
+    """
+    return -logsigmoid(beta * (chosen_logratios - rejected_logratios) - odpo_alpha * score_margins)
+
+
+def rpo(
+    chosen_logratios: Tensor,
+    rejected_logratios: Tensor,
+    chosen_logps: Tensor,
+    chosen_tokens: Tensor,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+    rpo_alpha: float = 1.0,
+) -> Tensor:
+    """`sigmoid` + a `sft`: keeps the chosen response likely while the margin grows.
+
+    Source: Pang et al. 2024 (iterative RPO), arXiv:2404.19733, equation 1, with its weight 1.
+    """
+    preference = sigmoid(chosen_logratios, rejected_logratios, beta=beta, label_smoothing=label_smoothing)
+    return preference + rpo_alpha * sft(chosen_logps, chosen_tokens)
+
+
+def sft(chosen_logps: Tensor, chosen_tokens: Tensor) -> Tensor:
+    """-log p(chosen) / |chosen|: supervised fine-tuning on the chosen response; every pair counts the same.
+
+    Source: the first step of Rafailov et al. 2023, arXiv:2305.18290, section 3.
+    """
+    return -chosen_logps / chosen_tokens
+
+
+def simpo(
+    chosen_logps: Tensor,
+    rejected_logps: Tensor,
+    chosen_tokens: Tensor,
+    rejected_tokens: Tensor,
+    *,
+    beta: float = 0.1,
+    simpo_gamma: float = 0.5,
+) -> Tensor:
+    """-log s(b log p(chosen) / |chosen| - b log p(rejected) / |rejected| - g). The paper takes b of 2 to 2.5.
+
+    Source: Meng et al. 2024, arXiv:2405.14734, equation 6.
+    """
+    difference = chosen_logps / chosen_tokens - rejected_logps / rejected_tokens
+    return -logsigmoid(beta * difference - simpo_gamma)
+
+
+def orpo(
+    chosen_logps: Tensor, rejected_logps: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor, *, beta: float = 0.1
+) -> Tensor:
+    """`sft` - b log s(log odds(chosen) - log odds(rejected)), odds p / (1 - p) of the mean token probability p.
+
+    Source: Hong et al. 2024, arXiv:2403.07691, equations 6 and 7; b is its lambda.
+    """
+    chosen, rejected = chosen_logps / chosen_tokens, rejected_logps / rejected_tokens
+    log_odds_ratio = chosen - rejected - (_log_complement(chosen) - _log_complement(rejected))
+    return -chosen - beta * logsigmoid(log_odds_ratio)
 
 
 LOSSES: dict[str, Loss] = {
     "sigmoid": sigmoid,
+    "sigmoid_norm": sigmoid_norm,
+    "hinge": hinge,
+    "ipo": ipo,
+    "robust": robust,
+    "apo_zero": apo_zero,
+    "apo_down": apo_down,
+    "kto_pair": kto_pair,
+    "odpo": odpo,
+    "rpo": rpo,
+    "sft": sft,
+    "simpo": simpo,
+    "orpo": orpo,
 }
 
 
@@ -57,4 +231,24 @@ def options_of(loss: Loss) -> tuple[str, ...]:
         name
         for name, parameter in inspect.signature(loss).parameters.items()
         if parameter.kind == parameter.KEYWORD_ONLY
+    )
+
+
+def needs_reference(loss: Loss) -> bool:
+    """Whether a loss compares the policy with a reference at all."""
+    return "chosen_logratios" in inputs_of(loss)
+
+
+def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:
+    return -(1 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)
+
+
+def _log_complement(log_probability: Tensor) -> Tensor:
+    """log(1 - p) of a log p; p is kept off 1, where there is no such number, by the resolution of float32."""
+    clamped = log_probability.clamp(max=-torch.finfo(torch.float32).eps)
+    # The branches are those of Maechler 2012, "Accurately computing log(1 - exp(-|a|))".
+    return torch.where(
+        clamped > -math.log(2),
+        torch.log(-torch.expm1(clamped)),
+        torch.log1p(-torch.exp(clamped.clamp(max=-math.log(2)))),
     )

@@ -1,23 +1,44 @@
 """DPOTrainer: direct preference optimisation as a transformers Trainer."""
 
 import copy
+import functools
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-import datasets
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+from transformers.utils import logging
 
-from dpo_data.errors import UsageError
-from dpo_train.batching import SIDES, Batch, DPODataCollatorWithPadding, pairs_in, right_pad
+from dpo_data.errors import InputError, UsageError
+from dpo_train.batching import (
+    SIDES,
+    Batch,
+    DPODataCollatorWithPadding,
+    StepSampler,
+    left_aligned_prompts,
+    pairs_in,
+    right_pad,
+)
+from dpo_train.checkpoints import newest_checkpoint, require_whole
 from dpo_train.config import DPOConfig
-from dpo_train.data import PairRows
+from dpo_train.data import PairRows, Truncation, as_rows
+from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
 from dpo_train.logps import completion_logps, next_tokens
-from dpo_train.losses import LOSSES, inputs_of, options_of
-from dpo_train.reference import FrozenModel, frozen, frozen_copy
+from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of
+from dpo_train.reference import FrozenModel, NoReference, Reference, frozen, own_reference
 
 #: What is measured of every pair, in the order of the columns of the tables that hold it.
 METRICS = (
@@ -31,6 +52,24 @@ METRICS = (
     "logits/chosen",
     "logits/rejected",
 )
+
+
+logger = logging.get_logger(__name__)
+
+#: Tokens of prompt and sample together, where no max_length is given.
+_SAMPLE_LENGTH = 512
+
+Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
+
+
+class _Forward(NamedTuple):
+    """What a forward pass gives: (B,), (B,), (B, K, V), (B, K, V), and a router loss where the model has one."""
+
+    chosen_logps: Tensor
+    rejected_logps: Tensor
+    chosen_logits: Tensor
+    rejected_logits: Tensor
+    router_loss: Tensor | None
 
 
 class DPOTrainer(Trainer):  # type: ignore[misc]
@@ -66,16 +105,16 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        ref_model: PreTrainedModel | nn.Module | None = None,
+        model: PreTrainedModel | nn.Module | str | None = None,
+        ref_model: PreTrainedModel | nn.Module | str | None = None,
         beta: float = 0.1,
         args: TrainingArguments | None = None,
         data_collator: Callable[..., Batch] | None = None,
         label_pad_token_id: int = -100,
         padding_value: int = 0,
         truncation_mode: str = "keep_end",
-        train_dataset: datasets.Dataset | None = None,
-        eval_dataset: datasets.Dataset | dict[str, datasets.Dataset] | None = None,
+        train_dataset: Data | None = None,
+        eval_dataset: Data | Mapping[str, Data] | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -88,39 +127,104 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         processing_class: PreTrainedTokenizerBase | None = None,
     ) -> None:
         args = _own_copy(args or DPOConfig())
+        tokenizer = _one_of(tokenizer, processing_class, "tokenizer", "processing_class")
+        if isinstance(ref_model, nn.Module) and ref_model is model:
+            raise UsageError(
+                "ref_model is the model itself, which would be compared with what it has just learned.\n"
+                "  Leave it out: without ref_model, the reference is the model as it is before the first step."
+            )
         self.beta = _one_beta(beta, getattr(args, "beta", None))
-        self.loss_type = "sigmoid"
+        self.loss_type: str = getattr(args, "loss_type", "sigmoid")
+        self.loss_options = _loss_options(self.loss_type, self.beta, args)
+        self.reference_free: bool = getattr(args, "reference_free", False)
+        if self.reference_free and not needs_reference(LOSSES[self.loss_type]):
+            raise UsageError(f"the loss {self.loss_type} has no reference anyway: leave out reference_free.")
         self.label_pad_token_id = label_pad_token_id
         self.padding_value = padding_value
         self.truncation_mode = truncation_mode
         self.max_length = max_length
         self.max_prompt_length = max_prompt_length
-        if disable_dropout:
-            for network in (model, ref_model):
-                _disable_dropout(network)
+        self.peft_config = peft_config
+        self.disable_dropout = disable_dropout
+        # Kept from Trainer, which would hand it the table of what is measured of every pair.
+        self._preprocess_logits = preprocess_logits_for_metrics
+        self._sampler: StepSampler | None = None
         self._sums: Tensor | None = None
+        self._bad_row: Tensor | None = None
+        self._agreement_checked = self._silence_explained = False
+
+        set_seed(args.seed)  # what is drawn here, an adapter's weights, is drawn alike in every run
+        if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
+            truncation = Truncation(max_length, max_prompt_length, truncation_mode)
+            read = functools.partial(as_rows, tokenizer=tokenizer, truncation=truncation)
+            train_dataset = read(train_dataset, name="the training set", split="train")
+            eval_dataset = read(eval_dataset, name="the evaluation set", split="test")
+        elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
+            raise UsageError(
+                "max_length, max_prompt_length and truncation_mode are the data_collator's to know, if given."
+            )
         super().__init__(
-            model=model,
+            model=None if model is None else self._prepare_policy(model),
             args=args,
             data_collator=data_collator or DPODataCollatorWithPadding(label_pad_token_id, padding_value),
-            train_dataset=_as_rows(train_dataset, "the training set"),
-            eval_dataset=_as_rows(eval_dataset, "the evaluation set"),
-            processing_class=tokenizer if processing_class is None else processing_class,
-            model_init=model_init,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            model_init=None if model_init is None else _without_arguments(model_init),
             callbacks=callbacks,
             optimizers=optimizers,
-            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )
         network = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(network.forward).parameters
         self._parameters: int = sum(parameter.numel() for parameter in network.parameters())
+        self._router_weight = _router_weight(network.config)
+        self._check_data(network)
+        self._own_reference = ref_model is None
+        self.reference = self._make_reference(ref_model)
+
+    def _prepare_policy(self, model: Any) -> Any:
+        """The model to train: loaded where a name is given, with its adapter, and without dropout."""
+        model = _load_model(model)
+        if self.peft_config is not None:
+            from peft import get_peft_model
+
+            if hasattr(model, "merge_and_unload"):
+                # The adapter that is there belongs to the model that is trained on, and to its reference.
+                model = model.merge_and_unload()
+            model = get_peft_model(model, self.peft_config)
+        if self.disable_dropout:
+            _disable_dropout(model)
+        return model
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """A new policy from `model_init`."""
+        return self._prepare_policy(super().call_model_init(trial))
+
+    def _make_reference(self, ref_model: Any) -> Reference:
+        if self.reference_free or not needs_reference(LOSSES[self.loss_type]):
+            if ref_model is not None:
+                raise UsageError(f"the loss {self.loss_type} compares with no reference here: leave out ref_model.")
+            return NoReference()
+        if ref_model is None:
+            return own_reference(self.model)
+        reference: Any = frozen(_load_model(ref_model))
+        if hasattr(reference, "config"):
+            reference.config.use_cache = self.args.use_cache
+        if self.disable_dropout:
+            _disable_dropout(reference)
+        self._move_model_to_device(reference, self.args.device)
+        return FrozenModel(reference)
+
+    def _check_data(self, network: Any) -> None:
+        """Refuse rows that model or loss cannot take."""
         for rows in _all_rows(self.train_dataset, self.eval_dataset):
             rows.check_fits(
                 network.get_input_embeddings().num_embeddings, getattr(network.config, "max_position_embeddings", None)
             )
-        reference = frozen_copy(self.model) if ref_model is None else frozen(ref_model)
-        self._move_model_to_device(reference, self.args.device)
-        self.reference = FrozenModel(reference)
+            if "score_margins" in inputs_of(LOSSES[self.loss_type]) and not rows.has_scores:
+                raise UsageError(
+                    f"{rows.name}: the loss {self.loss_type} needs chosen_score and rejected_score of every pair."
+                )
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
@@ -151,19 +255,22 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         Returns: chosen and rejected log-probabilities, (B,) float32, summed over each response's tokens, in nats; then
             chosen and rejected logits, (B, K, V), of the last K positions: those before them predict no response token.
         """
+        return self._forward(model, batch)[:4]
+
+    def _forward(self, model: nn.Module, batch: Batch) -> "_Forward":
         inputs = self.concatenated_inputs(batch)
         targets = next_tokens(inputs["concatenated_labels"], self.label_pad_token_id)
         first = int((targets != self.label_pad_token_id).any(0).nonzero()[0])
         kept = targets.shape[1] - first
-        logits = model(
+        output = model(
             input_ids=inputs["concatenated_input_ids"],
             attention_mask=inputs["concatenated_attention_mask"],
             **({"logits_to_keep": kept} if self._takes_logits_to_keep else {}),
-        ).logits[:, -kept:]
+        )
+        logits = output.logits[:, -kept:]
         logps = completion_logps(logits, targets[:, -kept:], self.label_pad_token_id).sum(1)
-        chosen, rejected = logps.chunk(2)
-        chosen_logits, rejected_logits = logits.chunk(2)
-        return chosen, rejected, chosen_logits, rejected_logits
+        (chosen, rejected), (chosen_logits, rejected_logits) = logps.chunk(2), logits.chunk(2)
+        return _Forward(chosen, rejected, chosen_logits, rejected_logits, getattr(output, "aux_loss", None))
 
     def dpo_loss(
         self,
@@ -172,6 +279,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         reference_chosen_logps: Tensor,
         reference_rejected_logps: Tensor,
         reference_free: bool = False,
+        **terms: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Losses and rewards of a batch of pairs.
 
@@ -181,56 +289,114 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             reference_chosen_logps: (B,), of the chosen ones under the reference.
             reference_rejected_logps: (B,), of the rejected ones.
             reference_free: the loss takes a reference that finds all responses equally likely; rewards keep theirs.
+            terms: what else the loss takes, (B,) each, by the names of `dpo_train.losses`.
 
-        Returns: losses, chosen rewards, rejected rewards, each (B,); the rewards without a graph.
+        Returns: losses, chosen rewards, rejected rewards, each (B,); the rewards without a graph. A reward is beta
+            times the log-ratio; of losses without a reference, beta times the log-probability per token.
         """
+        loss = LOSSES[self.loss_type]
         chosen_rewards = self.beta * (policy_chosen_logps - reference_chosen_logps).detach()
         rejected_rewards = self.beta * (policy_rejected_logps - reference_rejected_logps).detach()
         if reference_free:
             reference_chosen_logps = reference_rejected_logps = torch.zeros_like(policy_chosen_logps)
-        available = {
+        available = terms | {
             "chosen_logratios": policy_chosen_logps - reference_chosen_logps,
             "rejected_logratios": policy_rejected_logps - reference_rejected_logps,
+            "chosen_logps": policy_chosen_logps,
+            "rejected_logps": policy_rejected_logps,
         }
-        loss = LOSSES[self.loss_type]
-        options = {"beta": self.beta} if "beta" in options_of(loss) else {}
-        losses = loss(*(available[name] for name in inputs_of(loss)), **options)
+        losses = loss(*(available[name] for name in inputs_of(loss)), **self.loss_options)
+        if not needs_reference(loss):
+            chosen_rewards = chosen_rewards / terms["chosen_tokens"]
+            rejected_rewards = rejected_rewards / terms.get("rejected_tokens", 1)
         return losses, chosen_rewards, rejected_rewards
 
     def get_batch_metrics(
         self, model: nn.Module, batch: Batch, train_eval: Literal["train", "eval"] = "train"
     ) -> tuple[Tensor, dict[str, float]]:
         """Mean loss of a batch, and its metrics by name; "eval_" before each in evaluation."""
-        losses, table = self._measure(model, batch)
+        losses, table, _ = self._measure(model, batch)
         prefix = "eval_" if train_eval == "eval" else ""
         means = table.mean(0).tolist()
         return losses.mean(), {f"{prefix}{name}": value for name, value in zip(METRICS, means, strict=True)}
 
-    def _measure(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Losses (B,) with their graph, and all `METRICS` of each pair as a (B, len(METRICS)) table without."""
-        chosen, rejected, chosen_logits, rejected_logits = self.concatenated_forward(model, batch)
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Texts that policy and reference write to a batch's prompts: `get_batch_samples(model, batch)`.
+
+        transformers.Trainer has another method of this name, which collects the micro-batches of a step; it is meant
+        wherever the first argument is no model.
+        """
+        first = args[0] if args else kwargs.get("model")
+        if isinstance(first, nn.Module):
+            return self._write_samples(*args, **kwargs)
+        self._check_finite()
+        return super().get_batch_samples(*args, **kwargs)
+
+    def _write_samples(self, model: Any, batch: Batch) -> tuple[list[str], list[str]]:
+        if self.tokenizer is None:
+            raise UsageError("get_batch_samples writes text, which needs DPOTrainer(tokenizer=...).")
+        padding = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        input_ids, attention_mask = left_aligned_prompts(
+            self._prepare_inputs(batch), ignored=self.label_pad_token_id, padding=padding
+        )
+        options = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "max_new_tokens": max((self.max_length or _SAMPLE_LENGTH) - input_ids.shape[1], 1),
+            "do_sample": True,
+            "use_cache": True,
+            "pad_token_id": padding,
+        }
+        policy = self.accelerator.unwrap_model(model)
+        with torch.no_grad():
+            written = policy.generate(**options), self.reference.generate(**options)
+        policy_texts, reference_texts = (self.tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in written)
+        return policy_texts, reference_texts
+
+    def _measure(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Losses (B,) with their graph, all `METRICS` of each pair without, (B, len(METRICS)), and the router loss.
+
+        The router loss is that of a mixture of experts which asks for one; None for other models.
+        """
+        if type(self).concatenated_forward is DPOTrainer.concatenated_forward:
+            policy = self._forward(model, batch)
+        else:
+            chosen, rejected, chosen_logits, rejected_logits = self.concatenated_forward(model, batch)
+            policy = _Forward(chosen, rejected, chosen_logits, rejected_logits, None)
         with self.accelerator.autocast():
             reference = self.reference.logps(lambda network, rows: self.concatenated_forward(network, rows)[:2], batch)
-        losses, chosen_rewards, rejected_rewards = self.dpo_loss(chosen, rejected, *reference)
+        names = inputs_of(LOSSES[self.loss_type])
+        terms: dict[str, Any] = {name: value for name, value in self._terms(batch).items() if name in names}
+        losses, chosen_rewards, rejected_rewards = self.dpo_loss(
+            policy.chosen_logps, policy.rejected_logps, *reference, **terms
+        )
         columns = (
             losses,
             chosen_rewards,
             rejected_rewards,
             chosen_rewards > rejected_rewards,
             chosen_rewards - rejected_rewards,
-            chosen,
-            rejected,
-            *self._mean_logits(chosen_logits, rejected_logits, batch),
+            policy.chosen_logps,
+            policy.rejected_logps,
+            *self._mean_logits(policy.chosen_logits, policy.rejected_logits, batch),
         )
-        return losses, torch.stack([column.detach().float() for column in columns], dim=1)
+        return losses, torch.stack([column.detach().float() for column in columns], dim=1), policy.router_loss
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        """What losses may want to know of the pairs themselves."""
+        terms = {f"{side}_tokens": (batch[f"{side}_labels"] != self.label_pad_token_id).sum(1) for side in SIDES}
+        return terms | ({"score_margins": batch["score_margin"]} if "score_margin" in batch else {})
 
     @torch.no_grad()
     def _mean_logits(self, chosen: Tensor, rejected: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean logit of either side, (B,) each: over the vocabulary and the positions that predict a response token."""
-        logits = torch.cat([chosen.mean(-1, dtype=torch.float32), rejected.mean(-1, dtype=torch.float32)])
         targets = next_tokens(self.concatenated_inputs(batch)["concatenated_labels"], self.label_pad_token_id)
-        predicted = targets[:, -logits.shape[1] :] != self.label_pad_token_id
-        chosen_mean, rejected_mean = ((logits * predicted).sum(1) / predicted.sum(1)).chunk(2)
+        targets = targets[:, -chosen.shape[1] :]
+        if self._preprocess_logits is not None and not self.model.training:
+            chosen, rejected = self._preprocess_logits(torch.cat([chosen, rejected]), targets).chunk(2)
+        means = torch.cat([chosen.mean(-1, dtype=torch.float32), rejected.mean(-1, dtype=torch.float32)])
+        predicted = targets != self.label_pad_token_id
+        chosen_mean, rejected_mean = ((means * predicted).sum(1) / predicted.sum(1)).chunk(2)
         return chosen_mean, rejected_mean
 
     # ---- training and evaluation ---------------------------------------------------------------------------------
@@ -250,15 +416,49 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return_outputs: also return the (B, len(METRICS)) table of what was measured.
             num_items_in_batch: pairs of the whole optimizer step, over all ranks; None for those of this batch.
         """
-        losses, table = self._measure(model, inputs)
-        sums = torch.cat([table.sum(0), table.new_tensor([len(table)])])
+        losses, table, router_loss = self._measure(model, inputs)
+        weights = inputs.get("weight", torch.ones_like(losses))
+        self._look_at(losses.detach(), table, inputs)
+        sums = torch.cat([table, torch.ones_like(table[:, :1])], dim=1).T @ weights
         self._sums = sums if self._sums is None else self._sums + sums
-        if num_items_in_batch is None:
-            loss = losses.mean()
-        else:
-            # Gradients are averaged over ranks where this is a sum over ranks.
-            loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
-        return (loss, {"table": table}) if return_outputs else loss
+        pairs = weights.sum()
+        loss = (losses * weights).sum()
+        if router_loss is not None and self._router_weight:
+            loss = loss + self._router_weight * router_loss * pairs
+        # Gradients are averaged over ranks where this is a sum over ranks.
+        share = pairs if num_items_in_batch is None else num_items_in_batch / self.accelerator.num_processes
+        return (loss / share, {"table": table}) if return_outputs else loss / share
+
+    def _look_at(self, losses: Tensor, table: Tensor, batch: Batch) -> None:
+        """Remember the first pair whose loss is no number; before the first step, check that nothing is learned yet."""
+        bad = ~torch.isfinite(losses)
+        rows = batch.get("row", torch.zeros_like(losses, dtype=torch.int64))
+        first_bad = torch.where(bad, rows, torch.iinfo(torch.int64).max).min()
+        self._bad_row = first_bad if self._bad_row is None else torch.minimum(self._bad_row, first_bad)
+        if self.state.global_step == 0 and self._own_reference and not self._agreement_checked:
+            self._agreement_checked = True
+            margins, logps = table[:, METRICS.index("rewards/margins")], table[:, METRICS.index("logps/chosen")]
+            # float32 log-probabilities of one sequence, computed twice, differ by about 1e-6 of their size
+            tolerance = 1e-4 * self.beta * (1 + logps.abs().max())
+            if not isinstance(self.reference, NoReference) and margins.abs().max() > tolerance:
+                dtype = next(self.reference.model.parameters(), None) if hasattr(self.reference, "model") else None
+                reason = why_policy_is_not_reference(self.model, None if dtype is None else dtype.dtype)
+                logger.warning(
+                    f"Before the first step policy and reference should agree, but a margin is "
+                    f"{margins.abs().max():.3g} and the loss {losses.mean():.4f}: {reason}."
+                )
+
+    def _check_finite(self) -> None:
+        """Stop at a loss that is no number. Called once a step, because asking the device makes it wait.
+
+        Raises:
+            NotFiniteError: naming the pair.
+        """
+        if self._bad_row is not None and (row := int(self._bad_row)) != torch.iinfo(torch.int64).max:
+            rows = self.train_dataset
+            origin = rows.origin(row) if isinstance(rows, PairRows) else "a pair of the training set"
+            raise not_finite(origin, self.state.global_step)
+        self._bad_row = None
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Pairs of an optimizer step: over its micro-batches and over all ranks."""
@@ -266,14 +466,109 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         total: Tensor = self.accelerator.reduce(pairs, "sum")
         return total
 
+    def get_train_dataloader(self) -> Any:
+        """Micro-batches whose steps hold the same pairs for any number of ranks and micro-batches."""
+        rows, args = self.train_dataset, self.args
+        if rows is None or not hasattr(rows, "__len__"):
+            return super().get_train_dataloader()
+        if args.train_sampling_strategy not in ("random", "sequential"):
+            raise UsageError(f"train_sampling_strategy {args.train_sampling_strategy}: choose from random, sequential.")
+        seed = args.seed if args.data_seed is None else args.data_seed
+        self._sampler = StepSampler(
+            len(rows),
+            micro_batch=self._train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            ranks=self.accelerator.num_processes,
+            seed=seed if args.train_sampling_strategy == "random" else None,
+            drop_last=args.dataloader_drop_last,
+        )
+        loader = torch.utils.data.DataLoader(
+            rows,
+            batch_sampler=self._sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
+
+    def _run_epoch(self, *, epoch: int, resume_from_checkpoint: str | None, epochs_trained: int, **kwargs: Any) -> None:
+        if self._sampler is not None:
+            self._sampler.set_epoch(epoch)  # a loader that skips to where it resumes does not pass the epoch on
+        if epoch == epochs_trained:
+            self._sums = self._bad_row = None
+            if resume_from_checkpoint is not None:
+                self._load_pending(Path(resume_from_checkpoint))
+        super()._run_epoch(
+            epoch=epoch, resume_from_checkpoint=resume_from_checkpoint, epochs_trained=epochs_trained, **kwargs
+        )
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved to its end.
+
+        Raises:
+            UsageError: there is no such checkpoint, or it lacks a part of the state.
+            NotFiniteError: the loss became NaN or infinite.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
+        if resume_from_checkpoint:
+            require_whole(Path(resume_from_checkpoint))
+        output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._check_finite()
+        return output
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint, with what was summed up since the last log: transformers would forget that."""
+        self._check_finite()
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pending = {
+            "loss": self._tr_loss.item(),
+            "last_logged": self._globalstep_last_logged,
+            "sums": None if self._sums is None else self._sums.tolist(),
+        }
+        (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
+        super()._save_checkpoint(model, trial)
+
+    def _load_pending(self, checkpoint: Path) -> None:
+        if (file := checkpoint / self._pending_name).exists():
+            pending = json.loads(file.read_text(encoding="utf-8"))
+            self._tr_loss.fill_(pending["loss"])
+            self._globalstep_last_logged = pending["last_logged"]
+            if pending["sums"] is not None:
+                self._sums = torch.tensor(pending["sums"], device=self.args.device)
+
+    @property
+    def _pending_name(self) -> str:
+        return f"pending_{self.args.process_index}.json"
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the mean metrics of all pairs since the last training record; one reduction over ranks."""
         if "loss" in logs and self._sums is not None:
+            self._check_finite()
             *sums, pairs = self.accelerator.reduce(self._sums, "sum").tolist()
             # The loss is Trainer's own, the mean of the steps' losses: a short last step counts like the others.
             logs |= {name: value / pairs for name, value in zip(METRICS, sums, strict=True) if name != "loss"}
             self._sums = None
+            self._explain_silence(logs)
         super().log(logs, start_time)
+
+    def _explain_silence(self, logs: dict[str, float]) -> None:
+        """Say why, once, where some steps have changed nothing at all."""
+        if (
+            logs["rewards/margins"] != 0
+            or self.state.global_step < PATIENCE
+            or self._silence_explained
+            or isinstance(self.reference, NoReference)
+        ):
+            return
+        self._silence_explained = True
+        reason = why_nothing_is_learned(
+            self.model, beta=self.beta, learning_rate=logs.get("learning_rate", 0.0), reference=self.reference
+        )
+        logger.warning(f"After {self.state.global_step} steps the loss is still {logs['loss']:.4f}: {reason}.")
 
     def prediction_step(
         self,
@@ -284,7 +579,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor, None]:
         """Loss and (B, len(METRICS)) table of a batch; `evaluation_loop` wants every pair, so never the loss only."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses, table = self._measure(model, self._prepare_inputs(inputs))
+            losses, table, _ = self._measure(model, self._prepare_inputs(inputs))
         return losses.mean(), table, None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
@@ -334,10 +629,50 @@ def _all_rows(*data: Any) -> Iterator[PairRows]:
             yield part
 
 
-def _as_rows(dataset: Any, name: str) -> Any:
-    if isinstance(dataset, Mapping):
-        return {key: _as_rows(value, f"{name} {key!r}") for key, value in dataset.items()}
-    return PairRows(dataset, name) if isinstance(dataset, datasets.Dataset) else dataset
+def _one_of(first: Any, second: Any, name: str, other_name: str) -> Any:
+    """The one of two names for the same thing that was given."""
+    if first is not None and second is not None and first is not second:
+        raise UsageError(f"{name} and {other_name} are two names for one thing: give one of them.")
+    return second if first is None else first
+
+
+def _loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[str, float]:
+    """The options to call a loss with: those given, and beta.
+
+    Raises:
+        UsageError: no such loss, or an option that it does not have.
+    """
+    if loss_type not in LOSSES:
+        raise UsageError(f"there is no loss {loss_type}; choose from {', '.join(LOSSES)}.")
+    own = options_of(LOSSES[loss_type])
+    every = {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}
+    given = {option: getattr(args, option) for option in sorted(every) if getattr(args, option, None) is not None}
+    if unused := [option for option in given if option not in own]:
+        raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {', '.join(own) or 'none'}.")
+    if not 0 <= given.get("label_smoothing", 0) < 0.5:
+        raise UsageError(f"label_smoothing {given['label_smoothing']}: a share of wrong labels is 0 to below 0.5.")
+    return given | ({"beta": beta} if "beta" in own else {})
+
+
+def _load_model(model: Any) -> Any:
+    """A model; loaded in float32 where it is a name or path."""
+    if not isinstance(model, str):
+        return model
+    try:
+        return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _without_arguments(model_init: Callable[[], Any]) -> Callable[[], Any]:
+    """Transformers asks how many arguments a model_init takes; the seed's takes none."""
+    return lambda: model_init()
+
+
+def _router_weight(config: Any) -> float:
+    """Weight of a mixture of experts' router loss in the loss; 0 where the model does not ask for it."""
+    asks = getattr(config, "output_router_logits", False)
+    return float(getattr(config, "router_aux_loss_coef", 0.0)) if asks else 0.0
 
 
 def _disable_dropout(model: nn.Module | None) -> None:

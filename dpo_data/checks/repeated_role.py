@@ -1,5 +1,6 @@
 """The same speaker twice in a row."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from operator import eq
 
@@ -17,27 +18,27 @@ def find(pair: PreferencePair) -> Finding | None:
     >>> find(TextPair(prompt="\n\nHuman: hi\n\nHuman: you?\n\nAssistant:", chosen=" Yes", rejected=" No")).message
     'prompt has two Human turns in a row.'
     """
-    if isinstance(pair, ConversationalPair):
-        prompt_roles = [message.role for message in pair.prompt]
-        roles = {
-            "prompt": prompt_roles,
-            "chosen": [*prompt_roles[-1:], *(message.role for message in pair.chosen)],
-            "rejected": [*prompt_roles[-1:], *(message.role for message in pair.rejected)],
-        }
-    else:
-        prompt_roles = TURN_START.findall(pair.prompt)
-        # The response continues the prompt's last turn, so that a marker in it is already a second one.
-        roles = {
-            "prompt": prompt_roles,
-            "chosen": [*prompt_roles[-1:], *TURN_START.findall(pair.chosen)],
-            "rejected": [*prompt_roles[-1:], *TURN_START.findall(pair.rejected)],
-        }
-    for field, speakers in roles.items():
-        if any(map(eq, speakers, speakers[1:])):
-            repeated = [role for role, following in pairwise(speakers) if role == following and role not in MAY_REPEAT]
+    for field, roles in _roles(pair):
+        if any(map(eq, roles, roles[1:])):
+            repeated = [role for role, following in pairwise(roles) if role == following and role not in MAY_REPEAT]
             if repeated:
                 return Finding(field, f"{field} has two {repeated[0]} turns in a row.")
     return None
+
+
+def _roles(pair: PreferencePair) -> Iterator[tuple[str, list[str]]]:
+    """Who speaks in the prompt, and in the responses behind its last turn; a text response of one turn is left out."""
+    if isinstance(pair, ConversationalPair):
+        last = pair.prompt[-1].role
+        yield "prompt", [message.role for message in pair.prompt]
+        yield "chosen", [last, *(message.role for message in pair.chosen)]
+        yield "rejected", [last, *(message.role for message in pair.rejected)]
+        return
+    roles = TURN_START.findall(pair.prompt)
+    yield "prompt", roles
+    for field, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if "\n\n" in text and (further := TURN_START.findall(text)):
+            yield field, roles[-1:] + further
 
 
 REPEATED_ROLE = RowCheck(

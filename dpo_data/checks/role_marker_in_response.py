@@ -20,7 +20,7 @@ def find(pair: PreferencePair) -> Finding | None:
     _, chosen, rejected = pair.texts
     for field, response in (("chosen", chosen), ("rejected", rejected)):
         # Substring search first: a tenth of the price of the expression, and nearly always enough.
-        if any(map(response.__contains__, MARKERS)) and (match := AT_LINE_START.search(response)):
+        if ":" in response and any(map(response.__contains__, MARKERS)) and (match := AT_LINE_START.search(response)):
             return Finding(field, f'{field} has a line that starts with "{match[1]}".')
     return None
 

@@ -79,6 +79,19 @@ def toy_tokenizer(make_tokenizer: Callable[..., PreTrainedTokenizerFast]) -> Pre
 
 
 @pytest.fixture(scope="session")
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, so that lengths can be read off the texts; </s> is 256.
+
+    Not trained: nothing but this code decides its ids, and the golden keys of test_tokenization.py rest on them.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>")
+
+
+@pytest.fixture(scope="session")
 def bos_tokenizer(make_tokenizer: Callable[..., PreTrainedTokenizerFast]) -> PreTrainedTokenizerFast:
     """The same, with <s> before every text."""
     return make_tokenizer(bos=True)

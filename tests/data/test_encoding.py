@@ -257,6 +257,16 @@ def test_a_template_that_raises_refuses_that_pair_alone(make_tokenizer):
     assert TEMPLATE_REFUSED == "template_refused"
 
 
+def test_a_template_that_is_no_jinja_is_refused_once_and_not_pair_by_pair(chat_tokenizer):
+    with pytest.raises(UsageError) as refusal:
+        render(chat_tokenizer, HELLO, [assistant("a")], [assistant("b")], "{% for m in messages %}\n{% endif %}")
+    assert str(refusal.value) == (
+        "the chat template is not valid Jinja: Encountered unknown tag 'endif'. Jinja was looking for the following "
+        "tags: 'endfor' or 'else'. The innermost block that needs to be closed is 'for'. (line 2).\n"
+        "  Mend it, or give another: --chat-template FILE."
+    )
+
+
 def test_a_template_of_the_user_replaces_the_tokenizers(chat_tokenizer):
     template = "{% for m in messages %}{{ m.content }}|{% endfor %}"
     texts = render(chat_tokenizer, HELLO, [assistant("a")], [assistant("b")], template)
@@ -381,7 +391,7 @@ def test_a_tokenizer_without_eos_is_refused(make_tokenizer, tmp_path):
     with pytest.raises(UsageError) as refusal:
         tokenizer_entry(load_tokenizer(tmp_path / "endless"))
     assert str(refusal.value) == (
-        "endless: the tokenizer has no end-of-sequence token, and a model could never learn to stop.\n"
+        f"{tmp_path}/endless: the tokenizer has no end-of-sequence token, and a model could never learn to stop.\n"
         "  Set eos_token in its tokenizer_config.json."
     )
 

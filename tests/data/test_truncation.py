@@ -153,6 +153,13 @@ def test_bos_takes_the_place_of_the_oldest_token_that_keep_end_keeps():
     assert truncate(pairs, 4, bos=BOS) == [([BOS, 13], [20, 21], [30]), ([12, 13], [20, 21], [30])]
 
 
+@pytest.mark.parametrize("mode", ["keep_end", "keep_start"])
+def test_a_prompt_without_tokens_is_left_for_others_to_drop(mode):
+    pairs = [([], [20, 21, 22, 23], [30]), ([BOS, 11, 12], [20, 21], [30]), ([], [20, 21, 22, 23], [30])]
+    cut = truncate(pairs, 3, mode=mode, bos=BOS)
+    assert [row[0] for row in cut] == [[], [BOS], []]
+
+
 def test_cutting_leaves_the_ids_it_was_given_untouched():
     prompts = ragged([[BOS, 11, 12], [BOS, 14]])
     cut_prompts(prompts, np.array([2, 1]), "keep_end", BOS)
