@@ -13,13 +13,16 @@ from dpo_data.errors import DataError, UsageError, reading
 from dpo_data.options import (
     DEFAULT_AUDIT_LENGTHS,
     DEFAULT_MAX_LENGTH,
+    Axis,
     Form,
     InputFormat,
     OnError,
     OnOverlong,
+    Pairing,
     Progress,
     Severity,
     SplitName,
+    Tie,
     TruncationMode,
 )
 from dpo_data.sources import SOURCES
@@ -37,16 +40,21 @@ app = typer.Typer(
     epilog="Exit codes: 0 fine, 1 findings, 2 usage or unreadable input.",
 )
 
-READING, CHECKING, WRITING, TOKENS, OUTPUT = "Input", "Checks", "Output", "Tokens", "What is printed"
+READING, PAIRING, CHECKING = "Input", "Pairing of scored or ranked responses", "Checks"
+WRITING, TOKENS, OUTPUT = "Output", "Tokens", "What is printed"
 
 MapOption = Annotated[
     list[str],
     typer.Option(
-        "--map", help="FIELD=COLUMN, dotted into nested columns; for the source pairs.", rich_help_panel=READING
+        "--map", help="FIELD=COLUMN, dotted into nested columns; for pairs and ranked.", rich_help_panel=READING
     ),
 ]
 InputFormatOption = Annotated[
     InputFormat | None, typer.Option(help="Format of the input, where its name does not tell.", rich_help_panel=READING)
+]
+AxisOption = Annotated[
+    Axis | None,
+    typer.Option(help="Which judgement counts; for sources that have several.", rich_help_panel=READING),
 ]
 FormOption = Annotated[Form, typer.Option(help="Strings, or lists of {role, content}.")]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes; 0 takes all cores.")]
@@ -94,15 +102,53 @@ def convert(
     ] = False,
     input_format: InputFormatOption = None,
     map: MapOption = [],  # noqa: B006
+    axis: AxisOption = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            help="Branch, tag or commit of the files on the hub.", show_default="the newest", rich_help_panel=READING
+        ),
+    ] = None,
     split: Annotated[
         SplitName | None,
-        typer.Option(help="Split of all rows.", show_default="read off each path", rich_help_panel=READING),
+        typer.Option(
+            help="Split of all rows; of the hub's files, the only one read.",
+            show_default="read off each path",
+            rich_help_panel=READING,
+        ),
     ] = None,
+    train_on_eval: Annotated[
+        bool,
+        typer.Option("--train-on-eval", help="Let an evaluation set go to train.", rich_help_panel=READING),
+    ] = False,
     test_fraction: Annotated[
         float,
         typer.Option(help="Share of prompts that goes to test, over any split of the paths.", rich_help_panel=READING),
     ] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Read at most so many rows.", rich_help_panel=READING)] = None,
+    pairing: Annotated[
+        Pairing | None,
+        typer.Option(help="Which pairs to make.", show_default="best-worst", rich_help_panel=PAIRING),
+    ] = None,
+    min_margin: Annotated[
+        float | None,
+        typer.Option(help="Least difference of scores or ranks.", show_default="0", rich_help_panel=PAIRING),
+    ] = None,
+    tie: Annotated[
+        Tie | None,
+        typer.Option(
+            help="What to do with pairs of equal worth; kept ones stand in the order of the row.",
+            show_default="drop",
+            rich_help_panel=PAIRING,
+        ),
+    ] = None,
+    max_pairs_per_prompt: Annotated[
+        int | None,
+        typer.Option(help="Of more, those with the largest margins.", show_default="all", rich_help_panel=PAIRING),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="For --pairing random.", show_default="0", rich_help_panel=PAIRING)
+    ] = None,
     on_error: Annotated[
         OnError,
         typer.Option(help="Put bad rows aside with their reason, or stop at the first.", rich_help_panel=CHECKING),
@@ -138,6 +184,7 @@ def convert(
 
     dpo-data convert hh-rlhf --sample --output prepared/
     dpo-data convert hh-rlhf --input harmless-base/test.jsonl.gz --output prepared/
+    dpo-data convert nectar --input data/ --pairing best-rest --max-pairs-per-prompt 3
     dpo-data convert pairs --input my.csv --map prompt=question --map chosen=good --map rejected=bad
     """
     from dpo_data.conversion import convert as convert_
@@ -159,10 +206,18 @@ def convert(
             sample=sample,
             form=form,
             mapping=_mapping(map),
+            axis=axis,
+            revision=revision,
             split=split,
+            train_on_eval=train_on_eval,
             input_format=input_format,
             test_fraction=test_fraction,
             limit=limit,
+            pairing=pairing,
+            min_margin=min_margin,
+            tie=tie,
+            max_pairs_per_prompt=max_pairs_per_prompt,
+            seed=seed,
             on_error=on_error,
             max_invalid=_share("--max-invalid", max_invalid),
             forbid=forbid,
@@ -201,6 +256,7 @@ def validate(
     source: Annotated[str, typer.Option(help="Source of raw rows.", rich_help_panel=READING)] = "pairs",
     form: FormOption = "text",
     map: MapOption = [],  # noqa: B006
+    axis: AxisOption = None,
     input_format: InputFormatOption = None,
     fail_on: Annotated[Severity, typer.Option(help="Gravity from which the exit code is 1.")] = "error",
     workers: WorkersOption = 0,
@@ -222,6 +278,7 @@ def validate(
             source=source,
             form=form,
             mapping=_mapping(map),
+            axis=axis,
             input_format=input_format,
             chat_template=_read_template(chat_template),
             workers=workers or _cores(),
@@ -260,6 +317,40 @@ def tokenize(
         _print_json(_cache_json(cache))
     else:
         terminal.show(terminal.tokens(cache))
+
+
+@app.command()
+def sources(json: JsonOption = False) -> None:
+    """List the sources that convert knows: which response each prefers, its licence, and where it comes from."""
+    from dpo_data.report import terminal
+    from dpo_data.sources import list_sources
+
+    entries = list_sources()
+    if json:
+        _print_json([entry.model_dump(mode="json") for entry in entries])
+    else:
+        terminal.show(terminal.sources(entries))
+
+
+@app.command()
+def sniff(
+    file: Annotated[str, typer.Argument(help="A raw file, folder, glob or URL.", show_default=False)],
+    input_format: InputFormatOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Name the source that a raw file is of, with what convert would do, or write a command for pairs or ranked.
+
+    Exit code 1 where no source fits.
+    """
+    from dpo_data.report import terminal
+    from dpo_data.sniffing import sniff as sniff_
+
+    found = sniff_(file, input_format=input_format)
+    if json:
+        _print_json(found.model_dump(mode="json"))
+    else:
+        terminal.show(terminal.sniffed(found))
+    raise typer.Exit(0 if found.source else 1)
 
 
 @app.command()

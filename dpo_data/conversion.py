@@ -277,9 +277,7 @@ def prepare_adapting(
     source_ = load_source(source)
     require_choice("--form", form, Form)
     if mapping and not source_.mapped_fields:
-        raise UsageError(
-            f"{source} knows its columns and takes no --map.\n  Use the source `pairs` or `ranked` for other tables."
-        )
+        raise UsageError(f"{source} knows its columns and takes no --map.\n  Use the source `pairs` for other tables.")
     if unknown := sorted(set(mapping) - set(source_.mapped_fields)):
         fields = ", ".join(source_.mapped_fields)
         raise UsageError(f"--map {unknown[0]}=...: there is no such field.\n  Fields: {fields}.")
@@ -412,7 +410,7 @@ def _chunks(files: Sequence[InputFile], adapting: Adapting, limit: int | None, p
         place.in_file = position
 
     for file in files:
-        for chunk in _grouped(file.chunks(on_read), source):
+        for chunk in grouped_chunks(file.chunks(on_read), source):
             if chunk.opens_file:
                 _require_fit(chunk, source, adapting.options)
             if left is not None:
@@ -424,7 +422,7 @@ def _chunks(files: Sequence[InputFile], adapting: Adapting, limit: int | None, p
         place.before, place.in_file = place.before + (file.size_bytes() or 0), 0
 
 
-def _grouped(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
+def grouped_chunks(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
     """The chunks of a file, rows that belong together in one of them."""
     if source.group_key is None:
         return chunks
@@ -462,7 +460,9 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
     columns: dict[str, _Columns] = {}
     shapes = Counter[tuple[str, ...]]()
     for rows in groups(chunk.rows(), source.group_key):
-        shapes.update(tuple(raw.value) for raw in rows if isinstance(raw.value, dict))
+        for raw in rows:
+            if isinstance(raw.value, dict):
+                shapes[tuple(raw.value)] += 1
         outcome = _adapt(rows, source, adapting)
         paired: set[int] = set()
         for pair, places in outcome.pairs:
@@ -481,8 +481,12 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
             columns[split].add(pair, fields, keys, origin)
         converted.rows_read += len(rows)
         converted.rows_paired += len(paired)
-        converted.pairs_left_out.update(outcome.left_out)
-        converted.pairs_left_out.update(code for places, code in outcome.failed if paired.intersection(places))
+        if outcome.left_out:
+            converted.pairs_left_out.update(outcome.left_out)
+        if outcome.failed:
+            converted.pairs_left_out.update(code for places, code in outcome.failed if paired.intersection(places))
+        if len(paired) == len(rows):
+            continue
         for place, raw in enumerate(rows):
             if place in paired:
                 continue

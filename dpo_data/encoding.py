@@ -23,7 +23,7 @@ from dpo_data.truncation import Ragged, equal_rows
 TEMPLATE_REFUSED = "template_refused"
 TEMPLATE_REWRITES_PROMPT = "template_rewrites_prompt"
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 #: The word on either side of a seam, at most so many characters: what joint tokenization could merge.
 SEAM_CHARS = 32
@@ -182,23 +182,38 @@ class Encoder:
         np.cumsum(np.fromiter(map(len, ids), np.int64, len(ids)), out=offsets[1:])
         return Ragged(np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1]), offsets)
 
-    def render(self, prompts: list[Messages], chosen: list[Messages], rejected: list[Messages]) -> Texts:
-        """Conversations as text: the prompt with its generation prompt, a response as what the template adds."""
+    def render(
+        self,
+        prompts: list[Messages],
+        chosen: list[Messages],
+        rejected: list[Messages],
+        tools: Sequence[str | None] | None = None,
+    ) -> Texts:
+        """Conversations as text: the prompt with its generation prompt, a response as what the template adds.
+
+        Args:
+            tools: the tools of each conversation, as JSON; none where None.
+        """
         texts = Texts([], [], [], {})
-        for index, (prompt, one, other) in enumerate(zip(prompts, chosen, rejected, strict=True)):
-            sides, reason = self._render_pair(prompt, one, other)
+        of_rows = [None] * len(prompts) if tools is None else tools
+        for index, (prompt, one, other, usable) in enumerate(zip(prompts, chosen, rejected, of_rows, strict=True)):
+            sides, reason = self._render_pair(_for_template(prompt), _for_template(one), _for_template(other), usable)
             if reason:
                 texts.refused[index] = reason
             for column, text in zip((texts.prompts, texts.chosen, texts.rejected), sides, strict=True):
                 column.append(text)
         return texts
 
-    def _render_pair(self, prompt: Messages, chosen: Messages, rejected: Messages) -> tuple[tuple[str, str, str], str]:
+    def _render_pair(
+        self, prompt: Messages, chosen: Messages, rejected: Messages, tools: str | None
+    ) -> tuple[tuple[str, str, str], str]:
         from jinja2 import TemplateError, TemplateSyntaxError
 
         try:
-            start = self._apply(prompt, add_generation_prompt=True)
-            wholes = [self._apply(prompt + response, add_generation_prompt=False) for response in (chosen, rejected)]
+            start = self._apply(prompt, tools, add_generation_prompt=True)
+            wholes = [
+                self._apply(prompt + response, tools, add_generation_prompt=False) for response in (chosen, rejected)
+            ]
         except TemplateSyntaxError as error:
             raise UsageError(
                 f"the chat template is not valid Jinja: {error.message} (line {error.lineno}).\n"
@@ -211,9 +226,13 @@ class Encoder:
         one, other = (self._drop_space_after_end(whole[len(start) :]) for whole in wholes)
         return (start, one, other), ""
 
-    def _apply(self, messages: Messages, *, add_generation_prompt: bool) -> str:
+    def _apply(self, messages: Messages, tools: str | None, *, add_generation_prompt: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
-            messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=add_generation_prompt
+            messages,
+            tools=json.loads(tools) if tools else None,
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
         )
         return text
 
@@ -248,6 +267,20 @@ class Encoder:
         equal = equal_rows(Ragged(apart.values, apart.offsets[::2]), joint)
         self._seams.update(zip(new, ~equal, strict=True))
         return int(sum(self._seams[seam] for seam in seams))
+
+
+def _for_template(messages: Messages) -> Messages:
+    """Messages as chat templates take them: without empty fields, and calls of tools as objects, not as JSON."""
+    if len(messages) == 0 or "tool_calls" not in messages[0]:
+        return messages
+    return [
+        {
+            name: json.loads(value) if name == "tool_calls" else value
+            for name, value in message.items()
+            if value is not None
+        }
+        for message in messages
+    ]
 
 
 def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:

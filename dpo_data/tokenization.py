@@ -334,7 +334,8 @@ def encode_rows(encoder: Encoder, form: Form, rows: pa.RecordBatch) -> tuple[Enc
     prompts, chosen, rejected = (rows.column(name).to_pylist() for name in FIELDS)
     if form == "text":
         return encoder.encode_texts(Texts(prompts, chosen, rejected, {})), {}
-    texts = encoder.render(prompts, chosen, rejected)
+    tools = rows.column("tools").to_pylist() if "tools" in rows.schema.names else None
+    texts = encoder.render(prompts, chosen, rejected, tools)
     return encoder.encode_rendered(texts), texts.refused
 
 

@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_data.prepared import Manifest, TokenCache, TokensManifest
+from dpo_data.sniffing import Sniffed
+from dpo_data.sources.source import SourceSummary
 from dpo_data.validation import Quantiles, ValidationReport
 
 SHOWN_EXAMPLES = 2
@@ -28,16 +30,28 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
         Text.assemble(
             (f"{manifest.rows_read:,}", "bold"),
             " rows read = ",
-            (f"{manifest.pairs:,}", "bold green"),
-            " pairs + ",
+            *_kept(manifest),
+            " + ",
             (f"{manifest.quarantined:,}", "bold red" if manifest.quarantined else "bold"),
             " in quarantine",
+            f" + {manifest.left_out:,} left out" if manifest.left_out else "",
         )
     ]
-    splits = _table("split", "pairs", "quarantined")
+    shown = ("pairs", "quarantined", "left_out") if manifest.left_out else ("pairs", "quarantined")
+    splits = _table("split", *(name.replace("_", " ") for name in shown))
     for name, split in manifest.splits.items():
-        splits.add_row(name, f"{split.pairs:,}", f"{split.quarantined:,}")
+        splits.add_row(name, *(f"{getattr(split, column):,}" for column in shown))
     parts.append(splits)
+    for title, unit, counts in (
+        ("left out because", "rows", manifest.left_out_by_reason),
+        ("in no pair because", "pairs or responses", manifest.pairs_left_out),
+        ("column that went into no pair", "rows", manifest.unused_columns),
+    ):
+        if counts:
+            reasons = _table(title, unit)
+            for reason, count in counts.items():
+                reasons.add_row(Text(reason), f"{count:,}")
+            parts.append(reasons)
     if manifest.quarantined:
         reasons = _table("in quarantine because", "rows")
         for code, rows in manifest.quarantined_by_code.items():
@@ -61,6 +75,50 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
     else:
         parts.append(Text(f"Prepared folder: {folder}", style="bold"))
     return Group(*parts)
+
+
+def _kept(manifest: Manifest) -> list[str | tuple[str, str]]:
+    pairs = (f"{manifest.pairs:,}", "bold green")
+    if manifest.pairs == manifest.rows_paired:
+        return [pairs, " pairs"]
+    return [f"{manifest.rows_paired:,} that gave ", pairs, " pairs"]
+
+
+def sources(entries: Iterable[SourceSummary]) -> RenderableType:
+    """All sources: what they are, and which response they prefer."""
+    table = _table("source", "preferred is", "licence", "where")
+    for entry in entries:
+        name = f"{entry.name} (evaluation only)" if entry.eval_only else entry.name
+        table.add_row(Text(name), Text(entry.direction), Text(entry.licence), Text(entry.homepage))
+    return table
+
+
+def sniffed(found: Sniffed) -> RenderableType:
+    """Which source a file is of, and what became of its first rows."""
+    command = Text(found.command, style="bold")
+    if found.source is None:
+        advice = "Try:" if found.complete else "Fill in what stands in capitals:"
+        return Group(Text(f"{found.file}: no source fits. It has: {', '.join(found.columns)}."), Text(advice), command)
+    others = f" ({', '.join(found.others)} would fit too)" if found.others else ""
+    counts = found.counts
+    parts: list[RenderableType] = [
+        Text(f"{found.file}: {found.source}{others}. Preferred is: {found.direction}."),
+        Text(
+            f"Of the first {counts.rows_read:,} rows {counts.rows_paired:,} give {counts.pairs:,} pairs, "
+            f"{counts.quarantined:,} go to quarantine, {counts.left_out:,} are left out."
+        ),
+    ]
+    if counts.reasons:
+        reasons = _table("gave no pair because", "rows")
+        for reason, rows in counts.reasons.items():
+            reasons.add_row(reason, f"{rows:,}")
+        parts.append(reasons)
+    if found.example:
+        example = _table("first pair", "for example")
+        for name, text in found.example.items():
+            example.add_row(name, Text(text))
+        parts.append(example)
+    return Group(*parts, command)
 
 
 def tokens(cache: TokenCache) -> RenderableType:
@@ -110,7 +168,8 @@ def validation(report: ValidationReport) -> RenderableType:
     parts: list[RenderableType] = [
         Text.assemble(
             (f"{report.path}", "bold"),
-            f": {report.rows_read:,} rows = {report.pairs:,} pairs + {report.quarantined:,} in quarantine",
+            f": {report.rows_read:,} rows = {_kept_rows(report)} pairs + {report.quarantined:,} in quarantine",
+            f" + {report.left_out:,} left out" if report.left_out else "",
             f" ({', '.join(f'{name} {rows:,}' for name, rows in report.splits.items())})" if report.splits else "",
         )
     ]
@@ -146,6 +205,11 @@ def validation(report: ValidationReport) -> RenderableType:
     return Group(*parts)
 
 
+def _kept_rows(report: ValidationReport) -> str:
+    rows = report.rows_read - report.quarantined - report.left_out
+    return f"{report.pairs:,}" if rows == report.pairs else f"{rows:,} that gave {report.pairs:,}"
+
+
 SEVERITY_STYLE = {"error": "red", "warning": "yellow"}
 
 
@@ -163,7 +227,7 @@ def _share(part: int, whole: int) -> str:
 def _table(*columns: str) -> Table:
     """A table whose first column and texts are on the left and whose numbers are on the right."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    texts = {"for example", "where", "what is wrong", "what to do", "severity"}
+    texts = {"for example", "where", "preferred is", "licence", "what is wrong", "what to do", "severity"}
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 or column in texts else "right", overflow="fold")
     return table

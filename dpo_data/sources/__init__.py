@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dpo_data.errors import UsageError
 
 if TYPE_CHECKING:
-    from dpo_data.sources.source import Source
+    from dpo_data.sources.source import Source, SourceSummary
 
 #: Name on the command line -> module. Modules load on use: the command line lists the names without them.
 SOURCES = {
@@ -47,6 +47,13 @@ def load_source(name: str) -> "Source":
         raise UsageError(f"{name}: there is no such source.\n  Sources: {', '.join(SOURCES)}.")
     source: Source = import_module(SOURCES[name]).SOURCE
     return source
+
+
+def list_sources() -> list["SourceSummary"]:
+    """What every source is, in the order of the registry."""
+    from dpo_data.sources.source import SourceSummary
+
+    return [SourceSummary.model_validate(load_source(name), from_attributes=True) for name in SOURCES]
 
 
 def fitting_sources(row: Mapping[str, Any]) -> list[str]:

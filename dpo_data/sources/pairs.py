@@ -70,16 +70,14 @@ def _conversational_pair(fields: dict[str, Any], scores: dict[str, Any]) -> Conv
     try:
         pair = ConversationalPair(
             # A prompt that is left out is found below; pydantic wants one message here.
-            prompt=_without_nulls(prompt if prompt is not None else _first(fields["chosen"])),
-            chosen=_without_nulls(fields["chosen"]),
-            rejected=_without_nulls(fields["rejected"]),
+            prompt=_plain("prompt", prompt if prompt is not None else _first(fields["chosen"])),
+            chosen=_plain("chosen", fields["chosen"]),
+            rejected=_plain("rejected", fields["rejected"]),
             **scores,
         )
     except ValidationError as error:
         raise as_row_error(error) from error
     chosen, rejected = pair.chosen, pair.rejected
-    if any(m.tool_calls or m.tool_call_id or m.name for m in (*pair.prompt, *chosen, *rejected)):
-        raise RowError("wrong_type", "", "a message has fields for tools, which the source openai-preference keeps.")
     if prompt is not None:
         length = len(pair.prompt)
         repeated = [side[:length] == pair.prompt for side in (chosen, rejected)]
@@ -97,11 +95,20 @@ def _first(messages: Any) -> Any:
     return messages[:1] if isinstance(messages, list) else messages
 
 
-def _without_nulls(messages: Any) -> Any:
-    """Messages without empty fields: a table gives every message each field that any message has."""
+def _plain(field: str, messages: Any) -> Any:
+    """Messages without empty fields, which a table gives every message that any has; others than these are refused.
+
+    Raises: RowError: wrong_type, where a message calls a tool: openai-preference keeps those.
+    """
     if not isinstance(messages, list):
         return messages
-    return [{k: v for k, v in m.items() if v is not None} if isinstance(m, dict) else m for m in messages]
+    plain = [{k: v for k, v in m.items() if v is not None} if isinstance(m, dict) else m for m in messages]
+    for place, message in enumerate(plain):
+        for name in message if isinstance(message, dict) else ():
+            if name not in ("role", "content"):
+                path = f"{field}.{place}.{name}"
+                raise RowError("wrong_type", path, f"{path}: extra inputs are not permitted.")
+    return plain
 
 
 def _split(pair: ConversationalPair, start: int) -> ConversationalPair:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dpo_data.errors import RowError
 from dpo_data.options import Axis, Form
@@ -105,6 +105,20 @@ class Source:
         """The top-level columns that go into pairs, or decide about them."""
         names = {*self.required_columns(mapping), *(mapping.get(column, column) for column in self.optional)}
         return frozenset(names | {name.split(".")[0] for name in names})
+
+
+class SourceSummary(BaseModel):
+    """What `dpo-data sources` says about one source."""
+
+    name: str
+    direction: str
+    licence: str
+    homepage: str
+    eval_only: bool
+    hub: str
+    columns: tuple[str, ...]
+    mapped_fields: tuple[str, ...]
+    axes: tuple[str, ...]
 
 
 # Readers of one field raise RowError missing_field or wrong_type; `path` is where the row stands inside a larger one.
@@ -258,7 +272,8 @@ def lookup(row: Row, path: str) -> Any:
             value = value[int(key)] if int(key) < len(value) else None
         elif isinstance(value, list):
             rest = ".".join(keys[place:])
-            return [lookup(item, rest) if isinstance(item, Mapping) else None for item in value]
+            found = [lookup(item, rest) if isinstance(item, Mapping) else None for item in value]
+            return found if any(item is not None for item in found) else None
         else:
             return None
     return value

@@ -13,6 +13,7 @@ from dpo_data import convert, open_prepared
 from dpo_data.errors import InputError, RowError
 from dpo_data.records import ConversationalPair, TextPair
 from dpo_data.sources.hh_rlhf import ASSISTANT, HUMAN, _plain_start, adapt
+from dpo_data.sources.source import SourceOptions
 from dpo_data.transcripts import render_turns
 
 REAL_ROWS = Path(__file__).parents[3] / "shared" / "data" / "hh-rlhf" / "harmless-base-test-part1.jsonl.gz"
@@ -20,14 +21,14 @@ HI = "\n\nHuman: Hi\n\nAssistant:"
 
 
 def text_pair(chosen: object, rejected: object) -> tuple[str, str, str]:
-    pair = adapt({"chosen": chosen, "rejected": rejected}, "text", {})
+    pair = adapt({"chosen": chosen, "rejected": rejected}, SourceOptions("text"))
     assert isinstance(pair, TextPair)
     return pair.texts
 
 
 def refused(chosen: object, rejected: object, form: str = "text") -> tuple[str, str, str]:
     with pytest.raises(RowError) as caught:
-        adapt({"chosen": chosen, "rejected": rejected}, form, {})
+        adapt({"chosen": chosen, "rejected": rejected}, SourceOptions(form))
     return caught.value.code, caught.value.field, caught.value.message
 
 
@@ -130,7 +131,7 @@ def test_a_dialogue_that_ends_with_the_human_has_no_response():
 
 def test_fields_that_are_missing_or_no_strings_are_named():
     with pytest.raises(RowError) as caught:
-        adapt({"chosen": HI, "id": 1}, "text", {})
+        adapt({"chosen": HI, "id": 1}, SourceOptions("text"))
     assert str(caught.value) == (
         "rejected is missing; the row has chosen, id. [missing_field]\n"
         "  Name the column that holds it with --map, or leave the row out."
@@ -138,7 +139,7 @@ def test_fields_that_are_missing_or_no_strings_are_named():
     assert refused(None, HI) == ("missing_field", "chosen", "chosen is null.")
     assert refused(HI, ["x"]) == ("wrong_type", "rejected", "rejected is list, not a string.")
     with pytest.raises(RowError, match="the row has no fields"):
-        adapt({}, "text", {})
+        adapt({}, SourceOptions("text"))
 
 
 def test_messages_are_refused_where_they_would_not_give_the_raw_string_back():
@@ -252,7 +253,7 @@ def test_messages_give_back_the_raw_strings_of_whatever_is_not_refused(both):
             expected if isinstance(expected, str) else "not_recoverable"
         )
         return
-    pair = adapt({"chosen": chosen, "rejected": rejected}, "conversational", {})
+    pair = adapt({"chosen": chosen, "rejected": rejected}, SourceOptions("conversational"))
     assert isinstance(pair, ConversationalPair)
     for response, raw in ((pair.chosen, chosen), (pair.rejected, rejected)):
         assert render_turns((m.role, m.content) for m in [*pair.prompt, *response]) == raw

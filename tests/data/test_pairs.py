@@ -10,6 +10,7 @@ from dpo_data import convert, open_prepared
 from dpo_data.errors import InputError, RowError, UsageError
 from dpo_data.records import ConversationalPair, Message, TextPair
 from dpo_data.sources.pairs import adapt, lookup
+from dpo_data.sources.source import SourceOptions
 
 
 def user(content: str) -> dict[str, Any]:
@@ -21,21 +22,21 @@ def assistant(content: str) -> dict[str, Any]:
 
 
 def texts(row: dict[str, Any], **mapping: str) -> tuple[str, str, str]:
-    pair = adapt(row, "text", mapping)
+    pair = adapt(row, SourceOptions("text", mapping))
     assert isinstance(pair, TextPair)
     return pair.texts
 
 
 def messages(row: dict[str, Any], **mapping: str) -> list[list[tuple[str, str]]]:
     """Role and content of prompt, chosen and rejected."""
-    pair = adapt(row, "conversational", mapping)
+    pair = adapt(row, SourceOptions("conversational", mapping))
     assert isinstance(pair, ConversationalPair)
     return [[(m.role, m.content) for m in side] for side in (pair.prompt, pair.chosen, pair.rejected)]
 
 
 def refused(row: dict[str, Any], form: str = "text", **mapping: str) -> tuple[str, str, str]:
     with pytest.raises(RowError) as caught:
-        adapt(row, form, mapping)
+        adapt(row, SourceOptions(form, mapping))
     return caught.value.code, caught.value.field, caught.value.message
 
 
@@ -119,7 +120,7 @@ def test_text_becomes_one_message_each_where_messages_are_asked_for():
     ("value", "score"), [(9, 9.0), (9.5, 9.5), ("9.5", 9.5), (" 9 ", 9.0), ("", None), (" ", None), (None, None)]
 )
 def test_scores_are_numbers_or_their_text(value, score):
-    pair = adapt({"prompt": "a", "chosen": "b", "rejected": "c", "chosen_score": value}, "text", {})
+    pair = adapt({"prompt": "a", "chosen": "b", "rejected": "c", "chosen_score": value}, SourceOptions("text"))
     assert (pair.chosen_score, pair.rejected_score) == (score, None)
 
 
