@@ -87,7 +87,8 @@ def make_pairs(groups: Sequence[ScoredResponses], policy: PairingPolicy) -> Matc
     for group in groups:
         ordered = _usable(group, matches)
         if len(ordered) < 2:
-            matches.leave_out("single_response", [response.row for response in ordered])
+            for response in ordered:
+                matches.leave_out("single_response", [response.row])
             continue
         candidates = [Match(group, ordered[i], ordered[j]) for i, j in _candidates(policy.pairing, len(ordered))]
         good = []

@@ -107,7 +107,7 @@ class Response(Record):
     @property
     def worth(self) -> float | None:
         """The score, or the negative rank: higher is better."""
-        return self.score if self.rank is None else -self.rank
+        return self.score if self.rank is None else 0.0 - self.rank
 
 
 class ScoredResponses(Record):

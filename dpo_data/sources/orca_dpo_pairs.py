@@ -8,7 +8,7 @@ Columns as in LLaMA-Factory's data/dataset_info.json and in the card of argilla'
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import assistant, preferred, question, unscored
+from dpo_data.sources.scored import a_or_b, preferred, question
 from dpo_data.sources.source import Row, Source, SourceOptions, optional_text, required_text
 
 
@@ -21,7 +21,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     prompt = question(asked, optional_text(row, "system"))
     chosen, rejected = required_text(row, "chosen"), required_text(row, "rejected")
     if row.get("status") == "tie":
-        return unscored(prompt, [assistant(chosen)], [assistant(rejected)], "tie")
+        return a_or_b(prompt, chosen, rejected, 0.0)
     return preferred(prompt, chosen, rejected)
 
 
