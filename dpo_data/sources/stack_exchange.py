@@ -54,8 +54,8 @@ class _Text(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag == "pre":
-            self._add("\n\n```\n")
-            self._separator = ""
+            self._separator = "\n\n"
+            self._add("```\n")
             self._preformatted = True
         elif tag in BLOCKS:
             self._separator = "\n\n"

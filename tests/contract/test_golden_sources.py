@@ -34,7 +34,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def came_out(folder: Path, manifest: Manifest) -> list[dict[str, Any]]:
-    """What became of the raw rows, in their order: pairs without empty fields, codes and fields, and what is left out."""
+    """What became of the raw rows, in their order: pairs without empty fields, codes, and what is left out."""
     rows = [
         {"line": int(row["origin"].rpartition(":")[2])}
         | without_nulls({name: row[name] for name in KEPT if name in row})
