@@ -78,7 +78,7 @@ class ValidationReport(Stored):
     pairs: NonNegativeInt
     splits: dict[str, NonNegativeInt]
     quarantined: NonNegativeInt
-    left_out: Annotated[NonNegativeInt, Field(description="Rows of which the pairing policy made no pair.")]
+    left_out: Annotated[NonNegativeInt, Field(description="Rows of which the pairing policy made no pair.")] = 0
     damage: Annotated[dict[str, str], Field(description="File to what is wrong with it.")]
     findings: Annotated[dict[str, CodeFinding], Field(description="Code of a check to what it found.")]
     characters: dict[str, Quantiles]

@@ -97,8 +97,9 @@ def refuse(row: Row, options: SourceOptions) -> str | None:
 
 
 def looks_like(row: Row) -> bool:
-    """Whether the sides are strings and no prompt stands beside them."""
-    return "prompt" not in row and all(isinstance(row[field], str) for field in ("chosen", "rejected"))
+    """Whether one of the sides begins as a transcript, and no prompt stands beside them."""
+    sides = [row["chosen"], row["rejected"]]
+    return "prompt" not in row and any(isinstance(side, str) and side.startswith(HUMAN) for side in sides)
 
 
 FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dpo_data import SOURCES
 from dpo_data.cli import main
 from dpo_data.prepared import open_prepared, open_tokens
 from dpo_data.validation import ValidationReport
@@ -237,7 +238,7 @@ def test_json_of_validate_is_the_report(dpo_data, work):
 # User errors.
 
 USER_ERRORS = {
-    "unknown source": ("convert nope", "nope: there is no such source.\n  Sources: hh-rlhf, pairs."),
+    "unknown source": ("convert nope", f"nope: there is no such source.\n  Sources: {', '.join(SOURCES)}."),
     "no input": ("convert pairs", "pairs reads your own files.\n  Name them: --input FILE."),
     "missing file": ("convert pairs --input no.jsonl", "no.jsonl: there is no such file."),
     "glob without a match": ("convert pairs --input no*.jsonl", "no*.jsonl: no file matches."),
@@ -257,7 +258,7 @@ USER_ERRORS = {
     "map of an unknown field": (
         "convert pairs --input pairs.jsonl --map question=prompt",
         "--map question=...: there is no such field.\n"
-        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score.",
+        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin.",
     ),
     "map for a source that takes none": (
         "convert hh-rlhf --sample --map prompt=question",
@@ -365,7 +366,7 @@ USER_ERRORS = {
     "validate nothing": ("validate no.jsonl", "no.jsonl: there is no such file."),
     "validate with an unknown source": (
         "validate pairs.jsonl --source nope",
-        "nope: there is no such source.\n  Sources: hh-rlhf, pairs.",
+        f"nope: there is no such source.\n  Sources: {', '.join(SOURCES)}.",
     ),
     "schemas onto a file": (
         "schema --output pairs.jsonl",

@@ -64,6 +64,7 @@ def test_datasets_loads_the_text_form_with_its_features(folder):
         "rejected": text,
         "chosen_score": number,
         "rejected_score": number,
+        "margin": number,
         "source": text,
         "origin": text,
         "id": text,

@@ -86,12 +86,13 @@ def test_datasets_loads_a_cache_with_lists_of_int32_and_what_the_text_carries(ma
         "rejected_ids": ids,
         "chosen_score": datasets.Value("float64"),
         "rejected_score": datasets.Value("float64"),
+        "margin": datasets.Value("float64"),
         "origin": datasets.Value("string"),
         "id": datasets.Value("string"),
         "prompt_key": datasets.Value("string"),
     }
     text = datasets.load_from_disk(str(prepared))
-    for column in ("chosen_score", "rejected_score", "origin", "id", "prompt_key"):
+    for column in ("chosen_score", "rejected_score", "margin", "origin", "id", "prompt_key"):
         assert data["train"][column][:] == text["train"][column][:], column
 
 
@@ -340,7 +341,7 @@ def test_the_key_of_a_frozen_toy_is_frozen(make_prepared, byte_tokenizer):
     """
     cache = tokenize(make_prepared(ROWS), tokenizer=byte_tokenizer, max_length=20, max_prompt_length=5)
     assert tokenizer_hash(byte_tokenizer) == "a56ebf81b4fce4fef250229664e110ee"
-    assert cache.manifest.key == cache.path.name == "ecf5012c8951e12a"
+    assert cache.manifest.key == cache.path.name == "a71c0b1f7090cca3"
 
 
 def test_the_same_bytes_come_out_of_every_working_directory(make_prepared, byte_tokenizer, tmp_path, monkeypatch):

@@ -435,7 +435,7 @@ def test_a_row_that_is_gone_is_found_even_under_a_right_hash(clean):
 
 def test_counts_of_the_manifest_that_do_not_add_up_are_found(clean):
     change_manifest(clean, lambda manifest: manifest.update(rows_read=6))
-    assert validate(clean).damage == {"manifest.json": "rows_read is not pairs + quarantined"}
+    assert validate(clean).damage == {"manifest.json": "rows_read is not rows_paired + quarantined + left_out"}
 
 
 def test_a_quarantine_of_other_length_than_the_manifest_says_is_found(make_prepared):
