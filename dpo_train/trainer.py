@@ -38,7 +38,7 @@ from dpo_train.data import PairRows, Truncation, as_rows
 from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
 from dpo_train.logps import completion_logps, next_tokens
 from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of
-from dpo_train.reference import FrozenModel, NoReference, Reference, frozen, own_reference
+from dpo_train.reference import FrozenModel, NoReference, Reference, frozen, is_sharded, own_reference
 
 #: What is measured of every pair, in the order of the columns of the tables that hold it.
 METRICS = (
@@ -496,6 +496,11 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
     def _run_epoch(self, *, epoch: int, resume_from_checkpoint: str | None, epochs_trained: int, **kwargs: Any) -> None:
         if self._sampler is not None:
             self._sampler.set_epoch(epoch)  # a loader that skips to where it resumes does not pass the epoch on
+        if self.args.fsdp and not is_sharded(self.model):
+            raise UsageError(
+                "fsdp was asked for and is not active: every process would hold the whole model, without a word.\n"
+                "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
+            )
         if epoch == epochs_trained:
             self._sums = self._bad_row = None
             if resume_from_checkpoint is not None:
