@@ -476,6 +476,7 @@ KILLED = """
 import os, signal, sys
 import dpo_data.tokenization
 from dpo_data.tokenization import tokenize
+from transformers import PreTrainedTokenizerFast  # AutoTokenizer loads for seconds more
 
 moment, prepared, tokenizer = sys.argv[1:]
 dpo_data.tokenization.BATCH_ROWS = 1
@@ -486,6 +487,7 @@ def kill(*_):
 if moment == "publishing":
     replace = os.replace
     os.replace = lambda old, new: kill() if str(new).endswith("manifest.json") else replace(old, new)
+tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)
 tokenize(prepared, tokenizer=tokenizer, progress=kill if moment == "tokenizing" else lambda fraction, rows: None)
 """
 
