@@ -614,3 +614,75 @@ def test_a_rejected_run_exits_with_one(tmp_path, write_rows):
     assert (run.returncode, run.stderr) == (1, b"")
     assert json.loads(run.stdout)["manifest"]["status"] == "rejected"
     assert (tmp_path / "out" / "quarantine" / "train.jsonl").is_file()
+
+
+#: Converts over a finished folder, again and again, each time killed one step later: a step is anything that makes,
+#: moves or removes a file or folder of the output. Prints, for each, what a reader finds and what the next run makes.
+KILLED_AT_EVERY_STEP = """
+import hashlib, json, os, shutil, signal, sys
+from pathlib import Path
+import dpo_data.sources.pairs, pandas  # here, and not in each child; Arrow loads pandas
+from dpo_data.conversion import convert
+from dpo_data.errors import DataError
+from dpo_data.prepared import damaged_files, open_prepared
+
+old, new, work = map(Path, sys.argv[1:])
+
+def forked(task):
+    if not (child := os.fork()):
+        task()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def run(folder):
+    convert("pairs", [new], output=folder, overwrite=True)
+
+def killed_at(step):
+    seen = 0
+    def watch(event, arguments):
+        nonlocal seen
+        if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") and ".keys" not in str(arguments[0]):
+            seen += 1
+            if seen == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    run(work)
+
+def content(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*"))
+            if p.is_file() and p.name not in ("provenance.json", "lock")}
+
+def found():
+    try:
+        prepared = open_prepared(work)
+        return [sorted(damaged_files(work, prepared.manifest)), prepared.manifest.pairs]
+    except DataError as error:
+        return str(error).splitlines()[0]
+
+results, step, code = [], 0, -9
+while code == -9:
+    step += 1
+    shutil.rmtree(work, ignore_errors=True)
+    forked(lambda: convert("pairs", [old], output=work))
+    code = forked(lambda: killed_at(step))
+    reader = found()
+    forked(lambda: run(work))
+    results.append([code, reader, content(work)])
+print(json.dumps(results))
+"""
+
+
+def test_a_run_that_is_killed_at_any_step_leaves_the_old_the_new_or_nothing_to_read(tmp_path, write_rows):
+    old = write_rows(tmp_path / "in" / "train.jsonl", [pair(1)])
+    new = write_rows(tmp_path / "in" / "test.jsonl", [pair(2), pair(3)])
+    convert("pairs", [new], output=tmp_path / "undisturbed")
+    expected = {Path(name).name: hash_ for name, hash_ in hashes(tmp_path / "undisturbed").items()}
+    work = tmp_path / "work"
+    script = [sys.executable, "-c", KILLED_AT_EVERY_STEP, old, new, work]
+    results = json.loads(subprocess.run(script, check=True, capture_output=True).stdout)
+    assert [code for code, *_ in results] == [-signal.SIGKILL] * (len(results) - 1) + [0]
+    readers = [reader for _, reader, _ in results]
+    whole_old, unfinished, whole_new = [[], 1], f"{work}: is unfinished: a run was stopped.", [[], 2]
+    changes = [reader for n, reader in enumerate(readers) if not n or reader != readers[n - 1]]
+    assert changes == [whole_old, unfinished, whole_new]
+    assert [content for *_, content in results] == [expected] * len(results)
