@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -275,6 +276,10 @@ def schema(
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
+    # Texts out of the data may hold what the terminal's encoding lacks; escaped they do no harm.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DataError as error:
@@ -374,4 +379,5 @@ def _cache_json(cache: "TokenCache | None") -> dict[str, Any] | None:
 def _print_json(content: Any) -> None:
     import json
 
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=ascii_only))
