@@ -535,6 +535,16 @@ def test_rows_come_through_standard_input_and_no_progress_into_a_pipe(work):
     assert (row["file"], row["line"]) == ("stdin", 4)
 
 
+def test_an_encoding_that_lacks_a_letter_is_no_traceback(work, write_rows):
+    write_rows(work / "café.jsonl", [*ROWS, BAD])
+    in_ascii = os.environ | {"PYTHONIOENCODING": "ascii"}
+    table = process("validate", "café.jsonl", env=in_ascii, cwd=work)
+    assert (table.returncode, table.stderr) == (1, "")
+    assert table.stdout.startswith("caf\\xe9.jsonl: 4 rows = 3 pairs + 1 in quarantine")
+    document = process("validate", "café.jsonl", "--json", env=in_ascii, cwd=work)
+    assert json.loads(document.stdout)["path"] == "café.jsonl"
+
+
 def test_progress_is_shown_on_a_terminal_alone(work):
     pty = pytest.importorskip("pty")
     terminal, theirs = pty.openpty()
