@@ -659,11 +659,13 @@ def found():
     except DataError as error:
         return str(error).splitlines()[0]
 
+before = work.with_name("before")
+forked(lambda: convert("pairs", [old], output=before))
 results, step, code = [], 0, -9
 while code == -9:
     step += 1
     shutil.rmtree(work, ignore_errors=True)
-    forked(lambda: convert("pairs", [old], output=work))
+    shutil.copytree(before, work)
     code = forked(lambda: killed_at(step))
     reader = found()
     forked(lambda: run(work))
