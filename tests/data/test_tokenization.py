@@ -522,6 +522,18 @@ def test_an_interrupted_run_leaves_nothing(make_prepared, byte_tokenizer):
     assert list(prepared.glob("tokens/*")) == []
 
 
+def test_a_cache_with_a_damaged_manifest_is_made_again(make_prepared, byte_tokenizer):
+    prepared = make_prepared(ROWS)
+    cache = tokenize(prepared, tokenizer=byte_tokenizer)
+    whole = contents(cache.path)
+    manifest = cache.path / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    assert find_tokens(prepared, tokenizer=byte_tokenizer) is None
+    again = tokenize(prepared, tokenizer=byte_tokenizer)
+    assert (again, again.hit) == (cache, False)
+    assert contents(again.path) == whole
+
+
 # Refusals.
 
 
