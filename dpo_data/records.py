@@ -1,7 +1,7 @@
 """The rows that everything speaks: preference pairs of text or of messages, and their content keys."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated, NamedTuple
 
@@ -124,8 +124,3 @@ def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
 
 def _as_json(messages: list[Message]) -> bytes:
     return json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def dump_messages(messages: Iterable[Message]) -> list[dict[str, str]]:
-    """Messages as plain dicts, for Arrow and for chat templates."""
-    return [{"role": message.role, "content": message.content} for message in messages]
