@@ -588,9 +588,10 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(work, words):
         env=os.environ | {"TMPDIR": str(scratch)},
     ) as running:
         started = time.monotonic()
-        while not any(work.rglob(".partial/lock")) and time.monotonic() < started + 60:
+        # The store of row keys: from there on the run is under way, waiting for its first row.
+        while not any(work.rglob(".partial/keys")) and time.monotonic() < started + 60:
             time.sleep(0.02)
-        assert any(work.rglob(".partial/lock"))
+        assert any(work.rglob(".partial/keys"))
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")
