@@ -146,7 +146,7 @@ class TokenizerEntry(Stored):
 
     name: str
     hash: str
-    vocab_size: int
+    vocab_size: Annotated[int, Field(description="The largest id + 1.")]
     bos_token_id: int | None
     eos_token_id: int
     pad_token_id: int | None
@@ -307,7 +307,6 @@ def building(folder: Path, *, overwrite: bool, contents: Sequence[str]) -> Itera
         try:
             with writing(folder):
                 yield partial
-                _publish(partial, folder, contents)
         except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
             if not existed:
@@ -315,6 +314,9 @@ def building(folder: Path, *, overwrite: bool, contents: Sequence[str]) -> Itera
             if isinstance(error, KeyboardInterrupt):
                 raise Interrupted(f"{folder}: stopped; nothing of this run is left there.") from error
             raise
+        # Stopped from here on, `.partial` stays and marks the folder as unfinished.
+        with writing(folder):
+            _publish(partial, folder, contents)
     finally:
         lock.close()
 
