@@ -482,6 +482,8 @@ def test_only_the_first_chunk_opens_the_file(tmp_path, monkeypatch):
         ("training.jsonl", "train"),
         ("latest.jsonl", "train"),
         ("contest/testimony.jsonl", "train"),
+        ("test_runs/pairs.jsonl", "train"),  # of a folder only the whole name counts
+        ("Validation/pairs.jsonl", "test"),
         ("constrained.jsonl", "train"),
     ],
 )
