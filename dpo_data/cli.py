@@ -199,6 +199,7 @@ def validate(
         typer.Option(help="Count the pairs that this length would cut; several times.", rich_help_panel=TOKENS),
     ] = list(DEFAULT_AUDIT_LENGTHS),  # noqa: B006
     chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
     source: Annotated[str, typer.Option(help="Source of raw rows.", rich_help_panel=READING)] = "pairs",
     form: FormOption = "text",
     map: MapOption = [],  # noqa: B006
@@ -225,6 +226,7 @@ def validate(
             mapping=_mapping(map),
             input_format=input_format,
             chat_template=_read_template(chat_template),
+            cache_dir=cache_dir,
             workers=workers or _cores(),
             progress=progress,
         )
