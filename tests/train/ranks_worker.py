@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from conftest import make_pairs
+from toys import make_pairs
 from transformers import AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 

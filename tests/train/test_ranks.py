@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ranks_worker
 import torch
-from conftest import make_tiny_model
+from toys import make_tiny_model
 from transformers import AutoModelForCausalLM
 
 from dpo_train.trainer import METRICS
