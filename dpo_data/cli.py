@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -253,6 +254,7 @@ def validate(
         typer.Option(help="Count the pairs that this length would cut; several times.", rich_help_panel=TOKENS),
     ] = list(DEFAULT_AUDIT_LENGTHS),  # noqa: B006
     chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
     source: Annotated[str, typer.Option(help="Source of raw rows.", rich_help_panel=READING)] = "pairs",
     form: FormOption = "text",
     map: MapOption = [],  # noqa: B006
@@ -281,6 +283,7 @@ def validate(
             axis=axis,
             input_format=input_format,
             chat_template=_read_template(chat_template),
+            cache_dir=cache_dir,
             workers=workers or _cores(),
             progress=progress,
         )
@@ -366,6 +369,10 @@ def schema(
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
+    # Texts out of the data may hold what the terminal's encoding lacks; escaped they do no harm.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DataError as error:
@@ -465,4 +472,5 @@ def _cache_json(cache: "TokenCache | None") -> dict[str, Any] | None:
 def _print_json(content: Any) -> None:
     import json
 
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=ascii_only))

@@ -17,7 +17,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from multiprocessing.process import BaseProcess
-from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,7 +45,9 @@ from dpo_data.prepared import (
     Warned,
     building,
     finish_folder,
+    messages_column,
     pair_schema,
+    text_column,
     write_manifest,
 )
 from dpo_data.records import (
@@ -57,7 +58,6 @@ from dpo_data.records import (
     ScoredResponses,
     TextPair,
     content_keys,
-    dump_messages,
     encoded_fields,
 )
 from dpo_data.rows import Chunk, InputFile, RawRow, find_inputs, gathered, groups, split_of, whole_groups
@@ -651,24 +651,22 @@ class _Columns:
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
         columns: dict[str, pa.Array] = {
-            "source": pa.repeat(pa.scalar(self.source), len(self.pairs)),
-            "origin": pa.array(self.origins),
-            "id": pa.array([keys.pair.hex() for keys in self.keys]),
-            "prompt_key": pa.array([keys.prompt.hex() for keys in self.keys]),
+            "source": text_column([self.source.encode()] * len(self.pairs)),
+            "origin": text_column([origin.encode() for origin in self.origins]),
+            "id": text_column([keys.pair.hex().encode() for keys in self.keys]),
+            "prompt_key": text_column([keys.prompt.hex().encode() for keys in self.keys]),
         }
-        for name in schema.names:
-            if name in columns:
-                continue
-            if name in FIELDS and schema.field(name).type == pa.string():
-                # Texts are encoded already, for their keys; Arrow would do it again.
-                texts = map(itemgetter(FIELDS.index(name)), self.fields)
-                columns[name] = pa.array(texts, pa.binary(), size=len(self.fields)).view(pa.string())
+        for position, name in enumerate(FIELDS):
+            if schema.field(name).type == pa.string():
+                # Encoded already, for the keys.
+                columns[name] = text_column([fields[position] for fields in self.fields])
             else:
-                values = map(attrgetter(name), self.pairs)
-                messages = pa.types.is_list(schema.field(name).type)
-                columns[name] = pa.array(
-                    list(map(dump_messages, values) if messages else values), schema.field(name).type
-                )
+                columns[name] = messages_column([getattr(pair, name) for pair in self.pairs], schema.field(name).type)
+        if "tools" in schema.names:
+            tools = [getattr(pair, "tools", None) for pair in self.pairs]
+            columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
+        for name in set(schema.names) - set(columns):  # scores
+            columns[name] = pa.array([getattr(pair, name) for pair in self.pairs], schema.field(name).type)
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 

@@ -27,6 +27,8 @@ Messages = list[dict[str, Any]]
 
 #: The word on either side of a seam, at most so many characters: what joint tokenization could merge.
 SEAM_CHARS = 32
+#: Seams that are remembered; the same few words stand around most of them.
+MAX_SEAMS = 200_000
 LAST_WORD = re.compile(r"\s*\S*\s*\Z")
 FIRST_WORD = re.compile(r"\s*\S*")
 
@@ -85,7 +87,7 @@ def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
     return TokenizerEntry(
         name=name,
         hash=tokenizer_hash(tokenizer),
-        vocab_size=len(tokenizer),
+        vocab_size=max(tokenizer.get_vocab().values()) + 1,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -237,8 +239,8 @@ class Encoder:
         return text
 
     def _drop_space_after_end(self, response: str) -> str:
-        before, end, after = response.rpartition(self.tokenizer.eos_token)
-        return before + end if end and not after.strip() else response
+        stripped = response.rstrip()
+        return stripped if stripped.endswith(tuple(self.tokenizer.all_special_tokens)) else response
 
     def _find_prefix(self) -> list[int]:
         """The ids that the tokenizer puts before a text by itself: BOS, in most that have any."""
@@ -260,6 +262,8 @@ class Encoder:
                 before, after = LAST_WORD.search(prompt[-SEAM_CHARS:]), FIRST_WORD.match(response[:SEAM_CHARS])
                 if before and after:
                     seams.append((before[0], after[0]))
+        if len(self._seams) > MAX_SEAMS:
+            self._seams.clear()
         new = [seam for seam in dict.fromkeys(seams) if seam not in self._seams]
         apart = self.encode([word for seam in new for word in seam])
         joint = self.encode([last + first for last, first in new])

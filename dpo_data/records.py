@@ -1,7 +1,7 @@
 """The rows that everything speaks: preference pairs, scored responses, and the content keys of pairs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated, NamedTuple
 
@@ -181,8 +181,3 @@ def canonical(content: Content) -> bytes:
 def _tool_parts(message: Message) -> tuple[str | None, ...]:
     parts = (message.tool_calls, message.tool_call_id, message.name)
     return parts if any(parts) else ()
-
-
-def dump_messages(messages: Iterable[Message]) -> list[dict[str, str | None]]:
-    """Messages as plain dicts, for Arrow."""
-    return [dict(message) for message in messages]

@@ -309,9 +309,10 @@ def _known_formats() -> str:
 
 
 def split_of(path: str) -> str:
-    """The split that a path names: the last such word counts, so that a file's own name wins over its folder's."""
-    words = SPLIT_IN_PATH.findall(path)
-    return SPLIT_NAMES[words[-1].lower()] if words else "train"
+    """The split that a path names: a word in the file's own name, else the name of the nearest folder that is one."""
+    *folders, name = path.lower().split("/")
+    words = [*(folder for folder in folders if folder in SPLIT_NAMES), *SPLIT_IN_PATH.findall(name)]
+    return SPLIT_NAMES[words[-1]] if words else "train"
 
 
 def _format_of(location: str, input_format: str | None) -> tuple[str, str | None]:

@@ -236,7 +236,10 @@ class _Job:
         return self.parent / content_hash(self.shard_keys)[:16]
 
     def find(self) -> TokenCache | None:
-        return open_tokens(self.folder) if (self.folder / MANIFEST).is_file() else None
+        try:
+            return open_tokens(self.folder)
+        except PreparedError:  # not there, unfinished, or with a damaged manifest: `make` replaces it
+            return None
 
     def make(self, progress: Progress) -> None:
         """Tokenize the shards that no other cache holds already, and publish the folder."""
@@ -245,7 +248,7 @@ class _Job:
         shards: dict[str, list[TokenShard]] = {}
         hashes: dict[str, dict[str, str]] = {}
         rows = 0
-        with building(self.folder, overwrite=False, contents=CONTENTS) as scratch:
+        with building(self.folder, overwrite=True, contents=CONTENTS) as scratch:
             with (scratch / DROPPED).open("w", encoding="utf-8") as dropped:
                 for split, entry in self.prepared.manifest.splits.items():
                     if not entry.shards:

@@ -106,6 +106,7 @@ def validate(
     axis: Axis | None = None,
     input_format: str | None = None,
     chat_template: str | None = None,
+    cache_dir: str | Path | None = None,
     workers: int = 1,
     progress: Progress = silent,
 ) -> ValidationReport:
@@ -121,6 +122,7 @@ def validate(
         axis: of raw pairs; see `convert`.
         input_format: of raw pairs.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
+        cache_dir: where the token caches of a prepared folder are, if not in itself.
         workers: processes that read raw pairs.
         progress: told how far it is.
 
@@ -135,7 +137,7 @@ def validate(
         data_form = read_manifest(folder).form if finished else form
         encoder = Encoder(ready_tokenizer(tokenizer, data_form, chat_template, data=path), chat_template)
     if finished:
-        return _validate_prepared(folder, str(path), "prepared", encoder, max_lengths, progress)
+        return _validate_prepared(folder, str(path), "prepared", encoder, max_lengths, cache_dir, progress)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
         prepared = Path(scratch) / "prepared"
         convert(
@@ -150,7 +152,7 @@ def validate(
             workers=workers,
             progress=progress,
         )
-        return _validate_prepared(prepared, str(path), "raw", encoder, max_lengths, progress)
+        return _validate_prepared(prepared, str(path), "raw", encoder, max_lengths, None, progress)
 
 
 def _validate_prepared(
@@ -159,6 +161,7 @@ def _validate_prepared(
     kind: Literal["prepared", "raw"],
     encoder: Encoder | None,
     max_lengths: Sequence[int],
+    cache_dir: str | Path | None,
     progress: Progress,
 ) -> ValidationReport:
     manifest = read_manifest(folder)
@@ -189,7 +192,7 @@ def _validate_prepared(
             f"says rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, and no trainer "
             "takes the rest"
         )
-    caches = [] if damage else list_tokens(prepared)
+    caches = [] if damage else list_tokens(prepared, cache_dir)
     for cache in caches:
         damage |= _token_damage(cache)
     return ValidationReport(

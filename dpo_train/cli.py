@@ -12,7 +12,7 @@ from dpo_data.errors import DataError, UsageError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_MAIN, _TOKENS, _RUN = "Training", "Tokens", "The run"
+_MAIN, _LEARNING, _TOKENS, _RUN = "Main options", "What is learned", "Tokens", "The run"
 
 
 def main() -> None:
@@ -64,6 +64,25 @@ def train(
         float | None, typer.Option(help="Peak learning rate; 1e-6 without it.", rich_help_panel=_MAIN)
     ] = None,
     beta: Annotated[float, typer.Option(help="Strength of the pull to the reference.", rich_help_panel=_MAIN)] = 0.1,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="sigmoid, ipo, sft, ...: an unknown name lists all; sigmoid without it.", rich_help_panel=_LEARNING
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or hub id of the reference; the model before training without it.", rich_help_panel=_LEARNING
+        ),
+    ] = None,
+    lora_r: Annotated[
+        int | None, typer.Option(min=1, help="Train a LoRA adapter of this rank.", rich_help_panel=_LEARNING)
+    ] = None,
+    merge_adapter: Annotated[
+        bool,
+        typer.Option("--merge-adapter", help="Save the model with its adapter merged in.", rich_help_panel=_LEARNING),
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Random seed; 42 without it.", rich_help_panel=_MAIN)] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "auto"],
@@ -89,6 +108,27 @@ def train(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where token caches are kept, if not in --data.", rich_help_panel=_TOKENS)
     ] = None,
+    eval_steps: Annotated[
+        float | None,
+        typer.Option(help="Evaluate every so many steps; below 1, a share of them.", rich_help_panel=_RUN),
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many evaluations without a lower loss.", rich_help_panel=_RUN),
+    ] = None,
+    generate_samples: Annotated[
+        int, typer.Option(min=0, help="Write to so many test prompts, before and after.", rich_help_panel=_RUN)
+    ] = 0,
+    report_to: Annotated[
+        str | None, typer.Option(help="Tracker: tensorboard, wandb, mlflow, ...", rich_help_panel=_RUN)
+    ] = None,
+    eval_only: Annotated[
+        bool,
+        typer.Option("--eval-only", help="Evaluate the model on the test split, no training.", rich_help_panel=_RUN),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run, and stop.", rich_help_panel=_RUN)
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.", rich_help_panel=_RUN)
     ] = False,
@@ -107,31 +147,46 @@ def train(
         "truncation_mode": truncation_mode,
         "on_overlong": on_overlong,
     }
-    training = {"max_steps": max_steps, "learning_rate": learning_rate, "beta": beta, "seed": seed}
+    training = {
+        "max_steps": max_steps,
+        "learning_rate": learning_rate,
+        "beta": beta,
+        "loss_type": loss,
+        "seed": seed,
+        "eval_steps": eval_steps,
+        "report_to": report_to,
+    }
     try:
         from dpo_train.config import as_words, parse_training_options, refuse_unknown, training_fields
-        from dpo_train.run import RunOptions, run
+        from dpo_train.run import RunOptions, plan, run
 
         own = [parameter.name or "" for parameter in context.command.params]
         from_file: dict[str, Any] = context.obj or {}
         refuse_unknown(from_file, [*training_fields(), *own], str(config))
         given = parse_training_options([*as_words(from_file), *context.args], known=own)
-        result = run(
-            RunOptions(
-                data=data,
-                model=model,
-                output=output,
-                batch_size=batch_size,
-                tokens=tokens,
-                truncation=_given(truncation),
-                cache_dir=cache_dir,
-                dtype=dtype,
-                resume=resume,
-                overwrite=overwrite,
-                training=given | _given(training),
-            ),
-            say=lambda line: typer.echo(line, err=True),
+        options = RunOptions(
+            data=data,
+            model=model,
+            output=output,
+            reference=reference,
+            batch_size=batch_size,
+            tokens=tokens,
+            truncation=_given(truncation),
+            cache_dir=cache_dir,
+            dtype=dtype,
+            lora_r=lora_r,
+            merge_adapter=merge_adapter,
+            early_stopping=early_stopping,
+            generate_samples=generate_samples,
+            eval_only=eval_only,
+            resume=resume,
+            overwrite=overwrite,
+            training=given | _given(training),
         )
+        if dry_run:
+            _show_plan(plan(options), as_json)
+            return
+        result = run(options, say=lambda line: typer.echo(line, err=True))
     except DataError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -146,7 +201,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _show(result: Any, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(result), default=str, indent=2))
+        _print_json(result)
         return
     from rich.console import Console
 
@@ -155,9 +210,34 @@ def _show(result: Any, as_json: bool) -> None:
     console = Console(file=sys.stdout)
     if result.before:
         console.print(before_and_after(result.before, result.after))
-    console.print(f"{result.steps} steps. Model: {result.output}", highlight=False, soft_wrap=True)
-    console.print(f"Curves: {result.output / 'curves.png'}", highlight=False, soft_wrap=True)
-    console.print(f"Metrics: {result.output / 'metrics.jsonl'}", highlight=False, soft_wrap=True)
+    lines = [("steps", str(result.steps))] if result.steps else []
+    for title, name in (
+        ("model", "config.json"),
+        ("curves", "curves.png"),
+        ("report", "report.html"),
+        ("metrics", "metrics.jsonl"),
+        ("pairs", "pairs.parquet"),
+    ):
+        if (result.output / name).exists():
+            lines.append((title, str(result.output if title == "model" else result.output / name)))
+    for title, value in lines:
+        typer.echo(f"{title:9}{value}")
+
+
+def _show_plan(found: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(found)
+        return
+    typer.echo(f"tokens     {found.tokens}")
+    typer.echo(f"pairs      {', '.join(f'{name} {count:,}' for name, count in found.pairs.items())}")
+    typer.echo(f"longest    {found.longest_pair:,} tokens, prompt and response")
+    typer.echo(f"steps      {found.steps:,} of {found.micro_batches}")
+    typer.echo(f"parameters {found.parameters:,}")
+    typer.echo(f"memory     about {found.memory_gib:.1f} GiB and activations, with all weights trained (an estimate)")
+
+
+def _print_json(result: Any) -> None:
+    typer.echo(json.dumps(dataclasses.asdict(result), default=str, indent=2))
 
 
 def _fail(error: DataError) -> None:

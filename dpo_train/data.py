@@ -120,6 +120,24 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
         return {column: tokens.lengths for column, tokens in self._columns.items()}
 
     @property
+    def _pair_lengths(self) -> np.ndarray:
+        lengths = self.lengths
+        total: np.ndarray = lengths["prompt_ids"] + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
+        return total
+
+    @property
+    def longest_pair(self) -> int:
+        """Tokens of the longest prompt with its longer response."""
+        return int(self._pair_lengths.max())
+
+    def column(self, name: str, rows: np.ndarray) -> list[Any]:
+        """The values of a column of text at some rows; None for each where there is no such column."""
+        if name not in self._table.column_names:
+            return [None] * len(rows)
+        values: list[Any] = self._table.column(name).take(pa.array(rows)).to_pylist()
+        return values
+
+    @property
     def has_scores(self) -> bool:
         """Whether every pair has a score for both responses."""
         return self._score_margins is not None and bool(np.isfinite(self._score_margins).all())
@@ -156,8 +174,7 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
                 f"{self.name}: it holds token id {largest}, the model knows ids 0 to {vocab_size - 1}.\n"
                 "  The tokens were made for another model: tokenize again with this model's tokenizer."
             )
-        lengths = self.lengths
-        longest = lengths["prompt_ids"] + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
+        longest = self._pair_lengths
         row = int(longest.argmax())
         if max_positions is not None and longest[row] > max_positions:
             raise UsageError(
@@ -229,6 +246,24 @@ def _described(cache: TokenCache) -> str:
     options = cache.manifest.options
     prompt = f", max_prompt_length {options.max_prompt_length}" if options.max_prompt_length else ""
     return f"max_length {options.max_length}{prompt}, {options.truncation_mode}, {options.on_overlong}"
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """Where the training data comes from, for a model card."""
+
+    source: str
+    licence: str
+    homepage: str
+    pairs: int
+    quarantined: int
+
+
+def data_card(folder: Path) -> DataCard:
+    """What the manifest of a prepared folder says about its source."""
+    manifest = open_prepared(folder).manifest
+    source = manifest.source
+    return DataCard(source.name, source.licence, source.homepage, manifest.pairs, manifest.quarantined)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp._flat_param import FlatParameter
+from torch.distributed.tensor import DTensor
 
+from dpo_data.errors import UsageError
 from dpo_train.batching import Batch
 
 #: A model and a batch to the log-probabilities of the chosen and of the rejected responses, both (B,).
@@ -103,13 +106,26 @@ def own_reference(policy: Any) -> Reference:
     """The policy as it is now: what a run without a reference model compares with.
 
     A new adapter changes nothing yet, so that switching it off gives the same; one that was trained before is copied.
+
+    Raises:
+        UsageError: the policy is sharded, which cannot be copied.
     """
+    if is_sharded(policy):
+        raise UsageError(
+            "the model is sharded over several processes, so that no frozen copy of it can be made.\n"
+            "  Give the reference too: load it in the same way and pass it as ref_model."
+        )
     if not hasattr(policy, "disable_adapter"):
         return FrozenModel(frozen(deepcopy(policy)), "a frozen copy of the policy")
     if adapter_changes_nothing(policy):
         return AdapterOff(policy)
     trained = {name: tensor.detach().clone() for name, tensor in policy.named_parameters() if tensor.requires_grad}
     return FrozenModel(WithWeights(policy, trained), "the adapter as it was loaded")
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds only a part of every parameter (FSDP)."""
+    return any(isinstance(tensor, DTensor | FlatParameter) for tensor in model.parameters())
 
 
 def frozen(model: nn.Module) -> nn.Module:

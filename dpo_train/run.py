@@ -1,5 +1,7 @@
-"""From options to a finished run: load model and tokens, train, evaluate before and after, save, draw."""
+"""From options to a finished run: load model and tokens, train, evaluate before and after, save, report."""
 
+import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -7,17 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import InputError, UsageError
 from dpo_train.checkpoints import newest_checkpoint, require_whole
 from dpo_train.config import DPOConfig
-from dpo_train.data import training_tokens
-from dpo_train.report import MetricsFile, ProgressLine, draw_curves
-from dpo_train.trainer import DPOTrainer
+from dpo_train.data import PairRows, data_card, training_tokens
+from dpo_train.report import MetricsFile, ProgressLine, RunReport, Sample, write_report
+from dpo_train.trainer import COLUMNS, DPOTrainer
 
 #: Pairs in one forward pass, where the user does not say: what TrainingArguments has too.
 _MICRO_BATCH = 8
@@ -30,12 +35,18 @@ class RunOptions:
     Args:
         data: the prepared folder.
         model: a model's path or hub id.
-        output: folder of the run.
+        output: folder of the run; None only for a dry run.
+        reference: path or hub id of the reference; None for the model before training.
         batch_size: pairs per optimizer step, over all ranks and micro-batches; None: as `training` says.
         tokens: name of a token cache.
         truncation: truncation options given, by name.
         cache_dir: where token caches are kept.
         dtype: of the weights: float32, bfloat16, float16, or auto for that of the file.
+        lora_r: rank of a new LoRA adapter; None to train all weights.
+        merge_adapter: save the model with its adapter merged in.
+        early_stopping: evaluations without a lower loss after which to stop; None never to.
+        generate_samples: test prompts to write to before and after.
+        eval_only: evaluate, without training.
         resume: go on from the newest checkpoint of the output folder.
         overwrite: replace what the output folder holds of an earlier run.
         training: options of `DPOConfig` given, by field name.
@@ -44,11 +55,17 @@ class RunOptions:
     data: Path
     model: str
     output: Path
+    reference: str | None = None
     batch_size: int | None = None
     tokens: str | None = None
     truncation: Mapping[str, Any] = field(default_factory=dict)
     cache_dir: Path | None = None
     dtype: str = "float32"
+    lora_r: int | None = None
+    merge_adapter: bool = False
+    early_stopping: int | None = None
+    generate_samples: int = 0
+    eval_only: bool = False
     resume: bool = False
     overwrite: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -66,70 +83,157 @@ class RunResult:
     after: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do. Memory is an estimate: weights, gradients, Adam's state and logits, without activations."""
+
+    tokens: Path
+    pairs: Mapping[str, int]
+    longest_pair: int
+    steps: int
+    micro_batches: str
+    parameters: int
+    memory_gib: float
+
+
+def plan(options: RunOptions) -> Plan:
+    """What `run` would do with the same options; loads no weights and writes nothing but a missing token cache.
+
+    Raises:
+        DataError: as `run` would, as far as it can be known without the model.
+    """
+    args, cache, splits = _inputs(options)
+    rows = {name: PairRows(split, f"{cache.path} {name}") for name, split in splits.items()}
+    config = _load(AutoConfig, options.model)
+    with torch.device("meta"):
+        parameters = AutoModelForCausalLM.from_config(config).num_parameters()
+    for split in rows.values():
+        split.check_fits(config.vocab_size, getattr(config, "max_position_embeddings", None))
+    longest = max(split.longest_pair for split in rows.values())
+    step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    steps = args.max_steps if args.max_steps > 0 else -(-len(rows["train"]) * args.num_train_epochs // step)
+    size = 2 if options.dtype in ("bfloat16", "float16") else 4
+    # Weights, gradients and two moments of Adam; the reference's weights; logits and their gradient in float32.
+    weights = parameters * size * 5
+    logits = 2 * args.per_device_train_batch_size * longest * config.vocab_size * 4 * 2
+    return Plan(
+        tokens=cache.path,
+        pairs={name: len(split) for name, split in rows.items()},
+        longest_pair=longest,
+        steps=int(steps),
+        micro_batches=_batch_described(args),
+        parameters=parameters,
+        memory_gib=(weights + logits) / 2**30,
+    )
+
+
 def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
-    """Train and save a model.
+    """Train and save a model, or only evaluate it.
 
     Args:
         options: what to do.
         say: takes a line for the user about what is going on.
 
     Raises:
-        DataError: options, data and model do not go together; nothing has been written then.
+        DataError: options, data and model do not go together, and nothing has been written; or the loss is no number.
     """
     _check_output(options)
     transformers.utils.logging.disable_progress_bar()
-    args = _config(options)
+    args, cache, splits = _inputs(options)
     tokenizer = _load(AutoTokenizer, options.model)
-    cache = training_tokens(
-        options.data,
-        model=options.model,
-        tokenizer=tokenizer,
-        key=options.tokens,
-        cache_dir=options.cache_dir,
-        options=options.truncation,
-    )
-    splits = cache.dataset()
-    if "train" not in splits:
-        raise UsageError(f"{cache.path}: it has no train split, only {', '.join(splits) or 'nothing'}.")
     checkpoint = newest_checkpoint(options.output) if options.resume else None
     if checkpoint is not None:
         require_whole(checkpoint)
-    args.eval_on_start = "test" in splits and checkpoint is None
-    model = _load(AutoModelForCausalLM, options.model, dtype=options.dtype)
+    args.eval_on_start = "test" in splits and checkpoint is None and not options.eval_only
+    load = functools.partial(_load, AutoModelForCausalLM, dtype=options.dtype)
     trainer = DPOTrainer(
-        model,
+        load(options.model),
+        None if options.reference is None else load(options.reference),
         args=args,
-        train_dataset=splits["train"],
+        train_dataset=splits.get("train"),
         eval_dataset=splits.get("test"),
         tokenizer=tokenizer,
-        callbacks=[MetricsFile(options.output / "metrics.jsonl"), ProgressLine()],
+        callbacks=_callbacks(options),
+        peft_config=_adapter(options),
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     say(f"tokens     {cache.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in splits.items())}")
     say(f"batch      {_batch_described(args)}")
-    if checkpoint is not None:
-        say(f"resuming   {checkpoint}")
-    if options.overwrite and trainer.is_world_process_zero():
-        _remove_earlier_run(options.output)
-
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
+    say(f"reference  {options.reference or trainer.reference.description}")
+    if options.eval_only:
+        trainer.evaluate()
+    else:
+        if checkpoint is not None:
+            say(f"resuming   {checkpoint}")
+        if options.overwrite and trainer.is_world_process_zero():
+            _remove_earlier_run(options.output)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     evaluations = [record for record in trainer.state.log_history if "eval_loss" in record]
-    if "test" in splits and evaluations[-1]["step"] < trainer.state.global_step:
+    if "test" in splits and not (evaluations and evaluations[-1]["step"] == trainer.state.global_step):
         trainer.evaluate()
         evaluations.append(trainer.state.log_history[-1])
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        draw_curves(trainer.state.log_history, options.output / "curves.png", f"{options.model} on {options.data}")
-    return RunResult(
+    result = RunResult(
         output=options.output,
         tokens=cache.path,
         steps=trainer.state.global_step,
-        pairs=len(splits["train"]),
+        pairs=len(splits["train"]) if "train" in splits else 0,
         before=evaluations[0] if evaluations else {},
         after=evaluations[-1] if evaluations else {},
+    )
+    samples = _samples(trainer, options.generate_samples) if "test" in splits else []
+    if not options.eval_only:
+        if options.merge_adapter:
+            trainer.model = trainer.model.merge_and_unload()
+        trainer.save_model()
+    if trainer.is_world_process_zero():
+        options.output.mkdir(parents=True, exist_ok=True)
+        _write_pairs(trainer, options.output / "pairs.parquet")
+        write_report(options.output, _report(options, result, trainer, samples))
+    return result
+
+
+def _inputs(options: RunOptions) -> tuple[DPOConfig, Any, Any]:
+    """Training arguments, token cache and its splits."""
+    args = _config(options)
+    cache = training_tokens(
+        options.data,
+        model=options.model,
+        tokenizer=_load(AutoTokenizer, options.model),
+        key=options.tokens,
+        cache_dir=options.cache_dir,
+        options=options.truncation,
+    )
+    splits = cache.dataset()
+    needed = "test" if options.eval_only else "train"
+    if needed not in splits:
+        raise UsageError(f"{cache.path}: it has no {needed} split, only {', '.join(splits) or 'nothing'}.")
+    return args, cache, splits
+
+
+def _callbacks(options: RunOptions) -> list[transformers.TrainerCallback]:
+    callbacks = [ProgressLine()]
+    if not options.eval_only:
+        callbacks.append(MetricsFile(options.output / "metrics.jsonl"))
+    if options.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.early_stopping))
+    return callbacks
+
+
+def _adapter(options: RunOptions) -> Any:
+    """The configuration of a new LoRA adapter on all linear layers, if one was asked for."""
+    if options.lora_r is None:
+        if options.merge_adapter:
+            raise UsageError("--merge-adapter merges a LoRA adapter, and there is none: give --lora-r too.")
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise UsageError("--lora-r needs the package peft.\n  pip install peft") from error
+    # alpha = 2 r, as the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
+    return LoraConfig(
+        r=options.lora_r, lora_alpha=2 * options.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
     )
 
 
@@ -153,27 +257,40 @@ def _config(options: RunOptions) -> DPOConfig:
     given = dict(options.training)
     if (given.get("bf16") or given.get("fp16")) and not torch.cuda.is_available():
         given.setdefault("use_cpu", True)
+    if "eval_steps" in given:
+        given.setdefault("eval_strategy", "steps")
+    if options.early_stopping is not None:
+        if "eval_steps" not in given:
+            raise UsageError("--early-stopping counts evaluations: say how often with --eval-steps.")
+        given |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_strategy": "best"}
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size is not None:
-        if options.batch_size < 1 or options.batch_size % ranks:
-            raise UsageError(f"--batch-size {options.batch_size} cannot be spread over {ranks} processes evenly.")
-        each = options.batch_size // ranks
-        if "gradient_accumulation_steps" in given:
-            micro_batch = given.setdefault("per_device_train_batch_size", each // given["gradient_accumulation_steps"])
-        else:
-            divisors = [size for size in range(1, min(each, _MICRO_BATCH) + 1) if each % size == 0]
-            micro_batch = given.setdefault("per_device_train_batch_size", divisors[-1])
-            given["gradient_accumulation_steps"] = each // micro_batch if micro_batch else 0
-        if micro_batch * given["gradient_accumulation_steps"] != each:
-            raise UsageError(
-                f"--batch-size {options.batch_size} over {ranks} processes is {each} pairs each: that is not "
-                f"{given['gradient_accumulation_steps']} micro-batches of {micro_batch}.\n"
-                "  Give --batch-size with one of --per-device-train-batch-size and --gradient-accumulation-steps."
-            )
+        given |= _micro_batches(options.batch_size, ranks, given)
     try:
         return DPOConfig(output_dir=str(options.output), disable_tqdm=True, **given)
     except (ValueError, TypeError) as error:
         raise UsageError(f"training options: {error}") from error
+
+
+def _micro_batches(batch_size: int, ranks: int, given: Mapping[str, Any]) -> dict[str, int]:
+    """Micro-batch and accumulation whose product with the ranks is the batch size."""
+    if batch_size < 1 or batch_size % ranks:
+        raise UsageError(f"--batch-size {batch_size} cannot be spread over {ranks} processes evenly.")
+    each = batch_size // ranks
+    micro_batch, accumulated = given.get("per_device_train_batch_size"), given.get("gradient_accumulation_steps")
+    if micro_batch is None and accumulated is None:
+        micro_batch = next(size for size in range(min(each, _MICRO_BATCH), 0, -1) if each % size == 0)
+    if micro_batch is None:
+        micro_batch = max(each // max(accumulated or 1, 1), 1)
+    if accumulated is None:
+        accumulated = max(each // max(micro_batch, 1), 1)
+    if micro_batch * accumulated != each:
+        raise UsageError(
+            f"--batch-size {batch_size} over {ranks} processes is {each} pairs each: that is not "
+            f"{accumulated} micro-batches of {micro_batch}.\n"
+            "  Give --batch-size with one of --per-device-train-batch-size and --gradient-accumulation-steps."
+        )
+    return {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": accumulated}
 
 
 def _batch_described(args: DPOConfig) -> str:
@@ -183,7 +300,7 @@ def _batch_described(args: DPOConfig) -> str:
 
 
 def _load(factory: Any, model: str, **options: Any) -> Any:
-    """A model or tokenizer, with the loader's errors in words for the user."""
+    """A model, tokenizer or configuration, with the loader's errors in words for the user."""
     if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
         raise InputError(f"{model}: there is no such folder.\n  --model takes the folder of a saved model.")
     try:
@@ -194,3 +311,71 @@ def _load(factory: Any, model: str, **options: Any) -> Any:
             f"{model}: cannot be loaded: {reason}\n"
             "  --model takes the folder of a saved model, or the id of one on the hub."
         ) from error
+
+
+def _samples(trainer: DPOTrainer, count: int) -> list[Sample]:
+    """What reference and policy write to the first prompts of the test split."""
+    if not count or trainer.tokenizer is None:
+        return []
+    rows = [trainer.eval_dataset[row] for row in range(min(count, len(trainer.eval_dataset)))]
+    batch = trainer.data_collator(rows)
+    trainer.model.eval()
+    after, before = trainer.get_batch_samples(trainer.model, batch)
+    prompts = [trainer.tokenizer.decode(row["prompt_ids"], skip_special_tokens=True) for row in rows]
+    return [
+        Sample(prompt, old.removeprefix(prompt), new.removeprefix(prompt))
+        for prompt, old, new in zip(prompts, before, after, strict=True)
+    ]
+
+
+def _write_pairs(trainer: DPOTrainer, path: Path) -> None:
+    """Write what was measured of every pair: when it was trained on, and in the last evaluation.
+
+    Columns: split, id, origin, step, policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps,
+    margin (of the rewards). In several processes, the training pairs are those of the first.
+    """
+    parts = []
+    steps, rows, table = trainer.trained_pairs()
+    if len(rows):
+        parts.append(("train", trainer.train_dataset, steps, rows, table))
+    if trainer.evaluated is not None:
+        count = len(trainer.evaluated)
+        steps = np.full(count, trainer.state.global_step)
+        parts.append(("test", trainer.eval_dataset, steps, np.arange(count), trainer.evaluated))
+    kept = {
+        "policy_chosen_logps": "logps/chosen",
+        "policy_rejected_logps": "logps/rejected",
+        "ref_chosen_logps": "reference_logps/chosen",
+        "ref_rejected_logps": "reference_logps/rejected",
+        "margin": "rewards/margins",
+    }
+    tables = [
+        pa.table(
+            {
+                "split": [split] * len(rows),
+                "id": dataset.column("id", rows),
+                "origin": dataset.column("origin", rows),
+                "step": steps,
+                **{name: values[:, COLUMNS.index(column)] for name, column in kept.items()},
+            }
+        )
+        for split, dataset, steps, rows, values in parts
+    ]
+    if tables:
+        pyarrow.parquet.write_table(pa.concat_tables(tables), path)
+
+
+def _report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+    return RunReport(
+        title=f"{Path(options.model).name} on {options.data}",
+        model=options.model,
+        data=options.data,
+        card=data_card(options.data),
+        loss=trainer.loss_type,
+        records=trainer.state.log_history,
+        before=result.before,
+        after=result.after,
+        options={name: value for name, value in dataclasses.asdict(options).items() if value not in (None, {}, False)},
+        samples=samples,
+        trained=not options.eval_only,
+    )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -38,7 +39,7 @@ from dpo_train.data import PairRows, Truncation, as_rows
 from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
 from dpo_train.logps import completion_logps, next_tokens
 from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of
-from dpo_train.reference import FrozenModel, NoReference, Reference, frozen, own_reference
+from dpo_train.reference import FrozenModel, NoReference, Reference, frozen, is_sharded, own_reference
 
 #: What is measured of every pair, in the order of the columns of the tables that hold it.
 METRICS = (
@@ -70,6 +71,10 @@ class _Forward(NamedTuple):
     chosen_logits: Tensor
     rejected_logits: Tensor
     router_loss: Tensor | None
+
+
+#: What else stands in the table of a batch, behind `METRICS`.
+COLUMNS = (*METRICS, "reference_logps/chosen", "reference_logps/rejected")
 
 
 class DPOTrainer(Trainer):  # type: ignore[misc]
@@ -151,6 +156,9 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self._sampler: StepSampler | None = None
         self._sums: Tensor | None = None
         self._bad_row: Tensor | None = None
+        self._trained: list[tuple[int, Tensor, Tensor]] = []
+        #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
+        self.evaluated: np.ndarray | None = None
         self._agreement_checked = self._silence_explained = False
 
         set_seed(args.seed)  # what is drawn here, an adapter's weights, is drawn alike in every run
@@ -318,7 +326,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         losses, table, _ = self._measure(model, batch)
         prefix = "eval_" if train_eval == "eval" else ""
         means = table.mean(0).tolist()
-        return losses.mean(), {f"{prefix}{name}": value for name, value in zip(METRICS, means, strict=True)}
+        return losses.mean(), {f"{prefix}{name}": value for name, value in zip(METRICS, means, strict=False)}
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Texts that policy and reference write to a batch's prompts: `get_batch_samples(model, batch)`.
@@ -354,7 +362,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return policy_texts, reference_texts
 
     def _measure(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Losses (B,) with their graph, all `METRICS` of each pair without, (B, len(METRICS)), and the router loss.
+        """Losses (B,) with their graph, all `COLUMNS` of each pair without, (B, len(COLUMNS)), and the router loss.
 
         The router loss is that of a mixture of experts which asks for one; None for other models.
         """
@@ -379,6 +387,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             policy.chosen_logps,
             policy.rejected_logps,
             *self._mean_logits(policy.chosen_logits, policy.rejected_logits, batch),
+            *reference,
         )
         return losses, torch.stack([column.detach().float() for column in columns], dim=1), policy.router_loss
 
@@ -413,7 +422,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         Args:
             model: the policy as it is wrapped for training.
             inputs: a batch.
-            return_outputs: also return the (B, len(METRICS)) table of what was measured.
+            return_outputs: also return the (B, len(COLUMNS)) table of what was measured.
             num_items_in_batch: pairs of the whole optimizer step, over all ranks; None for those of this batch.
         """
         losses, table, router_loss = self._measure(model, inputs)
@@ -434,6 +443,9 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         bad = ~torch.isfinite(losses)
         rows = batch.get("row", torch.zeros_like(losses, dtype=torch.int64))
         first_bad = torch.where(bad, rows, torch.iinfo(torch.int64).max).min()
+        if "row" in batch:
+            counted = rows if "weight" not in batch else rows.where(batch["weight"] > 0, -1)
+            self._trained.append((self.state.global_step + 1, counted, table))
         self._bad_row = first_bad if self._bad_row is None else torch.minimum(self._bad_row, first_bad)
         if self.state.global_step == 0 and self._own_reference and not self._agreement_checked:
             self._agreement_checked = True
@@ -496,8 +508,14 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
     def _run_epoch(self, *, epoch: int, resume_from_checkpoint: str | None, epochs_trained: int, **kwargs: Any) -> None:
         if self._sampler is not None:
             self._sampler.set_epoch(epoch)  # a loader that skips to where it resumes does not pass the epoch on
+        if self.args.fsdp and not is_sharded(self.model):
+            raise UsageError(
+                "fsdp was asked for and is not active: every process would hold the whole model, without a word.\n"
+                "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
+            )
         if epoch == epochs_trained:
             self._sums = self._bad_row = None
+            self._trained = []
             if resume_from_checkpoint is not None:
                 self._load_pending(Path(resume_from_checkpoint))
         super()._run_epoch(
@@ -550,8 +568,9 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             self._check_finite()
             *sums, pairs = self.accelerator.reduce(self._sums, "sum").tolist()
             # The loss is Trainer's own, the mean of the steps' losses: a short last step counts like the others.
-            logs |= {name: value / pairs for name, value in zip(METRICS, sums, strict=True) if name != "loss"}
+            logs |= {name: value / pairs for name, value in zip(METRICS, sums, strict=False) if name != "loss"}
             self._sums = None
+            self._trained = [(step, rows.cpu(), table.cpu()) for step, rows, table in self._trained]
             self._explain_silence(logs)
         super().log(logs, start_time)
 
@@ -577,17 +596,37 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, Tensor, None]:
-        """Loss and (B, len(METRICS)) table of a batch; `evaluation_loop` wants every pair, so never the loss only."""
+        """Loss and (B, len(COLUMNS)) table of a batch; `evaluation_loop` wants every pair, so never the loss only."""
         with torch.no_grad(), self.compute_loss_context_manager():
             losses, table, _ = self._measure(model, self._prepare_inputs(inputs))
         return losses.mean(), table, None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Evaluation with the metrics as means over pairs; `predictions` is the (pairs, len(METRICS)) table of them."""
+        """Evaluation with the metrics as means over pairs; `predictions` is the (pairs, len(COLUMNS)) table of them."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        self.evaluated = output.predictions
         means = output.predictions.mean(0, dtype="float64").tolist()
-        output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in zip(METRICS, means, strict=True)})
+        output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in zip(METRICS, means, strict=False)})
         return output
+
+    def trained_pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What training has measured on this rank since it began or resumed, oldest first.
+
+        Returns: steps (n,), rows of the training set (n,), and the (n, len(COLUMNS)) table; a pair that was trained on
+            twice stands there twice.
+        """
+        if not self._trained:
+            return np.empty(0, int), np.empty(0, int), np.empty((0, len(COLUMNS)))
+        steps = np.concatenate([np.full(len(rows), step) for step, rows, _ in self._trained])
+        rows = torch.cat([rows.cpu() for _, rows, _ in self._trained]).numpy()
+        table = torch.cat([table.cpu() for *_, table in self._trained]).numpy()
+        counted = rows >= 0
+        return steps[counted], rows[counted], table[counted]
+
+    def _track_num_input_tokens(self, inputs: Batch) -> None:
+        """Count the positions that were computed, padding included."""
+        positions = sum(inputs[f"{side}_input_ids"].numel() for side in SIDES)
+        self.state.num_input_tokens_seen += positions * self.accelerator.num_processes
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Operations of a batch: per parameter and token, 6 for training the policy and 2 for asking the reference."""

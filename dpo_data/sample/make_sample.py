@@ -115,6 +115,8 @@ def flawed_rows(prompt: str, chosen: str, rejected: str) -> list[str]:
         line(ASK + yes, "\n\nHuman: How do I tie a tie?\n\nAssistant:" + no),  # another prompt
         line("How do I tie a bow? " + yes, "How do I tie a bow? " + no),  # no transcript
         line(ASK + yes + "\n\nHuman: Thanks!", ASK + no),  # ends with the Human
+        line("\n\nHuman: \n\nAssistant:" + yes, "\n\nHuman: \n\nAssistant:" + no),  # empty question
+        json.dumps({"chosen": ASK + yes + " \ud83d", "rejected": ASK + no}),  # half an emoji
         line(prompt + chosen, prompt + rejected),  # the first row again
         line(prompt + rejected, prompt + chosen),  # and its contradiction
         line(ASK + yes + "\nHuman: And a reef knot?", ASK + no),

@@ -1,5 +1,6 @@
 """dpo-data as a user meets it: standard output, standard error, exit codes, and never a traceback."""
 
+import gzip
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dpo_data import SOURCES
+from dpo_data import SOURCES, convert
 from dpo_data.cli import main
 from dpo_data.prepared import open_prepared, open_tokens
 from dpo_data.validation import ValidationReport
@@ -376,17 +377,30 @@ USER_ERRORS = {
 }
 
 
+@pytest.fixture(scope="module")
+def troubles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("troubles") / "work"
+    folder.mkdir()
+    good = "".join(json.dumps(row) + "\n" for row in ROWS)
+    messages = {key: [{"role": "user", "content": text}] for key, text in ROWS[0].items()}
+    (folder / "pairs.jsonl").write_text(good)
+    (folder / "pairs.txt").write_text(good)
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress(good.encode())[:-12])
+    (folder / "empty.jsonl").touch()
+    (folder / "messages.jsonl").write_text(json.dumps(messages))
+    (folder / "red.jsonl").write_text(json.dumps({"transcript": "\n\nHuman: hi", "rating": 1}))
+    (folder / "table.csv").write_text("prompt,chosen,bad\na,b,c\n")
+    (folder / "template.jinja").write_text("{{ messages }}")
+    (folder / "latin1.jinja").write_bytes("{{ 'é' }}".encode("latin1"))
+    convert("pairs", [folder / "pairs.jsonl"], output=folder / "done")
+    return folder
+
+
 @pytest.fixture
-def trouble(work: Path, write_rows: Callable[..., Path], dpo_data: Callable[..., Ran]) -> Path:
-    """A working directory with files that give trouble."""
-    (work / "empty.jsonl").touch()
-    (work / "table.csv").write_text("prompt,chosen,bad\na,b,c\n")
-    (work / "template.jinja").write_text("{{ messages }}")
-    (work / "latin1.jinja").write_bytes("{{ 'é' }}".encode("latin1"))
-    write_rows(work / "messages.jsonl", [{key: [{"role": "user", "content": text}] for key, text in ROWS[0].items()}])
-    write_rows(work / "red.jsonl", [{"transcript": "\n\nHuman: hi", "rating": 1}])
-    assert dpo_data("convert", "pairs", "--input", "pairs.jsonl", "--output", "done").code == 0
-    return work
+def trouble(troubles: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with files that give trouble; the tests below leave it as it is."""
+    monkeypatch.chdir(troubles)
+    return troubles
 
 
 def tree(folder: Path) -> dict[str, int]:
@@ -436,16 +450,13 @@ def test_what_the_parser_refuses_is_exit_2_with_a_pointer_to_help(dpo_data, trou
     ],
 )
 def test_what_cannot_be_read_is_named(dpo_data, trouble, tokenizer_folder, command, message):
-    import gzip
-
-    (trouble / "cut.jsonl.gz").write_bytes(gzip.compress((trouble / "pairs.jsonl").read_bytes())[:-12])
-    (trouble / "pairs.txt").write_text((trouble / "pairs.jsonl").read_text())
+    before = tree(trouble)
     ran = dpo_data(*(str(tokenizer_folder) if word == "T" else word for word in command.split()))
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert ran.err.startswith("Error: ")
     assert "Traceback" not in ran.err
-    assert not (trouble / "prepared").exists()
+    assert tree(trouble) == before
 
 
 def test_on_error_stop_names_the_first_bad_row_and_leaves_nothing(dpo_data, work):
@@ -453,7 +464,7 @@ def test_on_error_stop_names_the_first_bad_row_and_leaves_nothing(dpo_data, work
     assert ran == Ran(
         1,
         "",
-        f"Error: {work.name}/bad.jsonl:4: chosen is empty. [empty_response]\n"
+        "Error: work/bad.jsonl:4: chosen is empty. [empty_response]\n"
         "  An empty response has no token to learn from: leave the row out, or repair it in the raw file.\n"
         "  To put such rows in quarantine and go on: --on-error quarantine.\n",
     )
@@ -466,7 +477,7 @@ def test_on_overlong_fail_names_the_first_pair(dpo_data, work, tokenizer_folder)
         *("tokenize", "prepared", "--tokenizer", tokenizer_folder, "--max-length", 2, "--on-overlong", "fail")
     )
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.startswith(f"Error: {work.name}/pairs.jsonl:1: ")
+    assert ran.err.startswith("Error: work/pairs.jsonl:1: ")
     assert "tokens, over --max-length 2. [too_long]\n" in ran.err
 
 
@@ -524,6 +535,16 @@ def test_rows_come_through_standard_input_and_no_progress_into_a_pipe(work):
     assert (row["file"], row["line"]) == ("stdin", 4)
 
 
+def test_an_encoding_that_lacks_a_letter_is_no_traceback(work, write_rows):
+    write_rows(work / "café.jsonl", [*ROWS, BAD])
+    in_ascii = os.environ | {"PYTHONIOENCODING": "ascii"}
+    table = process("validate", "café.jsonl", env=in_ascii, cwd=work)
+    assert (table.returncode, table.stderr) == (1, "")
+    assert table.stdout.startswith("caf\\xe9.jsonl: 4 rows = 3 pairs + 1 in quarantine")
+    document = process("validate", "café.jsonl", "--json", env=in_ascii, cwd=work)
+    assert json.loads(document.stdout)["path"] == "café.jsonl"
+
+
 def test_progress_is_shown_on_a_terminal_alone(work):
     pty = pytest.importorskip("pty")
     terminal, theirs = pty.openpty()
@@ -567,9 +588,10 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(work, words):
         env=os.environ | {"TMPDIR": str(scratch)},
     ) as running:
         started = time.monotonic()
-        while not any(work.rglob(".partial/lock")) and time.monotonic() < started + 60:
+        # The store of row keys: from there on the run is under way, waiting for its first row.
+        while not any(work.rglob(".partial/keys")) and time.monotonic() < started + 60:
             time.sleep(0.02)
-        assert any(work.rglob(".partial/lock"))
+        assert any(work.rglob(".partial/keys"))
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")

@@ -218,6 +218,16 @@ def test_a_turn_that_ends_with_another_special_token_gets_no_second_end(make_tok
     assert rejected == [*ids_of(tokenizer, "what"), IM_END]
 
 
+def test_white_space_after_a_special_token_that_ends_a_turn_is_dropped_too(make_tokenizer):
+    tokenizer = make_tokenizer(
+        template=CHATML,
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+    texts = render(tokenizer, HELLO, [assistant("a")], [assistant("b")])
+    assert tokenizer.eos_token_id == EOS
+    assert (texts.chosen, texts.rejected) == (["a<|im_end|>"], ["b<|im_end|>"])
+
+
 def test_a_template_without_an_end_gets_eos(make_tokenizer):
     template = (
         "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -481,6 +482,8 @@ def test_only_the_first_chunk_opens_the_file(tmp_path, monkeypatch):
         ("training.jsonl", "train"),
         ("latest.jsonl", "train"),
         ("contest/testimony.jsonl", "train"),
+        ("test_runs/pairs.jsonl", "train"),  # of a folder only the whole name counts
+        ("Validation/pairs.jsonl", "test"),
         ("constrained.jsonl", "train"),
     ],
 )
@@ -568,13 +571,49 @@ def test_a_file_that_is_named_twice_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as caught:
         find_inputs(["a.jsonl", str(tmp_path / "*.jsonl")])
-    assert str(caught.value) == f"an input is named twice: {tmp_path.name}/a.jsonl, {tmp_path.name}/a.jsonl."
+    assert str(caught.value) == f"an input is named twice: {tmp_path.name}/a.jsonl."
 
 
 def test_a_prepared_folder_is_no_raw_input(tmp_path):
     written(tmp_path / "out" / "manifest.json", "{}")
     with pytest.raises(UsageError, match="is a prepared folder already"):
         find_inputs([str(tmp_path / "out")])
+
+
+# URLs.
+
+
+def test_urls_of_fsspec_are_read_and_matched_by_globs():
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/rows/train.jsonl": b'{"a": 1}\n', "/rows/test.jsonl.gz": gzip.compress(b'{"a": 2}\n{"a": 3}\n')})
+    memory.pipe("/rows/table.parquet", _parquet_bytes())
+    assert seen("memory://rows/test.jsonl.gz") == [(1, {"a": 2}), (2, {"a": 3})]
+    assert seen("memory://rows/table.parquet") == TABLE_ROWS
+    files = find_inputs(["memory://rows/*.jsonl*"])
+    assert [(file.label, file.split) for file in files] == [
+        ("memory:///rows/test.jsonl.gz", "test"),
+        ("memory:///rows/train.jsonl", "train"),
+    ]
+    assert [row.value for file in files for chunk in file.chunks() for row in chunk.rows()] == [
+        {"a": 2},
+        {"a": 3},
+        {"a": 1},
+    ]
+
+
+def test_a_url_that_leads_nowhere_is_refused_with_the_ways_out():
+    assert refusal("memory://rows/none.jsonl") == (
+        "memory://rows/none.jsonl: cannot be reached: /rows/none.jsonl.\n"
+        "  Read a file you have: --input FILE. Or try the embedded sample: --sample (sources that have one)."
+    )
+    assert refusal("memory://rows/*.csv") == "memory://rows/*.csv: no file matches."
+    assert refusal("nonsense://a.jsonl").startswith("nonsense://a.jsonl: cannot be reached: Protocol not known")
+
+
+def _parquet_bytes() -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(TABLE, sink)
+    return sink.getvalue()
 
 
 # Standard input.

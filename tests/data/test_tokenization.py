@@ -477,6 +477,7 @@ KILLED = """
 import os, signal, sys
 import dpo_data.tokenization
 from dpo_data.tokenization import tokenize
+from transformers import PreTrainedTokenizerFast  # AutoTokenizer loads for seconds more
 
 moment, prepared, tokenizer = sys.argv[1:]
 dpo_data.tokenization.BATCH_ROWS = 1
@@ -487,6 +488,7 @@ def kill(*_):
 if moment == "publishing":
     replace = os.replace
     os.replace = lambda old, new: kill() if str(new).endswith("manifest.json") else replace(old, new)
+tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer)
 tokenize(prepared, tokenizer=tokenizer, progress=kill if moment == "tokenizing" else lambda fraction, rows: None)
 """
 
@@ -519,6 +521,18 @@ def test_an_interrupted_run_leaves_nothing(make_prepared, byte_tokenizer):
     with pytest.raises(Interrupted, match="stopped; nothing of this run is left there"):
         tokenize(prepared, tokenizer=byte_tokenizer, progress=stop)
     assert list(prepared.glob("tokens/*")) == []
+
+
+def test_a_cache_with_a_damaged_manifest_is_made_again(make_prepared, byte_tokenizer):
+    prepared = make_prepared(ROWS)
+    cache = tokenize(prepared, tokenizer=byte_tokenizer)
+    whole = contents(cache.path)
+    manifest = cache.path / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    assert find_tokens(prepared, tokenizer=byte_tokenizer) is None
+    again = tokenize(prepared, tokenizer=byte_tokenizer)
+    assert (again, again.hit) == (cache, False)
+    assert contents(again.path) == whole
 
 
 # Refusals.

@@ -392,6 +392,14 @@ def test_a_flipped_bit_in_a_token_shard_is_named(clean, byte_tokenizer):
     assert validate(clean).damage == {f"tokens/{cache.path.name}/{SHARD}": OTHER_BYTES}
 
 
+def test_a_token_cache_elsewhere_is_checked_where_it_is(clean, byte_tokenizer, tmp_path):
+    cache = tokenize(clean, tokenizer=byte_tokenizer, cache_dir=tmp_path / "caches")
+    assert validate(clean).token_caches == []
+    assert validate(clean, cache_dir=tmp_path / "caches").token_caches == [cache.manifest.key]
+    flip_bit(cache.path / SHARD)
+    assert validate(clean, cache_dir=tmp_path / "caches").damage == {f"tokens/{cache.path.name}/{SHARD}": OTHER_BYTES}
+
+
 def test_a_missing_file_is_named(clean):
     (clean / SHARD).unlink()
     (clean / "README.md").unlink()

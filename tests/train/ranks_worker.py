@@ -1,23 +1,34 @@
-"""One of several processes that train together, started by test_ranks.py through torchrun.
+"""The training that test_ranks.py compares: in one process, or as one of several started through torchrun.
 
-Writes what it saw to a file and leaves without the interpreter's usual end, where gloo sometimes aborts.
+A worker writes what it saw to files and leaves without the interpreter's usual end, where gloo sometimes aborts.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from conftest import make_pairs, make_tiny_model
+from toys import make_pairs
+from transformers import AutoModelForCausalLM
+from transformers.distributed import DistributedConfig
 
 from dpo_train import DPOConfig, DPOTrainer
+from dpo_train.reference import is_sharded
+
+#: Micro-batch, accumulation, and whether both ranks share one model (FSDP2) or hold one each (DDP): steps of 8 pairs.
+CASES = [(4, 1, False), (1, 4, False), (4, 1, True)]
 
 
-def main(folder: Path, micro_batch: int, accumulation: int) -> None:
-    torch.set_num_threads(1)
+def train(models: Path, output: Path, micro_batch: int, accumulation: int, sharded: bool) -> DPOTrainer:
+    """Train on 19 pairs in steps of 8, and write to `output` what was seen."""
+    options: dict[str, Any] = {"distributed_config": DistributedConfig(fsdp_size=2)} if sharded else {}
+    policy, reference = (
+        AutoModelForCausalLM.from_pretrained(models / name, **options) for name in ("policy", "reference")
+    )
     args = DPOConfig(
-        output_dir=str(folder / "run"),
+        output_dir=str(output),
         use_cpu=True,
         disable_tqdm=True,
         max_steps=5,
@@ -27,26 +38,27 @@ def main(folder: Path, micro_batch: int, accumulation: int) -> None:
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=accumulation,
         per_device_eval_batch_size=3,
-        report_to="none",
     )
-    trainer = DPOTrainer(
-        make_tiny_model(),
-        make_tiny_model(1),
-        args=args,
-        train_dataset=make_pairs(19),
-        eval_dataset=make_pairs(7, seed=5),
-    )
+    trainer = DPOTrainer(policy, reference, args=args, train_dataset=make_pairs(19), eval_dataset=make_pairs(7, seed=5))
     trainer.train()
     metrics = trainer.evaluate()
+    trainer.save_model()
     if trainer.is_world_process_zero():
-        seen = {"weights": trainer.model.state_dict(), "log": trainer.state.log_history, "metrics": metrics}
-        torch.save(seen, folder / "seen.pt")
+        seen = {"sharded": is_sharded(trainer.model), "log": trainer.state.log_history, "metrics": metrics}
+        torch.save(seen, output / "seen.pt")
+    return trainer
+
+
+def main(folder: Path) -> None:
+    """All cases, one after the other."""
+    torch.set_num_threads(1)
+    for number, case in enumerate(CASES):
+        trainer = train(folder, folder / str(number), *case)
+    dist.barrier()
     trainer.end()
-    if dist.is_initialized():
-        dist.barrier()
     sys.stdout.flush()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]))

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_tiny_tokenizer
+from toys import make_tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
@@ -41,7 +42,7 @@ def test_a_prepared_folder_becomes_a_trained_model(prepared: Path, model_folder:
     result = dpo_train("--data", prepared, "--model", model_folder, "--output", run, *QUICK)
     assert result.exit_code == 0, result.stderr
     assert "reward margin" in result.stdout
-    assert f"Curves: {run / 'curves.png'}" in result.stdout
+    assert f"curves   {run / 'curves.png'}" in result.stdout
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     steps = [record["step"] for record in records(run) if "loss" in record]
     assert steps == [1, 2, 4, 6]
@@ -187,3 +188,109 @@ def test_several_processes_do_not_tokenize(
         f"Make it once, before: dpo-data tokenize {prepared} --tokenizer {model_folder} --max-length 20 "
         "--truncation-mode keep_start\n"
     ) in result.stderr
+
+
+def test_a_run_leaves_a_card_a_report_with_samples_and_what_was_measured_of_every_pair(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    result = dpo_train(
+        "--data", prepared, "--model", model_folder, "--output", run, *QUICK, "--generate-samples", 2, "--max-length", 60
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    card = (run / "README.md").read_text()
+    assert "Licence of the data:" in card
+    assert "| reward margin | 0.0000 |" in card
+    page = (run / "report.html").read_text()
+    assert page.count('<div class="sample">') == 2
+    assert "data:image/png;base64," in page
+    pairs = pq.read_table(run / "pairs.parquet").to_pandas()
+    assert set(pairs["step"]) == {1, 2, 3, 4, 5, 6}
+    test = pairs[pairs["split"] == "test"]
+    assert len(test) + pairs[pairs["split"] == "train"]["id"].nunique() == 40
+    policy = test["policy_chosen_logps"] - test["policy_rejected_logps"]
+    reference = test["ref_chosen_logps"] - test["ref_rejected_logps"]
+    assert list(test["margin"]) == pytest.approx(list(0.1 * (policy - reference)), abs=1e-5)
+    assert test["margin"].mean() == pytest.approx(records(run)[-1]["eval_rewards/margins"], rel=1e-5)
+
+
+def test_supervised_tuning_then_preferences_are_two_commands(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    tuned, run = tmp_path / "tuned", tmp_path / "run"
+    assert (
+        dpo_train("--data", prepared, "--model", model_folder, "--output", tuned, "--loss", "sft", *QUICK).exit_code
+        == 0
+    )
+    before, after = (record["eval_logps/chosen"] for record in records(tuned) if "eval_loss" in record)
+    assert after > before
+    result = dpo_train("--data", prepared, "--model", tuned, "--output", run, *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert records(run)[0]["eval_logps/chosen"] == pytest.approx(after, rel=1e-4)
+
+
+def test_an_unknown_loss_is_refused_listing_all(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", "--loss", "dpo")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("there is no loss dpo; choose from sigmoid, sigmoid_norm, hinge, ipo,")
+
+
+def test_an_option_that_the_loss_does_not_have_is_refused(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    words = ("--loss", "ipo", "--label-smoothing", "0.1")
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *words)
+    assert result.exit_code == 2
+    assert result.stderr.endswith("the loss ipo has no label_smoothing; its options: beta.\n")
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = dpo_train(
+        "--data", prepared, "--model", model_folder, "--output", run, "--batch-size", 4, "--dry-run", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["steps"] == -(-found["pairs"]["train"] // 4)
+    assert found["parameters"] == AutoModelForCausalLM.from_pretrained(model_folder).num_parameters()
+    assert not run.exists()
+
+
+def test_evaluation_alone_measures_a_model_against_a_reference(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert dpo_train("--data", prepared, "--model", model_folder, "--output", run, *QUICK).exit_code == 0
+    words = ("--reference", model_folder, "--output", tmp_path / "evaluated", "--eval-only", "--json", "--use-cpu")
+    result = dpo_train("--data", prepared, "--model", run, *words)
+    assert result.exit_code == 0, result.stderr
+    margin = records(run)[-1]["eval_rewards/margins"]
+    assert json.loads(result.stdout)["after"]["eval_rewards/margins"] == pytest.approx(margin, rel=1e-4)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_lora_saves_the_adapter_or_the_merged_model(
+    prepared: Path, model_folder: Path, tmp_path: Path, merge: bool
+) -> None:
+    run = tmp_path / "run"
+    words = ("--lora-r", 4, *(["--merge-adapter"] if merge else []))
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", run, *QUICK, *words)
+    assert result.exit_code == 0, result.stderr
+    assert (run / "adapter_model.safetensors").exists() == (not merge)
+    assert (run / "model.safetensors").exists() == merge
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    words: tuple[Any, ...] = (
+        "--use-cpu",
+        "--max-steps",
+        50,
+        "--batch-size",
+        4,
+        "--learning-rate",
+        0,
+        "--eval-steps",
+        1,
+    )
+    words += ("--early-stopping", 2, "--json")
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *words)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["steps"] == 3

@@ -1,7 +1,7 @@
 import datasets
 import numpy as np
 import pytest
-from conftest import make_pairs
+from toys import make_pairs
 
 from dpo_data.errors import UsageError
 from dpo_train.data import PairRows

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from conftest import make_pairs, make_tiny_model
+from toys import make_pairs, make_tiny_model
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer

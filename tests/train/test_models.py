@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import VOCAB_SIZE, make_tiny_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from test_trainer import naive_logps, weights
+from toys import VOCAB_SIZE, make_tiny_model
 
 from dpo_train import DPOConfig, DPOTrainer
 

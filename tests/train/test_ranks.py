@@ -7,43 +7,47 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks_worker
 import torch
+from toys import make_tiny_model
+from transformers import AutoModelForCausalLM
 
 from dpo_train.trainer import METRICS
 
 
-def train(folder: Path, ranks: int, micro_batch: int, accumulation: int) -> dict[str, Any]:
-    """19 pairs in steps of 8: two full steps and one of 3 pairs, in which one of two ranks may have nothing to do."""
-    folder.mkdir()
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    worker = Path(__file__).with_name("ranks_worker.py")
-    command = [sys.executable, *launcher, str(worker), str(folder), str(micro_batch), str(accumulation)]
-    root = worker.parents[2]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root}:{worker.parent}"}
-    finished = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    seen: dict[str, Any] = torch.load(folder / "seen.pt", weights_only=False)
-    return seen
-
-
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return train(tmp_path_factory.mktemp("ranks") / "one", ranks=1, micro_batch=8, accumulation=1)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two ranks went through all cases; one process, through its own."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for seed, name in enumerate(("policy", "reference")):
+        make_tiny_model(seed).save_pretrained(folder / name)
+    worker = Path(ranks_worker.__file__)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{worker.parents[2]}:{worker.parent}"}
+    finished = subprocess.run(
+        [*command, str(worker), str(folder)], env=env, capture_output=True, text=True, timeout=240
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    ranks_worker.train(folder, folder / "one", micro_batch=8, accumulation=1, sharded=False)
+    return folder
 
 
-@pytest.mark.parametrize(("micro_batch", "accumulation"), [(4, 1), (1, 4)])
-def test_two_ranks_give_the_weights_logs_and_evaluation_of_one(
-    one_process: dict[str, Any], tmp_path: Path, micro_batch: int, accumulation: int
-) -> None:
-    two = train(tmp_path / "two", 2, micro_batch, accumulation)
-    torch.testing.assert_close(two["weights"], one_process["weights"], rtol=1e-4, atol=1e-5)
-    logs = [[record for record in seen["log"] if "loss" in record] for seen in (two, one_process)]
+def seen(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(output / "seen.pt", weights_only=False)
+    return found | {"weights": AutoModelForCausalLM.from_pretrained(output).state_dict()}
+
+
+@pytest.mark.parametrize("number", range(len(ranks_worker.CASES)))
+def test_two_ranks_give_the_weights_logs_and_evaluation_of_one(folder: Path, number: int) -> None:
+    """Steps of 8, 8 and 3 pairs: in the last, with micro-batches of 1, a rank has nothing to do in its second turn."""
+    two, one = seen(folder / str(number)), seen(folder / "one")
+    assert two["sharded"] == ranks_worker.CASES[number][2]
+    torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-4, atol=1e-5)
+    logs = [[record for record in run["log"] if "loss" in record] for run in (two, one)]
     assert [record["step"] for record in logs[0]] == [1, 2, 3, 4, 5]
     for record, expected in zip(*logs, strict=True):
         # epochs are counted in micro-batches
         assert record | {"epoch": 0} == pytest.approx(expected | {"epoch": 0}, rel=1e-4, abs=1e-5)
     # 7 pairs over 2 ranks: the copy that evens them out counts nothing
     for name in METRICS:
-        assert two["metrics"][f"eval_{name}"] == pytest.approx(
-            one_process["metrics"][f"eval_{name}"], rel=1e-4, abs=1e-5
-        )
+        assert two["metrics"][f"eval_{name}"] == pytest.approx(one["metrics"][f"eval_{name}"], rel=1e-4, abs=1e-5)

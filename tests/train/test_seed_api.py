@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from conftest import make_pairs, make_tiny_model, make_tiny_tokenizer
+from toys import make_pairs, make_tiny_model, make_tiny_tokenizer
 from transformers import EarlyStoppingCallback, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dpo_data.errors import UsageError

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from conftest import make_pairs, make_tiny_model
+from toys import make_pairs, make_tiny_model
 from transformers import LlamaForCausalLM, TrainerCallback, TrainingArguments
 
 from dpo_data.errors import UsageError
