@@ -17,8 +17,8 @@ from dpo_data.sources.source import (
     Row,
     Source,
     SourceOptions,
-    as_json,
     as_object,
+    json_objects,
     optional_text,
     required,
     required_choice,
@@ -45,14 +45,16 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 def _alpaca(row: Row) -> ScoredResponses:
     asked = "\n".join(filter(None, (required_text(row, "instruction"), optional_text(row, "input"))))
-    system, *rest = [*question(asked, optional_text(row, "system"))]
-    prompt = [system, *_history(row), *rest] if rest else [*_history(row), system]
+    *system, request = question(asked, optional_text(row, "system"))
+    prompt = [*system, *_history(row), request]
     return preferred(prompt, required_text(row, "chosen"), required_text(row, "rejected"))
 
 
 def _history(row: Row) -> list[Message]:
+    if row.get("history") is None:
+        return []
     turns = []
-    for place, turn in enumerate(row.get("history") or []):
+    for place, turn in enumerate(required_list(row, "history")):
         if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
             raise RowError("wrong_type", f"history.{place}", f"history.{place} is no [question, answer].")
         turns += [user(turn[0]), assistant(turn[1])]
@@ -67,7 +69,7 @@ def _sharegpt(row: Row) -> ScoredResponses:
     sides = {side: [_spoken(required(row, side), side)] for side in ("chosen", "rejected")}
     for side, response in sides.items():
         require_response(side, response)
-    return preferred(prompt, sides["chosen"], sides["rejected"], tools=as_json(row.get("tools")))
+    return preferred(prompt, sides["chosen"], sides["rejected"], tools=json_objects(row.get("tools"), "tools"))
 
 
 def _spoken(value: Any, path: str) -> Message:
@@ -88,7 +90,7 @@ def _calls(texts: list[str], path: str) -> str | None:
         except ValueError as error:
             raise RowError("wrong_type", path, f"{path} is a call of a tool, and not JSON.") from error
         calls += found if isinstance(found, list) else [found]
-    return as_json([{"type": "function", "function": call} for call in calls])
+    return json_objects([{"type": "function", "function": call} for call in calls], path)
 
 
 def _v1(row: Row) -> ScoredResponses:
@@ -97,7 +99,7 @@ def _v1(row: Row) -> ScoredResponses:
         messages = required_list(row, side)
         sides.append([_parts(value, f"{side}.{place}") for place, value in enumerate(messages)])
     prompt, chosen, rejected = split_dialogues(sides[0], sides[1], ("chosen_messages", "rejected_messages"))
-    return preferred(prompt, chosen, rejected, tools=as_json(row.get("tools")))
+    return preferred(prompt, chosen, rejected, tools=json_objects(row.get("tools"), "tools"))
 
 
 def _parts(value: Any, path: str) -> Message:

@@ -12,7 +12,7 @@ from dpo_data.sources.source import (
     Row,
     Source,
     SourceOptions,
-    as_json,
+    json_objects,
     messages,
     required,
     required_object,
@@ -29,7 +29,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     require_response("preferred_output", chosen)
     require_response("non_preferred_output", rejected)
     prompt = messages(required(given, "messages", "input."), "input.messages")
-    return preferred(prompt, chosen, rejected, tools=as_json(given.get("tools")))
+    return preferred(prompt, chosen, rejected, tools=json_objects(given.get("tools"), "input.tools"))
 
 
 SOURCE = Source(

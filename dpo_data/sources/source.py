@@ -237,7 +237,7 @@ def _message(value: Any, path: str) -> Message:
     role = required_text(fields, "role", path)
     if not role:
         raise RowError("wrong_type", f"{path}role", f"{path}role is empty.")
-    tool_calls = as_json(fields.get("tool_calls"))
+    tool_calls = json_objects(fields.get("tool_calls"), f"{path}tool_calls")
     # A message that only calls tools has no content in the OpenAI form.
     content = (optional_text if tool_calls else required_text)(fields, "content", path)
     if tool_calls is None and fields.get("tool_call_id") is None and fields.get("name") is None:
@@ -286,8 +286,17 @@ def objects_with(value: Any, *fields: str) -> bool:
     )
 
 
-def as_json(value: Any) -> str | None:
-    """A list or object as compact JSON, one that is JSON already as it is, and None for an empty one."""
-    if not value or isinstance(value, str):
-        return value or None
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def json_objects(value: Any, path: str) -> str | None:
+    """A list of objects, or JSON of one, as JSON: tools, and calls of them; None where there are none.
+
+    Raises: RowError: wrong_type.
+    """
+    if value is None or value == [] or value == "":
+        return None
+    try:
+        objects = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise RowError("wrong_type", path, f"{path} is no JSON.") from error
+    if not isinstance(objects, list) or not all(isinstance(item, Mapping) for item in objects):
+        raise RowError("wrong_type", path, f"{path} is no list of objects.")
+    return json.dumps(objects, ensure_ascii=False, separators=(",", ":")) if objects else None

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_data import convert, open_prepared
+from dpo_data import SOURCES, convert, open_prepared
 from dpo_data.conversion import CHUNKS_WITHOUT_POOL, convert_chunks, prepare_adapting
 from dpo_data.errors import DataError, InputError, Interrupted, PreparedError, RowError, UsageError
 from dpo_data.prepared import read_manifest
@@ -65,9 +65,19 @@ def test_the_manifest_says_what_became_of_every_row(tmp_path, write_rows):
         "version": 1,
         "status": "complete",
         "form": "text",
-        "source": {"name": "pairs", "licence": "unknown", "homepage": "", "direction": "as the columns say"},
+        "source": {
+            "name": "pairs",
+            "licence": "unknown",
+            "homepage": "",
+            "direction": "as the columns say",
+            "eval_only": False,
+        },
         "options": {
             "mapping": {},
+            "axis": None,
+            "revision": None,
+            "pairing": None,
+            "train_on_eval": False,
             "split": None,
             "test_fraction": 0.0,
             "limit": None,
@@ -80,9 +90,14 @@ def test_the_manifest_says_what_became_of_every_row(tmp_path, write_rows):
             {"file": "in/test.jsonl", "split": "test", "rows": 3},
         ],
         "rows_read": 7,
+        "rows_paired": 3,
         "pairs": 3,
         "quarantined": 4,
         "quarantined_by_code": {"empty_response": 2, "unreadable_row": 1, "wrong_type": 1},
+        "left_out": 0,
+        "left_out_by_reason": {},
+        "pairs_left_out": {},
+        "unused_columns": {},
         "warnings": {
             "bad_characters": {
                 "rows": 1,
@@ -92,8 +107,8 @@ def test_the_manifest_says_what_became_of_every_row(tmp_path, write_rows):
             }
         },
         "splits": {
-            "train": {"pairs": 1, "quarantined": 3, "shards": ["train/data-00000-of-00001.arrow"]},
-            "test": {"pairs": 2, "quarantined": 1, "shards": ["test/data-00000-of-00001.arrow"]},
+            "train": {"pairs": 1, "quarantined": 3, "left_out": 0, "shards": ["train/data-00000-of-00001.arrow"]},
+            "test": {"pairs": 2, "quarantined": 1, "left_out": 0, "shards": ["test/data-00000-of-00001.arrow"]},
         },
     }
     assert kept_lines(tmp_path / "out") == ["in/train.jsonl:1", "in/test.jsonl:1", "in/test.jsonl:2"]
@@ -356,7 +371,7 @@ def test_a_truncated_file_leaves_nothing(tmp_path, write_rows):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": "shp"}, "shp: there is no such source.\n  Sources: hh-rlhf, pairs."),
+        ({"source": "nope"}, f"nope: there is no such source.\n  Sources: {', '.join(SOURCES)}."),
         ({"form": "chat"}, "--form chat: choose from text, conversational."),
         ({"on_error": "skip"}, "--on-error skip: choose from quarantine, stop."),
         ({"split": "dev"}, "--split dev: choose from train, test."),

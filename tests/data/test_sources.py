@@ -1,7 +1,7 @@
 """What all sources share: refusals that name the right one, options that mean something, groups of rows, tools."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +234,41 @@ def test_tools_reach_the_chat_template(tmp_path: Path, make_tokenizer: Callable[
     (row,) = cache.dataset()["train"].to_list()
     assert "T:weather;" in tokenizer.decode(row["prompt_ids"])
     assert "CALL weather" in tokenizer.decode(row["chosen_ids"])
+
+
+# Anything may stand in a row.
+
+JUNK: list[Any] = [None, 7, -1.5, True, "", "x", [], {}, [1], [{}], [[]], {"a": 1}, 10**400, float("nan"), ["x", "y"]]
+
+
+def damaged(value: Any) -> Iterator[Any]:
+    """Copies of a value with one place in it taken out or replaced, wherever it stands."""
+    yield from JUNK
+    if isinstance(value, dict):
+        for name in value:
+            yield {other: value[other] for other in value if other != name}
+            for inner in damaged(value[name]):
+                yield value | {name: inner}
+    elif isinstance(value, list):
+        for place in range(min(len(value), 2)):
+            for inner in damaged(value[place]):
+                yield [*value[:place], inner, *value[place + 1 :]]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_damaged_row_is_accounted_for_and_never_breaks_a_run(source: str, tmp_path: Path) -> None:
+    options = FIXTURES / source / "options.json"
+    arguments = json.loads(options.read_text()) if options.exists() else {}
+    whole = golden(source)[0] if source not in ("hh-rlhf", "pairs") else {"prompt": "Q", "chosen": "a", "rejected": "b"}
+    rows = [whole, *(row for row in damaged(whole) if isinstance(row, dict))]
+    assert len(rows) > 40
+    raw = written(tmp_path / "raw.jsonl", rows)
+    if source == "hh-rlhf":
+        raw.write_text((FIXTURES / source / "raw.jsonl").read_text() + raw.read_text())
+    for form in ("text", "conversational"):
+        folder = tmp_path / form
+        manifest = convert(source, [raw], output=folder, form=form, max_invalid=1, **arguments)
+        assert manifest.rows_read == manifest.rows_paired + manifest.quarantined + manifest.left_out
+        assert manifest.rows_read >= len(rows)
+        report = validate(folder)
+        assert report.damage == {}
