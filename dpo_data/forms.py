@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dpo_data.errors import RowError
 from dpo_data.options import Form
-from dpo_data.records import Content, Message, ScoredResponses
+from dpo_data.records import Content, Message, Response, ScoredResponses
 from dpo_data.transcripts import render_turns
 
 ASSISTANT_START = "\n\nAssistant:"
@@ -21,15 +21,17 @@ def in_form(responses: ScoredResponses, form: Form) -> ScoredResponses:
     """
     if form == "text" and responses.tools:
         raise RowError("no_text_form", "tools", "the dialogue comes with tools.")
+    native = str if form == "text" else list
+    if all(isinstance(content, native) for content in (responses.prompt, *(r.content for r in responses.responses))):
+        return responses
     convert = _as_text if form == "text" else _as_messages
-    return responses.model_copy(
-        update={
-            "prompt": convert(responses.prompt, "prompt"),
-            "responses": [
-                response.model_copy(update={"content": convert(response.content, "response")})
-                for response in responses.responses
-            ],
-        }
+    return ScoredResponses(
+        prompt=convert(responses.prompt, "prompt"),
+        responses=[
+            Response(content=convert(r.content, "response"), score=r.score, rank=r.rank, note=r.note, row=r.row)
+            for r in responses.responses
+        ],
+        tools=responses.tools,
     )
 
 

@@ -131,10 +131,10 @@ def _usable(group: ScoredResponses, matches: Matches) -> list[Response]:
         else:
             scored.append(response)
     ordered = sorted(scored, key=_worth, reverse=True)
-    seen: set[bytes] = set()
+    seen: set[str | bytes] = set()
     fine, flawed = [], []
     for response in ordered:
-        content = canonical(response.content)
+        content = response.content if isinstance(response.content, str) else canonical(response.content)
         if content in seen:
             flawed.append(("identical_responses", response))
         elif not _has_text(response):

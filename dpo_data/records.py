@@ -175,7 +175,11 @@ def canonical(content: Content) -> bytes:
     if isinstance(content, str):
         return content.encode()
     parts = [[m.role, m.content, *_tool_parts(m)] for m in content]
-    return json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode()
+    return _to_json(parts).encode()
+
+
+#: Made once: json.dumps would make an encoder for every call that names its separators.
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _tool_parts(message: Message) -> tuple[str | None, ...]:
