@@ -2,9 +2,9 @@
 
     python benchmarks/convert_sources.py [--rows 20000] [--repeats 3]
 
-The rows are generated, with replies of 60 words everywhere: nectar has seven ranked answers a row, helpsteer2 one response
-a row and two rows a pair, openai-preference messages and tools in conversational form. One process, runs interleaved,
-medians.
+The rows are generated, with replies of 60 words everywhere: nectar has seven ranked answers a row, helpsteer2 one
+response a row and two rows a pair, openai-preference messages and tools in conversational form. One process, runs
+interleaved, medians.
 """
 
 import argparse
