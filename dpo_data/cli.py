@@ -353,6 +353,7 @@ def sniff(
         _print_json(found.model_dump(mode="json"))
     else:
         terminal.show(terminal.sniffed(found))
+        typer.echo(found.command)
     raise typer.Exit(0 if found.source else 1)
 
 

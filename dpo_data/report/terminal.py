@@ -94,11 +94,10 @@ def sources(entries: Iterable[SourceSummary]) -> RenderableType:
 
 
 def sniffed(found: Sniffed) -> RenderableType:
-    """Which source a file is of, and what became of its first rows."""
-    command = Text(found.command, style="bold")
+    """Which source a file is of, and what became of its first rows; the command is to be printed after it, unbroken."""
     if found.source is None:
         advice = "Try:" if found.complete else "Fill in what stands in capitals:"
-        return Group(Text(f"{found.file}: no source fits. It has: {', '.join(found.columns)}."), Text(advice), command)
+        return Group(Text(f"{found.file}: no source fits. It has: {', '.join(found.columns)}."), Text(advice))
     others = f" ({', '.join(found.others)} would fit too)" if found.others else ""
     counts = found.counts
     parts: list[RenderableType] = [
@@ -118,7 +117,7 @@ def sniffed(found: Sniffed) -> RenderableType:
         for name, text in found.example.items():
             example.add_row(name, Text(text))
         parts.append(example)
-    return Group(*parts, command)
+    return Group(*parts)
 
 
 def tokens(cache: TokenCache) -> RenderableType:

@@ -1,9 +1,9 @@
 """Intel/orca_dpo_pairs, and argilla/distilabel-intel-orca-dpo-pairs, which judged its pairs again.
 
 Intel's chosen is always the bigger model's answer: it teaches style as much as quality. argilla's form says `input`
-instead of `question` and adds a `status`: in a row with status "tie" the judge saw no difference. `rating` lists the
-two ratings in the order of the judging, not of chosen and rejected, and is not used; `chosen_score` is. The card's
-own filter (chosen_score of at least 8, not in GSM8K's training set) is left to the user.
+instead of `question` and adds a `status`: in a row with status "tie" the judge saw no difference. Its ratings are not
+used: `rating` lists them in the order of the judging, and chosen_score has no partner. The card's own filter
+(chosen_score of at least 8, not in GSM8K's training set) is left to the user.
 Columns as in LLaMA-Factory's data/dataset_info.json and in the card of argilla's form.
 """
 

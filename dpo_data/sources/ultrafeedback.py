@@ -2,9 +2,8 @@
 
 The score of a completion is the mean of its aspect ratings. `overall_score` is not used: on 2,628 completions a 1
 stands there as 10 (card of argilla/ultrafeedback-binarized-preferences). A rating is a string and may be "N/A"; a
-completion without any rating is left out. The principle that a completion was sampled with (`custom_system_prompt`)
-differs from completion to completion and was not seen by the annotator as part of the prompt: it is counted as
-unused.
+completion without any rating is left out. The system prompt that a completion was sampled with differs from one
+completion to the next, and the responses of a pair share one prompt: it is not kept.
 Columns as read by TRL's examples/datasets/ultrafeedback.py.
 """
 
