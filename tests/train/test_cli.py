@@ -194,9 +194,8 @@ def test_a_run_leaves_a_card_a_report_with_samples_and_what_was_measured_of_ever
     prepared: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    result = dpo_train(
-        "--data", prepared, "--model", model_folder, "--output", run, *QUICK, "--generate-samples", 2, "--max-length", 60
-    )  # fmt: skip
+    words = (*QUICK, "--generate-samples", 2, "--max-length", 60)
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", run, *words)
     assert result.exit_code == 0, result.stderr
     card = (run / "README.md").read_text()
     assert "Licence of the data:" in card
