@@ -647,6 +647,8 @@ def _own_copy(args: TrainingArguments) -> TrainingArguments:
     args.logging_nan_inf_filter = False  # a NaN is an error here, not something to leave out of a mean
     args.batch_eval_metrics = False
     args.eval_do_concat_batches = True
+    if args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = False  # looking for them walks the graph in every step
     args.dataloader_pin_memory = args.dataloader_pin_memory and torch.cuda.is_available()
     return args
 
