@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -192,7 +193,8 @@ def train(
     except KeyboardInterrupt:
         typer.echo("Stopped. Go on from the last checkpoint, if one was saved: --resume.", err=True)
         raise typer.Exit(130) from None
-    _show(result, as_json)
+    if os.environ.get("RANK", "0") == "0":
+        _show(result, as_json)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

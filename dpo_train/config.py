@@ -1,5 +1,6 @@
 """The few options of our own on top of transformers.TrainingArguments, and how text becomes their values."""
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -7,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from dpo_data.errors import UsageError
+from dpo_train.losses import LOSSES, options_of
 
 
 @dataclass
@@ -105,3 +108,52 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
         else:
             words.append(json.dumps(value) if isinstance(value, dict) else str(value))
     return words
+
+
+def own_copy(args: TrainingArguments) -> TrainingArguments:
+    """The arguments as this trainer needs them, the user's object left as it is."""
+    args = copy.copy(args)
+    args.remove_unused_columns = False
+    args.logging_nan_inf_filter = False  # a NaN is an error here, not something to leave out of a mean
+    args.batch_eval_metrics = False
+    args.eval_do_concat_batches = True
+    if args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = False  # looking for them walks the graph in every step
+    args.dataloader_pin_memory = args.dataloader_pin_memory and torch.cuda.is_available()
+    return args
+
+
+#: The default of `DPOTrainer(beta=...)`: an argument of this size does not count as given.
+DEFAULT_BETA = 0.1
+
+
+def one_beta(argument: float, configured: float | None) -> float:
+    """The beta of the constructor or of the configuration, whichever was given."""
+    if configured is not None and argument not in (DEFAULT_BETA, configured):
+        raise UsageError(f"beta is {argument} in DPOTrainer(beta=...) and {configured} in its args: give it once.")
+    return argument if configured is None else configured
+
+
+def one_of(first: Any, second: Any, name: str, other_name: str) -> Any:
+    """The one of two names for the same thing that was given."""
+    if first is not None and second is not None and first is not second:
+        raise UsageError(f"{name} and {other_name} are two names for one thing: give one of them.")
+    return second if first is None else first
+
+
+def loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[str, float]:
+    """The options to call a loss with: those given, and beta.
+
+    Raises:
+        UsageError: no such loss, or an option that it does not have.
+    """
+    if loss_type not in LOSSES:
+        raise UsageError(f"there is no loss {loss_type}; choose from {', '.join(LOSSES)}.")
+    own = options_of(LOSSES[loss_type])
+    every = {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}
+    given = {option: getattr(args, option) for option in sorted(every) if getattr(args, option, None) is not None}
+    if unused := [option for option in given if option not in own]:
+        raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {', '.join(own) or 'none'}.")
+    if not 0 <= given.get("label_smoothing", 0) < 0.5:
+        raise UsageError(f"label_smoothing {given['label_smoothing']}: a share of wrong labels is 0 to below 0.5.")
+    return given | ({"beta": beta} if "beta" in own else {})

@@ -132,7 +132,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
 
     Args:
         options: what to do.
-        say: takes a line for the user about what is going on.
+        say: takes a line for the user about what is going on; called in the first process alone.
 
     Raises:
         DataError: options, data and model do not go together, and nothing has been written; or the loss is no number.
@@ -158,6 +158,8 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
+    if not trainer.is_world_process_zero():
+        say = _keep_quiet
     say(f"tokens     {cache.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in splits.items())}")
     say(f"batch      {_batch_described(args)}")
@@ -191,7 +193,13 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         options.output.mkdir(parents=True, exist_ok=True)
         _write_pairs(trainer, options.output / "pairs.parquet")
         write_report(options.output, _report(options, result, trainer, samples))
+    if args.world_size > 1:
+        trainer.end()  # gloo's threads may abort the process at its exit otherwise
     return result
+
+
+def _keep_quiet(line: str) -> None:
+    pass
 
 
 def _inputs(options: RunOptions) -> tuple[DPOConfig, Any, Any]:

@@ -1,6 +1,5 @@
 """DPOTrainer: direct preference optimisation as a transformers Trainer."""
 
-import copy
 import functools
 import inspect
 import json
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -23,7 +21,7 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
-from dpo_data.errors import InputError, UsageError
+from dpo_data.errors import UsageError
 from dpo_train.batching import (
     SIDES,
     Batch,
@@ -34,11 +32,12 @@ from dpo_train.batching import (
     right_pad,
 )
 from dpo_train.checkpoints import newest_checkpoint, require_whole
-from dpo_train.config import DPOConfig
+from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, one_beta, one_of, own_copy
 from dpo_train.data import PairRows, Truncation, as_rows
 from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
 from dpo_train.logps import completion_logps, next_tokens
-from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of
+from dpo_train.losses import LOSSES, inputs_of, needs_reference
+from dpo_train.models import load_model, router_weight, with_adapter, without_adapter, without_dropout
 from dpo_train.reference import FrozenModel, NoReference, Reference, frozen, is_sharded, own_reference
 
 #: What is measured of every pair, in the order of the columns of the tables that hold it.
@@ -112,7 +111,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self,
         model: PreTrainedModel | nn.Module | str | None = None,
         ref_model: PreTrainedModel | nn.Module | str | None = None,
-        beta: float = 0.1,
+        beta: float = DEFAULT_BETA,
         args: TrainingArguments | None = None,
         data_collator: Callable[..., Batch] | None = None,
         label_pad_token_id: int = -100,
@@ -131,16 +130,16 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         disable_dropout: bool = True,
         processing_class: PreTrainedTokenizerBase | None = None,
     ) -> None:
-        args = _own_copy(args or DPOConfig())
-        tokenizer = _one_of(tokenizer, processing_class, "tokenizer", "processing_class")
+        args = own_copy(args or DPOConfig())
+        tokenizer = one_of(tokenizer, processing_class, "tokenizer", "processing_class")
         if isinstance(ref_model, nn.Module) and ref_model is model:
             raise UsageError(
                 "ref_model is the model itself, which would be compared with what it has just learned.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
-        self.beta = _one_beta(beta, getattr(args, "beta", None))
+        self.beta = one_beta(beta, getattr(args, "beta", None))
         self.loss_type: str = getattr(args, "loss_type", "sigmoid")
-        self.loss_options = _loss_options(self.loss_type, self.beta, args)
+        self.loss_options = loss_options(self.loss_type, self.beta, args)
         self.reference_free: bool = getattr(args, "reference_free", False)
         if self.reference_free and not needs_reference(LOSSES[self.loss_type]):
             raise UsageError(f"the loss {self.loss_type} has no reference anyway: leave out reference_free.")
@@ -178,31 +177,23 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
-            model_init=None if model_init is None else _without_arguments(model_init),
+            # transformers asks how many arguments a model_init takes; the seed's takes none.
+            model_init=None if model_init is None else lambda: model_init(),
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        network = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        network = without_adapter(self.model)
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(network.forward).parameters
         self._parameters: int = sum(parameter.numel() for parameter in network.parameters())
-        self._router_weight = _router_weight(network.config)
+        self._router_weight = router_weight(network.config)
         self._check_data(network)
         self._own_reference = ref_model is None
         self.reference = self._make_reference(ref_model)
 
     def _prepare_policy(self, model: Any) -> Any:
         """The model to train: loaded where a name is given, with its adapter, and without dropout."""
-        model = _load_model(model)
-        if self.peft_config is not None:
-            from peft import get_peft_model
-
-            if hasattr(model, "merge_and_unload"):
-                # The adapter that is there belongs to the model that is trained on, and to its reference.
-                model = model.merge_and_unload()
-            model = get_peft_model(model, self.peft_config)
-        if self.disable_dropout:
-            _disable_dropout(model)
-        return model
+        model = with_adapter(load_model(model), self.peft_config)
+        return without_dropout(model) if self.disable_dropout else model
 
     def call_model_init(self, trial: Any = None) -> Any:
         """A new policy from `model_init`."""
@@ -215,11 +206,11 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return NoReference()
         if ref_model is None:
             return own_reference(self.model)
-        reference: Any = frozen(_load_model(ref_model))
+        reference: Any = frozen(load_model(ref_model))
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
-            _disable_dropout(reference)
+            reference = without_dropout(reference)
         self._move_model_to_device(reference, self.args.device)
         return FrozenModel(reference)
 
@@ -316,7 +307,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         losses = loss(*(available[name] for name in inputs_of(loss)), **self.loss_options)
         if not needs_reference(loss):
             chosen_rewards = chosen_rewards / terms["chosen_tokens"]
-            rejected_rewards = rejected_rewards / terms.get("rejected_tokens", 1)
+            rejected_rewards = rejected_rewards / terms["rejected_tokens"]
         return losses, chosen_rewards, rejected_rewards
 
     def get_batch_metrics(
@@ -373,8 +364,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             policy = _Forward(chosen, rejected, chosen_logits, rejected_logits, None)
         with self.accelerator.autocast():
             reference = self.reference.logps(lambda network, rows: self.concatenated_forward(network, rows)[:2], batch)
-        names = inputs_of(LOSSES[self.loss_type])
-        terms: dict[str, Any] = {name: value for name, value in self._terms(batch).items() if name in names}
+        terms: dict[str, Any] = self._terms(batch)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(
             policy.chosen_logps, policy.rejected_logps, *reference, **terms
         )
@@ -392,9 +382,13 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return losses, torch.stack([column.detach().float() for column in columns], dim=1), policy.router_loss
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        """What losses may want to know of the pairs themselves."""
-        terms = {f"{side}_tokens": (batch[f"{side}_labels"] != self.label_pad_token_id).sum(1) for side in SIDES}
-        return terms | ({"score_margins": batch["score_margin"]} if "score_margin" in batch else {})
+        """What the loss and the rewards want to know of the pairs themselves; nothing for most losses."""
+        loss = LOSSES[self.loss_type]
+        available = {f"{side}_tokens": (batch[f"{side}_labels"] != self.label_pad_token_id).sum(1) for side in SIDES}
+        wanted = set(inputs_of(loss)) | (set() if needs_reference(loss) else set(available))
+        if "score_margin" in batch:
+            available["score_margins"] = batch["score_margin"]
+        return {name: value for name, value in available.items() if name in wanted}
 
     @torch.no_grad()
     def _mean_logits(self, chosen: Tensor, rejected: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -640,25 +634,6 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return data_collator
 
 
-def _own_copy(args: TrainingArguments) -> TrainingArguments:
-    """The arguments as this trainer needs them, the user's object left as it is."""
-    args = copy.copy(args)
-    args.remove_unused_columns = False
-    args.logging_nan_inf_filter = False  # a NaN is an error here, not something to leave out of a mean
-    args.batch_eval_metrics = False
-    args.eval_do_concat_batches = True
-    args.dataloader_pin_memory = args.dataloader_pin_memory and torch.cuda.is_available()
-    return args
-
-
-def _one_beta(argument: float, configured: float | None) -> float:
-    """The beta of the constructor or of the configuration, whichever was given."""
-    default = inspect.signature(DPOTrainer).parameters["beta"].default
-    if configured is not None and argument not in (default, configured):
-        raise UsageError(f"beta is {argument} in DPOTrainer(beta=...) and {configured} in its args: give it once.")
-    return argument if configured is None else configured
-
-
 def _all_rows(*data: Any) -> Iterator[PairRows]:
     """The tokenized sets among training and evaluation data."""
     for part in data:
@@ -666,59 +641,3 @@ def _all_rows(*data: Any) -> Iterator[PairRows]:
             yield from _all_rows(*part.values())
         elif isinstance(part, PairRows):
             yield part
-
-
-def _one_of(first: Any, second: Any, name: str, other_name: str) -> Any:
-    """The one of two names for the same thing that was given."""
-    if first is not None and second is not None and first is not second:
-        raise UsageError(f"{name} and {other_name} are two names for one thing: give one of them.")
-    return second if first is None else first
-
-
-def _loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[str, float]:
-    """The options to call a loss with: those given, and beta.
-
-    Raises:
-        UsageError: no such loss, or an option that it does not have.
-    """
-    if loss_type not in LOSSES:
-        raise UsageError(f"there is no loss {loss_type}; choose from {', '.join(LOSSES)}.")
-    own = options_of(LOSSES[loss_type])
-    every = {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}
-    given = {option: getattr(args, option) for option in sorted(every) if getattr(args, option, None) is not None}
-    if unused := [option for option in given if option not in own]:
-        raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {', '.join(own) or 'none'}.")
-    if not 0 <= given.get("label_smoothing", 0) < 0.5:
-        raise UsageError(f"label_smoothing {given['label_smoothing']}: a share of wrong labels is 0 to below 0.5.")
-    return given | ({"beta": beta} if "beta" in own else {})
-
-
-def _load_model(model: Any) -> Any:
-    """A model; loaded in float32 where it is a name or path."""
-    if not isinstance(model, str):
-        return model
-    try:
-        return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
-
-
-def _without_arguments(model_init: Callable[[], Any]) -> Callable[[], Any]:
-    """Transformers asks how many arguments a model_init takes; the seed's takes none."""
-    return lambda: model_init()
-
-
-def _router_weight(config: Any) -> float:
-    """Weight of a mixture of experts' router loss in the loss; 0 where the model does not ask for it."""
-    asks = getattr(config, "output_router_logits", False)
-    return float(getattr(config, "router_aux_loss_coef", 0.0)) if asks else 0.0
-
-
-def _disable_dropout(model: nn.Module | None) -> None:
-    """Set all dropout probabilities of a model to 0: of Dropout modules, and of those that attention reads itself."""
-    for module in model.modules() if model is not None else ():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, 0.0)

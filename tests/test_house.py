@@ -26,11 +26,11 @@ FLOORS = {
         {"errors", "options"},
     ],
     "dpo_train": [
-        {"cli"},
+        {"cli", "__main__"},
         {"run"},
         {"report", "trainer"},
         {"checkpoints", "reference", "data"},
-        {"batching", "config"},
+        {"batching", "config", "models", "diagnosis"},
         {"logps", "losses"},
     ],
 }

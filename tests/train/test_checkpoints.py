@@ -1,19 +1,28 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dpo_data.errors import UsageError
 from dpo_train.checkpoints import newest_checkpoint, require_whole
 
-FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+FILES: dict[str, Callable[[Path], object]] = {
+    "model.safetensors": lambda path: save_file({"weight": torch.ones(50)}, path),
+    "optimizer.pt": lambda path: torch.save({"step": torch.ones(50)}, path),
+    "scheduler.pt": lambda path: torch.save({}, path),
+    "rng_state.pth": lambda path: torch.save({}, path),
+    "trainer_state.json": lambda path: path.write_text('{"global_step": 1}'),
+}
 
 
 def save(run: Path, step: int, *, without: str = "") -> Path:
     checkpoint = run / f"checkpoint-{step}"
     checkpoint.mkdir(parents=True)
-    for name in FILES:
+    for name, write in FILES.items():
         if name != without:
-            (checkpoint / name).touch()
+            write(checkpoint / name)
     return checkpoint
 
 
@@ -38,7 +47,15 @@ def test_a_whole_checkpoint_passes(tmp_path: Path) -> None:
     require_whole(save(tmp_path, 1))
 
 
-@pytest.mark.parametrize("name", FILES[:-1])
+@pytest.mark.parametrize("name", list(FILES)[:-1])
 def test_a_checkpoint_that_lacks_a_state_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"checkpoint-1: .* is missing"):
         require_whole(save(tmp_path, 1, without=name))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_checkpoint_with_a_file_cut_off_is_refused_naming_it(tmp_path: Path, name: str) -> None:
+    file = save(tmp_path, 1) / name
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(UsageError, match=rf"{name}: the file is damaged"):
+        require_whole(file.parent)

@@ -1,8 +1,10 @@
 """dpo-train as a user meets it: files, standard output, standard error, exit codes."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +295,29 @@ def test_early_stopping_ends_a_run_that_gets_no_better(prepared: Path, model_fol
     result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *words)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["steps"] == 3
+
+
+def test_a_killed_run_resumes_to_what_the_straight_one_gives(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """kill -9 while checkpoints are written after every step, so that one is mostly cut off."""
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    words = ["--data", prepared, "--model", model_folder, "--use-cpu", "--max-steps", 10, "--batch-size", 4]
+    words += ["--learning-rate", "1e-3", "--save-steps", 1, "--save-total-limit", 3]
+    command = [sys.executable, "-m", "dpo_train", *(str(word) for word in words), "--output", str(killed)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not (killed / "checkpoint-4").exists():
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "config.json").exists()
+    resumed = dpo_train(*words, "--output", killed, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert dpo_train(*words, "--output", straight).exit_code == 0
+    weights = [AutoModelForCausalLM.from_pretrained(run).state_dict() for run in (straight, killed)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    losses = [
+        [(record["step"], record["loss"]) for record in records(run) if "loss" in record] for run in (straight, killed)
+    ]
+    assert losses[0] == losses[1]
