@@ -504,7 +504,7 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
     return converted
 
 
-@dataclass
+@dataclass(slots=True)
 class _Outcome:
     """What the rows of one group came to, before the checks; places are positions in the group.
 
@@ -534,13 +534,14 @@ class _Outcome:
 
 def _adapt(rows: Sequence[RawRow], source: Source, adapting: Adapting) -> _Outcome:
     """The pairs of rows that belong together, and what is wrong with the others."""
-    if isinstance(unreadable := rows[0].value, RowError):  # such a row is in no group but its own
-        return _Outcome(errors={0: unreadable})
-    values = [raw.value for raw in rows if isinstance(raw.value, dict)]
+    first = rows[0].value
+    if isinstance(first, RowError):  # an unreadable row is in no group but its own
+        return _Outcome(errors={0: first})
     try:
         if source.adapt_group is not None:
+            values = [raw.value for raw in rows if isinstance(raw.value, dict)]
             return _paired(source.adapt_group(values, adapting.options), source, adapting)
-        adapted = source.adapt(values[0], adapting.options)
+        adapted = source.adapt(first, adapting.options)
         if isinstance(adapted, ScoredResponses):
             return _paired(Group([adapted]), source, adapting)
         return _Outcome(pairs=[(adapted, (0, 0))])
