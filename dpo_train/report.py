@@ -78,7 +78,7 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero or not self._console.is_terminal:
             return
         self._progress = Progress(
-            TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
+            TextColumn("train"), BarColumn(bar_width=12), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(), console=self._console,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=state.max_steps, completed=state.global_step, figures="")
@@ -102,7 +102,7 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         )
         seconds = time.monotonic() - self._began
         if not prefix and state.num_input_tokens_seen > self._tokens_before:
-            figures += f"  {(state.num_input_tokens_seen - self._tokens_before) / seconds:,.0f} tokens/s"
+            figures += f"  {(state.num_input_tokens_seen - self._tokens_before) / seconds:,.0f} tok/s"
         if self._progress is not None and self._task is not None and not prefix:
             self._progress.update(self._task, figures=figures)
         else:
@@ -196,6 +196,7 @@ def _model_card(report: RunReport) -> str:
         f"| test split | before | after | change |\n|---|---|---|---|\n{rows}\n" if rows else "No test split.\n"
     )
     options = "\n".join(f"- {name}: `{value}`" for name, value in report.options.items())
+    source = f" Source: {report.card.homepage}." if report.card.homepage else ""
     return f"""---
 library_name: transformers
 base_model: {report.model}
@@ -210,7 +211,7 @@ tags: [dpo, preference-data]
 ## Data
 
 {report.card.source}, {report.card.pairs:,} pairs ({report.card.quarantined:,} raw rows were left out with a reason).
-Licence of the data: {report.card.licence}. Source: {report.card.homepage}. The base model's licence applies too.
+Licence of the data: {report.card.licence}.{source} The base model's licence applies too.
 
 ## Evaluation
 
