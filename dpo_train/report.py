@@ -68,7 +68,9 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._began, self._tokens_before = time.monotonic(), 0
+        self._began = self._step_began = time.monotonic()
+        self._tokens_before = 0
+        self._training_s = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -78,14 +80,21 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero or not self._console.is_terminal:
             return
         self._progress = Progress(
-            TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
+            TextColumn("train"), BarColumn(bar_width=12), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(), console=self._console,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=state.max_steps, completed=state.global_step, figures="")
         self._progress.start()
 
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock of the steps, which evaluations do not count for."""
+        self._step_began = time.monotonic()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the line on."""
+        self._training_s += time.monotonic() - self._step_began
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=state.global_step)
 
@@ -100,14 +109,13 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
             for name, short in (("loss", "loss"), ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"))
             if prefix + name in record
         )
-        seconds = time.monotonic() - self._began
-        if not prefix and state.num_input_tokens_seen > self._tokens_before:
-            figures += f"  {(state.num_input_tokens_seen - self._tokens_before) / seconds:,.0f} tokens/s"
+        if not prefix:
+            figures += f"  {(state.num_input_tokens_seen - self._tokens_before) / self._training_s:,.0f} tok/s"
         if self._progress is not None and self._task is not None and not prefix:
             self._progress.update(self._task, figures=figures)
         else:
             what = "test " if prefix else "train"
-            step = f"{state.global_step}/{state.max_steps}"
+            step, seconds = f"{state.global_step}/{state.max_steps}", time.monotonic() - self._began
             self._console.print(f"{what}  step {step}  {figures}  {seconds:.0f} s", highlight=False, soft_wrap=True)
 
     def on_train_end(
@@ -196,6 +204,7 @@ def _model_card(report: RunReport) -> str:
         f"| test split | before | after | change |\n|---|---|---|---|\n{rows}\n" if rows else "No test split.\n"
     )
     options = "\n".join(f"- {name}: `{value}`" for name, value in report.options.items())
+    source = f" Source: {report.card.homepage}." if report.card.homepage else ""
     return f"""---
 library_name: transformers
 base_model: {report.model}
@@ -210,7 +219,7 @@ tags: [dpo, preference-data]
 ## Data
 
 {report.card.source}, {report.card.pairs:,} pairs ({report.card.quarantined:,} raw rows were left out with a reason).
-Licence of the data: {report.card.licence}. Source: {report.card.homepage}. The base model's licence applies too.
+Licence of the data: {report.card.licence}.{source} The base model's licence applies too.
 
 ## Evaluation
 

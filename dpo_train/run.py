@@ -313,11 +313,12 @@ def _load(factory: Any, model: str, **options: Any) -> Any:
         raise InputError(f"{model}: there is no such folder.\n  --model takes the folder of a saved model.")
     try:
         return factory.from_pretrained(model, **options)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # transformers raises many kinds, some of them for a file that is not there
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+        what = {AutoTokenizer: "tokenizer", AutoConfig: "configuration"}.get(factory, "weights")
         raise InputError(
-            f"{model}: cannot be loaded: {reason}\n"
-            "  --model takes the folder of a saved model, or the id of one on the hub."
+            f"{model}: its {what} cannot be loaded: {reason}.\n"
+            "  --model takes the folder of a saved model with its tokenizer, or the id of one on the hub."
         ) from error
 
 

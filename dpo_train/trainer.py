@@ -338,15 +338,17 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         input_ids, attention_mask = left_aligned_prompts(
             self._prepare_inputs(batch), ignored=self.label_pad_token_id, padding=padding
         )
+        policy = self.accelerator.unwrap_model(model)
+        longest = self.max_length or _SAMPLE_LENGTH
+        longest = min(longest, getattr(policy.config, "max_position_embeddings", longest))
         options = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "max_new_tokens": max((self.max_length or _SAMPLE_LENGTH) - input_ids.shape[1], 1),
+            "max_new_tokens": max(longest - input_ids.shape[1], 1),
             "do_sample": True,
             "use_cache": True,
             "pad_token_id": padding,
         }
-        policy = self.accelerator.unwrap_model(model)
         with torch.no_grad():
             written = policy.generate(**options), self.reference.generate(**options)
         policy_texts, reference_texts = (self.tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in written)
