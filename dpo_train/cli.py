@@ -106,6 +106,15 @@ def train(
         Literal["truncate", "drop", "fail"] | None,
         typer.Option(help="What becomes of pairs that are too long.", rich_help_panel=_TOKENS),
     ] = None,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Jinja template for conversations, if not the tokenizer's.",
+            rich_help_panel=_TOKENS,
+        ),
+    ] = None,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where token caches are kept, if not in --data.", rich_help_panel=_TOKENS)
     ] = None,
@@ -147,6 +156,7 @@ def train(
         "max_prompt_length": max_prompt_length,
         "truncation_mode": truncation_mode,
         "on_overlong": on_overlong,
+        "chat_template": None if chat_template is None else chat_template.read_text(encoding="utf-8"),
     }
     training = {
         "max_steps": max_steps,

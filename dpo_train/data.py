@@ -206,7 +206,8 @@ def training_tokens(
         UsageError: several caches fit, or several ranks would have to make one.
     """
     command = f"dpo-data tokenize {data} --tokenizer {model}"
-    command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in options.items())
+    shown = {name: "FILE" if name == "chat_template" else value for name, value in options.items()}
+    command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in shown.items())
     command += f" --cache-dir {cache_dir}" if cache_dir else ""
 
     caches = {cache.manifest.key: cache for cache in list_tokens(open_prepared(data), cache_dir)}

@@ -502,6 +502,9 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return self.accelerator.prepare(loader)
 
     def _run_epoch(self, *, epoch: int, resume_from_checkpoint: str | None, epochs_trained: int, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True  # a finished run that is resumed would take one step too many
+            return
         if self._sampler is not None:
             self._sampler.set_epoch(epoch)  # a loader that skips to where it resumes does not pass the epoch on
         if self.args.fsdp and not is_sharded(self.model):

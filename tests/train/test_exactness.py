@@ -66,6 +66,14 @@ def test_resume_true_takes_the_newest_whole_checkpoint(config: Config, pairs: da
     assert_equal_bitwise(train(args, pairs, resume=True), straight)
 
 
+def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config, pairs: datasets.Dataset) -> None:
+    args = config(max_steps=4, save_strategy="steps", save_steps=4)
+    finished = train(args, pairs)
+    resumed = train(args, pairs, resume=True)
+    assert resumed.state.global_step == 4
+    assert_equal_bitwise(resumed, finished)
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
 def test_a_checkpoint_without_a_state_file_is_refused(config: Config, pairs: datasets.Dataset, name: str) -> None:
     args = config(max_steps=1, save_strategy="steps", save_steps=1)
