@@ -238,7 +238,7 @@ def _adapter(options: RunOptions) -> Any:
     try:
         from peft import LoraConfig
     except ImportError as error:
-        raise UsageError("--lora-r needs the package peft.\n  pip install "dpo-data[lora]"") from error
+        raise UsageError('--lora-r needs the package peft.\n  pip install "dpo-data[lora]"') from error
     # alpha = 2 r, as the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
     return LoraConfig(
         r=options.lora_r, lora_alpha=2 * options.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
