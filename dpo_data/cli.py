@@ -358,6 +358,27 @@ def sniff(
 
 
 @app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="The prepared folder of the run.", show_default=False)],
+    run: Annotated[Path, typer.Option(help="Folder of a dpo-train run.", show_default=False)],
+    worst: Annotated[int, typer.Option(help="How many pairs.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Show the pairs that a trained model disagrees with most: that is where wrong labels are found.
+
+    dpo-data show prepared/ --run run/ --worst 20
+    """
+    from dpo_data.report import terminal
+    from dpo_data.showing import worst_pairs
+
+    pairs = worst_pairs(path, run, count=worst)
+    if json:
+        _print_json([pair._asdict() for pair in pairs])
+    else:
+        terminal.show(terminal.judged_pairs(pairs))
+
+
+@app.command()
 def schema(
     output: Annotated[Path, typer.Option(help="Folder for the schemas and their examples.")] = Path("schemas"),
 ) -> None:

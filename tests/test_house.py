@@ -18,7 +18,7 @@ FLOORS = {
         {"cli", "__main__"},
         {"schemas"},
         {"report"},
-        {"validation", "sniffing"},
+        {"showing", "validation", "sniffing"},
         {"conversion", "tokenization"},
         {"encoding", "card", "rows", "sources", "checks", "pairing", "forms"},
         {"prepared", "truncation"},

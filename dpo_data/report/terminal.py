@@ -1,6 +1,6 @@
 """Manifests and reports as rich tables. Texts out of the data are shown as they are: no markup in them is obeyed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -8,11 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_data.prepared import Manifest, TokenCache, TokensManifest
+from dpo_data.showing import JudgedPair
 from dpo_data.sniffing import Sniffed
 from dpo_data.sources.source import SourceSummary
 from dpo_data.validation import Quantiles, ValidationReport
 
 SHOWN_EXAMPLES = 2
+SHOWN_CHARACTERS = 600
 #: Columns where standard output is no terminal.
 PLAIN_WIDTH = 140
 
@@ -207,6 +209,27 @@ def validation(report: ValidationReport) -> RenderableType:
 def _kept_rows(report: ValidationReport) -> str:
     rows = report.rows_read - report.quarantined - report.left_out
     return f"{report.pairs:,}" if rows == report.pairs else f"{rows:,} that gave {report.pairs:,}"
+
+
+def judged_pairs(pairs: Sequence[JudgedPair]) -> RenderableType:
+    """Pairs, chosen beside rejected, each under its margin and where it comes from."""
+    parts: list[RenderableType] = []
+    for number, pair in enumerate(pairs, 1):
+        head = f"{number}. margin {pair.margin:+.3f}   {pair.split}, step {pair.step}   {pair.origin}   {pair.id}"
+        sides = Table("chosen", "rejected", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
+        sides.add_row(Text(_clipped(pair.chosen, end=False)), Text(_clipped(pair.rejected, end=False)))
+        parts += [Text(head, style="bold"), Text(_clipped(pair.prompt, end=True), style="dim"), sides]
+    disagree = sum(pair.margin < 0 for pair in pairs)
+    parts.append(Text(f"{disagree} of these {len(pairs)} pairs have a negative margin: the model prefers rejected."))
+    return Group(*parts)
+
+
+def _clipped(text: str, *, end: bool) -> str:
+    """A text of at most `SHOWN_CHARACTERS`: its end, where the question of a prompt stands, or its beginning."""
+    text = text.strip()
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"… {text[-SHOWN_CHARACTERS:]}" if end else f"{text[:SHOWN_CHARACTERS]} …"
 
 
 SEVERITY_STYLE = {"error": "red", "warning": "yellow"}
