@@ -29,8 +29,7 @@ Messages = list[dict[str, Any]]
 SEAM_CHARS = 32
 #: Seams that are remembered; the same few words stand around most of them.
 MAX_SEAMS = 200_000
-LAST_WORD = re.compile(r"\s*\S*\s*\Z")
-FIRST_WORD = re.compile(r"\s*\S*")
+WORD = re.compile(r"\s*\S*\s*")
 
 
 def load_tokenizer(name: str | Path) -> Any:
@@ -257,20 +256,20 @@ class Encoder:
         Only the words beside the seam are tokenized for it: tokenizers do not merge across white space.
         """
         seams = []
-        for prompt, *responses in zip(texts.prompts, texts.chosen, texts.rejected, strict=True):
-            for response in responses:
-                before, after = LAST_WORD.search(prompt[-SEAM_CHARS:]), FIRST_WORD.match(response[:SEAM_CHARS])
-                if before and after:
-                    seams.append((before[0], after[0]))
+        for prompt, chosen, rejected in zip(texts.prompts, texts.chosen, texts.rejected, strict=True):
+            before = last_word(prompt)
+            if before:
+                seams += [(before, after) for after in (first_word(chosen), first_word(rejected)) if after]
         if len(self._seams) > MAX_SEAMS:
-            self._seams.clear()
-        new = [seam for seam in dict.fromkeys(seams) if seam not in self._seams]
+            self._seams = {}
+        known = self._seams
+        new = [seam for seam in dict.fromkeys(seams) if seam not in known]
         apart = self.encode([word for seam in new for word in seam])
         joint = self.encode([last + first for last, first in new])
         # Both words of a seam stand side by side in `apart`.
         equal = equal_rows(Ragged(apart.values, apart.offsets[::2]), joint)
-        self._seams.update(zip(new, ~equal, strict=True))
-        return int(sum(self._seams[seam] for seam in seams))
+        known.update(zip(new, ~equal, strict=True))
+        return int(sum(known[seam] for seam in seams))
 
 
 def _for_template(messages: Messages) -> Messages:
@@ -285,6 +284,26 @@ def _for_template(messages: Messages) -> Messages:
         }
         for message in messages
     ]
+
+
+def first_word(text: str) -> str:
+    """The first word of a text, at most `SEAM_CHARS` of it, with the white space around it.
+
+    >>> first_word(" Hello, you")
+    ' Hello, '
+    """
+    found = WORD.match(text[:SEAM_CHARS])
+    return found[0] if found else ""
+
+
+def last_word(text: str) -> str:
+    """The last word of a text, at most `SEAM_CHARS` of it, with the white space around it.
+
+    >>> last_word("Do you say Hello? ")
+    ' Hello? '
+    """
+    # Backwards: a search for the end would try every place before it.
+    return first_word(text[: -SEAM_CHARS - 1 : -1])[::-1]
 
 
 def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:

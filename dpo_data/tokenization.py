@@ -5,12 +5,12 @@ through the tokenizer library while the batch before it is cut and packed into A
 """
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ from dpo_data.records import FIELDS
 from dpo_data.truncation import check_limits, cut_prompts, equal_rows, kept_lengths
 
 #: Rows whose texts go to the tokenizer library in one call: enough for all cores, little memory.
-BATCH_ROWS = 512
+BATCH_ROWS = 1000
+#: Batches on their way at a time: while Python takes over the ids of one, the library works on another.
+IN_FLIGHT = 2
 DROPPED = "dropped.jsonl"
 CONTENTS = ("train", "test", "dataset_dict.json", "provenance.json", DROPPED)
 
@@ -309,22 +311,21 @@ class _Job:
             )
 
     def _batches(self, shard: str, schema: pa.Schema) -> Iterator[_Batch]:
-        """The pairs of one text shard as packed ids; encodes a batch while the one before is packed."""
+        """The pairs of one text shard as packed ids; encodes further batches while one is packed."""
         self._require_whole(shard)
-        slices = (
-            batch.slice(start, BATCH_ROWS)
-            for batch in read_shard(self.prepared.path / shard)
-            for start in range(0, batch.num_rows, BATCH_ROWS)
-        )
-        with ThreadPoolExecutor(1) as pool:
-            ahead: tuple[pa.RecordBatch, Future[tuple[EncodedPairs, dict[int, str]]]] | None = None
-            for rows in chain(slices, [None]):
-                form = self.prepared.manifest.form
-                following = None if rows is None else (rows, pool.submit(encode_rows, self.encoder, form, rows))
-                if ahead is not None:
-                    encoded, refused = ahead[1].result()
-                    yield pack(ahead[0], encoded, refused, self.options, self._bos, schema)
-                ahead = following
+        table = pa.Table.from_batches(read_shard(self.prepared.path / shard))
+        starts = iter(range(0, table.num_rows, BATCH_ROWS))
+        encoding: deque[tuple[pa.RecordBatch, Future[tuple[EncodedPairs, dict[int, str]]]]] = deque()
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            while True:
+                for start in islice(starts, IN_FLIGHT + 1 - len(encoding)):
+                    (rows,) = table.slice(start, BATCH_ROWS).combine_chunks().to_batches()
+                    encoding.append((rows, pool.submit(encode_rows, self.encoder, self.prepared.manifest.form, rows)))
+                if not encoding:
+                    return
+                rows, future = encoding.popleft()
+                encoded, refused = future.result()
+                yield pack(rows, encoded, refused, self.options, self._bos, schema)
 
     @property
     def _bos(self) -> int | None:
