@@ -69,6 +69,8 @@ EncodedFields = tuple[bytes, bytes, bytes]
 SPLITS = get_args(SplitName)
 #: Smaller inputs are done before a second process would have started.
 CHUNKS_WITHOUT_POOL = 8
+#: Converted chunks of a worker that may wait for an earlier one: a slow start of the others costs memory, not time.
+MAX_PENDING = 16
 #: What a prepared folder may hold besides its manifest and its token caches, which stay valid for unchanged shards.
 CONTENTS = (
     "train",
@@ -674,7 +676,10 @@ class _Columns:
 def _in_order(
     function: Callable[[Chunk, Adapting], ConvertedChunk], chunks: Iterable[Chunk], adapting: Adapting, workers: int
 ) -> Iterator[ConvertedChunk]:
-    """`function` over all chunks, results in their order, at most twice `workers` of them in flight."""
+    """`function` over all chunks, results in their order, in `workers` processes of which this one is the first.
+
+    It works while the others start, which takes as long as some ten chunks, and whenever they have enough to do.
+    """
     chunks = iter(chunks)
     first = list(islice(chunks, CHUNKS_WITHOUT_POOL + 1)) if workers > 1 else []
     if len(first) <= CHUNKS_WITHOUT_POOL:
@@ -683,13 +688,18 @@ def _in_order(
         return
     # spawn: forking a process that has Arrow's threads can hang it.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_start_worker)
     pending: deque[Future[ConvertedChunk]] = deque()
     try:
         for chunk in chain(first, chunks):
-            with _ctrl_c_blocked():
-                pending.append(pool.submit(function, chunk, adapting))
-            if len(pending) >= 2 * workers:
+            if sum(not future.done() for future in pending) < 2 * (workers - 1):
+                with _ctrl_c_blocked():
+                    pending.append(pool.submit(function, chunk, adapting))
+            else:
+                own: Future[ConvertedChunk] = Future()
+                own.set_result(function(chunk, adapting))
+                pending.append(own)
+            while pending and (pending[0].done() or len(pending) >= MAX_PENDING * workers):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -549,6 +549,9 @@ def held_run(out: Path, workers: int = 1) -> Iterator[subprocess.Popen[bytes]]:
         while not (shard.exists() and shard.stat().st_size > 1_000_000):
             assert run.poll() is None, run.stderr and run.stderr.read().decode()
             assert time.monotonic() < deadline
+            if workers > 1:  # the run itself works on while its workers start: it gets more than it could finish
+                run.stdin.write(b"".join(LONG_ROWS[:200]))
+                run.stdin.flush()
             time.sleep(0.02)
         yield run
     finally:
