@@ -10,9 +10,9 @@ step() {
     time "$@" 2>&1
 }
 
-step dpo-data convert hh-rlhf --input "$raw" --output "$scratch/prepared" --test-fraction 0.02
+step dpo-data convert hh-rlhf --input "$raw" --output "$scratch/prepared" --test-fraction 0.01
 step dpo-data validate "$scratch/prepared" --tokenizer "$model"
 step dpo-data tokenize "$scratch/prepared" --tokenizer "$model" --max-length 512 --max-prompt-length 128
 step dpo-data tokenize "$scratch/prepared" --tokenizer "$model" --max-length 512 --max-prompt-length 128
 step dpo-train --data "$scratch/prepared" --model "$model" --output "$scratch/run" \
-    --batch-size 8 --max-steps 12 --learning-rate 5e-6 --warmup-steps 2 --logging-steps 2
+    --batch-size 4 --max-steps 6 --learning-rate 5e-6 --logging-steps 2
