@@ -1,6 +1,7 @@
 """Toys for the data side: tokenizers trained in process, rows, and small prepared folders."""
 
 import json
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from dpo_data import convert
+
+# A background job of a shell starts with SIGINT ignored, and would hand that on to the runs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORPUS = [
     "hello there, the other one: hello world, what is this thing? It's that.",
