@@ -222,7 +222,7 @@ class StepSampler:
         seed: of the order; None for that of the data set.
         drop_last: leave out an epoch's last step where it is not full.
         prompts: (rows,) int, equal for pairs of one prompt, which then come in one step; None to scatter them.
-        budget: cuts each micro-batch further, into lists of rows; None to leave it whole.
+        budget: cuts each rank's part of a step into lists of rows, whatever `micro_batch` says; None for the latter.
     """
 
     def __init__(
@@ -260,11 +260,15 @@ class StepSampler:
 
     def __iter__(self) -> Iterator[list[Any]]:
         for step in self.steps(self._epoch):
-            parts = self._micro_batches(len(step)) * self._ranks
+            turns = self._micro_batches(len(step))
+            if not turns:
+                return
             if self._budget is not None:
-                yield from self._budget.cut(step, parts)
+                # The whole step in the last turn, in which gradients are exchanged: the budget alone decides the cuts.
+                yield from ([] for _ in range((turns - 1) * self._ranks))
+                yield from self._budget.cut(step, self._ranks)
             else:
-                for batch in np.array_split(step, parts) if parts else []:
+                for batch in np.array_split(step, turns * self._ranks):
                     yield batch.tolist() or [~int(step[0])]
 
     def steps(self, epoch: int) -> Iterator[np.ndarray]:
@@ -280,7 +284,7 @@ class StepSampler:
     def rows_of(self, steps: int) -> np.ndarray:
         """The rows, each once and in ascending order, of the first steps from epoch 0 on."""
         seen = np.zeros(self._rows, bool)
-        each = sum(1 for _ in range(0, self._rows, self._step))
+        each = math.ceil(self._rows / self._step)
         for epoch in range(math.ceil(steps / each)):
             for rows in itertools.islice(self.steps(epoch), steps - epoch * each):
                 seen[rows] = True
@@ -343,8 +347,6 @@ class TokenBudget:
         Returns: for each part its micro-batches, each a list of rows; [~row], which counts nothing, where there are
             fewer pairs than micro-batches.
         """
-        if not parts:
-            return []
         units = sorted(self._units(step), key=lambda unit: -unit[0])
         total = sum(tokens for tokens, _ in units)
         each = max(1, math.ceil(total / self.most_tokens / parts))

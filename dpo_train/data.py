@@ -149,6 +149,26 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
         total: np.ndarray = lengths["prompt_ids"] + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
         return total
 
+    @functools.cached_property
+    def distinct_tokens(self) -> int:
+        """Tokens, each prompt counted once and each response to it once."""
+        lengths = self.lengths
+        of_pair = lengths["chosen_ids"] + lengths["rejected_ids"]
+        _, number, counts = np.unique(self.prompts, return_inverse=True, return_counts=True)
+        alone = counts[number] == 1
+        total = int((lengths["prompt_ids"] + of_pair)[alone].sum())
+        pieces: set[tuple[bytes, ...]] = set()
+        for row in np.flatnonzero(~alone).tolist():
+            prompt, chosen, rejected = (self._columns[name][row].tobytes() for name in TOKEN_COLUMNS)
+            pieces |= {(prompt,), (prompt, chosen), (prompt, rejected)}
+        return total + sum(len(piece[-1]) for piece in pieces) // np.dtype(np.int32).itemsize
+
+    @property
+    def two_sequence_tokens(self) -> int:
+        """Tokens of prompt + chosen and prompt + rejected of every pair, padding not counted."""
+        lengths = self.lengths
+        return int((2 * lengths["prompt_ids"] + lengths["chosen_ids"] + lengths["rejected_ids"]).sum())
+
     @property
     def longest_pair(self) -> int:
         """Tokens of the longest prompt with its longer response."""

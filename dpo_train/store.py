@@ -50,8 +50,8 @@ class ReferenceStore:
             if entries.dtype != ENTRY:
                 raise InputError(f"{path}: holds no reference log-probabilities.\n  Delete it.")
             self._insert(entries)
-        #: Whether another run has left values.
-        self.loaded = len(self._entries) > 0
+        #: Whether another run has left values that nobody has compared with the reference yet.
+        self.unchecked = len(self._entries) > 0
 
     def __len__(self) -> int:
         return len(self._entries)

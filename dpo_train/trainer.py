@@ -156,7 +156,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | str | None = None,
-        ref_model: PreTrainedModel | nn.Module | str | None = None,
+        ref_model: PreTrainedModel | nn.Module | str | ModelOnDemand | None = None,
         beta: float = DEFAULT_BETA,
         args: TrainingArguments | None = None,
         data_collator: Callable[..., Batch] | None = None,
@@ -408,15 +408,22 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return super().get_batch_samples(*args, **kwargs)
 
     def _write_samples(self, model: Any, batch: Batch) -> tuple[list[str], list[str]]:
+        return self.texts_by(self.accelerator.unwrap_model(model), batch), self.texts_by(self.reference, batch)
+
+    def texts_by(self, writer: Any, batch: Batch) -> list[str]:
+        """What a model or reference writes to the prompts of a padded batch.
+
+        Raises:
+            UsageError: there is no tokenizer; or the reference was the policy, which has been trained since.
+        """
         if self.tokenizer is None:
             raise UsageError("get_batch_samples writes text, which needs DPOTrainer(tokenizer=...).")
         padding = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         input_ids, attention_mask = left_aligned_prompts(
             self._prepare_inputs(batch), ignored=self.label_pad_token_id, padding=padding
         )
-        policy = self.accelerator.unwrap_model(model)
         longest = self.max_length or _SAMPLE_LENGTH
-        longest = min(longest, getattr(policy.config, "max_position_embeddings", longest))
+        longest = min(longest, getattr(self.model.config, "max_position_embeddings", longest))
         options = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -426,9 +433,9 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             "pad_token_id": padding,
         }
         with torch.no_grad():
-            written = policy.generate(**options), self.reference.generate(**options)
-        policy_texts, reference_texts = (self.tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in written)
-        return policy_texts, reference_texts
+            written = writer.generate(**options)
+        texts: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return texts
 
     def _measure(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Losses (B,) with their graph, all `COLUMNS` of each pair without, (B, len(COLUMNS)), and the router loss.
@@ -616,7 +623,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return super().get_train_dataloader()
         if args.train_sampling_strategy not in ("random", "sequential"):
             raise UsageError(f"train_sampling_strategy {args.train_sampling_strategy}: choose from random, sequential.")
-        self._choose_path()
+        self.choose_path()
         self._sampler = self._make_sampler()
         return self._loader(rows, self._sampler, self.data_collator if self.why_padded else StepCollator())
 
@@ -655,7 +662,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             rows = self.eval_dataset[rows]
         if isinstance(rows, datasets.Dataset) and isinstance(self.data_collator, DPODataCollatorWithPadding):
             rows = self._read(rows, name="the evaluation set", split="test")
-        self._choose_path()
+        self.choose_path()
         if self.why_padded is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
         self._fill_reference(rows, np.arange(len(rows)))
@@ -700,7 +707,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
         return reason
 
-    def _choose_path(self) -> None:
+    def choose_path(self) -> None:
         """Compute a real batch both ways, once, before anything is trained; share prompts only where they agree."""
         if self._probed:
             return
@@ -741,7 +748,8 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return
         self._open_store(reference)
         known = reference.store.find(rows.response_keys(wanted).reshape(-1, 2))[1].reshape(-1, 2).all(1)
-        if reference.store.loaded and known.any() and not isinstance(reference.live, ModelOnDemand):
+        if reference.store.unchecked and known.any() and not isinstance(reference.live, ModelOnDemand):
+            reference.store.unchecked = False
             self._spot_check(reference, rows, wanted[known])
         missing = wanted[~known]
         missing = missing[np.argsort(rows.prompts[missing], kind="stable")]
@@ -808,8 +816,10 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return loss
         gradient_state = self.accelerator.gradient_state
         synchronises = gradient_state.sync_gradients
-        *first, last = inputs["micro_batches"]
         total = torch.zeros((), device=self.args.device)
+        if not inputs["micro_batches"]:
+            return total
+        *first, last = inputs["micro_batches"]
         # Around backward too, which recomputes the attention of checkpointed layers.
         with shared_prefixes(self.model):
             gradient_state._set_sync_gradients(False)
@@ -851,7 +861,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
         if resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))
-        self._choose_path()
+        self.choose_path()
         if isinstance(self.train_dataset, PairRows):
             self._fill_reference(self.train_dataset, self._rows_visited())
         if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, PolicyBeforeTraining):
@@ -935,16 +945,19 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return output
 
     def trained_pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What training has measured on this rank since it began or resumed, oldest first.
+        """What training has measured since it began or resumed, oldest first; all ranks must ask together.
 
         Returns: steps (n,), rows of the training set (n,), and the (n, len(COLUMNS)) table; a pair that was trained on
             twice stands there twice.
         """
-        if not self._trained:
+        trained = [(step, rows.cpu().numpy(), table.cpu().numpy()) for step, rows, table in self._trained]
+        if self.accelerator.num_processes > 1:
+            trained = sorted(gather_object(trained), key=lambda batch: batch[0])
+        if not trained:
             return np.empty(0, int), np.empty(0, int), np.empty((0, len(COLUMNS)))
-        steps = np.concatenate([np.full(len(rows), step) for step, rows, _ in self._trained])
-        rows = torch.cat([rows.cpu() for _, rows, _ in self._trained]).numpy()
-        table = torch.cat([table.cpu() for *_, table in self._trained]).numpy()
+        steps = np.concatenate([np.full(len(rows), step) for step, rows, _ in trained])
+        rows = np.concatenate([rows for _, rows, _ in trained])
+        table = np.concatenate([table for *_, table in trained])
         counted = rows >= 0
         return steps[counted], rows[counted], table[counted]
 
