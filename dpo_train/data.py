@@ -84,7 +84,7 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
             )
         if len(dataset) == 0:
             raise _no_pairs(name)
-        self._table: pa.Table = dataset.with_format("arrow")[:]
+        self._table: pa.Table = _with_int32(dataset.with_format("arrow")[:])
         self._columns = {column: TokenColumn(self._table.column(column)) for column in TOKEN_COLUMNS}
         self.name = name
         self._score_margins = self._read_score_margins()
@@ -225,6 +225,15 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
                 f"{self.origin(row)}: prompt and response have {longest[row]} tokens, the model has {max_positions} "
                 f"positions.\n  Tokenize with --max-length {max_positions} or less."
             )
+
+
+def _with_int32(table: pa.Table) -> pa.Table:
+    """Token ids as prepared folders have them, which costs nothing there."""
+    for column in TOKEN_COLUMNS:
+        wanted = pa.list_(pa.int32())
+        if table.column(column).type != wanted:
+            table = table.set_column(table.column_names.index(column), column, table.column(column).cast(wanted))
+    return table
 
 
 def _no_pairs(name: str) -> UsageError:

@@ -272,7 +272,7 @@ def adapter_changes_nothing(policy: Any) -> bool:
     training = policy.training
     policy.eval()
     with torch.no_grad():
-        on = policy(input_ids=ids).logits
+        on = policy(input_ids=ids).logits[:, -ids.shape[1] :]  # learned prompts come before
         with policy.disable_adapter():
             off = policy(input_ids=ids).logits
     policy.train(training)

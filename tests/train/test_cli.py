@@ -96,7 +96,7 @@ def test_options_of_a_file_count_and_those_of_the_command_line_come_on_top(
     )
     result = dpo_train("--config", file, "--output", tmp_path / "run", "--batch-size", 8, "--use-cpu", "--json")
     assert result.exit_code == 0, result.stderr
-    assert "batch      8 pairs a step (1 x 1 x 8)" in result.stderr
+    assert "batch      8 pairs a step\n" in result.stderr
     assert json.loads(result.stdout)["steps"] == 3
 
 
