@@ -109,21 +109,18 @@ class SharedPrefixCollator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         """Collate rows to one batch."""
         prompts: dict[bytes, dict[bytes, int]] = {}  # prompt to its responses, each with its number among those
+        numbers: list[tuple[bytes, int, int]] = []
         for row in rows:
-            responses = prompts.setdefault(_bytes(row["prompt_ids"]), {})
-            for side in SIDES:
-                responses.setdefault(_bytes(row[f"{side}_ids"]), len(responses))
-        first_response = dict(zip(prompts, np.cumsum([0, *map(len, prompts.values())]).tolist(), strict=False))
-        sides = {
-            side: [
-                first_response[prompt] + prompts[prompt][_bytes(row[f"{side}_ids"])]
-                for row in rows
-                for prompt in [_bytes(row["prompt_ids"])]
-            ]
-            for side in SIDES
-        }
+            prompt = _bytes(row["prompt_ids"])
+            responses = prompts.setdefault(prompt, {})
+            chosen = responses.setdefault(_bytes(row["chosen_ids"]), len(responses))
+            numbers.append((prompt, chosen, responses.setdefault(_bytes(row["rejected_ids"]), len(responses))))
+        first = dict(zip(prompts, itertools.accumulate(map(len, prompts.values()), initial=0), strict=False))
         packed = _pack(prompts)
-        batch: Batch = {name: torch.tensor(numbers) for name, numbers in sides.items()}
+        batch: Batch = {
+            "chosen": torch.tensor([first[prompt] + chosen for prompt, chosen, _ in numbers]),
+            "rejected": torch.tensor([first[prompt] + rejected for prompt, _, rejected in numbers]),
+        }
         for name, dtype in _PER_PAIR:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
@@ -175,7 +172,9 @@ def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
     position_ids = offset + np.where(is_prompt, 0, lengths[prompt_of])[piece]
     answers = np.flatnonzero(~is_prompt[piece])
     predicting = np.where(offset[answers] == 0, prompt_ends[piece[answers]], answers) - 1
-    logits_to_keep, predictors = np.unique(predicting, return_inverse=True)
+    predicts = np.zeros(len(input_ids), bool)
+    predicts[predicting] = True
+    logits_to_keep, predictors = np.flatnonzero(predicts), (np.cumsum(predicts) - 1)[predicting]
     order = np.argsort(predictors, kind="stable")
 
     continued = ~is_prompt & ~is_first

@@ -1,5 +1,6 @@
 """Prepared folders and data sets to rows of token ids. The only room that reads through dpo_data; knows no model."""
 
+import bisect
 import functools
 import inspect
 import os
@@ -45,10 +46,10 @@ class TokenColumn:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
         self._values = [chunk.values.to_numpy(zero_copy_only=False) for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
-        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)]).tolist()
 
     def __getitem__(self, row: int) -> np.ndarray:
-        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
+        chunk = bisect.bisect_right(self._starts, row) - 1
         offsets, index = self._offsets[chunk], row - self._starts[chunk]
         view: np.ndarray = self._values[chunk][offsets[index] : offsets[index + 1]]
         return view

@@ -776,6 +776,15 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if isinstance(reference.live, ModelOnDemand):
             reference.live.release()
 
+    def fill_reference(self) -> None:
+        """Have the reference's log-probabilities ready that training will want; `train` does so by itself."""
+        if isinstance(self.train_dataset, PairRows):
+            self._fill_reference(self.train_dataset, self._rows_visited())
+        if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, PolicyBeforeTraining):
+            # What is not asked now cannot be asked any more once the policy has changed.
+            for rows in _all_rows(self.eval_dataset):
+                self._fill_reference(rows, np.arange(len(rows)))
+
     def _open_store(self, reference: Precomputed) -> None:
         """Take the stored values of this very reference in, where a folder for them is given."""
         root = getattr(self.args, "reference_cache", None)
@@ -862,11 +871,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))
         self.choose_path()
-        if isinstance(self.train_dataset, PairRows):
-            self._fill_reference(self.train_dataset, self._rows_visited())
-        if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, PolicyBeforeTraining):
-            for rows in _all_rows(self.eval_dataset):
-                self._fill_reference(rows, np.arange(len(rows)))
+        self.fill_reference()
         self._training_began = True
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._check_finite()

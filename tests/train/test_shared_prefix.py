@@ -32,8 +32,8 @@ MODELS["gpt_oss_sinks"] = ("GptOssConfig", COMMON | {"num_local_experts": 4, "sl
 MODELS["cohere2_window"] = ("Cohere2Config", COMMON | {"sliding_window": 4})
 SERVED = [name for name in MODELS if name != "mamba"]
 
-#: Three pairs on one prompt with four distinct responses, as in the seed's example; a prompt and responses of one token;
-#: a pair whose sides are each other's swapped; mixed lengths.
+#: Three pairs on one prompt with four distinct responses, as in the seed's example; a prompt and responses of one
+#: token; a pair whose sides are each other's swapped; mixed lengths.
 ROWS: Rows = [
     {"prompt_ids": [30, 31, 32, 33, 34], "chosen_ids": [10, 11, 12, 256], "rejected_ids": [20, 256]},
     {"prompt_ids": [40], "chosen_ids": [13], "rejected_ids": [21]},
@@ -367,7 +367,7 @@ def test_no_tensor_of_all_logits_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(count for count in seen if count != 32) <= 3  # 32: the head's own weight, transposed
 
 
-# ---- attention on CUDA, by its inputs ----------------------------------------------------------------------------------
+# ---- attention on CUDA, by its inputs --------------------------------------------------------------------------------
 
 
 def varlen_attn(
@@ -421,7 +421,7 @@ def test_the_inputs_of_varlen_attention_say_what_the_segments_say(
     torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=2e-3)
 
 
-# ---- the path of a run -------------------------------------------------------------------------------------------------
+# ---- the path of a run -----------------------------------------------------------------------------------------------
 
 
 def test_the_signature_of_varlen_attention_is_the_one_that_is_called() -> None:
@@ -442,7 +442,10 @@ class OwnForward(DPOTrainer):
     [
         ("asked for", {"attention_path": "padded"}),
         ("its layers keep a state", {"model": lambda: make("mamba")}),
-        ("its router loss would count a shared prompt once", {"model": lambda: make("qwen3_moe", output_router_logits=True)}),
+        (
+            "its router loss would count a shared prompt once",
+            {"model": lambda: make("qwen3_moe", output_router_logits=True)},
+        ),
         ("dropout is on", {"model": lambda: make("gpt2"), "disable_dropout": False}),
         ("the data_collator is the user's", {"data_collator": DPODataCollatorWithPadding()}),
         ("preprocess_logits_for_metrics wants the logits", {"preprocess_logits_for_metrics": lambda logits, _: logits}),
@@ -457,7 +460,7 @@ class OwnForward(DPOTrainer):
             },
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_share_prompts_is_padded_and_says_why(reason: str, changes: dict[str, Any], config: Config) -> None:
     changes = dict(changes)
     path = changes.pop("attention_path", "auto")
