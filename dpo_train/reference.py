@@ -13,7 +13,6 @@ from torch.distributed.tensor import DTensor
 
 from dpo_data.errors import UsageError
 from dpo_train.batching import Batch
-from dpo_train.store import ReferenceStore
 
 #: What is asked of a model about a batch: log-probabilities, in a shape that reference and policy have in common.
 Forward = Callable[[nn.Module, Batch], Any]
@@ -167,43 +166,6 @@ class ModelOnDemand:
         """The model's own."""
         ids: Tensor = self.model.generate(**inputs)
         return ids
-
-
-@dataclass
-class Precomputed:
-    """Log-probabilities out of a store; what is not in there yet, a live reference computes.
-
-    Args:
-        live: the reference with a model.
-        store: the values so far.
-    """
-
-    live: Reference
-    store: ReferenceStore
-
-    @property
-    def description(self) -> str:
-        """Where the values come from."""
-        return f"{self.live.description}, each response once"
-
-    def logps(self, forward: Forward, batch: Batch) -> Tensor:
-        """Of a packed batch, (R,), the sums of its responses.
-
-        Args:
-            forward: a model and a packed batch to such sums.
-            batch: as `batching.SharedPrefixCollator` makes it.
-        """
-        keys = batch["keys"].cpu().numpy()
-        values, known = self.store.find(keys)
-        if not known.all():
-            sums = self.live.logps(forward, batch)
-            self.store.add(keys, sums.cpu().numpy(), batch["tokens"].cpu().numpy())
-            values, _ = self.store.find(keys)
-        return torch.from_numpy(values).to(batch["keys"].device)
-
-    def generate(self, **inputs: Any) -> Tensor:
-        """The live reference's own."""
-        return self.live.generate(**inputs)
 
 
 @contextmanager

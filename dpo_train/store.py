@@ -70,18 +70,18 @@ class ReferenceStore:
         known: np.ndarray = (self._entries["key"][place] == keys).all(1)
         return np.where(known, self._entries["logp"][place], np.float32(0)), known
 
-    def add(self, keys: np.ndarray, logps: np.ndarray, tokens: np.ndarray) -> None:
-        """Take values in: (R, 2) int64, (R,) float32, (R,) int. Known responses keep the value they have."""
+    def add(self, keys: np.ndarray, logps: np.ndarray, tokens: np.ndarray, *, saved: bool = False) -> None:
+        """Take values in: (R, 2) int64, (R,) float32, (R,) int. Known responses keep the value they have.
+
+        `saved` says that another process writes them.
+        """
         entries = np.empty(len(keys), ENTRY)
         entries["key"], entries["logp"], entries["tokens"] = keys, logps, tokens
         entries = entries[~self.find(keys)[1]]
         if len(entries):
             self._insert(entries)
-            self._unsaved.append(entries)
-
-    def unsaved(self) -> np.ndarray:
-        """What was taken in since the last `save`, as an array of `ENTRY`."""
-        return np.concatenate([np.empty(0, ENTRY), *self._unsaved])
+            if not saved:
+                self._unsaved.append(entries)
 
     def save(self) -> None:
         """Write what was taken in since the last time.
@@ -89,7 +89,7 @@ class ReferenceStore:
         Raises:
             UsageError: the folder cannot be written.
         """
-        entries, self._unsaved = self.unsaved(), []
+        entries, self._unsaved = np.concatenate([np.empty(0, ENTRY), *self._unsaved]), []
         if self.folder is None or not len(entries):
             return
         part = self.folder / f"{uuid.uuid4().hex}.npy"
@@ -108,10 +108,6 @@ class ReferenceStore:
                 f"{self.folder}: the reference's log-probabilities cannot be written: {error.strerror}.\n"
                 "  Give a folder that can: --cache-dir."
             ) from error
-
-    def merge(self, entries: np.ndarray) -> None:
-        """Take in what another process has computed and saves itself."""
-        self._insert(entries)
 
     def _insert(self, entries: np.ndarray) -> None:
         merged = np.concatenate([self._entries, entries])

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -56,20 +54,20 @@ from dpo_train.models import (
     without_adapter,
     without_dropout,
 )
+from dpo_train.precompute import Precomputed
 from dpo_train.probe import disagreement
 from dpo_train.reference import (
     FrozenModel,
     ModelOnDemand,
     NoReference,
     PolicyBeforeTraining,
-    Precomputed,
     Reference,
     WithWeights,
     frozen,
     is_sharded,
     own_reference,
 )
-from dpo_train.store import ReferenceStore, files_identity, weights_identity
+from dpo_train.store import ReferenceStore
 
 #: What is measured of every pair, in the order of the columns of the tables that hold it.
 METRICS = (
@@ -91,9 +89,6 @@ logger = logging.get_logger(__name__)
 _SAMPLE_LENGTH = 512
 #: Rows among which the shortest are taken to compare the two paths on.
 _PROBED_AMONG = 256
-#: Rows whose reference log-probabilities are planned together, and seconds after which they are saved.
-_FILLED_AT_ONCE = 256
-_SAVED_EVERY_S = 30
 
 Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
 
@@ -743,38 +738,19 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         Raises:
             UsageError: a stored value is not what the reference gives.
         """
-        reference = self.reference
-        if not isinstance(reference, Precomputed):
+        if not isinstance(self.reference, Precomputed):
             return
-        self._open_store(reference)
-        known = reference.store.find(rows.response_keys(wanted).reshape(-1, 2))[1].reshape(-1, 2).all(1)
-        if reference.store.unchecked and known.any() and not isinstance(reference.live, ModelOnDemand):
-            reference.store.unchecked = False
-            self._spot_check(reference, rows, wanted[known])
-        missing = wanted[~known]
-        missing = missing[np.argsort(rows.prompts[missing], kind="stable")]
-        budget = TokenBudget(rows, 2 * self.most_tokens)  # without a gradient, nothing of the layers is kept
-        collate = SharedPrefixCollator()
-        saved = time.monotonic()
-        with tqdm(
-            total=len(missing), desc="reference", unit="pair", leave=False,
-            disable=self.args.disable_tqdm or not self.is_world_process_zero() or not len(missing),
-        ) as progress:  # fmt: skip
-            for start in range(0, len(missing), _FILLED_AT_ONCE):
-                part = missing[start : start + _FILLED_AT_ONCE]
-                own = budget.cut(part, self.accelerator.num_processes)[self.accelerator.process_index]
-                for micro_batch in own:
-                    self._reference_logps(self._prepare_inputs(collate([rows[row] for row in micro_batch])))
-                progress.update(len(part))
-                if time.monotonic() - saved > _SAVED_EVERY_S:
-                    reference.store.save()
-                    saved = time.monotonic()
-        if self.accelerator.num_processes > 1:
-            for entries in gather_object([reference.store.unsaved()]):
-                reference.store.merge(entries)
-        reference.store.save()
-        if isinstance(reference.live, ModelOnDemand):
-            reference.live.release()
+        if (root := getattr(self.args, "reference_cache", None)) is not None:
+            self.reference.open_store(Path(root), self.model, self._compute_dtype)
+        self.reference.fill(
+            rows,
+            wanted,
+            forward=lambda network, batch: self._packed(network, batch)[0],
+            most_tokens=2 * self.most_tokens,  # without a gradient, nothing of the layers is kept
+            rounding=self._rounding,
+            accelerator=self.accelerator,
+            show_progress=self.is_world_process_zero() and not self.args.disable_tqdm,
+        )
 
     def fill_reference(self) -> None:
         """Have the reference's log-probabilities ready that training will want; `train` does so by itself."""
@@ -784,32 +760,6 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             # What is not asked now cannot be asked any more once the policy has changed.
             for rows in _all_rows(self.eval_dataset):
                 self._fill_reference(rows, np.arange(len(rows)))
-
-    def _open_store(self, reference: Precomputed) -> None:
-        """Take the stored values of this very reference in, where a folder for them is given."""
-        root = getattr(self.args, "reference_cache", None)
-        if root is None or reference.store.folder is not None:
-            return
-        live, dtype = reference.live, str(self._compute_dtype)
-        if isinstance(live, ModelOnDemand) and Path(live.path).is_dir():
-            identity = files_identity(Path(live.path), dtype=dtype, attention="shared prefix")
-        else:
-            network: Any = getattr(live, "model", self.model)
-            identity = weights_identity(network, dtype=dtype, attention="shared prefix")
-        described = {"reference": live.description, "model": str(getattr(self.model.config, "_name_or_path", ""))}
-        reference.store = ReferenceStore(Path(root) / identity, described | {"dtype": dtype})
-
-    def _spot_check(self, reference: Precomputed, rows: PairRows, known: np.ndarray) -> None:
-        pairs = [rows[int(row)] for row in known[np.argsort(rows.pair_lengths[known], kind="stable")[:2]]]
-        batch = self._prepare_inputs(SharedPrefixCollator()(pairs))
-        with self.accelerator.autocast():
-            found = reference.live.logps(lambda network, packed: self._packed(network, packed)[0], batch)
-        stored = torch.from_numpy(reference.store.find(batch["keys"].cpu().numpy())[0]).to(found.device)
-        if ((found - stored).abs() > self._rounding * (1 + found.abs())).any():
-            raise UsageError(
-                f"{reference.store.folder}: holds other log-probabilities than the reference gives "
-                f"({stored[0]:.4f}, not {found[0]:.4f}).\n  Delete the folder: they are computed again."
-            )
 
     def _rows_visited(self) -> np.ndarray:
         """The rows of the training set that this run will train on."""

@@ -29,6 +29,7 @@ FLOORS = {
         {"cli", "__main__"},
         {"run"},
         {"report", "trainer"},
+        {"precompute"},
         {"probe", "checkpoints", "reference", "data"},
         {"store", "batching", "config", "diagnosis"},
         {"attention"},

@@ -14,7 +14,8 @@ from toys import make_pairs, make_tiny_model
 import dpo_train.reference
 from dpo_data.errors import InputError, UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.reference import FrozenModel, ModelOnDemand, PolicyBeforeTraining, Precomputed
+from dpo_train.precompute import Precomputed
+from dpo_train.reference import FrozenModel, ModelOnDemand, PolicyBeforeTraining
 from dpo_train.store import ReferenceStore, files_identity, weights_identity
 
 Config = Callable[..., DPOConfig]
@@ -182,7 +183,8 @@ def test_what_was_saved_is_read_again_and_a_cut_off_write_is_not_seen(tmp_path: 
     assert len(list(tmp_path.glob("*.npy"))) == 2
     again = ReferenceStore(tmp_path)
     assert again.find(keys(1, 2))[0].tolist() == [-1.0, -2.0]
-    assert len(again.unsaved()) == 0
+    again.save()
+    assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00", b"no numbers at all"])
@@ -209,12 +211,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_values_of_other_processes_count_and_are_not_saved_twice(tmp_path: Path) -> None:
-    mine, theirs = ReferenceStore(tmp_path), ReferenceStore(tmp_path)
-    mine.add(keys(1), np.array([-1], np.float32), np.array([1]))
-    theirs.add(keys(2), np.array([-2], np.float32), np.array([1]))
-    mine.merge(theirs.unsaved())
-    assert mine.find(keys(1, 2))[1].all()
-    assert len(mine.unsaved()) == 1
+    store = ReferenceStore(tmp_path)
+    store.add(keys(1), np.array([-1], np.float32), np.array([1]))
+    store.add(keys(2), np.array([-2], np.float32), np.array([1]), saved=True)
+    store.save()
+    assert store.find(keys(1, 2))[1].all()
+    assert ReferenceStore(tmp_path).find(keys(1, 2))[1].tolist() == [True, False]
 
 
 def test_the_step_before_anything_is_learned_checks_policy_against_reference(
