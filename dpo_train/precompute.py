@@ -102,7 +102,7 @@ class Precomputed:
         Raises:
             UsageError: a stored value is not what the reference gives.
         """
-        known: np.ndarray = self.store.find(rows.response_keys(wanted).reshape(-1, 2))[1].reshape(-1, 2).all(1)
+        known = np.asarray(self.store.find(rows.response_keys(wanted).reshape(-1, 2))[1].reshape(-1, 2).all(1))
         # All processes must do the same, and one may have seen a file of another run that the others have not.
         known = _of_first_process(known, accelerator)
         if self.store.unchecked and known.any() and not isinstance(self.live, ModelOnDemand):
