@@ -66,6 +66,7 @@ from dpo_train.reference import (
     frozen,
     is_sharded,
     own_reference,
+    reshard,
 )
 from dpo_train.store import ReferenceStore
 
@@ -823,6 +824,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self.choose_path()
         self.fill_reference()
         self._training_began = True
+        reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._check_finite()
         return output
