@@ -28,11 +28,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from dpo_data.errors import Interrupted, PreparedError, UsageError, reading, writing
 from dpo_data.options import Axis, Form, OnOverlong, Pairing, Tie, TruncationMode
 from dpo_data.records import Message
+from dpo_data.truncation import Ragged
 
 try:
     import fcntl
@@ -279,6 +281,27 @@ def text_column(texts: Sequence[bytes | None]) -> pa.Array:
     np.cumsum(np.fromiter(map(len, filled), np.int32, len(texts)), out=offsets[1:])
     buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(b"".join(filled))]
     return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+
+
+def numbers_column(values: NDArray[Any], type_: pa.DataType) -> pa.Array:
+    """Numbers of that type's width as an Arrow column; `pa.array` of an array imports pandas too."""
+    return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def scores_column(scores: Sequence[float | None]) -> pa.Array:
+    """Scores, or nulls, as an Arrow column."""
+    present = np.fromiter((score is not None for score in scores), np.bool_, len(scores))
+    values = np.fromiter((score or 0.0 for score in scores), np.float64, len(scores))
+    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
+    return pa.Array.from_buffers(pa.float64(), len(scores), [validity, pa.py_buffer(values)])
+
+
+def ids_column(ids: Ragged) -> pa.Array:
+    """Sequences of token ids as an Arrow column."""
+    offsets = pa.py_buffer(ids.offsets.astype(np.int32))
+    return pa.Array.from_buffers(
+        _IDS, len(ids.offsets) - 1, [None, offsets], children=[numbers_column(ids.values, pa.int32())]
+    )
 
 
 def messages_column(conversations: Sequence[Sequence[Message]], type_: pa.DataType) -> pa.Array:
