@@ -383,7 +383,17 @@ def building(folder: Path, *, overwrite: bool, contents: Sequence[str]) -> Itera
         lock.close()
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _refuse_target(folder: Path, *, overwrite: bool) -> None:
+    if not _is_utf8(folder):
+        raise UsageError(f"{folder}: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file.\n  Name a folder that is new or empty.")
     if (folder / MANIFEST).exists():
@@ -547,7 +557,9 @@ def write_manifest(folder: Path, manifest: Manifest | TokensManifest) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    # A word of the command line that is not UTF-8 becomes the escape that JSON has for it.
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def hash_file(path: Path) -> str:
@@ -665,6 +677,8 @@ def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
 def _read_manifest(path: Path, model: type[AnyManifest], command: str) -> AnyManifest:
     file = path / MANIFEST
     kind = model.model_fields["format"].default
+    if not _is_utf8(path):
+        raise PreparedError(f"{path}: the name is not UTF-8, and Arrow opens no other.\n  Rename the folder.")
     if not path.is_dir():
         raise PreparedError(f"{path}: there is no such folder.\n  Make it: {command} {path}.")
     if not file.is_file():

@@ -593,6 +593,32 @@ def test_an_encoding_that_lacks_a_letter_is_no_traceback(work, write_rows):
     assert json.loads(document.stdout)["path"] == "café.jsonl"
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have UTF-8 names alone")
+def test_a_file_name_that_is_not_utf8_is_read_and_escaped_in_origins(work):
+    name = os.fsdecode(b"caf\xe9.jsonl")
+    os.rename("bad.jsonl", name)
+    ran = process("convert", "pairs", "--input", name, "--max-invalid", "25%", cwd=work)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    [row] = map(json.loads, (work / "prepared" / "quarantine" / "train.jsonl").read_text().splitlines())
+    assert row["file"] == "work/caf\\udce9.jsonl"
+    assert process("validate", name, cwd=work).returncode == 1
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have UTF-8 names alone")
+def test_a_folder_name_that_is_not_utf8_is_refused_by_name(work):
+    name = os.fsdecode(b"caf\xe9")
+    ran = process("convert", "pairs", "--input", "pairs.jsonl", "--output", name, cwd=work)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.\n"
+    )
+    process("convert", "pairs", "--input", "pairs.jsonl", cwd=work)
+    os.rename("prepared", name)
+    ran = process("validate", name, cwd=work)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Rename the folder.\n"
+
+
 def test_progress_is_shown_on_a_terminal_alone(work):
     pty = pytest.importorskip("pty")
     terminal, theirs = pty.openpty()
