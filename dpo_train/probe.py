@@ -55,14 +55,16 @@ def disagreement(model: nn.Module, shared: Way, padded: Way, dtype: torch.dtype)
         return f"its log-probabilities differ by {off:.1e} from those of padded sequences"
     if len(gradients) != len(plain_gradients):
         return "it gives gradients to other weights than padded sequences do"
-    pairs = list(zip(gradients, plain_gradients, strict=True))
-    distance = _norm([one - other for one, other in pairs]) / max(_norm([other for _, other in pairs]), 1e-30)
+    squares = torch.zeros(2, dtype=torch.float64)  # of the difference, and of the plain gradient
+    for gradient, plain in zip(gradients, plain_gradients, strict=True):
+        squares += torch.tensor([_square(gradient.sub_(plain)), _square(plain)], dtype=torch.float64)
+    distance = float((squares[0] / squares[1].clamp(min=1e-60)).sqrt())
     if not distance <= most_gradients:
         return f"its gradients differ by {distance:.1e} from those of padded sequences"
     return None
 
 
-def _norm(tensors: list[Any]) -> float:
-    squares = [tensor.float().square().sum() for tensor in tensors]
-    whole = [square.full_tensor() if isinstance(square, DTensor) else square for square in squares]
-    return float(torch.stack(whole).sum().sqrt()) if whole else 0.0
+def _square(tensor: Any) -> float:
+    """Sum of squares, over all processes where each holds a part."""
+    square = tensor.float().square().sum()
+    return float(square.full_tensor() if isinstance(square, DTensor) else square)
