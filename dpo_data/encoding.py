@@ -145,6 +145,12 @@ class Encoder:
         self.prefix_ids = self._find_prefix()
         self._seams: dict[tuple[str, str], np.bool_] = {}
 
+    @property
+    def bos_token_id(self) -> int | None:
+        """What a prompt begins with, and goes on beginning with when it is cut; None where that is no token."""
+        id_: int | None = self.prefix_ids[0] if self.prefix_ids else self.tokenizer.bos_token_id
+        return id_
+
     def encode_texts(self, texts: Texts) -> EncodedPairs:
         """The ids of text pairs."""
         eos = self.tokenizer.eos_token_id
