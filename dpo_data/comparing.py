@@ -1,4 +1,4 @@
-"""How one prepared folder differs from another: pairs added, removed, flipped, changed, moved; and what shifts with them.
+"""How one prepared folder differs from another: pairs added, removed, flipped, changed, moved; and what that shifts.
 
 Pairs are compared by hashes, 29 bytes a row; texts are read for the examples alone.
 """
@@ -75,7 +75,7 @@ class Comparison(Stored):
         return self.unchanged == self.pairs_a == self.pairs_b
 
 
-#: How a pair of a is found again in b, from the nearest likeness on: columns of a to columns of b. What one step has found
+#: How a pair of a is found again in b, the nearest likeness first: columns of a to columns of b. What one step has found
 #: is out of the next.
 _STEPS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("unchanged", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "split": "split"}),

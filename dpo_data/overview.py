@@ -1,4 +1,4 @@
-"""All that the report of a prepared folder shows: its statistics, its findings, and the examples behind every number."""
+"""What the report of a prepared folder shows: its statistics, its findings, and the examples behind every number."""
 
 import re
 from collections import Counter

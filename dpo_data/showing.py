@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,20 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dpo_data.encoding import Encoder
+from dpo_data.encoding import Encoder, content_hash, tokenizer_hash
 from dpo_data.errors import InputError, PreparedError, UsageError, reading
+from dpo_data.options import DEFAULT_MAX_LENGTH, TruncationMode
 from dpo_data.prepared import (
     Prepared,
     QuarantinedRow,
     TokenCache,
     TokenOptions,
     open_prepared,
+    read_manifest,
     read_shard,
     token_schema,
 )
 from dpo_data.records import FIELDS, ConversationalRow, TextRow
-from dpo_data.tokenization import encode_rows, list_tokens, pack
-from dpo_data.truncation import Ragged, cut_prompts, kept_lengths
+from dpo_data.tokenization import encode_rows, list_tokens, pack, ready_tokenizer
+from dpo_data.truncation import Ragged, check_limits, cut_prompts, kept_lengths
 
 #: What `dpo-train` writes of every pair that it saw.
 RUN_PAIRS = "pairs.parquet"
@@ -37,7 +39,8 @@ _POSITION = re.compile(r"(?:(train|test):)?(\d+)")
 HEX_DIGITS = re.compile(r"[0-9a-f]{1,32}")
 
 
-class PairAt(NamedTuple):
+@dataclass(frozen=True)
+class PairAt:
     """A pair, and where it stands.
 
     Attributes:
@@ -53,14 +56,127 @@ class PairAt(NamedTuple):
     stored: pa.RecordBatch
 
 
+class Token(NamedTuple):
+    """One token of a pair.
+
+    Attributes:
+        id: in the vocabulary.
+        text: what it stands for; the vocabulary's own name for it where it is a part of a character.
+        kept: whether the trainer sees it.
+        special: begin, end, or a mark of the chat template.
+    """
+
+    id: int
+    text: str
+    kept: bool
+    special: bool
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """The tokens of a pair, those that are cut off among them.
+
+    Attributes:
+        prompt: its tokens.
+        chosen: likewise.
+        rejected: likewise.
+        dropped: why the trainer does not see the pair at all; None where it does.
+        cache: key of a token cache of these options that holds exactly the kept ids; None where there is none.
+    """
+
+    prompt: list[Token]
+    chosen: list[Token]
+    rejected: list[Token]
+    dropped: str | None
+    cache: str | None
+
+    def kept_ids(self) -> tuple[list[int], ...]:
+        """The ids that the trainer sees, of prompt, chosen and rejected."""
+        return tuple([token.id for token in side if token.kept] for side in (self.prompt, self.chosen, self.rejected))
+
+
 @dataclass(frozen=True)
 class Found:
-    """What a search found: the first `MAX_MATCHES` of each kind, and how many there are."""
+    """What a search found.
+
+    Attributes:
+        pairs: the first `MAX_MATCHES`.
+        pairs_found: how many there are.
+        quarantined: the first `MAX_MATCHES` rows in quarantine.
+        quarantined_found: how many there are.
+        tokens: of the pair, where it is the only one and a tokenizer was given.
+    """
 
     pairs: list[PairAt]
     pairs_found: int
     quarantined: list[QuarantinedRow]
     quarantined_found: int
+    tokens: PairTokens | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for machines; tokens as lists of objects."""
+        pairs = [
+            {"split": pair.split, "index": pair.index, **pair.row.model_dump(mode="json", exclude_none=True)}
+            for pair in self.pairs
+        ]
+        tokens = None
+        if self.tokens is not None:
+            sides = {side: [token._asdict() for token in getattr(self.tokens, side)] for side in FIELDS}
+            tokens = {**sides, "dropped": self.tokens.dropped, "cache": self.tokens.cache}
+        return {
+            "pairs": pairs,
+            "pairs_found": self.pairs_found,
+            "quarantined": [row.model_dump(mode="json") for row in self.quarantined],
+            "quarantined_found": self.quarantined_found,
+            "tokens": tokens,
+        }
+
+
+def find_to_show(
+    path: str | Path,
+    *,
+    row: str | None = None,
+    id_: str | None = None,
+    text: str | None = None,
+    tokenizer: Any = None,
+    max_length: int | None = DEFAULT_MAX_LENGTH,
+    max_prompt_length: int | None = None,
+    truncation_mode: TruncationMode = "keep_end",
+    chat_template: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Found:
+    """What `find` finds in a prepared folder, rejected ones too, with the tokens of a pair that is found alone.
+
+    Args:
+        path: the folder.
+        row: see `find`.
+        id_: see `find`.
+        text: see `find`.
+        tokenizer: name, folder or loaded tokenizer; no tokens without it.
+        max_length: this and the others: see `tokenize`.
+        max_prompt_length: see `tokenize`.
+        truncation_mode: see `tokenize`.
+        chat_template: see `tokenize`.
+        cache_dir: see `tokenize`.
+
+    Raises:
+        PreparedError: the folder is unfinished or damaged.
+        InputError, UsageError: as `find` and `tokenize`.
+    """
+    prepared = Prepared(Path(path), read_manifest(Path(path)))
+    check_limits(max_length, max_prompt_length)
+    found = find(prepared, row=row, id_=id_, text=text)
+    if tokenizer is None or found.pairs_found != 1:
+        return found
+    encoder = Encoder(ready_tokenizer(tokenizer, prepared.manifest.form, chat_template, data=path), chat_template)
+    options = TokenOptions(
+        max_length=max_length,
+        max_prompt_length=max_prompt_length,
+        truncation_mode=truncation_mode,
+        on_overlong="truncate",
+        chat_template=None if chat_template is None else content_hash(chat_template),
+    )
+    return replace(found, tokens=tokens_of(prepared, found.pairs[0], encoder, options, cache_dir))
 
 
 def find(prepared: Prepared, *, row: str | None = None, id_: str | None = None, text: str | None = None) -> Found:
@@ -235,45 +351,6 @@ def quarantined_rows(prepared: Prepared) -> Iterator[QuarantinedRow]:
 # Tokens.
 
 
-class Token(NamedTuple):
-    """One token of a pair.
-
-    Attributes:
-        id: in the vocabulary.
-        text: what it stands for; the vocabulary's own name for it where it is a part of a character.
-        kept: whether the trainer sees it.
-        special: begin, end, or a mark of the chat template.
-    """
-
-    id: int
-    text: str
-    kept: bool
-    special: bool
-
-
-@dataclass(frozen=True)
-class PairTokens:
-    """The tokens of a pair, those that are cut off among them.
-
-    Attributes:
-        prompt: its tokens.
-        chosen: likewise.
-        rejected: likewise.
-        dropped: why the trainer does not see the pair at all; None where it does.
-        cache: key of a token cache of these options that holds exactly the kept ids; None where there is none.
-    """
-
-    prompt: list[Token]
-    chosen: list[Token]
-    rejected: list[Token]
-    dropped: str | None
-    cache: str | None
-
-    def kept_ids(self) -> tuple[list[int], ...]:
-        """The ids that the trainer sees, of prompt, chosen and rejected."""
-        return tuple([token.id for token in side if token.kept] for side in (self.prompt, self.chosen, self.rejected))
-
-
 def tokens_of(
     prepared: Prepared, pair: PairAt, encoder: Encoder, options: TokenOptions, cache_dir: str | Path | None = None
 ) -> PairTokens:
@@ -305,9 +382,14 @@ def tokens_of(
         dropped=packed.dropped[0]["reason"] if packed.dropped else None,
         cache=None,
     )
-    caches = (cache for cache in list_tokens(prepared, cache_dir) if cache.manifest.options == options)
+    made_by = tokenizer_hash(encoder.tokenizer)
+    caches = (
+        cache
+        for cache in list_tokens(prepared, cache_dir)
+        if cache.manifest.options == options and cache.manifest.tokenizer.hash == made_by
+    )
     cache = next((cache for cache in caches if _cached_ids(cache, pair) == tokens.kept_ids()), None)
-    return tokens if cache is None else PairTokens(**{**vars(tokens), "cache": cache.manifest.key})
+    return tokens if cache is None else replace(tokens, cache=cache.manifest.key)
 
 
 def _first_kept(ids: Ragged, length: int) -> list[tuple[int, bool]]:
@@ -385,7 +467,8 @@ def worst_pairs(prepared: str | Path, run: str | Path, *, count: int = 20) -> li
     folder = open_prepared(prepared)
     if not (Path(run) / RUN_PAIRS).is_file():
         raise InputError(
-            f"{Path(run) / RUN_PAIRS}: there is no such file.\n  Train first: dpo-train --data {prepared} --output {run}."
+            f"{Path(run) / RUN_PAIRS}: there is no such file.\n"
+            f"  Train first: dpo-train --data {prepared} --output {run}."
         )
     judged = read_run_pairs(run)
     known = judged.filter(pc.is_in(judged.column("id"), _present_ids(folder)))

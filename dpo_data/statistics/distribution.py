@@ -107,8 +107,8 @@ def three_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def round_edges(low: float, high: float) -> list[float]:
     """Edges of about `BINS` bins over low..high, at multiples of 1, 2 or 5 times a power of ten.
 
-    >>> round_edges(0, 4.5)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.2, 3.4, 3.6, 3.8, 4.0, 4.2, 4.4, 4.6]
+    >>> round_edges(0, 4.5)[:4], round_edges(0, 4.5)[-1]
+    ([0.0, 0.2, 0.4, 0.6], 4.6)
     """
     width = (high - low) / BINS or 1.0
     power = 10.0 ** math.floor(math.log10(width))

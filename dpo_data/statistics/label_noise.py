@@ -14,8 +14,8 @@ from dpo_data.statistics.rules import wilson_interval
 def estimate_label_noise(buckets: Iterable[RowKeys]) -> LabelNoise | None:
     """The share of wrong labels, or None where no two responses were judged twice.
 
-    Every repeated pair counts once: of n judgements, a one way round and b the other, a b / (n (n - 1) / 2) of the pairs of
-    judgements disagree, and d is the mean of that.
+    Every repeated pair counts once: of the couples among n judgements, a one way round and b the other, a share of
+    a b / (n (n - 1) / 2) disagrees, and d is the mean of that.
 
     Args:
         buckets: the keys of all rows; rows with one prompt stand in one bucket.

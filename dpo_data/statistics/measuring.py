@@ -155,8 +155,10 @@ def _without(pairs: EncodedPairs, ids: Sequence[str], refused: dict[int, str]) -
     """The pairs that a chat template takes."""
     keep = np.ones(len(ids), bool)
     keep[list(refused)] = False
-    sides = [side.select(keep) for side in (pairs.prompts, pairs.chosen, pairs.rejected)]
-    return EncodedPairs(*sides, pairs.seams), [id_ for id_, kept in zip(ids, keep, strict=True) if kept]
+    prompts, chosen, rejected = (side.select(keep) for side in (pairs.prompts, pairs.chosen, pairs.rejected))
+    return EncodedPairs(prompts, chosen, rejected, pairs.seams), [
+        id_ for id_, kept in zip(ids, keep, strict=True) if kept
+    ]
 
 
 class _Lengths:

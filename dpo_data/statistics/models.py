@@ -7,6 +7,9 @@ from pydantic import Field, NonNegativeInt
 from dpo_data.options import TruncationMode
 from dpo_data.prepared import Stored
 
+#: Fewer pairs that were judged twice are a hint of the label noise, and no measurement.
+ENOUGH_REPEATS = 30
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -19,7 +22,7 @@ class Bin(Stored):
 
 
 class Distribution(Stored):
-    """Order statistics of one quantity, and its histogram; rounded to three significant digits, the extremes are not."""
+    """Order statistics of one quantity, all but the extremes rounded to three significant digits, and its histogram."""
 
     count: NonNegativeInt
     mean: float

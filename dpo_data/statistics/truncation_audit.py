@@ -1,4 +1,4 @@
-"""What maximum lengths would do to pairs, found by cutting them: with the rule of `dpo_data.truncation`, and no other."""
+"""What maximum lengths would do to pairs, found by cutting them with the rule of `dpo_data.truncation`."""
 
 from collections import Counter
 from collections.abc import Sequence
