@@ -75,8 +75,8 @@ class Comparison(Stored):
         return self.unchanged == self.pairs_a == self.pairs_b
 
 
-#: How a pair of a is found again in b, the nearest likeness first: columns of a to columns of b. What one step has found
-#: is out of the next.
+#: How a pair of a is found again in b, the nearest likeness first: columns of a to columns of b. What one step has
+#: found is out of the next.
 _STEPS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("unchanged", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "split": "split"}),
     ("moved", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}),

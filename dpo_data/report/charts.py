@@ -200,8 +200,10 @@ def _svg(parts: Sequence[Markup], height: float, label: str) -> Markup:
 
 
 def _bar(style: str, x: float, width: float, height: float, title: str) -> Markup:
-    shape = '<rect class="fill {}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
-    return Markup(shape).format(style, x, HEIGHT - BOTTOM - height, width, height, title)
+    box = Markup('x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"').format(
+        x, HEIGHT - BOTTOM - height, width, height
+    )
+    return Markup('<rect class="fill {}" {}><title>{}</title></rect>').format(style, box, title)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:

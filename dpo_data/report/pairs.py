@@ -125,7 +125,8 @@ def _token_text(tokens: Sequence[Token], style: str) -> Text:
     for place, token in enumerate(tokens):
         before = tokens[place - 1].kept if place else True
         after = tokens[place + 1].kept if place + 1 < len(tokens) else True
-        written = token.text.replace("\n", "↵\n")
+        # The mark of the boundary stands before the line break, beside its token.
+        written = token.text.replace("\n", "↵\n").removesuffix("\n")
         if not token.kept:
             text.append("⟦" if before else "", style="red")
             text.append(written, style="strike red")
@@ -135,6 +136,7 @@ def _token_text(tokens: Sequence[Token], style: str) -> Text:
         else:
             text.append(written, style=style)
             text.append("│", style="dim cyan")
+        text.append("\n" if token.text.endswith("\n") else "")
     return text
 
 

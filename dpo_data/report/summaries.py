@@ -123,8 +123,8 @@ def _noise(statistics: Statistics) -> RenderableType:
     advice = "labels are coin flips" if noise.label_smoothing is None else f"--label-smoothing {noise.label_smoothing}"
     few = "" if noise.repeated >= ENOUGH_REPEATS else " A hint, no measurement."
     return Text(
-        f"Label noise: {noise.error:.1%} ({noise.error_low:.1%} – {noise.error_high:.1%}): {advice}. Pairs judged more than "
-        f"once: {noise.repeated:,}; both ways: {noise.disputed:,}.{few}"
+        f"Label noise: {noise.error:.1%} ({noise.error_low:.1%} – {noise.error_high:.1%}): {advice}. Pairs judged more "
+        f"than once: {noise.repeated:,}; both ways: {noise.disputed:,}.{few}"
     )
 
 

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from dpo_data.statistics.models import Bin, Distribution
 
 QUANTILES = {"p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
+#: What is nearer to zero than this counts as zero.
+TINY = 1e-12
 #: Of a histogram as it is drawn, about.
 BINS = 24
 MAX_EXAMPLES = 3
@@ -97,7 +99,7 @@ def three_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
     array([ 0.00e+00,  7.00e+00,  1.23e+03, -4.57e-01])
     """
     size = np.abs(values)
-    exponent = np.floor(np.log10(size, out=np.zeros_like(size), where=size > 0))
+    exponent = np.floor(np.log10(size, out=np.zeros_like(size), where=size > TINY))
     # Divided by a power of ten that is exact, so that 0.3 does not become 0.30000000000000004.
     down, up = 10.0 ** np.maximum(exponent - 2, 0), 10.0 ** np.maximum(2 - exponent, 0)
     rounded: NDArray[np.float64] = np.round(values / down * up) / up * down
