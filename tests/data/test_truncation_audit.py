@@ -77,11 +77,9 @@ def test_lengths_without_room_are_refused(audit):
 @pytest.mark.parametrize("mode", ["keep_end", "keep_start"])
 @pytest.mark.parametrize("max_length", [4, 9, 20, 64])
 def test_the_audit_says_what_tokenize_does(make_prepared, byte_tokenizer, max_length, mode):
-    letters = random.Random(max_length)
-    rows = [
-        {"prompt": "p" * letters.randint(1, 30), "chosen": "c" * letters.randint(1, 9), "rejected": "c" * letters.randint(10, 40)}
-        for _ in range(60)
-    ]  # fmt: skip
+    letters = random.Random(max_length)  # noqa: S311
+    lengths = [(letters.randint(1, 30), letters.randint(1, 9), letters.randint(10, 40)) for _ in range(60)]
+    rows = [{"prompt": "p" * p, "chosen": "c" * c, "rejected": "c" * r} for p, c, r in lengths]
     folder = make_prepared(rows)
     counts = tokenize(
         folder, tokenizer=byte_tokenizer, max_length=max_length, truncation_mode=mode
