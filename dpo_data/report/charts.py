@@ -4,6 +4,7 @@ Every chart is `WIDTH` units wide and stands in a column of 350 to 560 pixels: i
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -14,6 +15,8 @@ WIDTH = 440
 HEIGHT = 190
 LEFT, RIGHT, TOP, BOTTOM = 34, 10, 10, 40
 LINE = 19
+#: Characters of a row's name that its place holds.
+MAX_NAME = 20
 
 
 class Series(NamedTuple):
@@ -45,21 +48,21 @@ class Interval(NamedTuple):
 
 
 def number(value: float) -> str:
-    """A number as a person writes it: three significant digits, thousands apart.
+    """A number as a person writes it: three significant digits, thousands apart, a minus sign.
 
     >>> number(12345.6), number(0.12345), number(-3.0), number(2.50)
-    ('12,346', '0.123', '-3', '2.5')
+    ('12,346', '0.123', '−3', '2.5')
     """
-    if abs(value) >= 100 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    text = f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    return text.replace("-", "−")
 
 
 def histogram(series: Sequence[Series], unit: str) -> Markup:
     """Distributions with the same bins over each other: the first filled, the others as outlines."""
-    bins = series[0].distribution.bins
+    # One of them may go on beyond the last edge where the other does not.
+    bins = max((one.distribution.bins for one in series), key=len)
     tallest = max(max(bin_.count for bin_ in one.distribution.bins) / one.distribution.count for one in series) or 1.0
-    bar = (WIDTH - LEFT - RIGHT) / max(len(one.distribution.bins) for one in series)
+    bar = (WIDTH - LEFT - RIGHT) / len(bins)
     parts = list(_share_axis(tallest))
     for one in series:
         shares = [bin_.count / one.distribution.count for bin_ in one.distribution.bins]
@@ -70,8 +73,14 @@ def histogram(series: Sequence[Series], unit: str) -> Markup:
     return _svg(parts, HEIGHT, f"Histogram of {unit}: {names}")
 
 
-def difference_histogram(distribution: Distribution, unit: str) -> Markup:
-    """A distribution around zero: what is under it in the colour of rejected, what is over it in that of chosen."""
+def difference_histogram(distribution: Distribution, unit: str, zeros: int = 0) -> Markup:
+    """A distribution around zero: what is under it in the colour of rejected, what is over it in that of chosen.
+
+    Args:
+        distribution: with an edge at zero, if values lie on both sides.
+        unit: under the axis.
+        zeros: how many values are zero; they stand in the bin that begins there, in a colour of their own.
+    """
     tallest = max(bin_.count for bin_ in distribution.bins) / distribution.count
     bar = (WIDTH - LEFT - RIGHT) / len(distribution.bins)
     parts = list(_share_axis(tallest))
@@ -80,6 +89,8 @@ def difference_histogram(distribution: Distribution, unit: str) -> Markup:
         style = "rejected" if bin_.high is not None and bin_.high <= 0 else "chosen"
         parts.append(_bar(style, LEFT + place * bar + 0.5, max(bar - 1, 0.5), height, _of(bin_, unit)))
         if bin_.low == 0:
+            part = height * zeros / max(1, bin_.count)
+            parts.append(_bar("equal", LEFT + place * bar + 0.5, max(bar - 1, 0.5), part, f"0 {unit}: {zeros:,}"))
             parts.append(_line(LEFT + place * bar, TOP, LEFT + place * bar, HEIGHT - BOTTOM, "zero"))
     parts += _edge_labels(distribution.bins, bar, unit)
     return _svg(parts, HEIGHT, f"Histogram of {unit}")
@@ -93,7 +104,8 @@ def flow(total: int, unit: str, ways: Sequence[Flow]) -> Markup:
     tall = [max(LINE, height) for height in thick]
     height = sum(tall) + gap * (len(ways) - 1) + 24
     source_height = sum(thick)
-    start = source = 24 + (height - 24 - source_height) / 2
+    # Level with the first way, the thickest by far in most data: its band runs straight on.
+    start = source = 24 + (tall[0] - thick[0]) / 2 if ways else 24.0
     parts = [
         Markup('<text class="strong" x="0" y="14">{} {}</text>').format(f"{total:,}", unit),
         Markup('<rect class="fill node" x="{}" y="{:.1f}" width="{}" height="{:.1f}"/>').format(
@@ -133,7 +145,9 @@ def flow(total: int, unit: str, ways: Sequence[Flow]) -> Markup:
 def intervals(rows: Sequence[Interval]) -> Markup:
     """Shares with their intervals on one scale from 0 to 100%, and a line at a half: no better than a coin."""
     left, right = 158, 318
-    height = TOP + LINE * len(rows) + 24
+    # A rule stands apart from the parts of the rule before it.
+    tops = list(accumulate((0 if row.indented else 6 for row in rows), initial=0))[1:]
+    height = TOP + LINE * len(rows) + (tops[-1] if tops else 0) + 24
     bottom = height - 22
 
     def at(share: float) -> float:
@@ -148,8 +162,8 @@ def intervals(rows: Sequence[Interval]) -> Markup:
         for s in (0, 0.5, 1)
     ]
     for place, row in enumerate(rows):
-        y = TOP + LINE * place + LINE / 2
-        name = row.name if len(row.name) <= 22 else f"…{row.name[-21:]}"
+        y = TOP + tops[place] + LINE * place + LINE / 2
+        name = row.name if len(row.name) <= MAX_NAME else f"…{row.name[1 - MAX_NAME :]}"
         parts.append(
             Markup('<text class="{}" x="{}" y="{:.1f}">{}<title>{}</title></text>').format(
                 "muted" if row.indented else "strong", 12 if row.indented else 0, y + 4.5, name, row.name
@@ -242,8 +256,9 @@ def _edge_labels(bins: Sequence[Bin], bar: float, unit: str) -> Iterator[Markup]
     shown = [edge for rank, edge in enumerate(edges) if (rank - zero) % every == 0]
     for place, edge in shown:
         yield _tick(LEFT + place * bar, number(edge))
-    open_ended = [word for word, end in (("below", bins[0].low), ("above", bins[-1].high)) if end is None]
-    yield _unit(unit + (f" (outer bins: all {' and '.join(open_ended)})" if open_ended else ""))
+    ends = (("first bin: all below", bins[0].low), ("last bin: all above", bins[-1].high))
+    open_ended = "; ".join(words for words, end in ends if end is None)
+    yield _unit(f"{unit} ({open_ended})" if open_ended else unit)
 
 
 def _tick(x: float, text: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -12,7 +12,7 @@ from dpo_data.overview import DataReport, ExamplePair
 from dpo_data.report import charts
 from dpo_data.report.sections import SECTIONS
 from dpo_data.statistics.models import ENOUGH_REPEATS
-from dpo_data.word_diff import word_diff
+from dpo_data.word_diff import Piece, word_diff
 
 HTML_NAME = "report.html"
 
@@ -81,6 +81,10 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def _diff(pair: ExamplePair) -> dict[str, Any]:
-    chosen, rejected = word_diff(pair.chosen, pair.rejected)
-    return {"chosen": chosen, "rejected": rejected}
+def _diff(pair: ExamplePair) -> dict[str, list[Piece]]:
+    """Both responses in pieces; nothing is marked where nothing is shared, since everything would be."""
+    chosen, rejected = pair.chosen.strip(), pair.rejected.strip()
+    ours, theirs = word_diff(chosen, rejected)
+    if all(piece.differs for piece in (*ours, *theirs)):
+        ours, theirs = [Piece(chosen, differs=False)], [Piece(rejected, differs=False)]
+    return {"chosen": ours, "rejected": theirs}

@@ -3,15 +3,21 @@
 To add one: a function, its template in templates/sections/, and a line in `SECTIONS`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from dpo_data.overview import DataReport
 from dpo_data.report.charts import Flow, Interval, Series
-from dpo_data.statistics.models import ENOUGH_REPEATS, Lengths, RuleEntry, RuleScore
+from dpo_data.statistics.models import ENOUGH_REPEATS, GapScore, Lengths, RuleEntry, RuleScore
+from dpo_data.statistics.rules import LONGER_WINS
 
 Content = dict[str, Any] | None
+
+
+def gap_name(gap: GapScore) -> str:
+    """How much longer one of two responses is, in words."""
+    return f"by {gap.low} or more" if gap.high is None else f"by {gap.low} to {gap.high}"
 
 
 class Section(NamedTuple):
@@ -90,15 +96,23 @@ def bias(report: DataReport) -> Content:
     rules = report.statistics.rules
     if not rules:
         return None
-    rows = [row for rule in rules for row in _rule_rows(rule)]
-    strongest = max(rules, key=lambda rule: abs((rule.overall.accuracy or 0.5) - 0.5))
+    gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
+    rows = [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
+    strongest = max(rules, key=lambda rule: _beyond_chance(rule.overall))
     return {"rules": rules, "rows": rows, "strongest": strongest}
 
 
-def _rule_rows(rule: RuleEntry) -> Iterator[Interval]:
+def _beyond_chance(score: RuleScore) -> float:
+    """How far the interval lies from a half; negative where it holds it."""
+    return -1.0 if score.low is None or score.high is None else max(score.low - 0.5, 0.5 - score.high)
+
+
+def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore]) -> Iterator[Interval]:
     yield _interval(rule.rule, rule.overall, indented=False)
     if not rule.overall.decided:
         return
+    for gap in gaps:
+        yield _interval(gap_name(gap), gap.score, indented=True)
     if len(rule.by_file) > 1:
         for file, score in rule.by_file.items():
             yield _interval(file, score, indented=True)
@@ -118,7 +132,7 @@ def noise(report: DataReport) -> Content:
 
 
 def truncation(report: DataReport) -> Content:
-    """What maximum lengths would cut."""
+    """What maximum lengths would cut; an entry of each length comes with keep_end, then with keep_start."""
     entries = report.statistics.truncation
     if not entries:
         return None
@@ -129,8 +143,20 @@ def truncation(report: DataReport) -> Content:
         "rows": rows,
         "names": [f"{entry.max_length:,}" for entry in firsts],
         "groups": [
-            ("pairs cut", "rejected", [entry.pairs_cut / max(1, pairs) for entry in firsts]),
-            ("one response loses its end", "bad", [entry.one_side_losing_end / max(1, pairs) for entry in firsts]),
+            ("pairs cut", "prompt", [entry.pairs_cut / max(1, pairs) for entry in firsts]),
+            ("chosen loses its end", "chosen", [entry.chosen_losing_end / max(1, pairs) for entry in firsts]),
+            ("rejected loses its end", "rejected", [entry.rejected_losing_end / max(1, pairs) for entry in firsts]),
+        ],
+        "counts": [
+            ("pairs cut", [entry.pairs_cut for entry in firsts]),
+            ("prompts that lose their start (keep_end)", [row[0].prompts_losing_start for row in rows]),
+            ("prompts that lose their end (keep_start)", [row[1].prompts_losing_end for row in rows]),
+            ("prompt tokens lost", [entry.prompt_tokens_lost for entry in firsts]),
+            ("chosen loses its end", [entry.chosen_losing_end for entry in firsts]),
+            ("rejected loses its end", [entry.rejected_losing_end for entry in firsts]),
+            ("only one of the two does", [entry.one_side_losing_end for entry in firsts]),
+            ("response tokens lost", [entry.response_tokens_lost for entry in firsts]),
+            ("pairs that become identical", [entry.identical for entry in firsts]),
         ],
         "one_side_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.one_side_examples)),
         "identical_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.identical_examples)),

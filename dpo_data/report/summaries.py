@@ -11,8 +11,10 @@ from dpo_data.comparing import Changes, Comparison, PairChange
 from dpo_data.lineage import Use
 from dpo_data.overview import DataReport
 from dpo_data.report.charts import number
+from dpo_data.report.sections import gap_name
 from dpo_data.report.terminal import SEVERITY_STYLE, plain_table
 from dpo_data.statistics.models import ENOUGH_REPEATS, Lengths, RuleScore, Statistics, Truncation
+from dpo_data.statistics.rules import LONGER_WINS
 from dpo_data.word_diff import word_diff
 
 EXCERPT_CHARACTERS = 160
@@ -103,6 +105,9 @@ def _rules(statistics: Statistics) -> RenderableType:
         table.add_row(rule.rule, *_score(rule.overall))
         if not rule.overall.decided:
             continue
+        gaps = statistics.lengths.by_gap if statistics.lengths and rule.rule == LONGER_WINS else []
+        for gap in gaps:
+            table.add_row(f"  {gap_name(gap)} characters", *_score(gap.score))
         for file, score in rule.by_file.items() if len(rule.by_file) > 1 else ():
             table.add_row(Text(f"  in {file}"), *_score(score))
         for bin_ in rule.by_margin if len(rule.by_margin) > 1 else ():
@@ -129,17 +134,20 @@ def _noise(statistics: Statistics) -> RenderableType:
 
 
 def _truncation(entries: Sequence[Truncation]) -> RenderableType:
-    table = plain_table(
-        "max length", "mode", "pairs cut", "prompt tokens lost", "responses losing their end", "one of the two",
-        "response tokens lost", "identical", text_columns={"mode"},
-    )  # fmt: skip
+    """One row a length and mode."""
+    counts = {
+        "prompt tokens lost": "prompt_tokens_lost",
+        "chosen losing its end": "chosen_losing_end",
+        "rejected losing its end": "rejected_losing_end",
+        "one of the two": "one_side_losing_end",
+        "response tokens lost": "response_tokens_lost",
+        "identical": "identical",
+    }
+    table = plain_table("max length", "mode", "pairs cut", *counts, text_columns={"mode"})
     for entry in entries:
         share = f"{entry.pairs_cut:,} ({entry.pairs_cut / max(1, entry.pairs):.1%})"
-        counts = (
-            entry.prompt_tokens_lost, entry.responses_losing_end, entry.one_side_losing_end, entry.response_tokens_lost,
-            entry.identical,
-        )  # fmt: skip
-        table.add_row(f"{entry.max_length:,}", entry.truncation_mode, share, *(f"{count:,}" for count in counts))
+        values = (f"{getattr(entry, name):,}" for name in counts.values())
+        table.add_row(f"{entry.max_length:,}", entry.truncation_mode, share, *values)
     return table
 
 

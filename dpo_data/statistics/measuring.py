@@ -19,6 +19,7 @@ from dpo_data.records import FIELDS, ConversationalRow, PairKeys, TextRow, pair_
 from dpo_data.statistics.distribution import MAX_EXAMPLES, Largest, ValueCounts, round_edges
 from dpo_data.statistics.label_noise import estimate_label_noise
 from dpo_data.statistics.models import (
+    GapScore,
     LengthDifference,
     Lengths,
     MarginScore,
@@ -33,6 +34,8 @@ from dpo_data.tokenization import encode_rows
 
 #: Rules are scored apart on the quarters of the margins.
 MARGIN_BINS = 4
+#: Where the classes of length differences begin, in characters.
+GAPS = (1, 10, 30, 100, 300, 1000)
 Numbers = NDArray[np.float64]
 
 
@@ -191,6 +194,8 @@ class _LengthDifference:
     def __init__(self) -> None:
         self._signs = Counter[int]()
         self._differences = ValueCounts()
+        # (class of difference, chosen is longer)
+        self._gaps = np.zeros((len(GAPS), 2), np.int64)
         self._chosen, self._rejected = Largest(), Largest()
 
     def add(self, pairs: _Pairs) -> None:
@@ -198,6 +203,8 @@ class _LengthDifference:
         difference = chosen - rejected
         self._signs.update(np.sign(difference).tolist())
         self._differences.add(difference)
+        differs = difference[difference != 0]
+        np.add.at(self._gaps, (np.searchsorted(GAPS, abs(differs), side="right") - 1, (differs > 0).astype(int)), 1)
         self._chosen.add(np.where(difference > 0, difference, np.nan).tolist(), pairs.ids)
         self._rejected.add(np.where(difference < 0, -difference, np.nan).tolist(), pairs.ids)
 
@@ -211,6 +218,13 @@ class _LengthDifference:
             equal=self._signs[0],
             rejected_longer=self._signs[-1],
             difference=self._differences.distribution(round_edges(-reach, reach)),
+            by_gap=[
+                GapScore(low=low, high=high, score=rule_score(rejected + chosen, rejected + chosen, chosen))
+                for low, high, (rejected, chosen) in zip(
+                    GAPS, [*(gap - 1 for gap in GAPS[1:]), None], self._gaps.tolist(), strict=True
+                )
+                if rejected + chosen
+            ],
             chosen_longest=self._chosen.ids(),
             rejected_longest=self._rejected.ids(),
         )

@@ -46,6 +46,26 @@ class Lengths(Stored):
     longest: Annotated[list[str], Field(description="Ids of the longest pairs.")]
 
 
+class RuleScore(Stored):
+    """How well a rule that reads no meaning guesses the label; the interval is Wilson's, 95%."""
+
+    pairs: NonNegativeInt
+    decided: Annotated[NonNegativeInt, Field(description="Pairs of which the rule prefers one response.")]
+    right: Annotated[NonNegativeInt, Field(description="Of those, pairs where that one is chosen.")]
+    coverage: Annotated[Share | None, Field(description="decided / pairs.")]
+    accuracy: Annotated[Share | None, Field(description="right / decided.")]
+    low: Share | None
+    high: Share | None
+
+
+class GapScore(Stored):
+    """The rule "longer wins" on the pairs whose lengths differ by `low` to `high` characters; None is without end."""
+
+    low: int
+    high: int | None
+    score: RuleScore
+
+
 class LengthDifference(Stored):
     """Characters of chosen less characters of rejected."""
 
@@ -53,6 +73,7 @@ class LengthDifference(Stored):
     equal: NonNegativeInt
     rejected_longer: NonNegativeInt
     difference: Distribution
+    by_gap: Annotated[list[GapScore], Field(description='The rule "longer wins" by how much longer one of the two is.')]
     chosen_longest: Annotated[list[str], Field(description="Ids of the pairs where chosen is longer by most.")]
     rejected_longest: Annotated[list[str], Field(description="Ids of the pairs where rejected is longer by most.")]
 
@@ -65,18 +86,6 @@ class ScoreDistributions(Stored):
     margin: Distribution | None
     widest: Annotated[list[str], Field(description="Ids of the pairs with the widest margins.")]
     narrowest: Annotated[list[str], Field(description="Ids of the pairs with the narrowest margins.")]
-
-
-class RuleScore(Stored):
-    """How well a rule that reads no meaning guesses the label; the interval is Wilson's, 95%."""
-
-    pairs: NonNegativeInt
-    decided: Annotated[NonNegativeInt, Field(description="Pairs of which the rule prefers one response.")]
-    right: Annotated[NonNegativeInt, Field(description="Of those, pairs where that one is chosen.")]
-    coverage: Annotated[Share | None, Field(description="decided / pairs.")]
-    accuracy: Annotated[Share | None, Field(description="right / decided.")]
-    low: Share | None
-    high: Share | None
 
 
 class MarginScore(Stored):
@@ -129,7 +138,8 @@ class Truncation(Stored):
     prompts_losing_start: NonNegativeInt
     prompts_losing_end: NonNegativeInt
     prompt_tokens_lost: NonNegativeInt
-    responses_losing_end: Annotated[NonNegativeInt, Field(description="Of twice as many responses as pairs.")]
+    chosen_losing_end: NonNegativeInt
+    rejected_losing_end: NonNegativeInt
     one_side_losing_end: Annotated[NonNegativeInt, Field(description="Pairs where one response does, and one not.")]
     response_tokens_lost: NonNegativeInt
     identical: Annotated[NonNegativeInt, Field(description="Pairs whose responses become equal: no signal is left.")]

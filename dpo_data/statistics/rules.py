@@ -50,8 +50,9 @@ def refuses(response: str) -> bool:
     return REFUSAL.search(response[:REFUSAL_CHARACTERS]) is not None
 
 
+LONGER_WINS = "longer wins"
 RULES: tuple[PreferenceRule, ...] = (
-    PreferenceRule("longer wins", len),
+    PreferenceRule(LONGER_WINS, len),
     PreferenceRule("more lists wins", list_items),
     PreferenceRule("refuses less wins", lambda response: -refuses(response)),
 )

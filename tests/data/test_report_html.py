@@ -120,7 +120,7 @@ def test_the_numbers_on_the_page_are_those_of_the_data(prepared):
     text = " ".join(Reader(page(report(prepared))).text.split())
     assert "4 rows read = 3 that gave 3 pairs + 1 in quarantine." in text
     # Of the three pairs chosen is longer in the second (28 to 24), shorter in the first and the third (7 to 24).
-    assert "Chosen is longer in 1 pairs (33.3%), shorter in 2 (66.7%), equally long in 0." in text
+    assert "Of 3 pairs chosen is longer in 1 (33.3%), shorter in 2 (66.7%), equally long in 0." in text
     assert "1 pair of responses was judged more than once, in 2 rows; 1 of them both ways." in text
 
 
@@ -227,3 +227,31 @@ def test_a_damaged_folder_has_no_report(prepared):
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(PreparedError, match="dpo-data validate"):
         report(prepared)
+
+
+def luminance(color):
+    digits = color.lstrip("#")
+    digits = "".join(digit * 2 for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other):
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_reach_the_contrast_of_wcag_aa(prepared, theme):
+    """4.5 for text, 3 for what is drawn: WCAG 2.2, 1.4.3 and 1.4.11."""
+    light, dark = re.findall(r":root \{(.*?)\}", page(report(prepared)), re.DOTALL)
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]+)", light if theme == "light" else dark))
+    texts = [(ink, ground) for ink in ("text", "muted", "chosen-ink") for ground in ("ground", "raised")]
+    texts += [(f"{name}-ink", "ground") for name in ("bad", "warn", "good")]
+    texts += [(f"{side}-ink", f"{side}-wash") for side in ("chosen", "rejected")]
+    texts += [("rejected-ink", "raised")]
+    drawn = [(name, "ground") for name in ("chosen", "rejected", "bad", "prompt", "muted")]
+    for least, pairs in ((4.5, texts), (3, drawn)):
+        found = {pair: contrast(*(colours[name] for name in pair)) for pair in pairs}
+        assert {pair: ratio for pair, ratio in found.items() if ratio < least} == {}

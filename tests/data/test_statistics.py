@@ -53,6 +53,17 @@ def test_chosen_is_longer_equal_and_shorter_are_counted_with_the_extremes(statis
     assert not {*lengths.chosen_longest} & {*lengths.rejected_longest}
 
 
+def test_longer_wins_is_scored_by_how_much_longer(statistics_of):
+    """Gaps of 2, 4 and 2 characters, then one of 40 and one of 2,000 where rejected is longer."""
+    rows = [*FOUR, pair("p", "yes", "n" * 43), pair("q", "yes", "n" * 2003)]
+    gaps = statistics_of(rows).lengths.by_gap
+    assert [(gap.low, gap.high, gap.score.decided, gap.score.right) for gap in gaps] == [
+        (1, 9, 3, 1),
+        (30, 99, 1, 0),
+        (1000, None, 1, 0),
+    ]
+
+
 def test_a_rule_is_scored_on_the_pairs_that_it_decides(statistics_of):
     """Longer: pairs 1, 2 and 4 differ in length, chosen is the longer one in pair 2. Lists: only pair 4 has any."""
     longer, lists, refusals = (rule.overall for rule in statistics_of(FOUR).rules)

@@ -41,9 +41,9 @@ def test_what_a_length_cuts_is_counted_token_by_token(audit):
     found = audit(ROWS, [8, 16])
     at_16, at_8 = found[16, "keep_end"], found[8, "keep_end"]
     assert (at_16.pairs, at_16.pairs_cut, at_16.prompt_tokens_lost, at_16.response_tokens_lost) == (2, 1, 6, 0)
-    assert (at_16.responses_losing_end, at_16.one_side_losing_end) == (0, 0)
+    assert (at_16.chosen_losing_end, at_16.rejected_losing_end, at_16.one_side_losing_end) == (0, 0, 0)
     assert (at_8.pairs_cut, at_8.prompt_tokens_lost, at_8.response_tokens_lost) == (2, 10, 6)
-    assert (at_8.responses_losing_end, at_8.one_side_losing_end) == (1, 1)
+    assert (at_8.chosen_losing_end, at_8.rejected_losing_end, at_8.one_side_losing_end) == (0, 1, 1)
     assert len(at_8.one_side_examples) == 1
 
 
@@ -60,7 +60,8 @@ def test_pairs_that_become_identical_are_found(audit):
     entry = audit(ROWS, [5])[5, "keep_end"]
     assert entry.identical == 1
     assert len(entry.identical_examples) == 1
-    assert entry.responses_losing_end == 3  # rejected of the first pair (6 of 4 tokens), and both of the second
+    # Rejected of the first pair, which keeps 4 of 6 tokens, and both of the second.
+    assert (entry.chosen_losing_end, entry.rejected_losing_end) == (1, 2)
 
 
 def test_a_limit_of_the_prompt_changes_what_is_cut(audit):
@@ -90,7 +91,7 @@ def test_the_audit_says_what_tokenize_does(make_prepared, byte_tokenizer, max_le
     assert entry.identical == counts.dropped.get("equal_responses", 0)
     if not counts.dropped:  # what dropped pairs lose is not in tokenize's counts
         assert entry.prompts_losing_start + entry.prompts_losing_end == counts.prompts_cut
-        assert entry.responses_losing_end == counts.responses_cut
+        assert entry.chosen_losing_end + entry.rejected_losing_end == counts.responses_cut
         assert entry.prompt_tokens_lost == counts.prompt_tokens_cut
         assert entry.response_tokens_lost == counts.response_tokens_cut
 
