@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -264,58 +265,59 @@ class _Scores:
 
 @dataclass
 class _RuleTally:
-    """How often one rule decided and was right: over all, by raw file, by margin."""
+    """What one rule prefers: pairs by raw file, bin of the margin, and sign (1 chosen, -1 rejected, 0 neither)."""
 
     rule: PreferenceRule
-    counts: Counter[tuple[str, str | int | None]] = field(default_factory=Counter)
+    counts: Counter[tuple[str, int | None, int]] = field(default_factory=Counter)
     right_examples: list[str] = field(default_factory=list)
     wrong_examples: list[str] = field(default_factory=list)
 
-    def score(self, group: str | int | None) -> RuleScore:
-        return rule_score(*(self.counts[what, group] for what in ("pairs", "decided", "right")))
+    def add(self, pairs: _Pairs, bins: Sequence[int | None]) -> None:
+        measure_ = self.rule.measure
+        measures = ((measure_(chosen), measure_(rejected)) for chosen, rejected in pairs.responses)
+        signs = [(one > other) - (one < other) for one, other in measures]
+        self.counts.update(zip(pairs.files, bins, signs, strict=True))
+        for examples, sign in ((self.right_examples, 1), (self.wrong_examples, -1)):
+            found = (id_ for id_, of_pair in zip(pairs.ids, signs, strict=True) if of_pair == sign)
+            examples += islice(found, MAX_EXAMPLES - len(examples))
+
+    def score(self, file: str | None = None, bin_: int | None = None) -> RuleScore:
+        """The score on the pairs of one file, of one bin, or on all."""
+        by_sign = Counter[int]()
+        for (of_file, of_bin, sign), pairs in self.counts.items():
+            if file in (None, of_file) and bin_ in (None, of_bin):
+                by_sign[sign] += pairs
+        return rule_score(by_sign.total(), by_sign[1] + by_sign[-1], by_sign[1])
+
+    def entry(self, edges: Sequence[float]) -> RuleEntry:
+        files = dict.fromkeys(file for file, _, _ in self.counts)
+        return RuleEntry(
+            rule=self.rule.name,
+            overall=self.score(),
+            by_file={file: self.score(file=file) for file in files},
+            by_margin=[
+                MarginScore(low=low, high=high, score=self.score(bin_=number))
+                for number, (low, high) in enumerate(pairwise(edges))
+            ],
+            right_examples=self.right_examples,
+            wrong_examples=self.wrong_examples,
+        )
 
 
 class _Rules:
     def __init__(self, margin_edges: Sequence[float]) -> None:
         self._edges = margin_edges
         self._tallies = [_RuleTally(rule) for rule in RULES]
-        self._files: dict[str, None] = {}
 
     def add(self, pairs: _Pairs) -> None:
-        self._files.update(dict.fromkeys(pairs.files))
-        # A margin that is the last edge lies in the last bin; NaN lies in none.
         bins: list[int | None] = [None] * len(pairs.ids)
         if len(self._edges) > 1:
+            # A margin that is the last edge lies in the last bin; an unknown one in none.
             places = np.clip(np.searchsorted(self._edges, pairs.margins, side="right") - 1, 0, len(self._edges) - 2)
-            bins = [
-                None if unknown else place
-                for place, unknown in zip(places.tolist(), np.isnan(pairs.margins).tolist(), strict=True)
-            ]
+            unknown = np.isnan(pairs.margins).tolist()
+            bins = [None if missing else place for place, missing in zip(places.tolist(), unknown, strict=True)]
         for tally in self._tallies:
-            measure_ = tally.rule.measure
-            for (chosen, rejected), id_, file, bin_ in zip(pairs.responses, pairs.ids, pairs.files, bins, strict=True):
-                one, other = measure_(chosen), measure_(rejected)
-                groups = {None, file} if bin_ is None else {None, file, bin_}
-                for group in groups:
-                    tally.counts["pairs", group] += 1
-                    tally.counts["decided", group] += one != other
-                    tally.counts["right", group] += one > other
-                examples = tally.right_examples if one > other else tally.wrong_examples
-                if one != other and len(examples) < MAX_EXAMPLES:
-                    examples.append(id_)
+            tally.add(pairs, bins)
 
     def result(self) -> list[RuleEntry]:
-        return [
-            RuleEntry(
-                rule=tally.rule.name,
-                overall=tally.score(None),
-                by_file={file: tally.score(file) for file in self._files},
-                by_margin=[
-                    MarginScore(low=low, high=high, score=tally.score(number))
-                    for number, (low, high) in enumerate(zip(self._edges, self._edges[1:], strict=False))
-                ],
-                right_examples=tally.right_examples,
-                wrong_examples=tally.wrong_examples,
-            )
-            for tally in self._tallies
-        ]
+        return [tally.entry(self._edges) for tally in self._tallies]

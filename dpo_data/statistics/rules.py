@@ -11,13 +11,12 @@ LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
 #: Where a refusal stands, if there is one; an apology later on is part of an answer.
 REFUSAL_CHARACTERS = 200
 REFUSAL = re.compile(
-    r"\bsorry,?(?: but)? I(?:['’]m| am)? (?:can['’]?t|cannot|can not|won['’]?t|will not|not|unable)\b"
-    r"|\bI (?:can['’]?t|cannot|can not|won['’]?t|will not|would not|wouldn['’]?t|don['’]?t|do not) (?:really )?"
+    r"\b(?:sorry,?(?: but)? I(?:['’]m| am)? (?:can['’]?t|cannot|can not|won['’]?t|will not|not|unable)\b"
+    r"|I (?:(?:can['’]?t|cannot|can not|won['’]?t|will not|would not|wouldn['’]?t|don['’]?t|do not) (?:really )?"
     r"(?:help|assist|answer|provide|give|tell you|do (?:that|this)|support|recommend|fulfill|comply|discuss|condone|"
-    r"feel comfortable|think (?:I should|it['’]s (?:a good idea|appropriate)))"
-    r"|\bI(?:['’]m| am) (?:not able to|unable to|not comfortable|not allowed to|not going to)\b"
-    r"|\bI (?:must|have to) (?:decline|refuse)\b"
-    r"|\bas an AI\b|\bas a language model\b",
+    r"feel comfortable|think (?:I should|it['’]s (?:a good idea|appropriate)))|(?:must|have to) (?:decline|refuse)\b)"
+    r"|I(?:['’]m| am) (?:not able to|unable to|not comfortable|not allowed to|not going to)\b"
+    r"|as an AI\b|as a language model\b)",
     re.IGNORECASE,
 )
 
