@@ -525,7 +525,7 @@ def where(
 def schema(
     output: Annotated[Path, typer.Option(help="Folder for the schemas and their examples.")] = Path("schemas"),
 ) -> None:
-    """Write the JSON Schemas of pairs, manifest, quarantine rows and validation report, each with a real example."""
+    """Write the JSON Schemas of pairs, manifest, quarantine rows and reports, each with a real example."""
     from dpo_data.schemas import write_schemas
 
     for path in write_schemas(output):

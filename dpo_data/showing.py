@@ -191,7 +191,7 @@ def find(prepared: Prepared, *, row: str | None = None, id_: str | None = None, 
 
     Raises: UsageError: not exactly one of the three was given; or nothing is found.
     """
-    if sum(asked is not None for asked in (row, id_, text)) != 1:
+    if sum(asked is not None for asked in (row, id_, text)) != 1 or text == "":
         raise UsageError('Say which pair: a row (train:12, or file:line), --id ID, or --find "TEXT".')
     if row is not None:
         position = _POSITION.fullmatch(row)
@@ -215,10 +215,13 @@ def _asked(row: str | None, id_: str | None, text: str | None) -> str:
 
 
 def _at_position(prepared: Prepared, split: str | None, index: int) -> Found:
-    name = split or prepared.split_names[0]
-    if name not in prepared.manifest.splits:
-        raise UsageError(f"{prepared.path}: has no split {name}; it has {', '.join(prepared.split_names)}.")
-    pairs = prepared.manifest.splits[name].pairs
+    filled = {name: entry.pairs for name, entry in prepared.manifest.splits.items() if entry.pairs}
+    if not filled:
+        raise UsageError(f"{prepared.path}: has no pair, only rows in quarantine.\n  Ask for one of those: file:line.")
+    name = split or next(iter(filled))
+    if name not in filled:
+        raise UsageError(f"{prepared.path}: has no split {name}; it has {', '.join(filled)}.")
+    pairs = filled[name]
     if index >= pairs:
         raise UsageError(f"{prepared.path}: {name} has {pairs:,} pairs; rows go from {name}:0 to {name}:{pairs - 1}.")
     return Found([pair_at(prepared, name, index)], 1, [], 0)

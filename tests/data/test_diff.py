@@ -1,11 +1,9 @@
 """`dpo-data diff`: what differs between two prepared folders."""
 
 import json
-import sys
 
 import pytest
 
-from dpo_data.cli import main
 from dpo_data.comparing import compare
 from dpo_data.errors import UsageError
 
@@ -34,18 +32,6 @@ NEW = [
 @pytest.fixture
 def folders(make_prepared):
     return make_prepared(OLD, "a"), make_prepared(NEW, "b")
-
-
-@pytest.fixture
-def dpo_data(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["dpo-data", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 def test_every_pair_is_counted_once(folders):

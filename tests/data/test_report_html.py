@@ -2,13 +2,11 @@
 
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 
-from dpo_data.cli import main
 from dpo_data.errors import PreparedError
 from dpo_data.overview import DataReport, named_ids, report
 from dpo_data.report.page import page
@@ -48,18 +46,6 @@ class Reader(HTMLParser):
     @property
     def text(self):
         return "".join(self.texts)
-
-
-@pytest.fixture
-def dpo_data(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["dpo-data", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 ROWS = [

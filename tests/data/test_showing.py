@@ -1,14 +1,12 @@
 """`dpo-data show`: one pair, its tokens, its lineage; and the pairs that a trained model disagrees with most."""
 
 import json
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from dpo_data import convert, open_prepared, showing, tokenize
-from dpo_data.cli import main
 from dpo_data.errors import InputError, UsageError
 from dpo_data.prepared import Prepared, read_manifest
 from dpo_data.showing import find, find_to_show, worst_pairs
@@ -77,12 +75,10 @@ def test_a_file_of_pairs_without_margins_is_refused(prepared, run):
         worst_pairs(prepared, run)
 
 
-def test_the_command_prints_them_side_by_side(prepared, run, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dpo-data", "show", str(prepared), "--run", str(run), "--worst", "1"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 0
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+def test_the_command_prints_them_side_by_side(prepared, run, dpo_data):
+    code, out, _ = dpo_data("show", prepared, "--run", run, "--worst", "1")
+    assert code == 0
+    lines = [line.strip() for line in out.splitlines() if line.strip()]
     assert lines[0].startswith("1. margin -1.500   train, step 3")
     assert lines[1:] == [
         "How far is it?",
@@ -92,11 +88,9 @@ def test_the_command_prints_them_side_by_side(prepared, run, monkeypatch, capsys
     ]
 
 
-def test_json_is_all_there_is_on_standard_output(prepared, run, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dpo-data", "show", str(prepared), "--run", str(run), "--json"])
-    with pytest.raises(SystemExit):
-        main()
-    assert [pair["margin"] for pair in json.loads(capsys.readouterr().out)] == [-1.5, -0.25, 2.0]
+def test_json_is_all_there_is_on_standard_output(prepared, run, dpo_data):
+    _, out, _ = dpo_data("show", prepared, "--run", run, "--json")
+    assert [pair["margin"] for pair in json.loads(out)] == [-1.5, -0.25, 2.0]
 
 
 # One pair: by its place, its origin, its id or its words.
@@ -106,20 +100,6 @@ SHOWN = [
     {"prompt": "How old are you?", "chosen": "", "rejected": "no"},
     {"prompt": "Who is there?", "chosen": "The Same beginning, then a bow", "rejected": "The Same beginning, then no"},
 ]
-
-
-@pytest.fixture
-def dpo_data(monkeypatch, capsys):
-    """A function that runs the command line: exit code, standard output, standard error."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["dpo-data", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -187,12 +167,19 @@ def test_conversations_are_searched_message_by_message(make_prepared):
         ({"id_": "no id"}, r"is no id"),
         ({"text": "nowhere"}, r'holds "nowhere"'),
         ({}, r"Say which pair"),
+        ({"text": ""}, r"Say which pair"),
         ({"row": "1", "text": "x"}, r"Say which pair"),
     ],
 )
 def test_what_is_not_there_is_said(three, asked, message):
     with pytest.raises(UsageError, match=message):
         find(opened(three), **asked)
+
+
+def test_a_folder_without_pairs_says_so(make_prepared):
+    folder = make_prepared(SHOWN[1:2], max_invalid=1.0)
+    with pytest.raises(UsageError, match="has no pair, only rows in quarantine"):
+        find(opened(folder), row="0")
 
 
 def test_the_command_shows_a_pair_with_its_lineage(three, dpo_data):
@@ -279,6 +266,16 @@ def test_the_tokens_give_the_text_back_and_name_what_is_cut(make_prepared, byte_
     assert "".join(token.text for token in tokens.prompt) == "abcdefgh"
     assert "".join(token.text for token in tokens.prompt if not token.kept) == "abc"
     assert [(token.text, token.special) for token in tokens.chosen] == [("x", False), ("y", False), ("</s>", True)]
+
+
+def test_json_holds_every_token(make_prepared, byte_tokenizer, dpo_data, tmp_path):
+    folder = make_prepared([{"prompt": "abcdefgh", "chosen": "xy", "rejected": "z"}])
+    byte_tokenizer.save_pretrained(tmp_path / "bytes")
+    code, out, _ = dpo_data("show", folder, "0", "--tokenizer", tmp_path / "bytes", "--max-length", "8", "--json")
+    tokens = json.loads(out)["tokens"]
+    assert code == 0
+    assert [token["kept"] for token in tokens["prompt"]] == [False] * 3 + [True] * 5
+    assert [token["text"] for token in tokens["rejected"]] == ["z", "</s>"]
 
 
 def test_a_begin_token_that_survives_the_cut_is_shown(make_prepared, bos_tokenizer):

@@ -1,14 +1,12 @@
 """`dpo-data where`: which prepared folders and runs used a pair."""
 
 import json
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from dpo_data import open_prepared, tokenize
-from dpo_data.cli import main
 from dpo_data.errors import UsageError
 from dpo_data.lineage import find_uses
 
@@ -37,18 +35,6 @@ def run(tmp_path, id_):
     (tmp_path / "run").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "run" / "pairs.parquet")
     return tmp_path / "run"
-
-
-@pytest.fixture
-def dpo_data(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["dpo-data", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 def test_a_pair_is_found_in_folders_and_runs(prepared, run, make_prepared, id_):
