@@ -97,7 +97,7 @@ class MarginScore(Stored):
 
 
 class RuleEntry(Stored):
-    """One rule: over all pairs, by the raw file they come from, and by their margin."""
+    """One rule: over all pairs, by raw file (a folder is of one source, its files are often several), and by margin."""
 
     rule: str
     overall: RuleScore
