@@ -130,11 +130,15 @@ class PairKeys(NamedTuple):
         prompt: equal for pairs with the same prompt.
         pair: equal for the same prompt, chosen and rejected; in hexadecimal it is the `id` column.
         unordered: equal for a pair and its swap.
+        chosen: equal for pairs with the same chosen, whatever their prompts.
+        rejected: equal for pairs with the same rejected.
     """
 
     prompt: bytes
     pair: bytes
     unordered: bytes
+    chosen: bytes
+    rejected: bytes
 
 
 def pair_keys(pair: PreferencePair) -> PairKeys:
@@ -159,12 +163,12 @@ def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
 def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
     """The content hashes of encoded fields."""
     prompt_key = blake2b(prompt, digest_size=16).digest()
-    one = blake2b(chosen, digest_size=16).digest()
-    other = blake2b(rejected, digest_size=16).digest()
-    pair_key = blake2b(prompt_key + one + other, digest_size=16).digest()
-    if other < one:
-        one, other = other, one
-    return PairKeys(prompt_key, pair_key, blake2b(prompt_key + one + other, digest_size=16).digest())
+    chosen_key = blake2b(chosen, digest_size=16).digest()
+    rejected_key = blake2b(rejected, digest_size=16).digest()
+    pair_key = blake2b(prompt_key + chosen_key + rejected_key, digest_size=16).digest()
+    one, other = (chosen_key, rejected_key) if chosen_key <= rejected_key else (rejected_key, chosen_key)
+    unordered_key = blake2b(prompt_key + one + other, digest_size=16).digest()
+    return PairKeys(prompt_key, pair_key, unordered_key, chosen_key, rejected_key)
 
 
 def canonical(content: Content) -> bytes:
