@@ -1,9 +1,10 @@
 """The rows that everything speaks: preference pairs, scored responses, and the content keys of pairs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,6 +39,12 @@ class Scores(Record):
     rejected_score: Score | None = None
     margin: Annotated[Score | None, Field(description="By how much chosen is better.")] = None
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, whose texts are read off its own fields: pydantic would hand on the cached ones."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("texts", None)
+        return copied
+
 
 class TextPair(Scores):
     """Two responses to one prompt, as text; prompt + response is what the model reads."""
@@ -46,7 +53,7 @@ class TextPair(Scores):
     chosen: str
     rejected: str
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, str, str]:
         """Prompt, chosen and rejected as text."""
         return self.prompt, self.chosen, self.rejected
@@ -69,7 +76,7 @@ class ConversationalPair(Scores):
     rejected: list[Message]
     tools: Annotated[str | None, Field(description="Tools that the dialogue may use, as JSON.")] = None
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, str, str]:
         """Prompt, chosen and rejected as text: the contents, a blank line between messages."""
         return joined_contents(self.prompt), joined_contents(self.chosen), joined_contents(self.rejected)

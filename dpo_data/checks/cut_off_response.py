@@ -27,10 +27,10 @@ def find(pair: PreferencePair) -> Finding | None:
     'rejected stops in the middle of a sentence: "... and hold on to the".'
     """
     _, chosen, rejected = pair.texts
+    # Most pairs are done with here.
+    if chosen[-1:] in ENDS and rejected[-1:] in ENDS:
+        return None
     for field, response in (("chosen", chosen), ("rejected", rejected)):
-        # Nine of ten responses are done with here.
-        if response[-1:] in ENDS or len(response) < MIN_RESPONSE:
-            continue
         if words := _unfinished(response):
             return Finding(field, f'{field} stops in the middle of a sentence: "... {" ".join(words[-5:])}".')
     return None

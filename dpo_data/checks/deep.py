@@ -76,6 +76,10 @@ class DeepLook:
             counts.merge(run_dataset_checks(store, checks, origin_of, max_examples))
         return counts
 
+    def language_counts(self) -> dict[str, dict[str, int]]:
+        """Field -> language, or "undecided" -> pairs, the most frequent language first."""
+        return {field: dict(counts.most_common()) for field, counts in self.languages.items()}
+
     def close(self) -> None:
         """Close the files of keys."""
         self._open_stores.close()

@@ -17,20 +17,21 @@ def find(pair: PreferencePair) -> Finding | None:
     'chosen holds "</s>", which many tokenizers read as the end of the sequence.'
     """
     _, chosen, rejected = pair.texts
+    if "<" not in chosen and "<" not in rejected:
+        return None
     for field, response in (("chosen", chosen), ("rejected", rejected)):
-        if "<" in response:
-            for eos in EOS_TEXTS:
-                if eos in response:
-                    message = f'{field} holds "{eos}", which many tokenizers read as the end of the sequence.'
-                    return Finding(field, message)
+        for eos in EOS_TEXTS:
+            if eos in response:
+                message = f'{field} holds "{eos}", which many tokenizers read as the end of the sequence.'
+                return Finding(field, message)
     return None
 
 
-def of_tokenizer(eos: str) -> RowCheck:
-    r"""The check that also looks for the end-of-sequence token of one tokenizer.
+def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:
+    r"""The check, looking for the end-of-sequence token of one tokenizer too.
 
     >>> from dpo_data.records import TextPair
-    >>> of_tokenizer("[SEP]").find(TextPair(prompt="Hi", chosen="Hello", rejected="No[SEP]")).message
+    >>> for_tokenizer(EOS_IN_RESPONSE, "[SEP]").find(TextPair(prompt="Hi", chosen="Yes", rejected="No[SEP]")).message
     'rejected holds "[SEP]", which the tokenizer reads as the end of the sequence.'
     """
 
@@ -41,7 +42,7 @@ def of_tokenizer(eos: str) -> RowCheck:
                 return Finding(field, f'{field} holds "{eos}", which the tokenizer reads as the end of the sequence.')
         return find(pair)
 
-    return replace(EOS_IN_RESPONSE, find=find_own)
+    return replace(check, find=find_own)
 
 
 EOS_IN_RESPONSE = RowCheck(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import FIELDS, PreferencePair
+from dpo_data.records import FIELDS, Content, PreferencePair
 
 
 class Kind(NamedTuple):
@@ -86,6 +86,32 @@ def redact(text: str) -> tuple[str, Counter[str]]:
         if any(map(text.__contains__, kind.needles)):
             text = kind.pattern.sub(replaced, text)
     return text, counts
+
+
+def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
+    """A pair with placeholders, calls of tools included, and how many there are of each kind."""
+    counts = Counter[str]()
+
+    def clean(text: str) -> str:
+        text, found = redact(text)
+        counts.update(found)
+        return text
+
+    def clean_content(content: Content) -> Content:
+        if isinstance(content, str):
+            return clean(content)
+        return [
+            message.model_copy(
+                update={
+                    "content": clean(message.content),
+                    "tool_calls": message.tool_calls and clean(message.tool_calls),
+                }
+            )
+            for message in content
+        ]
+
+    fields = {field: clean_content(getattr(pair, field)) for field in FIELDS}
+    return (pair.model_copy(update=fields) if counts else pair), counts
 
 
 def find(pair: PreferencePair) -> Finding | None:

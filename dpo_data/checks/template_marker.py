@@ -23,9 +23,12 @@ def find(pair: PreferencePair) -> Finding | None:
     >>> find(TextPair(prompt="Hi", chosen="Hello<|im_end|>", rejected="No")).message
     'chosen holds the chat template marker "<|im_end|>".'
     """
+    # Single characters first: most texts hold neither, and looking for one costs next to nothing.
+    prompt, chosen, rejected = pair.texts
+    if not ("<" in prompt or "<" in chosen or "<" in rejected or "[" in prompt or "[" in chosen or "[" in rejected):
+        return None
     for field, text in zip(FIELDS, pair.texts, strict=True):
-        # Single characters first: most texts hold neither, and looking for one costs next to nothing.
-        if ("<" in text or "INST]" in text) and (match := MARKER.search(text)):
+        if match := MARKER.search(text):
             return Finding(field, f'{field} holds the chat template marker "{match[0]}".')
     return None
 
