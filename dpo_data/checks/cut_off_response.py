@@ -11,6 +11,8 @@ ENDS = frozenset(".!?\u2026\"'\u201d\u2019\u00bb)]}>`*_~:;|\u3002\uff01\uff1f\uf
 MIN_RESPONSE = 60
 #: Words of the last line; a shorter one may be an item, a signature or an address.
 MIN_LAST_LINE = 6
+#: Words behind the last end of a sentence; fewer may be who signs.
+MIN_FRAGMENT = 3
 LIST_ITEM = re.compile(r"\s*(?:[-*\u2022#>|]|\(?\w{1,3}[.):])\s")
 SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)]?\s")
 
@@ -51,7 +53,7 @@ def _unfinished(response: str) -> list[str]:
         return []
     if LIST_ITEM.match(last_line) or not SENTENCE_END.search(response):
         return []
-    return words
+    return words if len(SENTENCE_END.split(last_line)[-1].split()) >= MIN_FRAGMENT else []
 
 
 CUT_OFF_RESPONSE = RowCheck(

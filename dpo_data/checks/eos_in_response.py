@@ -21,10 +21,15 @@ def find(pair: PreferencePair) -> Finding | None:
         return None
     for field, response in (("chosen", chosen), ("rejected", rejected)):
         for eos in EOS_TEXTS:
-            if eos in response:
+            if eos in response and not _strikes_out(response, eos):
                 message = f'{field} holds "{eos}", which many tokenizers read as the end of the sequence.'
                 return Finding(field, message)
     return None
+
+
+def _strikes_out(response: str, eos: str) -> bool:
+    """Whether "</s>" is HTML here: it closes an "<s>" that does not open the text, as the one of a tokenizer does."""
+    return eos == "</s>" and response.count("<s>") == response.count(eos) and not response.lstrip().startswith("<s>")
 
 
 def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:

@@ -8,12 +8,12 @@ from dpo_data.records import PreferencePair
 #: Characters of a response in which a refusal says that it is one.
 OPENING = 120
 #: Of which every opening that refuses holds at least one, in any case of letters.
-NEEDLES = ("not", "n't", "n\u2019t", "orry", "unable", "NOT", "N'T", "ORRY", "efus", "eclin")
+NEEDLES = ("not", "n't", "n\u2019t", "orry", "unable", "NOT", "N'T", "ORRY", "efus", "eclin", "fraid")
 REFUSAL = re.compile(
     r"\b(?:I|we)(?:['\u2019]m| am|['\u2019]re| are) (?:\w+ ){0,2}?(?:sorry|afraid|unable|not (?:able|going|willing))"
     r"|\b(?:I|we) (?:\w+ )?(?:(?:can['\u2019]?t|cannot|can not)"
     r"(?! (?:wait|praise|stress|thank|recommend|agree|help but)\b)|won['\u2019]?t|will not|refuse|decline|must decline"
-    r"|would(?:n['\u2019]t| not)|do(?:n['\u2019]t| not) (?:think I can|want to help|feel comfortable))"
+    r"|do(?:n['\u2019]t| not) (?:think I can|want to help|feel comfortable))"
     r"|^\W*sorry\b|\bas an? (?:AI|language model)\b.{0,60}\b(?:not|n['\u2019]t|unable)",
     re.IGNORECASE,
 )
