@@ -21,6 +21,7 @@ from typing import Any
 from bench import RESULTS, machine_facts, table, versions
 
 from dpo_data.checks import CHECK_HINTS
+from dpo_data.checks.eos_in_response import EOS_TEXTS
 from dpo_data.errors import ROW_ERRORS
 from dpo_data.validation import validate
 
@@ -113,7 +114,7 @@ REFUSALS = (
     "Sorry, that is beyond what I am allowed to say.",
     "I'm not able to help you with this one.",
     "As an AI language model, I am not able to judge this.",
-    "I am afraid I have to leave this to a professional.",
+    "I am afraid I can't answer this; please ask a professional.",
     "I must decline to answer.",
 )
 EVALUATION_WORDS = split(
@@ -332,9 +333,7 @@ def template_marker(w: Writer) -> Planted:
 
 
 def eos(w: Writer) -> Planted:
-    return one(
-        change(w.english(), **{side(w): w.prose() + w.pick("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")})
-    )
+    return one(change(w.english(), **{side(w): w.prose() + w.pick(*EOS_TEXTS)}))
 
 
 def cut_off(w: Writer) -> Planted:
@@ -726,7 +725,7 @@ def main() -> None:
         *machine_facts(),
         f"- {versions(('datasketch', 'py3langid', 'rapidfuzz'))}",
         f"- {result.clean:,} clean rows, {total[0]:,} faults over {len(rows) - 1} codes; found is what stands",
-        "  under its code with its file:row. False are clean rows that a check names; the last column: other faults that it names.",
+        "  under its code with its file:row. False are clean rows that a check names; the last column: other faults.",
         "",
         table(["code", "planted", "found", "lost", "false", "at other faults"], rows),
         "",

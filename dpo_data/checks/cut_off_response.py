@@ -26,7 +26,7 @@ def find(pair: PreferencePair) -> Finding | None:
     >>> from dpo_data.records import TextPair
     >>> cut = "Cross the two ends first. Then pull the left one under the right one, and hold on to the"
     >>> find(TextPair(prompt="How do I tie a bow?", chosen="Cross the ends.", rejected=cut)).message
-    'rejected stops in the middle of a sentence: "... and hold on to the".'
+    'rejected does not end its last sentence: "... and hold on to the".'
     """
     _, chosen, rejected = pair.texts
     # Most pairs are done with here.
@@ -34,7 +34,7 @@ def find(pair: PreferencePair) -> Finding | None:
         return None
     for field, response in (("chosen", chosen), ("rejected", rejected)):
         if words := _unfinished(response):
-            return Finding(field, f'{field} stops in the middle of a sentence: "... {" ".join(words[-5:])}".')
+            return Finding(field, f'{field} does not end its last sentence: "... {" ".join(words[-5:])}".')
     return None
 
 
@@ -59,7 +59,7 @@ def _unfinished(response: str) -> list[str]:
 CUT_OFF_RESPONSE = RowCheck(
     code="cut_off_response",
     severity="warning",
-    summary="a response stops in the middle of a sentence",
+    summary="a response that does not end its last sentence",
     hint="Often a generation that hit its length limit: the model would learn to stop there. Look at the row.",
     find=find,
 )

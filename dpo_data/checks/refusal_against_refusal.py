@@ -9,12 +9,17 @@ from dpo_data.records import PreferencePair
 OPENING = 120
 #: Of which every opening that refuses holds at least one, in any case of letters.
 NEEDLES = ("not", "n't", "n\u2019t", "orry", "unable", "NOT", "N'T", "ORRY", "efus", "eclin", "fraid")
+SERVICE = (
+    "help|assist|do|provide|give|tell|answer|share|advi[sc]e|support|discuss|comply|write|create|generate|offer|judge"
+    "|recommend|engage|fulfil|fulfill|continue|encourage|participate|say|talk|speak|condone|allow|respond"
+)
 REFUSAL = re.compile(
-    r"\b(?:I|we)(?:['\u2019]m| am|['\u2019]re| are) (?:\w+ ){0,2}?(?:sorry|afraid|unable|not (?:able|going|willing))"
-    r"|\b(?:I|we) (?:\w+ )?(?:(?:can['\u2019]?t|cannot|can not)"
-    r"(?! (?:wait|praise|stress|thank|recommend|agree|help but)\b)|won['\u2019]?t|will not|refuse|decline|must decline"
-    r"|do(?:n['\u2019]t| not) (?:think I can|want to help|feel comfortable))"
-    r"|^\W*sorry\b|\bas an? (?:AI|language model)\b.{0,60}\b(?:not|n['\u2019]t|unable)",
+    rf"\b(?:I|we)(?:['\u2019]m| am|['\u2019]re| are)? (?:\w+ )?"
+    rf"(?:can['\u2019]?t|cannot|can not|won['\u2019]?t|will not|refuse to|unable to|not able to|not allowed to|not going to|not willing to|(?:have to|must) decline|decline to"
+    rf"|do(?:n['\u2019]t| not) (?:think I can|want to|feel comfortable))"
+    rf"(?: (?:\w+ ){{0,1}}?(?:{SERVICE})(?:ing)?\b|\s*(?:[.,;!]|$))"
+    r"|^\W*sorry,? (?:but )?(?:no\b|(?:that|this)(?: is|['\u2019]s) (?:beyond|out of|against|not something))"
+    r"|\bas an? (?:AI|language model)\b.{0,60}\b(?:not|n['\u2019]t|unable)",
     re.IGNORECASE,
 )
 

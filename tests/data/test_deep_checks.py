@@ -79,7 +79,7 @@ DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
             (" I'm sorry, but I can't help with that.", " I cannot do that."),
             (" Sorry, no.", " As an AI language model, I am not able to say."),
             (" I\u2019m really not able to answer.", " I won't tell you, since it is secret."),
-            (" I must decline.", " I don't feel comfortable with it."),
+            (" I must decline.", " I'm sorry. I don't feel comfortable giving advice on it."),
         )
     ),
 ]
@@ -93,6 +93,8 @@ CLEAN: list[PreferencePair] = [
     text(chosen=" ```python\nfor i in range(10):\n    print(i, x[i])\n```"),
     talk("Comment faire un joli noeud avec deux bouts ?", FRENCH, "Demande à ta mère, elle le sait mieux que moi."),
     text(chosen=" I can't wait to tell you!", rejected=" I'm sorry, I can't."),
+    text(chosen=" I'm sorry, what did you say?", rejected=" Sorry, I don't understand."),
+    text(chosen=" I'm sorry to hear that.", rejected=" I am afraid you need a rope, which I would not buy."),
     text(chosen=" I cannot do that.", rejected=" I can't praise it enough: cross the ends, and never let go."),
     text(chosen=" Use @property at 10:30 on 2023-11-05, version 3.11.7, order 4417-1234, pi 3.14159265358979."),
     text(chosen=" The ISBN is 978-3-16-148410-0, the row 4111111111111112, and $1,299.99 a 555-0199."),
