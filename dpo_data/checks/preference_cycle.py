@@ -37,8 +37,9 @@ def _candidates(keys: RowKeys) -> NDArray[np.intp]:
     prompt, chosen, rejected = (
         np.ascontiguousarray(keys[name]).view("<u8").reshape(-1, 2)[:, 0] for name in ("prompt", "chosen", "rejected")
     )
-    rows = np.arange(len(keys))
-    winners, losers = prompt ^ chosen, prompt ^ rejected
+    _, group, judgements = np.unique(prompt, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(judgements[group] >= 3)  # as many as a circle needs
+    winners, losers = (prompt ^ chosen)[rows], (prompt ^ rejected)[rows]
     while len(rows):
         on = np.isin(winners, losers)
         on[on] = np.isin(losers[on], winners)

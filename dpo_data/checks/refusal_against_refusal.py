@@ -15,7 +15,8 @@ SERVICE = (
 )
 REFUSAL = re.compile(
     rf"\b(?:I|we)(?:['\u2019]m| am|['\u2019]re| are)? (?:\w+ )?"
-    rf"(?:can['\u2019]?t|cannot|can not|won['\u2019]?t|will not|refuse to|unable to|not able to|not allowed to|not going to|not willing to|(?:have to|must) decline|decline to"
+    rf"(?:can['\u2019]?t|cannot|can not|won['\u2019]?t|will not|unable to|not (?:able|allowed|going|willing) to"
+    r"|refuse to|decline to|(?:have to|must) decline"
     rf"|do(?:n['\u2019]t| not) (?:think I can|want to|feel comfortable))"
     rf"(?: (?:\w+ ){{0,1}}?(?:{SERVICE})(?:ing)?\b|\s*(?:[.,;!]|$))"
     r"|^\W*sorry,? (?:but )?(?:no\b|(?:that|this)(?: is|['\u2019]s) (?:beyond|out of|against|not something))"
