@@ -163,6 +163,14 @@ def convert(
     allow: Annotated[
         list[str], typer.Option(help="Code of a row check that shall only warn.", rich_help_panel=CHECKING)
     ] = [],  # noqa: B006
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact",
+            help="Put [EMAIL], [PHONE], [CARD], [KEY] in the place of what looks like one.",
+            rich_help_panel=WRITING,
+        ),
+    ] = False,
     output: Annotated[Path, typer.Option(help="The prepared folder.", rich_help_panel=WRITING)] = Path("prepared"),
     form: FormOption = "text",
     workers: WorkersOption = 0,
@@ -223,6 +231,7 @@ def convert(
             max_invalid=_share("--max-invalid", max_invalid),
             forbid=forbid,
             allow=allow,
+            redact=redact,
             workers=workers or _cores(),
             overwrite=overwrite,
             progress=progress,
@@ -260,6 +269,20 @@ def validate(
     map: MapOption = [],  # noqa: B006
     axis: AxisOption = None,
     input_format: InputFormatOption = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Near-duplicates, languages, personal data: the extra `checks`.",
+            rich_help_panel=CHECKING,
+        ),
+    ] = False,
+    against: Annotated[
+        list[str],
+        typer.Option(
+            help="Evaluation set whose text must not stand in the data; several times.", rich_help_panel=CHECKING
+        ),
+    ] = [],  # noqa: B006
     fail_on: Annotated[Severity, typer.Option(help="Gravity from which the exit code is 1.")] = "error",
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -268,6 +291,7 @@ def validate(
 
     dpo-data validate prepared/ --tokenizer M
     dpo-data validate my.jsonl --map prompt=question --fail-on warning
+    dpo-data validate prepared/ --deep --against truthfulqa.csv
     """
     from dpo_data.report import terminal
     from dpo_data.validation import validate as validate_
@@ -284,6 +308,8 @@ def validate(
             input_format=input_format,
             chat_template=_read_template(chat_template),
             cache_dir=cache_dir,
+            deep=deep,
+            against=against,
             workers=workers or _cores(),
             progress=progress,
         )

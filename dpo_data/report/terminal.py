@@ -64,6 +64,11 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
         for code, warned in manifest.warnings.items():
             warnings.add_row(code, f"{warned.rows:,}", Text(warned.examples[0]))
         parts.append(warnings)
+    if manifest.redacted:
+        redacted = _table("placeholder for", "times")
+        for kind, times in manifest.redacted.items():
+            redacted.add_row(kind, f"{times:,}")
+        parts.append(redacted)
     if manifest.status == "rejected":
         share = manifest.quarantined / manifest.rows_read
         parts.append(
@@ -198,6 +203,17 @@ def validation(report: ValidationReport) -> RenderableType:
                 _share(entry.responses_cut, report.pairs),
             )
         parts.append(cut)
+    if report.languages:
+        languages = _table("language", *report.languages)
+        for language in dict.fromkeys(name for counts in report.languages.values() for name in counts):
+            rows = (counts.get(language, 0) for counts in report.languages.values())
+            languages.add_row(language, *(_share(row, report.pairs) for row in rows))
+        parts.append(languages)
+    if report.personal_data:
+        personal = _table("personal data", "times")
+        for name, times in report.personal_data.items():
+            personal.add_row(name, f"{times:,}")
+        parts.append(personal)
     if report.chosen_longer is not None:
         parts.append(Text(f"Chosen is longer than rejected in {report.chosen_longer:.1%} of the pairs."))
     verdicts = {"error": "Errors found.", "warning": "Warnings, and no errors.", None: "Nothing found."}
