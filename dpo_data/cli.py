@@ -82,6 +82,16 @@ OnOverlongOption = Annotated[
 ChatTemplateOption = Annotated[
     Path | None, typer.Option(help="File with a Jinja template, for conversational data.", rich_help_panel=TOKENS)
 ]
+DeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--deep", help="Near-duplicates, languages, personal data: the extra `checks`.", rich_help_panel=CHECKING
+    ),
+]
+AgainstOption = Annotated[
+    list[str],
+    typer.Option(help="Evaluation set whose text must not stand in the data; several times.", rich_help_panel=CHECKING),
+]
 CacheDirOption = Annotated[
     Path | None, typer.Option(help="Where token caches go.", show_default="the prepared folder", rich_help_panel=TOKENS)
 ]
@@ -269,20 +279,8 @@ def validate(
     map: MapOption = [],  # noqa: B006
     axis: AxisOption = None,
     input_format: InputFormatOption = None,
-    deep: Annotated[
-        bool,
-        typer.Option(
-            "--deep",
-            help="Near-duplicates, languages, personal data: the extra `checks`.",
-            rich_help_panel=CHECKING,
-        ),
-    ] = False,
-    against: Annotated[
-        list[str],
-        typer.Option(
-            help="Evaluation set whose text must not stand in the data; several times.", rich_help_panel=CHECKING
-        ),
-    ] = [],  # noqa: B006
+    deep: DeepOption = False,
+    against: AgainstOption = [],  # noqa: B006
     fail_on: Annotated[Severity, typer.Option(help="Gravity from which the exit code is 1.")] = "error",
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -401,6 +399,8 @@ def report(
     max_prompt_length: MaxPromptLengthOption = None,
     chat_template: ChatTemplateOption = None,
     cache_dir: CacheDirOption = None,
+    deep: DeepOption = False,
+    against: AgainstOption = [],  # noqa: B006
     output: Annotated[
         Path | None,
         typer.Option(
@@ -427,6 +427,8 @@ def report(
             max_prompt_length=max_prompt_length,
             chat_template=_read_template(chat_template),
             cache_dir=cache_dir,
+            deep=deep,
+            against=against,
             progress=progress,
         )
     page = write_page(content, path / HTML_NAME if output is None else output)

@@ -59,6 +59,8 @@ def report(
     max_prompt_length: int | None = None,
     chat_template: str | None = None,
     cache_dir: str | Path | None = None,
+    deep: bool = False,
+    against: Sequence[str | Path] = (),
     progress: Progress = silent,
 ) -> DataReport:
     """All that there is to see in a prepared folder, rejected ones too.
@@ -70,6 +72,8 @@ def report(
         max_prompt_length: most tokens of the prompt of a pair that is too long; None protects the responses.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
         cache_dir: where the folder's token caches are, if not in itself.
+        deep: run the deep checks too; see `validate`.
+        against: evaluation sets whose text is looked for in the pairs; see `validate`.
         progress: told how far it is.
 
     Raises:
@@ -81,7 +85,7 @@ def report(
     encoder = None
     if tokenizer is not None:
         encoder = Encoder(ready_tokenizer(tokenizer, manifest.form, chat_template, data=path), chat_template)
-    validation = validate(path, cache_dir=cache_dir, progress=_part(progress, 0.0, 0.5))
+    validation = validate(path, cache_dir=cache_dir, deep=deep, against=against, progress=_part(progress, 0.0, 0.5))
     if damaged := [name for name in validation.damage if name in manifest.files or name in manifest.splits]:
         raise PreparedError(
             f"{path}: {damaged[0]} {validation.damage[damaged[0]]}.\n  Find out more: dpo-data validate {path}."

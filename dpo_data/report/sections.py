@@ -3,6 +3,7 @@
 To add one: a function, its template in templates/sections/, and a line in `SECTIONS`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -163,6 +164,22 @@ def truncation(report: DataReport) -> Content:
     }
 
 
+def content(report: DataReport) -> Content:
+    """Languages and personal data, where the deep checks looked for them."""
+    languages, personal_data = report.validation.languages, report.validation.personal_data
+    if languages is None and personal_data is None:
+        return None
+    sides = languages or {}
+    names = Counter[str]()
+    for counts in sides.values():
+        names.update(counts)
+    return {
+        "sides": list(sides),
+        "languages": [(name, [counts.get(name, 0) for counts in sides.values()]) for name, _ in names.most_common()],
+        "personal_data": personal_data or {},
+    }
+
+
 def quarantine(report: DataReport) -> Content:
     """Rows in quarantine."""
     if not report.quarantined:
@@ -189,5 +206,6 @@ SECTIONS: tuple[Section, ...] = (
     Section("scores", "Scores", scores),
     Section("lengths", "Lengths", lengths),
     Section("truncation", "What a maximum length would cut", truncation),
+    Section("content", "Languages and personal data", content),
     Section("quarantine", "In quarantine", quarantine),
 )

@@ -65,7 +65,7 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
             warnings.add_row(code, f"{warned.rows:,}", Text(warned.examples[0]))
         parts.append(warnings)
     if manifest.redacted:
-        redacted = _table("placeholder for", "times")
+        redacted = plain_table("placeholder for", "times")
         for kind, times in manifest.redacted.items():
             redacted.add_row(kind, f"{times:,}")
         parts.append(redacted)
@@ -204,13 +204,13 @@ def validation(report: ValidationReport) -> RenderableType:
             )
         parts.append(cut)
     if report.languages:
-        languages = _table("language", *report.languages)
+        languages = plain_table("language", *report.languages)
         for language in dict.fromkeys(name for counts in report.languages.values() for name in counts):
             rows = (counts.get(language, 0) for counts in report.languages.values())
             languages.add_row(language, *(_share(row, report.pairs) for row in rows))
         parts.append(languages)
     if report.personal_data:
-        personal = _table("personal data", "times")
+        personal = plain_table("personal data", "times")
         for name, times in report.personal_data.items():
             personal.add_row(name, f"{times:,}")
         parts.append(personal)

@@ -5,20 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
+from dpo_data.checks.refusal_against_refusal import is_refusal
 from dpo_data.statistics.models import RuleScore
 
 LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
-#: Where a refusal stands, if there is one; an apology later on is part of an answer.
-REFUSAL_CHARACTERS = 200
-REFUSAL = re.compile(
-    r"\b(?:sorry,?(?: but)? I(?:['’]m| am)? (?:can['’]?t|cannot|can not|won['’]?t|will not|not|unable)\b"
-    r"|I (?:(?:can['’]?t|cannot|can not|won['’]?t|will not|would not|wouldn['’]?t|don['’]?t|do not) (?:really )?"
-    r"(?:help|assist|answer|provide|give|tell you|do (?:that|this)|support|recommend|fulfill|comply|discuss|condone|"
-    r"feel comfortable|think (?:I should|it['’]s (?:a good idea|appropriate)))|(?:must|have to) (?:decline|refuse)\b)"
-    r"|I(?:['’]m| am) (?:not able to|unable to|not comfortable|not allowed to|not going to)\b"
-    r"|as an AI\b|as a language model\b)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -38,22 +28,11 @@ def list_items(response: str) -> int:
     return len(LIST_ITEM.findall(response))
 
 
-def refuses(response: str) -> bool:
-    """Whether a response begins by refusing, in English.
-
-    >>> refuses(" I'm sorry, but I can't help with that."), refuses("Sure. I cannot recommend it enough.")
-    (True, True)
-
-    The second is a false alarm: these are phrases, not meaning.
-    """
-    return REFUSAL.search(response[:REFUSAL_CHARACTERS]) is not None
-
-
 LONGER_WINS = "longer wins"
 RULES: tuple[PreferenceRule, ...] = (
     PreferenceRule(LONGER_WINS, len),
     PreferenceRule("more lists wins", list_items),
-    PreferenceRule("refuses less wins", lambda response: -refuses(response)),
+    PreferenceRule("refuses less wins", lambda response: -is_refusal(response)),
 )
 
 

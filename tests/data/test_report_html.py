@@ -87,7 +87,7 @@ def test_every_chart_is_valid_xml_with_a_name_and_without_nan(prepared, byte_tok
 def test_every_section_with_something_to_show_is_there(prepared, byte_tokenizer):
     content = report(prepared, tokenizer=byte_tokenizer, max_lengths=[8])
     read = Reader(page(content))
-    assert read.ids == [section.name for section in SECTIONS if section.name != "scores"]
+    assert read.ids == [section.name for section in SECTIONS if section.name not in ("scores", "content")]
     assert {value for name, value in read.attributes if name == "href"} == {f"#{name}" for name in read.ids}
 
 
@@ -100,6 +100,15 @@ def test_scores_have_a_section(make_prepared):
     text = Reader(page(report(make_prepared(rows)))).text
     assert "The widest margins" in text
     assert "margin" in text
+
+
+def test_deep_checks_have_a_section(make_prepared):
+    row = {"prompt": "Who?", "chosen": "Write to ada@example.org about it.", "rejected": "Nobody knows who that was."}
+    content = report(make_prepared([row]), deep=True)
+    read = Reader(page(content))
+    assert "content" in read.ids
+    assert content.validation.personal_data
+    assert all(kind in read.text for kind in content.validation.personal_data)
 
 
 def test_the_numbers_on_the_page_are_those_of_the_data(prepared):

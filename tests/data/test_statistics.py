@@ -12,7 +12,7 @@ from dpo_data.statistics import measure
 from dpo_data.statistics import measuring as measuring_room
 from dpo_data.statistics.distribution import Largest, ValueCounts
 from dpo_data.statistics.label_noise import error_rate
-from dpo_data.statistics.rules import list_items, refuses, wilson_interval
+from dpo_data.statistics.rules import list_items, wilson_interval
 
 
 def pair(prompt, chosen, rejected, **scores):
@@ -169,21 +169,6 @@ def test_wilson_interval_is_the_published_one():
     assert [round(end, 4) for end in wilson_interval(81, 263)] == [0.2553, 0.3662]
     assert wilson_interval(0, 5)[0] == 0
     assert wilson_interval(5, 5)[1] == 1
-
-
-@pytest.mark.parametrize(
-    "response",
-    [" I'm sorry, but I can't do that.", "As an AI, I do not eat.", "I cannot help you with this.", "I won’t answer"],
-)
-def test_refusals_are_recognised(response):
-    assert refuses(response)
-
-
-@pytest.mark.parametrize(
-    "response", ["Sure, here you are.", "Sorry to hear that! Rest well.", "x" * 300 + " I cannot help"]
-)
-def test_other_answers_are_no_refusals(response):
-    assert not refuses(response)
 
 
 def test_list_items_are_lines():
