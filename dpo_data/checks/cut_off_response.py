@@ -11,6 +11,8 @@ ENDS = frozenset(".!?\u2026\"'\u201d\u2019\u00bb)]}>`*_~:;|\u3002\uff01\uff1f\uf
 MIN_RESPONSE = 60
 #: Words of the last line; a shorter one may be an item, a signature or an address.
 MIN_LAST_LINE = 6
+#: Characters of the last line that are looked at.
+MAX_LAST_LINE = 300
 #: Words behind the last end of a sentence; fewer may be who signs.
 MIN_FRAGMENT = 3
 LIST_ITEM = re.compile(r"\s*(?:[-*\u2022#>|]|\(?\w{1,3}[.):])\s")
@@ -43,7 +45,7 @@ def _unfinished(response: str) -> list[str]:
     response = response.rstrip()
     if not response or response[-1] in ENDS or len(response) < MIN_RESPONSE:
         return []
-    last_line = response[response.rfind("\n") + 1 :]
+    last_line = response[max(response.rfind("\n") + 1, len(response) - MAX_LAST_LINE) :]
     words = last_line.split()
     last = words[-1]
     if last.endswith((",", "(", "[")):

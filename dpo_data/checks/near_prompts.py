@@ -15,7 +15,7 @@ TRIPLE = 3
 class NearPrompts:
     """The distinct prompts seen so far, none of them near another; needs the library datasketch.
 
-    Memory grows with distinct prompts, by about 3 KB each, whatever their length.
+    Memory grows with distinct prompts, by about 5 KB each, whatever their length.
     Source: Broder 1997, On the resemblance and containment of documents.
     """
 

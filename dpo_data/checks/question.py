@@ -2,6 +2,8 @@
 
 from dpo_data.records import ConversationalPair, PreferencePair
 
+HUMAN = "\n\nHuman:"
+
 
 def question(pair: PreferencePair) -> str:
     r"""The last turn of the user's, or the whole prompt where it is no dialogue.
@@ -12,4 +14,6 @@ def question(pair: PreferencePair) -> str:
     """
     if isinstance(pair, ConversationalPair):
         return pair.prompt[-1].content.strip()
-    return pair.prompt.rpartition("\n\nHuman:")[2].removesuffix("\n\nAssistant:").strip()
+    start = pair.prompt.rfind(HUMAN) + len(HUMAN)
+    text = pair.prompt[start:] if start >= len(HUMAN) else pair.prompt
+    return text.removesuffix("\n\nAssistant:").strip()
