@@ -256,9 +256,13 @@ def _edge_labels(bins: Sequence[Bin], bar: float, unit: str) -> Iterator[Markup]
     shown = [edge for rank, edge in enumerate(edges) if (rank - zero) % every == 0]
     for place, edge in shown:
         yield _tick(LEFT + place * bar, number(edge))
-    ends = (("first bin: all below", bins[0].low), ("last bin: all above", bins[-1].high))
-    open_ended = "; ".join(words for words, end in ends if end is None)
-    yield _unit(f"{unit} ({open_ended})" if open_ended else unit)
+    open_ended = {
+        (True, True): " (end bins: all beyond)",
+        (True, False): " (first bin: all below)",
+        (False, True): " (last bin: all above)",
+        (False, False): "",
+    }
+    yield _unit(unit + open_ended[bins[0].low is None, bins[-1].high is None])
 
 
 def _tick(x: float, text: str) -> Markup:

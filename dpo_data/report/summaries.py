@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dpo_data.card import accounting
-from dpo_data.comparing import Changes, Comparison, PairChange
+from dpo_data.comparing import Changes, Comparison, PairChange, Shift
 from dpo_data.lineage import Use
 from dpo_data.overview import DataReport
 from dpo_data.report.charts import number
@@ -49,28 +49,28 @@ def comparison(found: Comparison) -> RenderableType:
     """How two prepared folders differ."""
     head = f"{found.a} ({found.pairs_a:,} pairs) and {found.b} ({found.pairs_b:,} pairs)"
     if found.same:
-        return Text(f"{head} hold the same pairs in the same splits.", style="bold green")
-    parts: list[RenderableType] = [Text(f"{head} differ.", style="bold")]
+        return Group(
+            Text(f"{head} hold the same pairs in the same splits.", style="bold green"), *_shifts(found.shifts)
+        )
     kinds = plain_table("pairs that are", "pairs", "where")
     kinds.add_row("unchanged", f"{found.unchanged:,}", "")
-    changes = {name: getattr(found, name) for name in ("moved", "flipped", "changed", "removed", "added")}
-    for name, of_kind in changes.items():
-        where = ", ".join(f"{split} {pairs:,}" for split, pairs in of_kind.by_split.items())
-        kinds.add_row(name, f"{of_kind.pairs:,}", Text(where))
-    parts.append(kinds)
-    for name, of_kind in changes.items():
-        parts += _change_examples(name, of_kind)
-    if found.shifts:
-        shifts = plain_table("what shifts", "a", "b", "by")
-        for shift in found.shifts:
-            by = (
-                ""
-                if shift.a is None or shift.b is None
-                else f"{'+' if shift.b > shift.a else ''}{number(shift.b - shift.a)}"
-            )
-            shifts.add_row(Text(shift.name), _or_none(shift.a), _or_none(shift.b), by)
-        parts.append(shifts)
-    return Group(*parts)
+    parts: list[RenderableType] = [Text(f"{head} differ.", style="bold"), kinds]
+    for name in ("moved", "flipped", "changed", "removed", "added"):
+        changes = getattr(found, name)
+        where = ", ".join(f"{split} {pairs:,}" for split, pairs in changes.by_split.items())
+        kinds.add_row(name, f"{changes.pairs:,}", Text(where))
+        parts += _change_examples(name, changes)
+    return Group(*parts, *_shifts(found.shifts))
+
+
+def _shifts(shifts: Sequence[Shift]) -> list[RenderableType]:
+    table = plain_table("what shifts", "a", "b", "by")
+    for shift in shifts:
+        known = shift.a is not None and shift.b is not None
+        by = (shift.b or 0.0) - (shift.a or 0.0)
+        change = f"{'+' if by > 0 else ''}{number(by)}" if known else ""
+        table.add_row(Text(shift.name), _or_none(shift.a), _or_none(shift.b), change)
+    return [table] if shifts else []
 
 
 def uses(found: Sequence[Use]) -> RenderableType:

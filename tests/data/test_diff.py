@@ -89,11 +89,13 @@ def test_shifts_are_the_numbers_that_differ(folders):
     assert "characters of prompt, max" not in shifts
 
 
-def test_scores_shift_too(make_prepared):
+def test_scores_shift_too(make_prepared, dpo_data):
     one = make_prepared([pair("p", chosen_score=3.0, rejected_score=1.0)], "a")
     other = make_prepared([pair("p", chosen_score=2.0, rejected_score=1.0)], "b")
     found = compare(one, other)
     assert found.same
+    code, out, _ = dpo_data("diff", one, other)
+    assert (code, "margin, median" in out) == (0, True)
     assert [(shift.name, shift.a, shift.b) for shift in found.shifts if "median" in shift.name] == [
         ("margin, median", 2, 1)
     ]

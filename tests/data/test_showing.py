@@ -50,6 +50,12 @@ def test_the_pairs_with_the_lowest_last_margin_come_first(prepared, run):
     assert (pairs[0].chosen, pairs[0].rejected) == ("yes 0", "no 0")
 
 
+def test_pairs_that_are_no_longer_in_the_folder_are_left_out(run, make_prepared):
+    rows = [{"prompt": q, "chosen": f"yes {i}", "rejected": f"no {i}"} for i, q in enumerate(QUESTIONS)]
+    fewer = make_prepared(rows[1:], "fewer")
+    assert [pair.prompt for pair in worst_pairs(fewer, run)] == ["Who is there?", "How old are you?"]
+
+
 def test_a_run_on_other_data_is_refused(prepared, run, tmp_path):
     other = tmp_path / "other.jsonl"
     other.write_text('{"prompt": "What else is there?", "chosen": "a", "rejected": "b"}\n')
