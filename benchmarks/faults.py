@@ -725,7 +725,7 @@ def main() -> None:
         *machine_facts(),
         f"- {versions(('datasketch', 'py3langid', 'rapidfuzz'))}",
         f"- {result.clean:,} clean rows, {total[0]:,} faults over {len(rows) - 1} codes; found is what",
-        "  stands under its code with its file:row. False are clean rows that a check names; the last column: other faults.",
+        "  stands under its code with its file:row. False: clean rows that a check names; last column: other faults.",
         "",
         table(["code", "planted", "found", "lost", "false", "at other faults"], rows),
         "",
