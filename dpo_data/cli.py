@@ -379,7 +379,7 @@ def sniff(
     raise typer.Exit(0 if found.source else 1)
 
 
-@app.command(cls=PanelCommand, short_help="One HTML page: what came in, what became of it, what the pairs are like.")
+@app.command(cls=PanelCommand, short_help="One page to look at: rows, pairs, biases, truncation.")
 def report(
     path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
     tokenizer: Annotated[
@@ -433,7 +433,7 @@ def report(
         terminal.show(summaries.data_report(content, page))
 
 
-@app.command(cls=PanelCommand, short_help="One pair with its origin or its tokens; or those a model disagrees with.")
+@app.command(cls=PanelCommand, short_help="One pair, its tokens, its origin; or the worst of a run.")
 def show(
     path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
     row: Annotated[
