@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from dpo_data.errors import DataError, UsageError, reading
 from dpo_data.options import (
@@ -37,12 +38,30 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # rich would be half of the time that --help takes.
+    rich_markup_mode=None,
     epilog="Exit codes: 0 fine, 1 findings, 2 usage or unreadable input.",
+    context_settings={"max_content_width": 120},
 )
 
 READING, PAIRING, CHECKING = "Input", "Pairing of scored or ranked responses", "Checks"
 WRITING, TOKENS, OUTPUT = "Output", "Tokens", "What is printed"
+
+
+class PanelCommand(TyperCommand):
+    """A command whose plain help groups the options by their panels, as typer does with rich alone."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write each panel as a section of its own."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            default = "Arguments" if param.param_type_name == "argument" else "Options"
+            if record := param.get_help_record(ctx):
+                panels.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(record)
+        for title, records in panels.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
 
 MapOption = Annotated[
     list[str],
@@ -97,7 +116,7 @@ CacheDirOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="A raw source to checked prompt/chosen/rejected pairs.")
 def convert(
     source: Annotated[str, typer.Argument(help=f"One of: {', '.join(SOURCES)}.", show_default=False)],
     input: Annotated[
@@ -201,6 +220,7 @@ def convert(
 ) -> None:
     """Turn a raw source into a prepared folder: checked prompt/chosen/rejected pairs, and quarantine for the rest.
 
+    \b
     dpo-data convert hh-rlhf --sample --output prepared/
     dpo-data convert hh-rlhf --input harmless-base/test.jsonl.gz --output prepared/
     dpo-data convert nectar --input data/ --pairing best-rest --max-pairs-per-prompt 3
@@ -260,7 +280,7 @@ def convert(
     raise typer.Exit(0 if manifest.status == "complete" else 1)
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="What is in a data set, and what is wrong with it.")
 def validate(
     path: Annotated[
         str, typer.Argument(help="A prepared folder, or raw pairs in any input format.", show_default=False)
@@ -287,6 +307,7 @@ def validate(
 ) -> None:
     """Say what is in a data set, what is wrong with it, and what would happen to it in training.
 
+    \b
     dpo-data validate prepared/ --tokenizer M
     dpo-data validate my.jsonl --map prompt=question --fail-on warning
     dpo-data validate prepared/ --deep --against truthfulqa.csv
@@ -319,7 +340,7 @@ def validate(
     raise typer.Exit(1 if report.worst() in failing else 0)
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="A prepared folder to cached token ids, cut to length.")
 def tokenize(
     path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
     tokenizer: Annotated[str, typer.Option(help="Name or folder of a tokenizer.", show_default=False)],
@@ -333,6 +354,7 @@ def tokenize(
 ) -> None:
     """Cut and tokenize a prepared folder once, into memory-mapped token ids that a trainer takes as they are.
 
+    \b
     dpo-data tokenize prepared/ --tokenizer M --max-length 512 --max-prompt-length 128
     """
     from dpo_data.report import terminal
@@ -346,7 +368,7 @@ def tokenize(
         terminal.show(terminal.tokens(cache))
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="The sources that convert knows, and their licences.")
 def sources(json: JsonOption = False) -> None:
     """List the sources that convert knows: which response each prefers, its licence, and where it comes from."""
     from dpo_data.report import terminal
@@ -359,7 +381,7 @@ def sources(json: JsonOption = False) -> None:
         terminal.show(terminal.sources(entries))
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="Which source a raw file is of.")
 def sniff(
     file: Annotated[str, typer.Argument(help="A raw file, folder, glob or URL.", show_default=False)],
     input_format: InputFormatOption = None,
@@ -381,7 +403,7 @@ def sniff(
     raise typer.Exit(0 if found.source else 1)
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="One page to look at: rows, pairs, biases, truncation.")
 def report(
     path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
     tokenizer: Annotated[
@@ -413,6 +435,7 @@ def report(
 ) -> None:
     """Write report.html: what came in, what became of it, what the pairs are like, with examples behind every number.
 
+    \b
     dpo-data report prepared/ --tokenizer M
     """
     from dpo_data.overview import report as report_
@@ -438,7 +461,7 @@ def report(
         terminal.show(summaries.data_report(content, page))
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="One pair, its tokens, its origin; or the worst of a run.")
 def show(
     path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
     row: Annotated[
@@ -466,6 +489,7 @@ def show(
 ) -> None:
     """Show one pair with its origin, as texts side by side or as tokens; or the pairs that a model disagrees with most.
 
+    \b
     dpo-data show prepared/ train:12
     dpo-data show prepared/ test.jsonl:87 --tokenizer M --max-length 512
     dpo-data show prepared/ --find "how do I"
@@ -502,7 +526,7 @@ def show(
         terminal.show(pair_views.found(found, find))
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="How two prepared folders differ.")
 def diff(
     a: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
     b: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
@@ -524,7 +548,7 @@ def diff(
     raise typer.Exit(0 if found.same else 1)
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="Which prepared folders and runs used a pair.")
 def where(
     id: Annotated[str, typer.Argument(help="Id of a pair, or how it begins.", show_default=False)],
     paths: Annotated[
@@ -549,7 +573,7 @@ def where(
     raise typer.Exit(0 if found else 1)
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="JSON Schemas of what is written, with examples.")
 def schema(
     output: Annotated[Path, typer.Option(help="Folder for the schemas and their examples.")] = Path("schemas"),
 ) -> None:

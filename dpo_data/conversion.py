@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ from dpo_data.prepared import (
     finish_folder,
     messages_column,
     pair_schema,
+    scores_column,
     text_column,
     write_manifest,
 )
@@ -72,6 +74,8 @@ SPLITS = get_args(SplitName)
 CHUNKS_WITHOUT_POOL = 8
 #: Converted chunks of a worker that may wait for an earlier one: a slow start of the others costs memory, not time.
 MAX_PENDING = 16
+#: For how long one thread keeps the interpreter while others wait for it.
+SWITCH_INTERVAL_S = 0.0001
 #: What a prepared folder may hold besides its manifest and its token caches, which stay valid for unchanged shards.
 CONTENTS = (
     "train",
@@ -683,7 +687,7 @@ class _Columns:
             tools = [getattr(pair, "tools", None) for pair in self.pairs]
             columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
         for name in set(schema.names) - set(columns):  # scores
-            columns[name] = pa.array([getattr(pair, name) for pair in self.pairs], schema.field(name).type)
+            columns[name] = scores_column([getattr(pair, name) for pair in self.pairs])
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
@@ -704,7 +708,11 @@ def _in_order(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_start_worker)
     pending: deque[Future[ConvertedChunk]] = deque()
+    usual_interval_s = sys.getswitchinterval()
     try:
+        # Results come through a pipe in pieces, and for each the pool's thread waits until this one, which computes,
+        # makes way: with Python's 5 ms a worker spends half of its time on handing over.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         for chunk in chain(first, chunks):
             if sum(not future.done() for future in pending) < 2 * (workers - 1):
                 with _ctrl_c_blocked():
@@ -722,6 +730,7 @@ def _in_order(
             "a worker process was killed, most often because memory ran out.\n  Run again with fewer --workers."
         ) from error
     finally:
+        sys.setswitchinterval(usual_interval_s)
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -60,13 +60,23 @@ def tokenizer_hash(tokenizer: Any) -> str:
     Equal for one tokenizer loaded from two places; its settings for truncation and padding do not count.
     """
     if getattr(tokenizer, "is_fast", False):
-        model = json.loads(tokenizer.backend_tokenizer.to_str())
-        del model["truncation"], model["padding"]
+        backend = _neither_cuts_nor_pads(tokenizer.backend_tokenizer)
+        model: Any = hashlib.sha256(backend.to_str().encode()).hexdigest()
     else:
         model = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     # The ids too: the map leaves out tokens without a role of their own, and a turn may end with one of them.
     return content_hash([model, special, sorted(tokenizer.all_special_ids), tokenizer.chat_template])
+
+
+def _neither_cuts_nor_pads(backend: Any) -> Any:
+    """The tokenizer of the tokenizers library that was given, or a copy where cutting or padding is on in it."""
+    if backend.truncation is None and backend.padding is None:
+        return backend
+    backend = type(backend).from_str(backend.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
 
 
 def content_hash(content: Any) -> str:
@@ -136,12 +146,7 @@ class Encoder:
     def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
         self.tokenizer = tokenizer
         self.chat_template = chat_template
-        self._backend = None
-        if getattr(tokenizer, "is_fast", False):
-            # A copy: cutting and padding may be switched on in the one that the user goes on using.
-            self._backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
-            self._backend.no_truncation()
-            self._backend.no_padding()
+        self._backend = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         self.prefix_ids = self._find_prefix()
         self._seams: dict[tuple[str, str], np.bool_] = {}
 
@@ -150,6 +155,11 @@ class Encoder:
         """What a prompt begins with, and goes on beginning with when it is cut; None where that is no token."""
         id_: int | None = self.prefix_ids[0] if self.prefix_ids else self.tokenizer.bos_token_id
         return id_
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether several threads may use it at once: a tokenizer written in Python promises nothing of the kind."""
+        return self._backend is not None
 
     def encode_texts(self, texts: Texts) -> EncodedPairs:
         """The ids of text pairs."""
@@ -184,6 +194,8 @@ class Encoder:
         if self._backend is None:
             ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         else:
+            # Asked each time: it is the user's own, who may have switched both on since.
+            self._backend = _neither_cuts_nor_pads(self._backend)
             ids = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
         offsets = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, ids), np.int64, len(ids)), out=offsets[1:])

@@ -28,11 +28,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from dpo_data.errors import Interrupted, PreparedError, UsageError, reading, writing
 from dpo_data.options import Axis, Form, OnOverlong, Pairing, Tie, TruncationMode
 from dpo_data.records import Message
+from dpo_data.truncation import Ragged
 
 try:
     import fcntl
@@ -285,6 +287,27 @@ def text_column(texts: Sequence[bytes | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(texts), buffers)
 
 
+def numbers_column(values: NDArray[Any], type_: pa.DataType) -> pa.Array:
+    """Numbers of that type's width as an Arrow column; `pa.array` of an array imports pandas too."""
+    return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def scores_column(scores: Sequence[float | None]) -> pa.Array:
+    """Scores, or nulls, as an Arrow column."""
+    present = np.fromiter((score is not None for score in scores), np.bool_, len(scores))
+    values = np.fromiter((score or 0.0 for score in scores), np.float64, len(scores))
+    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
+    return pa.Array.from_buffers(pa.float64(), len(scores), [validity, pa.py_buffer(values)])
+
+
+def ids_column(ids: Ragged) -> pa.Array:
+    """Sequences of token ids as an Arrow column."""
+    offsets = pa.py_buffer(ids.offsets.astype(np.int32))
+    return pa.Array.from_buffers(
+        _IDS, len(ids.offsets) - 1, [None, offsets], children=[numbers_column(ids.values, pa.int32())]
+    )
+
+
 def messages_column(conversations: Sequence[Sequence[Message]], type_: pa.DataType) -> pa.Array:
     """Lists of messages as an Arrow column of a type out of `pair_schema`."""
     messages = [message for conversation in conversations for message in conversation]
@@ -364,7 +387,17 @@ def building(folder: Path, *, overwrite: bool, contents: Sequence[str]) -> Itera
         lock.close()
 
 
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _refuse_target(folder: Path, *, overwrite: bool) -> None:
+    if not _is_utf8(folder):
+        raise UsageError(f"{folder}: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file.\n  Name a folder that is new or empty.")
     if (folder / MANIFEST).exists():
@@ -528,7 +561,9 @@ def write_manifest(folder: Path, manifest: Manifest | TokensManifest) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    # A word of the command line that is not UTF-8 becomes the escape that JSON has for it.
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def hash_file(path: Path) -> str:
@@ -646,6 +681,8 @@ def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
 def _read_manifest(path: Path, model: type[AnyManifest], command: str) -> AnyManifest:
     file = path / MANIFEST
     kind = model.model_fields["format"].default
+    if not _is_utf8(path):
+        raise PreparedError(f"{path}: the name is not UTF-8, and Arrow opens no other.\n  Rename the folder.")
     if not path.is_dir():
         raise PreparedError(f"{path}: there is no such folder.\n  Make it: {command} {path}.")
     if not file.is_file():

@@ -149,7 +149,7 @@ class InputFile:
             return pa.PythonFile(sys.stdin.buffer, mode="r")
         if "://" in self.location:
             return pa.PythonFile(_open_url(self.location), mode="r")
-        return pa.OSFile(self.location)
+        return pa.OSFile(os.fsencode(self.location))  # as bytes: a name need not be UTF-8
 
 
 # Rows that belong together.
@@ -231,7 +231,8 @@ def find_inputs(inputs: Iterable[str], *, split: str | None = None, input_format
     files = []
     for location, within in found:
         label = Path(location).resolve().relative_to(root).as_posix() if _is_local(location) else location
-        label = "stdin" if location == STDIN else label
+        # Labels are written into UTF-8 files, and a name may be any bytes.
+        label = "stdin" if location == STDIN else label.encode("utf-8", "backslashreplace").decode()
         format_, compression = _format_of(location, input_format)
         files.append(InputFile(location, label, split or split_of(within), format_, compression))
     labels = [file.label for file in files]

@@ -8,7 +8,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -44,6 +44,8 @@ from dpo_data.prepared import (
     building,
     finish_folder,
     hash_file,
+    ids_column,
+    numbers_column,
     open_prepared,
     open_tokens,
     pair_schema,
@@ -218,6 +220,7 @@ class _Job:
     chat_template: str | None
     options: TokenOptions
     parent: Path
+    whole: set[str] = field(default_factory=set)
 
     @cached_property
     def entry(self) -> TokenizerEntry:
@@ -301,6 +304,8 @@ class _Job:
         return "chosen_score" in next(read_shard(self.prepared.path / shard)).schema.names
 
     def _require_whole(self, shard: str) -> None:
+        if shard in self.whole:
+            return
         path = self.prepared.path / shard
         with reading(path):
             whole = hash_file(path) == self.prepared.manifest.files[shard].sha256
@@ -309,6 +314,7 @@ class _Job:
                 f"{path}: has other bytes than when it was written.\n"
                 f"  Find out more: dpo-data validate {self.prepared.path}; then convert again with --overwrite."
             )
+        self.whole.add(shard)
 
     def _batches(self, shard: str, schema: pa.Schema) -> Iterator[_Batch]:
         """The pairs of one text shard as packed ids; encodes further batches while one is packed."""
@@ -316,9 +322,10 @@ class _Job:
         table = pa.Table.from_batches(read_shard(self.prepared.path / shard))
         starts = iter(range(0, table.num_rows, BATCH_ROWS))
         encoding: deque[tuple[pa.RecordBatch, Future[tuple[EncodedPairs, dict[int, str]]]]] = deque()
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        threads = IN_FLIGHT if self.encoder.in_threads else 1
+        with ThreadPoolExecutor(threads) as pool:
             while True:
-                for start in islice(starts, IN_FLIGHT + 1 - len(encoding)):
+                for start in islice(starts, threads + 1 - len(encoding)):
                     (rows,) = table.slice(start, BATCH_ROWS).combine_chunks().to_batches()
                     encoding.append((rows, pool.submit(encode_rows, self.encoder, self.prepared.manifest.form, rows)))
                 if not encoding:
@@ -380,8 +387,8 @@ def pack(
     keep[list(reasons)] = False
 
     ids = [side.select(keep) for side in (cut_prompt, cut_chosen, cut_rejected)]
-    carried = rows.filter(pa.array(keep))
-    columns = [pa.ListArray.from_arrays(pa.array(side.offsets, pa.int32()), pa.array(side.values)) for side in ids]
+    carried = rows if keep.all() else rows.take(numbers_column(np.flatnonzero(keep), pa.int64()))
+    columns = [ids_column(side) for side in ids]
     columns += [carried.column(name) for name in carried.schema.names if name in CARRIED_COLUMNS]
     prompt_lost = (prompt.lengths - kept.prompt)[keep]
     response_lost = np.concatenate([(chosen.lengths - kept.chosen)[keep], (rejected.lengths - kept.rejected)[keep]])

@@ -1,17 +1,28 @@
 """From rows of token ids to the tensors of a batch. Knows no model, no files and no loss."""
 
+import heapq
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Batch = dict[str, Tensor]
+from dpo_train.attention import Segments
+
+#: Tensors by name, and of a packed batch its `Segments`.
+Batch = dict[str, Any]
 
 SIDES = ("chosen", "rejected")
+#: What a row may say of its pair, and as which type it goes into the batch.
+_PER_PAIR = (("row", torch.int64), ("weight", torch.float32), ("score_margin", torch.float32))
+#: Bytes of a token id, as it is stored.
+_BYTES = np.dtype(np.int32).itemsize
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class DPODataCollatorWithPadding:
         batch: Batch = {}
         for side in SIDES:
             batch |= {f"{side}_{name}": tensor for name, tensor in self._pad(rows, f"{side}_ids").items()}
-        for name, dtype in (("row", torch.int64), ("weight", torch.float32), ("score_margin", torch.float32)):
+        for name, dtype in _PER_PAIR:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
         return batch
@@ -69,6 +80,126 @@ class DPODataCollatorWithPadding:
         }
 
 
+@dataclass(frozen=True)
+class SharedPrefixCollator:
+    """Rows of token ids to one packed sequence in which every distinct prompt and response stands once.
+
+    The batch has, for B pairs of R distinct (prompt, response) on T distinct tokens, N of them in responses:
+
+    - input_ids, position_ids (1, T): a prompt, then its responses, whose positions all go on where the prompt ended;
+    - logits_to_keep (K,): the positions that predict a response token; the last of a prompt serves all its responses;
+    - predictors, targets, responses (N,): for each response token, in the order of its predictor, which of the K
+      positions predicts it, its id, and which of the R responses it is in;
+    - tokens (R,): tokens of each response;
+    - keys (R, 2) int64: 128 bits that tell a prompt with a response from any other;
+    - chosen, rejected (B,): which of the R responses;
+    - segments: what sees what, for `attention.shared_prefix_attention`;
+    - row, weight, score_margin (B,), as `DPODataCollatorWithPadding` has them.
+
+    >>> pair = {"prompt_ids": np.array([5, 6]), "chosen_ids": np.array([7, 2]), "rejected_ids": np.array([2])}
+    >>> batch = SharedPrefixCollator()([pair])
+    >>> batch["input_ids"].tolist(), batch["position_ids"].tolist()
+    ([[5, 6, 7, 2, 2]], [[0, 1, 2, 3, 2]])
+    >>> batch["logits_to_keep"].tolist(), batch["predictors"].tolist(), batch["targets"].tolist()
+    ([1, 2], [0, 0, 1], [7, 2, 2])
+    >>> batch["segments"].table.tolist()
+    [[4, 0, 0], [1, 0, 2]]
+    """
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+        """Collate rows to one batch."""
+        prompts: dict[bytes, dict[bytes, int]] = {}  # prompt to its responses, each with its number among those
+        numbers: list[tuple[bytes, int, int]] = []
+        for row in rows:
+            prompt = _bytes(row["prompt_ids"])
+            responses = prompts.setdefault(prompt, {})
+            chosen = responses.setdefault(_bytes(row["chosen_ids"]), len(responses))
+            numbers.append((prompt, chosen, responses.setdefault(_bytes(row["rejected_ids"]), len(responses))))
+        first = dict(zip(prompts, itertools.accumulate(map(len, prompts.values()), initial=0), strict=False))
+        packed = _pack(prompts)
+        batch: Batch = {
+            "chosen": torch.tensor([first[prompt] + chosen for prompt, chosen, _ in numbers]),
+            "rejected": torch.tensor([first[prompt] + rejected for prompt, _, rejected in numbers]),
+        }
+        for name, dtype in _PER_PAIR:
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
+        return batch | packed
+
+
+@dataclass(frozen=True)
+class StepCollator:
+    """The micro-batches of an optimizer step, or of one rank's part of it: {"micro_batches": [batch, ...]}."""
+
+    def __call__(self, micro_batches: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[Batch]]:
+        """Collate the rows of each micro-batch."""
+        return {"micro_batches": [SharedPrefixCollator()(rows) for rows in micro_batches]}
+
+
+def response_keys(prompt: bytes, responses: Iterable[bytes]) -> list[bytes]:
+    """Of a prompt with each of its responses, 128 bits that tell them from any other; all as stored int32."""
+    # The prompt's length first: where it ends is part of what is asked.
+    known = blake2b(len(prompt).to_bytes(8, "little") + prompt, digest_size=16)
+    digests = []
+    for response in responses:
+        key = known.copy()
+        key.update(response)
+        digests.append(key.digest())
+    return digests
+
+
+def _bytes(ids: Any) -> bytes:
+    return np.asarray(ids, dtype=np.int32).tobytes()
+
+
+def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
+    """What `SharedPrefixCollator` says of the sequence itself, in NumPy: no Python object a token."""
+    pieces, starts_row, keys = [], [], []
+    for prompt, responses in prompts.items():
+        pieces += [prompt, *responses]
+        starts_row += [True, *(False for _ in responses)]
+        keys += response_keys(prompt, responses)
+    input_ids = np.frombuffer(b"".join(pieces), np.int32).astype(np.int64)
+    lengths = np.array([len(piece) for piece in pieces]) // _BYTES
+    starts = np.cumsum(lengths) - lengths
+    is_prompt = np.array(starts_row)
+    prompt_of = np.flatnonzero(is_prompt)[np.cumsum(is_prompt) - 1]  # of each piece, the piece that is its prompt
+    prompt_ends = (starts + lengths)[prompt_of]
+    is_first = np.roll(is_prompt, 1)  # a prompt's first response continues it
+
+    piece = np.repeat(np.arange(len(lengths)), lengths)
+    offset = np.arange(len(input_ids)) - starts[piece]
+    position_ids = offset + np.where(is_prompt, 0, lengths[prompt_of])[piece]
+    answers = np.flatnonzero(~is_prompt[piece])
+    predicting = np.where(offset[answers] == 0, prompt_ends[piece[answers]], answers) - 1
+    predicts = np.zeros(len(input_ids), bool)
+    predicts[predicting] = True
+    logits_to_keep, predictors = np.flatnonzero(predicts), (np.cumsum(predicts) - 1)[predicting]
+    order = np.argsort(predictors, kind="stable")
+
+    continued = ~is_prompt & ~is_first
+    kept = is_first | continued
+    table = np.stack(
+        [
+            np.where(is_first, lengths + lengths[prompt_of], lengths),
+            np.where(continued, starts[prompt_of], 0),
+            np.where(continued, lengths[prompt_of], 0),
+        ],
+        axis=1,
+    )[kept]
+    arrays = {
+        "input_ids": input_ids[None],
+        "position_ids": position_ids[None],
+        "logits_to_keep": logits_to_keep,
+        "predictors": predictors[order],
+        "targets": input_ids[answers[order]],
+        "responses": (np.cumsum(~is_prompt) - 1)[piece[answers[order]]],
+        "tokens": lengths[~is_prompt],
+        "keys": np.frombuffer(b"".join(keys), np.int64).reshape(-1, 2).copy(),
+    }
+    return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"segments": Segments(table)}
+
+
 class StepSampler:
     """Micro-batches of rows such that a step holds the same pairs however they are cut into ranks and micro-batches.
 
@@ -89,10 +220,21 @@ class StepSampler:
         ranks: processes that train together.
         seed: of the order; None for that of the data set.
         drop_last: leave out an epoch's last step where it is not full.
+        prompts: (rows,) int, equal for pairs of one prompt, which then come in one step; None to scatter them.
+        budget: cuts each rank's part of a step into lists of rows, whatever `micro_batch` says; None for the latter.
     """
 
     def __init__(
-        self, rows: int, *, micro_batch: int, accumulation: int, ranks: int, seed: int | None, drop_last: bool = False
+        self,
+        rows: int,
+        *,
+        micro_batch: int,
+        accumulation: int,
+        ranks: int,
+        seed: int | None,
+        drop_last: bool = False,
+        prompts: np.ndarray | None = None,
+        budget: "TokenBudget | None" = None,
     ) -> None:
         self._rows = rows
         self._micro_batch = micro_batch
@@ -100,6 +242,8 @@ class StepSampler:
         self._step = micro_batch * accumulation * ranks
         self._seed = seed
         self._epoch = 0
+        self._prompts = prompts
+        self._budget = budget
         # accelerate takes a sampler of this size None as one of batches that differ in size.
         self.batch_size: int | None = None
         self.drop_last = drop_last
@@ -113,14 +257,39 @@ class StepSampler:
         full, left = divmod(self._rows, self._step)
         return (full * self._micro_batches(self._step) + self._micro_batches(left)) * self._ranks
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Any]]:
+        for step in self.steps(self._epoch):
+            turns = self._micro_batches(len(step))
+            if not turns:
+                return
+            if self._budget is not None:
+                # The whole step in the last turn, in which gradients are exchanged: the budget alone decides the cuts.
+                yield from ([] for _ in range((turns - 1) * self._ranks))
+                yield from self._budget.cut(step, self._ranks)
+            else:
+                for batch in np.array_split(step, turns * self._ranks):
+                    yield batch.tolist() or [~int(step[0])]
+
+    def steps(self, epoch: int) -> Iterator[np.ndarray]:
+        """The rows of each optimizer step of an epoch, over all ranks."""
         order = np.arange(self._rows)
         if self._seed is not None:
-            order = np.random.default_rng([self._seed, self._epoch]).permutation(self._rows)
+            order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
+            if self._prompts is not None:
+                order = _prompts_together(order, self._prompts, self._step)
         for start in range(0, self._rows, self._step):
-            step = order[start : start + self._step]
-            for batch in np.array_split(step, self._micro_batches(len(step)) * self._ranks):
-                yield batch.tolist() or [~int(order[0])]
+            yield order[start : start + self._step]
+
+    def rows_of(self, steps: int) -> np.ndarray:
+        """The rows, each once and in ascending order, of the first steps from epoch 0 on."""
+        seen = np.zeros(self._rows, bool)
+        each = math.ceil(self._rows / self._step)
+        for epoch in range(math.ceil(steps / each)):
+            for rows in itertools.islice(self.steps(epoch), steps - epoch * each):
+                seen[rows] = True
+            if seen.all():
+                break
+        return np.flatnonzero(seen)
 
     def _micro_batches(self, pairs: int) -> int:
         """How many micro-batches each rank needs for so many pairs of a step."""
@@ -129,9 +298,127 @@ class StepSampler:
         return math.ceil(pairs / (self._micro_batch * self._ranks))
 
 
-def pairs_in(batch: Mapping[str, Tensor]) -> float:
+def _prompts_together(order: np.ndarray, prompts: np.ndarray, step: int) -> np.ndarray:
+    """An order of rows in which the pairs of one prompt stand in one step, where a step can hold them.
+
+    >>> _prompts_together(np.array([0, 1, 2, 3, 4, 5]), np.array([7, 8, 9, 7, 9, 7]), step=3)
+    array([0, 3, 5, 1, 2, 4])
+    """
+    _, first, number, counts = np.unique(prompts[order], return_index=True, return_inverse=True, return_counts=True)
+    if len(counts) == len(order):
+        return order
+    # Groups in the order in which their first row was drawn.
+    grouped = order[np.argsort(first[number], kind="stable")]
+    groups = deque(np.split(grouped, np.cumsum(counts[np.argsort(first)])[:-1]))
+    placed: list[np.ndarray] = []
+    room = step
+    while groups:
+        fitting = next((index for index, group in enumerate(groups) if len(group) <= room), None)
+        if fitting is None or len(groups[0]) > step:
+            # Too many for a step, or nothing left that fills this one: only then a prompt is split.
+            placed.append(groups[0][:room])
+            groups[0] = groups[0][room:]
+        else:
+            placed.append(groups[fitting])
+            del groups[fitting]
+        room = (room - len(placed[-1])) or step
+    return np.concatenate(placed)
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """Cuts the pairs of a step into micro-batches by the distinct tokens that they hold.
+
+    Args:
+        rows: the pairs, by row number.
+        most_tokens: of a micro-batch. A pair that alone has more makes a micro-batch of its own.
+    """
+
+    rows: Any
+    most_tokens: int
+
+    def cut(self, step: np.ndarray, parts: int) -> list[list[list[int]]]:
+        """Deal the pairs of a step out to so many parts, all of them with equally many micro-batches.
+
+        Pairs of one prompt stay together as long as the budget allows. Loads are balanced: of the micro-batches that
+        run at one time, the parts have about equal ones.
+
+        Returns: for each part its micro-batches, each a list of rows; [~row], which counts nothing, where there are
+            fewer pairs than micro-batches.
+        """
+        units = sorted(self._units(step), key=lambda unit: -unit[0])
+        total = sum(tokens for tokens, _ in units)
+        each = max(1, math.ceil(total / self.most_tokens / parts))
+        while True:
+            bins = _spread(units, each * parts)
+            if all(load <= self.most_tokens or len(held) == 1 for load, held in bins) or each * parts >= len(units):
+                break
+            each += 1
+        bins.sort(key=lambda bin_: -bin_[0])
+        batches = [[row for unit in held for row in unit] or [~int(step[0])] for _, held in bins]
+        return [batches[part::parts] for part in range(parts)]
+
+    def _units(self, step: np.ndarray) -> list[tuple[int, list[int]]]:
+        """Distinct tokens and rows of what stays together: the pairs of one prompt, up to the budget."""
+        units: list[tuple[int, list[int]]] = []
+        open_units: dict[bytes, tuple[int, list[int], set[bytes]]] = {}
+        for row in step.tolist():
+            pair = self.rows[row]
+            prompt, *responses = (_bytes(pair[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+            tokens, rows, seen = open_units.get(prompt, (len(prompt), [], set()))
+            more = sum(len(response) for response in set(responses) - seen)
+            if rows and tokens + more > self.most_tokens * _BYTES:
+                units.append((tokens // _BYTES, rows))
+                tokens, rows, seen = len(prompt), [], set()
+                more = sum(map(len, set(responses)))
+            open_units[prompt] = (tokens + more, [*rows, row], seen | set(responses))
+        return units + [(tokens // _BYTES, rows) for tokens, rows, _ in open_units.values()]
+
+
+def _spread(units: Sequence[tuple[int, list[int]]], bins: int) -> list[tuple[int, list[list[int]]]]:
+    """Units, the largest first, each to the bin that holds least so far (Graham 1969): its load and its units."""
+    loads = [(0, number) for number in range(bins)]
+    held: list[list[list[int]]] = [[] for _ in range(bins)]
+    for tokens, rows in units:
+        load, number = heapq.heappop(loads)
+        held[number].append(rows)
+        heapq.heappush(loads, (load + tokens, number))
+    return [(load, held[number]) for load, number in sorted(loads, key=lambda bin_: bin_[1])]
+
+
+def tokens_in(batch: Mapping[str, Any]) -> int:
+    """How many tokens a batch makes a model compute, padding included."""
+    if "micro_batches" in batch:
+        return sum(map(tokens_in, batch["micro_batches"]))
+    names = ("input_ids",) if "input_ids" in batch else tuple(f"{side}_input_ids" for side in SIDES)
+    return sum(int(batch[name].numel()) for name in names)
+
+
+def pairs_in(batch: Mapping[str, Any]) -> float:
     """How many pairs of a batch count."""
-    return float(batch["weight"].sum()) if "weight" in batch else len(batch["chosen_input_ids"])
+    if "micro_batches" in batch:
+        return sum(map(pairs_in, batch["micro_batches"]))
+    return (
+        float(batch["weight"].sum()) if "weight" in batch else len(batch.get("chosen", batch.get("chosen_input_ids")))
+    )
+
+
+def unpadded(batch: Batch, ignored: int) -> list[dict[str, Any]]:
+    """The rows of a batch that `DPODataCollatorWithPadding` made.
+
+    Args:
+        batch: the batch.
+        ignored: the label of prompt and padding.
+    """
+    rows: list[dict[str, Any]] = []
+    for index in range(len(batch["chosen_input_ids"])):
+        row: dict[str, Any] = {}
+        for side in SIDES:
+            real = batch[f"{side}_attention_mask"][index].bool()
+            ids, labels = batch[f"{side}_input_ids"][index][real].cpu(), batch[f"{side}_labels"][index][real].cpu()
+            row |= {"prompt_ids": ids[labels == ignored].numpy(), f"{side}_ids": ids[labels != ignored].numpy()}
+        rows.append(row | {name: batch[name][index].item() for name, _ in _PER_PAIR if name in batch})
+    return rows
 
 
 def right_pad(tensor: Tensor, length: int, value: int) -> Tensor:

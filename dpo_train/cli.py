@@ -118,6 +118,20 @@ def train(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Where token caches are kept, if not in --data.", rich_help_panel=_TOKENS)
     ] = None,
+    attention_path: Annotated[
+        Literal["auto", "shared", "padded"] | None,
+        typer.Option(help="Each prompt once, or two padded sequences a pair; auto.", rich_help_panel=_LEARNING),
+    ] = None,
+    max_tokens_per_microbatch: Annotated[
+        int | None, typer.Option(min=1, help="Tokens computed at a time; bounds the memory.", rich_help_panel=_LEARNING)
+    ] = None,
+    precompute_reference: Annotated[
+        bool | None,
+        typer.Option(
+            help="Ask the reference about all rows first; without this, about those of the run.",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = None,
     eval_steps: Annotated[
         float | None,
         typer.Option(help="Evaluate every so many steps; below 1, a share of them.", rich_help_panel=_RUN),
@@ -166,6 +180,9 @@ def train(
         "seed": seed,
         "eval_steps": eval_steps,
         "report_to": report_to,
+        "attention_path": attention_path,
+        "max_tokens_per_microbatch": max_tokens_per_microbatch,
+        "precompute_reference": precompute_reference,
     }
     try:
         from dpo_train.config import as_words, parse_training_options, refuse_unknown, training_fields
@@ -243,6 +260,8 @@ def _show_plan(found: Any, as_json: bool) -> None:
     typer.echo(f"tokens     {found.tokens}")
     typer.echo(f"pairs      {', '.join(f'{name} {count:,}' for name, count in found.pairs.items())}")
     typer.echo(f"longest    {found.longest_pair:,} tokens, prompt and response")
+    typer.echo(f"tokens     {found.distinct_tokens:,} distinct ones in train")
+    typer.echo(f"path       {found.path}")
     typer.echo(f"steps      {found.steps:,} of {found.micro_batches}")
     typer.echo(f"parameters {found.parameters:,}")
     typer.echo(f"memory     about {found.memory_gib:.1f} GiB and activations, with all weights trained (an estimate)")

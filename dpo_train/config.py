@@ -31,6 +31,22 @@ class DPOConfig(TrainingArguments):  # type: ignore[misc]
     rpo_alpha: float | None = field(default=None, metadata={"help": "weight of the added SFT term"})
     simpo_gamma: float | None = field(default=None, metadata={"help": "target margin"})
     odpo_alpha: float | None = field(default=None, metadata={"help": "weight of the score margin"})
+    attention_path: str = field(
+        default="auto", metadata={"help": "shared (each prompt once, no padding), padded, or auto for what works"}
+    )
+    max_tokens_per_microbatch: int | None = field(
+        default=None, metadata={"help": "distinct tokens computed at a time on the shared path; None: as memory allows"}
+    )
+    scatter_prompts: bool = field(
+        default=False, metadata={"help": "let the pairs of one prompt fall into different steps"}
+    )
+    precompute_reference: bool | None = field(
+        default=None,
+        metadata={"help": "compute each response's reference once: None for the rows of the run, true for all of them"},
+    )
+    reference_cache: str | None = field(
+        default=None, metadata={"help": "folder that keeps the reference's log-probabilities for later runs"}
+    )
     # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
     learning_rate: float = field(default=1e-6, metadata={"help": "peak learning rate"})
     # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.

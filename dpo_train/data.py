@@ -1,10 +1,12 @@
 """Prepared folders and data sets to rows of token ids. The only room that reads through dpo_data; knows no model."""
 
+import bisect
+import functools
 import inspect
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -21,6 +23,7 @@ from dpo_data.prepared import TokenCache, TokenOptions, open_prepared, pair_sche
 from dpo_data.records import FIELDS
 from dpo_data.tokenization import encode_rows, find_tokens, list_tokens, pack, tokenize, tokenizer_hash
 from dpo_data.truncation import check_limits
+from dpo_train.batching import response_keys
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
@@ -43,10 +46,10 @@ class TokenColumn:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
         self._values = [chunk.values.to_numpy(zero_copy_only=False) for chunk in chunks]
         self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
-        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self._starts = np.cumsum([0, *(len(chunk) for chunk in chunks)]).tolist()
 
     def __getitem__(self, row: int) -> np.ndarray:
-        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
+        chunk = bisect.bisect_right(self._starts, row) - 1
         offsets, index = self._offsets[chunk], row - self._starts[chunk]
         view: np.ndarray = self._values[chunk][offsets[index] : offsets[index + 1]]
         return view
@@ -82,7 +85,7 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
             )
         if len(dataset) == 0:
             raise _no_pairs(name)
-        self._table: pa.Table = dataset.with_format("arrow")[:]
+        self._table: pa.Table = _with_int32(dataset.with_format("arrow")[:])
         self._columns = {column: TokenColumn(self._table.column(column)) for column in TOKEN_COLUMNS}
         self.name = name
         self._score_margins = self._read_score_margins()
@@ -97,8 +100,11 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    def __getitem__(self, row: int) -> PairTokens:
-        """The pair of a row; ~row gives the same pair counting nothing, to fill up a batch."""
+    def __getitem__(self, row: int | Sequence[int]) -> Any:
+        """The `PairTokens` of a row, or of several; ~row gives the same pair counting nothing, to fill up a batch."""
+        return self._pair(row) if isinstance(row, int) else [self._pair(one) for one in row]
+
+    def _pair(self, row: int) -> PairTokens:
         weight = 1.0
         if row < 0:
             row, weight = ~row, 0.0
@@ -119,16 +125,55 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
         """Tokens in each row, (n,) int64, by column."""
         return {column: tokens.lengths for column, tokens in self._columns.items()}
 
+    def response_keys(self, rows: np.ndarray) -> np.ndarray:
+        """Of some rows, what tells chosen and rejected from any other response to any other prompt: (n, 2, 2) int64."""
+        columns = [self._columns[name] for name in TOKEN_COLUMNS]
+        digests = []
+        for row in rows.tolist():
+            prompt, chosen, rejected = (column[row].tobytes() for column in columns)
+            digests += response_keys(prompt, (chosen, rejected))
+        return np.frombuffer(b"".join(digests), np.int64).reshape(-1, 2, 2)
+
+    @functools.cached_property
+    def prompts(self) -> np.ndarray:
+        """(n,) int64, a number for each row that rows with the same prompt share."""
+        if "prompt_key" in self._table.column_names:
+            encoded = self._table.column("prompt_key").combine_chunks().dictionary_encode()
+            return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
+        column, seen = self._columns["prompt_ids"], dict[bytes, int]()
+        return np.array([seen.setdefault(column[row].tobytes(), row) for row in range(len(self))], np.int64)
+
     @property
-    def _pair_lengths(self) -> np.ndarray:
+    def pair_lengths(self) -> np.ndarray:
+        """(n,) int64, tokens of each prompt with its longer response."""
         lengths = self.lengths
         total: np.ndarray = lengths["prompt_ids"] + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
         return total
 
+    @functools.cached_property
+    def distinct_tokens(self) -> int:
+        """Tokens, each prompt counted once and each response to it once."""
+        lengths = self.lengths
+        of_pair = lengths["chosen_ids"] + lengths["rejected_ids"]
+        _, number, counts = np.unique(self.prompts, return_inverse=True, return_counts=True)
+        alone = counts[number] == 1
+        total = int((lengths["prompt_ids"] + of_pair)[alone].sum())
+        pieces: set[tuple[bytes, ...]] = set()
+        for row in np.flatnonzero(~alone).tolist():
+            prompt, chosen, rejected = (self._columns[name][row].tobytes() for name in TOKEN_COLUMNS)
+            pieces |= {(prompt,), (prompt, chosen), (prompt, rejected)}
+        return total + sum(len(piece[-1]) for piece in pieces) // np.dtype(np.int32).itemsize
+
+    @property
+    def two_sequence_tokens(self) -> int:
+        """Tokens of prompt + chosen and prompt + rejected of every pair, padding not counted."""
+        lengths = self.lengths
+        return int((2 * lengths["prompt_ids"] + lengths["chosen_ids"] + lengths["rejected_ids"]).sum())
+
     @property
     def longest_pair(self) -> int:
         """Tokens of the longest prompt with its longer response."""
-        return int(self._pair_lengths.max())
+        return int(self.pair_lengths.max())
 
     def column(self, name: str, rows: np.ndarray) -> list[Any]:
         """The values of a column of text at some rows; None for each where there is no such column."""
@@ -174,13 +219,22 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
                 f"{self.name}: it holds token id {largest}, the model knows ids 0 to {vocab_size - 1}.\n"
                 "  The tokens were made for another model: tokenize again with this model's tokenizer."
             )
-        longest = self._pair_lengths
+        longest = self.pair_lengths
         row = int(longest.argmax())
         if max_positions is not None and longest[row] > max_positions:
             raise UsageError(
                 f"{self.origin(row)}: prompt and response have {longest[row]} tokens, the model has {max_positions} "
                 f"positions.\n  Tokenize with --max-length {max_positions} or less."
             )
+
+
+def _with_int32(table: pa.Table) -> pa.Table:
+    """Token ids as prepared folders have them, which costs nothing there."""
+    for column in TOKEN_COLUMNS:
+        wanted = pa.list_(pa.int32())
+        if table.column(column).type != wanted:
+            table = table.set_column(table.column_names.index(column), column, table.column(column).cast(wanted))
+    return table
 
 
 def _no_pairs(name: str) -> UsageError:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpo_data.errors import DataError
+from dpo_train.models import active_dropout
 
 #: Optimizer steps after which a loss that has not moved at all is worth a word; the first few may be warmup at 0.
 PATIENCE = 5
@@ -34,7 +35,7 @@ def why_policy_is_not_reference(policy: nn.Module, dtype: torch.dtype | None) ->
         dtype: of the reference's weights; None where it shares the policy's.
     """
     reasons = []
-    if any(_dropout(module) > 0 for module in policy.modules()):
+    if active_dropout(policy):
         reasons.append("dropout is on in the policy (disable_dropout=True switches it off)")
     own = next(policy.parameters()).dtype
     if dtype is not None and dtype != own:
@@ -56,11 +57,6 @@ def why_nothing_is_learned(model: nn.Module, *, beta: float, learning_rate: floa
     if _storages(trained) & _storages(getattr(reference, "model", nn.Module()).parameters()):
         return "the reference shares its weights with the policy"
     return f"the weights move too little to be seen: learning rate {learning_rate:.1e}"
-
-
-def _dropout(module: nn.Module) -> float:
-    own = [value for name, value in vars(module).items() if "dropout" in name and isinstance(value, float)]
-    return max([module.p if isinstance(module, nn.Dropout) else 0.0, *own])
 
 
 def _storages(parameters: Any) -> set[int]:

@@ -1,8 +1,12 @@
-"""Log-probabilities of completion tokens out of a model's logits. Knows no model and no loss."""
+"""Log-probabilities of completion tokens out of a model's logits. Knows no loss."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 
 def next_tokens(labels: Tensor, ignored: int = -100) -> Tensor:
@@ -31,3 +35,147 @@ def completion_logps(logits: Tensor, targets: Tensor, ignored: int = -100) -> Te
     token_logps = torch.zeros(targets.shape, dtype=torch.float32, device=logits.device)
     token_logps[predicted] = -cross_entropy(logits[predicted].float(), targets[predicted], reduction="none")
     return token_logps
+
+
+#: Rows of logits that pass through the log-softmax at a time: few enough to stay in a processor's cache.
+_ROWS_AT_ONCE = 64
+#: Logits of one micro-batch beyond which they are made in chunks, and made again in backward.
+_MOST_LOGITS = 2**27
+
+
+class _TokenLogps(torch.autograd.Function):
+    """See `token_logps`."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, predictors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The log-softmax, a few rows at a time."""
+        normaliser, means = (logits.new_empty(len(logits), dtype=_wide(logits.dtype)) for _ in range(2))
+        for rows in _row_chunks(len(logits)):
+            chunk = logits[rows].to(normaliser.dtype)
+            torch.logsumexp(chunk, -1, out=normaliser[rows])
+            torch.mean(chunk, -1, out=means[rows])
+        ctx.save_for_backward(logits, normaliser, predictors, targets)
+        ctx.mark_non_differentiable(means)
+        return logits[predictors, targets].to(normaliser.dtype) - normaliser[predictors], means
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the logits, (K, V): of each position, its tokens one-hot less their number x probability."""
+        logits, normaliser, predictors, targets = ctx.saved_tensors
+        of_positions = torch.zeros_like(normaliser).index_add_(0, predictors, gradient)
+        result = torch.empty_like(logits)
+        for rows in _row_chunks(len(logits)):
+            probabilities = (logits[rows].to(normaliser.dtype) - normaliser[rows, None]).exp_()
+            result[rows] = probabilities.mul_(-of_positions[rows, None])
+        result.index_put_((predictors, targets), gradient.to(result.dtype), accumulate=True)
+        return result, None, None
+
+
+def token_logps(logits: Tensor, predictors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of tokens, several of which may be predicted by one position; and the mean logit of positions.
+
+    Of the logits' size it makes one tensor, their gradient; the log-softmax is never held.
+
+    Args:
+        logits: (K, V).
+        predictors: (N,) in 0..K-1, the position that predicts each token.
+        targets: (N,) in 0..V-1, the tokens.
+
+    Returns: (N,) log-probabilities in nats and (K,) means, which have no gradient; both at least float32.
+    """
+    results: tuple[Tensor, Tensor] = _TokenLogps.apply(logits, predictors, targets)  # type: ignore[no-untyped-call]
+    return results
+
+
+def _row_chunks(rows: int) -> list[slice]:
+    return [slice(start, start + _ROWS_AT_ONCE) for start in range(0, rows, _ROWS_AT_ONCE)]
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The type to take a log-softmax in."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+class ChunkedHead:
+    """Makes a model's head give log-probabilities instead of logits, a few positions at a time.
+
+    Within `with ChunkedHead(...) as head:` the model's output `logits` hold nothing; the results are in `head.logps`
+    and `head.means`, as `token_logps` has them. The head's own module computes, inside the model's forward, so that
+    sharding, autocast and adapters see it. Each chunk of logits is dropped and made again in backward.
+
+    Args:
+        head: the module that turns hidden states (1, K, H) into logits (1, K, V).
+        predictors: (N,), ascending; see `token_logps`.
+        targets: (N,).
+        positions: at a time.
+    """
+
+    def __init__(self, head: nn.Module, predictors: Tensor, targets: Tensor, positions: int) -> None:
+        self._head = head
+        self._predictors = predictors
+        self._targets = targets
+        self._positions = positions
+
+    def __enter__(self) -> "ChunkedHead":
+        self._forward = self._head.forward
+        self._head.forward = self._in_chunks
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        del self._head.forward  # the instance's own, which hid the class's
+
+    def _in_chunks(self, hidden: Tensor) -> Tensor:
+        starts = range(0, hidden.shape[1], self._positions)
+        borders = torch.searchsorted(
+            self._predictors, torch.tensor([*starts, hidden.shape[1]], device=self._predictors.device)
+        ).tolist()
+        parts = [
+            checkpoint(
+                self._chunk,
+                hidden[0, start : start + self._positions],
+                self._predictors[first:last] - start,
+                self._targets[first:last],
+                use_reentrant=False,
+            )
+            for start, first, last in zip(starts, borders, borders[1:], strict=False)
+        ]
+        self.logps, self.means = (torch.cat(results) for results in zip(*parts, strict=True))
+        return hidden.new_zeros(1, hidden.shape[1], 1)
+
+    def _chunk(self, hidden: Tensor, predictors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return token_logps(self._forward(hidden), predictors, targets)
+
+
+def packed_logps(model: nn.Module, network: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the responses of a packed batch, by one call of the model.
+
+    Args:
+        model: the model as it is wrapped for training, set to attend over shared prefixes.
+        network: the same, unwrapped.
+        batch: as `batching.SharedPrefixCollator` makes it.
+
+    Returns: (R,) float32 sums over each response's tokens, in nats, and (R,), without a gradient, the mean logit over
+        the vocabulary and the positions that predict the response.
+
+    Source: Rafailov et al. 2023, arXiv:2305.18290, section 4.
+    """
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids", "logits_to_keep", "segments")}
+    predictors, targets, positions = batch["predictors"], batch["targets"], len(batch["logits_to_keep"])
+    head = network.get_output_embeddings()
+    at_once = _MOST_LOGITS // max(1, getattr(head, "out_features", 1))
+    if positions > at_once and _is_last(network.config):
+        with ChunkedHead(head, predictors, targets, at_once) as chunked:
+            model(**inputs, use_cache=False)
+        logps, means = chunked.logps, chunked.means
+    else:
+        logits = model(**inputs, use_cache=False).logits[0]
+        logps, means = token_logps(logits, predictors, targets)
+    zeros = logps.new_zeros(len(batch["tokens"]))
+    sums = zeros.index_add(0, batch["responses"], logps)
+    return sums, zeros.index_add(0, batch["responses"], means[predictors]) / batch["tokens"]
+
+
+def _is_last(config: Any) -> bool:
+    """Whether a model's logits are what its head gives, with no soft cap or scaling behind it."""
+    behind = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
+    return all(getattr(config, name, None) is None for name in behind)

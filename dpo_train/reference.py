@@ -1,20 +1,22 @@
 """Where the reference's log-probabilities come from. Knows no loss and no files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._flat_param import FlatParameter
 from torch.distributed.tensor import DTensor
 
 from dpo_data.errors import UsageError
 from dpo_train.batching import Batch
 
-#: A model and a batch to the log-probabilities of the chosen and of the rejected responses, both (B,).
-Forward = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+#: What is asked of a model about a batch: log-probabilities, in a shape that reference and policy have in common.
+Forward = Callable[[nn.Module, Batch], Any]
 
 
 class Reference(Protocol):
@@ -24,8 +26,8 @@ class Reference(Protocol):
     def description(self) -> str:
         """What it is, for the user."""
 
-    def logps(self, forward: Forward, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the chosen and the rejected responses, (B,) float32 each, without a graph."""
+    def logps(self, forward: Forward, batch: Batch) -> Any:
+        """What `forward` finds with the reference's model, float32 and without a graph."""
 
     def generate(self, **inputs: Any) -> Tensor:
         """Token ids as the reference model's own `generate` gives them."""
@@ -37,9 +39,10 @@ class NoReference:
 
     description: str = "none"
 
-    def logps(self, forward: Forward, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Zeros."""
-        zeros = torch.zeros(len(batch["chosen_input_ids"]), device=batch["chosen_input_ids"].device)
+    def logps(self, forward: Forward, batch: Batch) -> Any:
+        """Zeros, for chosen and for rejected responses, (B,) each."""
+        pairs = batch["chosen" if "segments" in batch else "chosen_input_ids"]
+        zeros = torch.zeros(len(pairs), device=pairs.device)
         return zeros, zeros
 
     def generate(self, **inputs: Any) -> Tensor:
@@ -55,7 +58,7 @@ class FrozenModel:
     model: nn.Module
     description: str = "a model of its own"
 
-    def logps(self, forward: Forward, batch: Batch) -> tuple[Tensor, Tensor]:
+    def logps(self, forward: Forward, batch: Batch) -> Any:
         """One forward pass of the reference model."""
         with torch.no_grad():
             return forward(self.model, batch)
@@ -73,20 +76,108 @@ class AdapterOff:
     policy: Any
     description: str = "the model under the adapter"
 
-    def logps(self, forward: Forward, batch: Batch) -> tuple[Tensor, Tensor]:
+    def logps(self, forward: Forward, batch: Batch) -> Any:
         """One forward pass of the policy without its adapter, dropout off."""
-        training = self.policy.training
-        self.policy.eval()
-        with torch.no_grad(), self.policy.disable_adapter():
-            logps = forward(self.policy, batch)
-        self.policy.train(training)
-        return logps
+        with torch.no_grad(), evaluating(self.policy), self.policy.disable_adapter():
+            return forward(self.policy, batch)
 
     def generate(self, **inputs: Any) -> Tensor:
         """The policy's own, without its adapter."""
         with self.policy.disable_adapter():
             ids: Tensor = self.policy.generate(**inputs)
         return ids
+
+
+@dataclass(frozen=True)
+class PolicyBeforeTraining:
+    """The policy itself, which is its own reference until it takes a step.
+
+    Args:
+        policy: the model.
+        trained: whether it has taken one.
+    """
+
+    policy: Any
+    trained: Callable[[], bool]
+    description: str = "the policy before its first step"
+
+    def logps(self, forward: Forward, batch: Batch) -> Any:
+        """One forward pass of the policy, dropout off.
+
+        Raises:
+            UsageError: it has been trained, so that the reference is gone.
+        """
+        self._require_untrained("responses that were not among the data when training began")
+        with torch.no_grad(), evaluating(self.policy):
+            return forward(self.policy, batch)
+
+    def generate(self, **inputs: Any) -> Tensor:
+        """The policy's own.
+
+        Raises:
+            UsageError: as `logps`.
+        """
+        self._require_untrained("texts of the reference")
+        ids: Tensor = self.policy.generate(**inputs)
+        return ids
+
+    def _require_untrained(self, wanted: str) -> None:
+        if self.trained():
+            raise UsageError(
+                "the reference was the policy before training, of which no copy is kept: it has nothing to say on "
+                f"{wanted}.\n  Give the data set as eval_dataset, pass a ref_model, or set precompute_reference=False."
+            )
+
+
+@dataclass
+class ModelOnDemand:
+    """A reference model that is loaded when it is asked, and can be let go again.
+
+    Args:
+        path: of the model.
+        load: loads it, ready to be asked.
+    """
+
+    path: str
+    load: Callable[[], Any]
+    _model: Any = None
+
+    @property
+    def description(self) -> str:
+        """The path."""
+        return self.path
+
+    @property
+    def model(self) -> Any:
+        """The model, loaded at the first time."""
+        if self._model is None:
+            self._model = self.load()
+        return self._model
+
+    def release(self) -> None:
+        """Let the model go; asked again, it is loaded again."""
+        self._model = None
+
+    def logps(self, forward: Forward, batch: Batch) -> Any:
+        """One forward pass of the model."""
+        with torch.no_grad():
+            return forward(self.model, batch)
+
+    def generate(self, **inputs: Any) -> Tensor:
+        """The model's own."""
+        ids: Tensor = self.model.generate(**inputs)
+        return ids
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode, and back in its own afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 class WithWeights(nn.Module):
@@ -96,6 +187,11 @@ class WithWeights(nn.Module):
         super().__init__()
         self._model = [model]  # in a list: its parameters are not ours
         self._weights = weights
+
+    @property
+    def policy(self) -> nn.Module:
+        """The model with its own weights."""
+        return self._model[0]
 
     def forward(self, **inputs: Any) -> Any:
         """The model's forward pass with these weights."""
@@ -128,6 +224,16 @@ def is_sharded(model: nn.Module) -> bool:
     return any(isinstance(tensor, DTensor | FlatParameter) for tensor in model.parameters())
 
 
+def reshard(model: nn.Module) -> None:
+    """Give a sharded model its own parts back, which a forward pass without a backward leaves gathered.
+
+    An optimizer that is made then would be given the gathered copies, and train them.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def frozen(model: nn.Module) -> nn.Module:
     """The model itself, in evaluation mode and taking no gradients from now on."""
     return model.eval().requires_grad_(False)
@@ -139,7 +245,7 @@ def adapter_changes_nothing(policy: Any) -> bool:
     training = policy.training
     policy.eval()
     with torch.no_grad():
-        on = policy(input_ids=ids).logits
+        on = policy(input_ids=ids).logits[:, -ids.shape[1] :]  # learned prompts come before
         with policy.disable_adapter():
             off = policy(input_ids=ids).logits
     policy.train(training)

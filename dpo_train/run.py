@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, EarlyS
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import InputError, UsageError
+from dpo_train.attention import why_not_served
 from dpo_train.checkpoints import newest_checkpoint, require_whole
 from dpo_train.config import DPOConfig
 from dpo_train.data import PairRows, data_card, training_tokens
+from dpo_train.models import suggested_tokens, without_dropout
+from dpo_train.reference import ModelOnDemand
 from dpo_train.report import MetricsFile, ProgressLine, RunReport, Sample, write_report
 from dpo_train.trainer import COLUMNS, DPOTrainer
 
@@ -85,13 +89,27 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do. Memory is an estimate: weights, gradients, Adam's state and logits, without activations."""
+    """What a run would do. Memory is an estimate: weights, gradients, Adam's state and logits, without activations.
+
+    Attributes:
+        tokens: the token cache.
+        pairs: by split.
+        longest_pair: in tokens, prompt and longer response.
+        distinct_tokens: of the training split, each prompt and each response to it counted once.
+        steps: optimizer steps.
+        micro_batches: pairs of a step and how they would be cut if padded.
+        path: how a batch would be computed, as far as the configuration tells.
+        parameters: of the model.
+        memory_gib: on each device.
+    """
 
     tokens: Path
     pairs: Mapping[str, int]
     longest_pair: int
+    distinct_tokens: int
     steps: int
     micro_batches: str
+    path: str
     parameters: int
     memory_gib: float
 
@@ -106,22 +124,29 @@ def plan(options: RunOptions) -> Plan:
     rows = {name: PairRows(split, f"{cache.path} {name}") for name, split in splits.items()}
     config = _load(AutoConfig, options.model)
     with torch.device("meta"):
-        parameters = AutoModelForCausalLM.from_config(config).num_parameters()
+        model = AutoModelForCausalLM.from_config(config)
+    parameters = model.num_parameters()
+    why_padded = "asked for" if args.attention_path == "padded" else why_not_served(without_dropout(model))
     for split in rows.values():
         split.check_fits(config.vocab_size, getattr(config, "max_position_embeddings", None))
     longest = max(split.longest_pair for split in rows.values())
     step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps = args.max_steps if args.max_steps > 0 else -(-len(rows["train"]) * args.num_train_epochs // step)
     size = 2 if options.dtype in ("bfloat16", "float16") else 4
-    # Weights, gradients and two moments of Adam; the reference's weights; logits and their gradient in float32.
-    weights = parameters * size * 5
-    logits = 2 * args.per_device_train_batch_size * longest * config.vocab_size * 4 * 2
+    # Weights, gradients and two moments of Adam; padded, the reference's weights too. Logits and their gradient.
+    weights = parameters * size * (4 if why_padded is None else 5)
+    positions = args.max_tokens_per_microbatch or suggested_tokens(model, torch.device("cpu"))
+    if why_padded is not None:
+        positions = 2 * args.per_device_train_batch_size * longest
+    logits = positions * config.vocab_size * 4 * 2
     return Plan(
         tokens=cache.path,
         pairs={name: len(split) for name, split in rows.items()},
         longest_pair=longest,
+        distinct_tokens=rows["train"].distinct_tokens if "train" in rows else 0,
         steps=int(steps),
         micro_batches=_batch_described(args),
+        path=f"padded: {why_padded}" if why_padded else "shared prompts",
         parameters=parameters,
         memory_gib=(weights + logits) / 2**30,
     )
@@ -146,9 +171,13 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         require_whole(checkpoint)
     args.eval_on_start = "test" in splits and checkpoint is None and not options.eval_only
     load = functools.partial(_load, AutoModelForCausalLM, dtype=options.dtype)
+    reference = None
+    if options.reference is not None:
+        _load(AutoConfig, options.reference)  # the weights are loaded only where they are wanted
+        reference = ModelOnDemand(options.reference, functools.partial(load, options.reference))
     trainer = DPOTrainer(
         load(options.model),
-        None if options.reference is None else load(options.reference),
+        reference,
         args=args,
         train_dataset=splits.get("train"),
         eval_dataset=splits.get("test"),
@@ -162,8 +191,12 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         say = _keep_quiet
     say(f"tokens     {cache.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in splits.items())}")
-    say(f"batch      {_batch_described(args)}")
+    trainer.choose_path()
+    say(f"batch      {_batch_described(args, trainer.why_padded is None)}")
+    say(f"path       {_path_described(trainer)}")
     say(f"reference  {options.reference or trainer.reference.description}")
+    samples = _Samples(trainer, options.generate_samples if "test" in splits else 0)
+    before = samples.written_by(trainer.model if options.reference is None else trainer.reference)
     if options.eval_only:
         trainer.evaluate()
     else:
@@ -184,15 +217,16 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         before=evaluations[0] if evaluations else {},
         after=evaluations[-1] if evaluations else {},
     )
-    samples = _samples(trainer, options.generate_samples) if "test" in splits else []
+    written = samples.beside(before, samples.written_by(trainer.model))
     if not options.eval_only:
         if options.merge_adapter:
             trainer.model = trainer.model.merge_and_unload()
         trainer.save_model()
+    trained = trainer.trained_pairs()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
-        _write_pairs(trainer, options.output / "pairs.parquet")
-        write_report(options.output, _report(options, result, trainer, samples))
+        _write_pairs(trainer, trained, options.output / "pairs.parquet")
+        write_report(options.output, _report(options, result, trainer, written))
     if args.world_size > 1:
         trainer.end()  # gloo's threads may abort the process at its exit otherwise
     return result
@@ -274,8 +308,9 @@ def _config(options: RunOptions) -> DPOConfig:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size is not None:
         given |= _micro_batches(options.batch_size, ranks, given)
+    given.setdefault("reference_cache", str((options.cache_dir or options.data) / "reference"))
     try:
-        return DPOConfig(output_dir=str(options.output), disable_tqdm=True, **given)
+        return DPOConfig(output_dir=str(options.output), disable_tqdm=not sys.stderr.isatty(), **given)
     except (ValueError, TypeError) as error:
         raise UsageError(f"training options: {error}") from error
 
@@ -301,8 +336,21 @@ def _micro_batches(batch_size: int, ranks: int, given: Mapping[str, Any]) -> dic
     return {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": accumulated}
 
 
-def _batch_described(args: DPOConfig) -> str:
+def _path_described(trainer: DPOTrainer) -> str:
+    if trainer.why_padded is not None:
+        return f"padded: {trainer.why_padded}"
+    text = f"shared prompts, no padding, up to {trainer.most_tokens:,} tokens at a time"
+    if not isinstance(trainer.train_dataset, PairRows):
+        return text
+    distinct, all_tokens = trainer.train_dataset.distinct_tokens, trainer.train_dataset.two_sequence_tokens
+    return f"{text}; {distinct:,} distinct tokens, {1 - distinct / all_tokens:.0%} less than two sequences a pair"
+
+
+def _batch_described(args: DPOConfig, shared: bool = False) -> str:
     ranks = args.world_size
+    pairs = args.per_device_train_batch_size * args.gradient_accumulation_steps * ranks
+    if shared:
+        return f"{pairs} pairs a step"
     micro_batch, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
     return f"{micro_batch * accumulated * ranks} pairs a step ({ranks} x {accumulated} x {micro_batch})"
 
@@ -322,29 +370,40 @@ def _load(factory: Any, model: str, **options: Any) -> Any:
         ) from error
 
 
-def _samples(trainer: DPOTrainer, count: int) -> list[Sample]:
-    """What reference and policy write to the first prompts of the test split."""
-    if not count or trainer.tokenizer is None:
-        return []
-    rows = [trainer.eval_dataset[row] for row in range(min(count, len(trainer.eval_dataset)))]
-    batch = trainer.data_collator(rows)
-    trainer.model.eval()
-    after, before = trainer.get_batch_samples(trainer.model, batch)
-    prompts = [trainer.tokenizer.decode(row["prompt_ids"], skip_special_tokens=True) for row in rows]
-    return [
-        Sample(prompt, old.removeprefix(prompt), new.removeprefix(prompt))
-        for prompt, old, new in zip(prompts, before, after, strict=True)
-    ]
+class _Samples:
+    """Texts that models write to the first prompts of the test split."""
+
+    def __init__(self, trainer: DPOTrainer, count: int) -> None:
+        self._trainer = trainer
+        self._rows: list[Any] = []
+        if count and trainer.tokenizer is not None:
+            self._rows = [trainer.eval_dataset[row] for row in range(min(count, len(trainer.eval_dataset)))]
+
+    def written_by(self, writer: Any) -> list[str]:
+        """A text for each prompt, the prompt included."""
+        if not self._rows:
+            return []
+        self._trainer.model.eval()
+        return self._trainer.texts_by(writer, self._trainer.data_collator(self._rows))
+
+    def beside(self, before: list[str], after: list[str]) -> list[Sample]:
+        """The texts of two writers, without the prompt that both begin with."""
+        decode = getattr(self._trainer.tokenizer, "decode", None)
+        prompts = [decode(row["prompt_ids"], skip_special_tokens=True) for row in self._rows] if decode else []
+        return [
+            Sample(prompt, old.removeprefix(prompt), new.removeprefix(prompt))
+            for prompt, old, new in zip(prompts, before, after, strict=True)
+        ]
 
 
-def _write_pairs(trainer: DPOTrainer, path: Path) -> None:
+def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], path: Path) -> None:
     """Write what was measured of every pair: when it was trained on, and in the last evaluation.
 
     Columns: split, id, origin, step, policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps,
-    margin (of the rewards). In several processes, the training pairs are those of the first.
+    margin (of the rewards).
     """
     parts = []
-    steps, rows, table = trainer.trained_pairs()
+    steps, rows, table = trained
     if len(rows):
         parts.append(("train", trainer.train_dataset, steps, rows, table))
     if trainer.evaluated is not None:

@@ -1,5 +1,6 @@
 """DPOTrainer: direct preference optimisation as a transformers Trainer."""
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -7,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import datasets
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
@@ -22,23 +25,50 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Tr
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
+from dpo_train.attention import shared_prefixes, why_not_served
 from dpo_train.batching import (
     SIDES,
     Batch,
     DPODataCollatorWithPadding,
+    SharedPrefixCollator,
+    StepCollator,
     StepSampler,
+    TokenBudget,
     left_aligned_prompts,
     pairs_in,
     right_pad,
+    tokens_in,
+    unpadded,
 )
 from dpo_train.checkpoints import newest_checkpoint, require_whole
 from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, one_beta, one_of, own_copy
 from dpo_train.data import PairRows, Truncation, as_rows
 from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
-from dpo_train.logps import completion_logps, next_tokens
+from dpo_train.logps import completion_logps, next_tokens, packed_logps
 from dpo_train.losses import LOSSES, inputs_of, needs_reference
-from dpo_train.models import load_model, router_weight, with_adapter, without_adapter, without_dropout
-from dpo_train.reference import FrozenModel, NoReference, Reference, frozen, is_sharded, own_reference
+from dpo_train.models import (
+    load_model,
+    router_weight,
+    suggested_tokens,
+    with_adapter,
+    without_adapter,
+    without_dropout,
+)
+from dpo_train.precompute import Precomputed
+from dpo_train.probe import disagreement
+from dpo_train.reference import (
+    FrozenModel,
+    ModelOnDemand,
+    NoReference,
+    PolicyBeforeTraining,
+    Reference,
+    WithWeights,
+    frozen,
+    is_sharded,
+    own_reference,
+    reshard,
+)
+from dpo_train.store import ReferenceStore
 
 #: What is measured of every pair, in the order of the columns of the tables that hold it.
 METRICS = (
@@ -58,18 +88,30 @@ logger = logging.get_logger(__name__)
 
 #: Tokens of prompt and sample together, where no max_length is given.
 _SAMPLE_LENGTH = 512
+#: Rows among which the shortest are taken to compare the two paths on.
+_PROBED_AMONG = 256
 
 Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
 
 
 class _Forward(NamedTuple):
-    """What a forward pass gives: (B,), (B,), (B, K, V), (B, K, V), and a router loss where the model has one."""
+    """What a padded forward pass gives: (B,), (B,), (B, K, V), (B, K, V), and a router loss where the model has one."""
 
     chosen_logps: Tensor
     rejected_logps: Tensor
     chosen_logits: Tensor
     rejected_logits: Tensor
     router_loss: Tensor | None
+
+
+class _Policy(NamedTuple):
+    """What the policy makes of the pairs of a batch, (B,) each; the mean logits have no graph."""
+
+    chosen_logps: Tensor
+    rejected_logps: Tensor
+    chosen_mean_logits: Tensor
+    rejected_mean_logits: Tensor
+    router_loss: Tensor | None = None
 
 
 #: What else stands in the table of a batch, behind `METRICS`.
@@ -84,7 +126,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         model: the policy.
-        ref_model: the reference; None for a frozen copy of the policy as it is now.
+        ref_model: the reference, also as a path or hub id; None for the policy as it is before its first step.
         beta: strength of the pull to the reference.
         args: transformers.TrainingArguments or DPOConfig; left as it is.
         data_collator: rows of the data set to the batch that `concatenated_inputs` takes.
@@ -110,7 +152,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | str | None = None,
-        ref_model: PreTrainedModel | nn.Module | str | None = None,
+        ref_model: PreTrainedModel | nn.Module | str | ModelOnDemand | None = None,
         beta: float = DEFAULT_BETA,
         args: TrainingArguments | None = None,
         data_collator: Callable[..., Batch] | None = None,
@@ -158,14 +200,14 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self._trained: list[tuple[int, Tensor, Tensor]] = []
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
-        self._agreement_checked = self._silence_explained = False
+        self._agreement_checked = self._silence_explained = self._training_began = False
 
         set_seed(args.seed)  # what is drawn here, an adapter's weights, is drawn alike in every run
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
             truncation = Truncation(max_length, max_prompt_length, truncation_mode)
-            read = functools.partial(as_rows, tokenizer=tokenizer, truncation=truncation)
-            train_dataset = read(train_dataset, name="the training set", split="train")
-            eval_dataset = read(eval_dataset, name="the evaluation set", split="test")
+            self._read = functools.partial(as_rows, tokenizer=tokenizer, truncation=truncation)
+            train_dataset = self._read(train_dataset, name="the training set", split="train")
+            eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
         elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
             raise UsageError(
                 "max_length, max_prompt_length and truncation_mode are the data_collator's to know, if given."
@@ -188,6 +230,9 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self._router_weight = router_weight(network.config)
         self._check_data(network)
         self._own_reference = ref_model is None
+        #: Why prompts are not shared, in words; None where they are.
+        self.why_padded = self._why_padded(data_collator, preprocess_logits_for_metrics)
+        self._probed = self.why_padded is not None
         self.reference = self._make_reference(ref_model)
 
     def _prepare_policy(self, model: Any) -> Any:
@@ -204,15 +249,42 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             if ref_model is not None:
                 raise UsageError(f"the loss {self.loss_type} compares with no reference here: leave out ref_model.")
             return NoReference()
+        precompute = self._precomputes
         if ref_model is None:
-            return own_reference(self.model)
-        reference: Any = frozen(load_model(ref_model))
+            if precompute and not hasattr(self.model, "disable_adapter"):
+                live: Reference = PolicyBeforeTraining(self.model, lambda: self._training_began)
+            else:
+                live = own_reference(self.model)
+        elif isinstance(ref_model, ModelOnDemand):
+            live = dataclasses.replace(ref_model, load=lambda: self._prepare_reference(ref_model.load()))
+        elif isinstance(ref_model, str):
+            live = ModelOnDemand(ref_model, lambda: self._prepare_reference(load_model(ref_model)))
+        else:
+            live = FrozenModel(self._prepare_reference(ref_model))
+        return Precomputed(live, ReferenceStore()) if precompute else live
+
+    def _prepare_reference(self, model: Any) -> Any:
+        reference: Any = frozen(model)
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
             reference = without_dropout(reference)
         self._move_model_to_device(reference, self.args.device)
-        return FrozenModel(reference)
+        return reference
+
+    @property
+    def _precomputes(self) -> bool:
+        """Whether each response's reference log-probability is computed once and kept."""
+        wanted = getattr(self.args, "precompute_reference", None)
+        # Engines that wrap the model later leave nothing here that could be asked before training.
+        possible = self.why_padded is None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        if wanted and not possible:
+            raise UsageError(f"precompute_reference needs shared prompts: {self.why_padded or 'not with this engine'}.")
+        return possible and wanted is not False
+
+    def _model_to_device(self) -> None:
+        if self.place_model_on_device:
+            self._move_model_to_device(self.model, self.args.device)
 
     def _check_data(self, network: Any) -> None:
         """Refuse rows that model or loss cannot take."""
@@ -332,15 +404,22 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return super().get_batch_samples(*args, **kwargs)
 
     def _write_samples(self, model: Any, batch: Batch) -> tuple[list[str], list[str]]:
+        return self.texts_by(self.accelerator.unwrap_model(model), batch), self.texts_by(self.reference, batch)
+
+    def texts_by(self, writer: Any, batch: Batch) -> list[str]:
+        """What a model or reference writes to the prompts of a padded batch.
+
+        Raises:
+            UsageError: there is no tokenizer; or the reference was the policy, which has been trained since.
+        """
         if self.tokenizer is None:
             raise UsageError("get_batch_samples writes text, which needs DPOTrainer(tokenizer=...).")
         padding = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         input_ids, attention_mask = left_aligned_prompts(
             self._prepare_inputs(batch), ignored=self.label_pad_token_id, padding=padding
         )
-        policy = self.accelerator.unwrap_model(model)
         longest = self.max_length or _SAMPLE_LENGTH
-        longest = min(longest, getattr(policy.config, "max_position_embeddings", longest))
+        longest = min(longest, getattr(self.model.config, "max_position_embeddings", longest))
         options = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -350,22 +429,24 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             "pad_token_id": padding,
         }
         with torch.no_grad():
-            written = policy.generate(**options), self.reference.generate(**options)
-        policy_texts, reference_texts = (self.tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in written)
-        return policy_texts, reference_texts
+            written = writer.generate(**options)
+        texts: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return texts
 
     def _measure(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Losses (B,) with their graph, all `COLUMNS` of each pair without, (B, len(COLUMNS)), and the router loss.
 
         The router loss is that of a mixture of experts which asks for one; None for other models.
         """
-        if type(self).concatenated_forward is DPOTrainer.concatenated_forward:
-            policy = self._forward(model, batch)
-        else:
-            chosen, rejected, chosen_logits, rejected_logits = self.concatenated_forward(model, batch)
-            policy = _Forward(chosen, rejected, chosen_logits, rejected_logits, None)
-        with self.accelerator.autocast():
-            reference = self.reference.logps(lambda network, rows: self.concatenated_forward(network, rows)[:2], batch)
+        if self.why_padded is None and "segments" not in batch:
+            batch = self._prepare_inputs(SharedPrefixCollator()(unpadded(batch, self.label_pad_token_id)))
+        packed = "segments" in batch
+        policy = self._packed_policy(model, batch) if packed else self._padded_policy(model, batch)
+        reference = self._reference_logps(batch)
+        if self._own_reference and self.state.global_step == 0:
+            # Rounding alone would make the accuracy of a policy that has learned nothing a coin toss.
+            chosen, rejected = reference
+            reference = self._rounded(chosen, policy.chosen_logps), self._rounded(rejected, policy.rejected_logps)
         terms: dict[str, Any] = self._terms(batch)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(
             policy.chosen_logps, policy.rejected_logps, *reference, **terms
@@ -376,17 +457,68 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             rejected_rewards,
             chosen_rewards > rejected_rewards,
             chosen_rewards - rejected_rewards,
-            policy.chosen_logps,
-            policy.rejected_logps,
-            *self._mean_logits(policy.chosen_logits, policy.rejected_logits, batch),
+            *policy[:4],
             *reference,
         )
         return losses, torch.stack([column.detach().float() for column in columns], dim=1), policy.router_loss
 
+    def _rounded(self, known: Tensor, found: Tensor) -> Tensor:
+        """`found` where `known` differs from it by rounding, (B,)."""
+        return torch.where((known - found).abs() <= self._rounding * (1 + known.abs()), found.detach(), known)
+
+    def _packed_policy(self, model: nn.Module, batch: Batch) -> _Policy:
+        sums, means = self._packed(model, batch)
+        chosen, rejected = batch["chosen"], batch["rejected"]
+        return _Policy(sums[chosen], sums[rejected], means[chosen], means[rejected])
+
+    def _packed(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and mean logits of the responses of a packed batch, (R,) each."""
+        network = self.accelerator.unwrap_model(model)
+        network = without_adapter(network.policy if isinstance(network, WithWeights) else network)
+        with shared_prefixes(network):
+            return packed_logps(model, network, batch)
+
+    def _padded_policy(self, model: nn.Module, batch: Batch) -> _Policy:
+        router_loss = None
+        if type(self).concatenated_forward is DPOTrainer.concatenated_forward:
+            *found, router_loss = self._forward(model, batch)
+        else:
+            found = [*self.concatenated_forward(model, batch)]
+        chosen, rejected, chosen_logits, rejected_logits = found
+        return _Policy(chosen, rejected, *self._mean_logits(chosen_logits, rejected_logits, batch), router_loss)
+
+    def _reference_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of chosen and rejected responses, (B,) each."""
+        with self.accelerator.autocast():
+            if "segments" not in batch or isinstance(self.reference, NoReference):
+                logps: tuple[Tensor, Tensor] = self.reference.logps(
+                    lambda network, rows: self.concatenated_forward(network, rows)[:2], batch
+                )
+                return logps
+            sums = self.reference.logps(lambda network, rows: self._packed(network, rows)[0], batch)
+        return sums[batch["chosen"]], sums[batch["rejected"]]
+
+    @property
+    def _compute_dtype(self) -> torch.dtype:
+        """What matrix products are computed in."""
+        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
+        dtype: torch.dtype = mixed or next(self.model.parameters()).dtype
+        return dtype
+
+    @property
+    def _rounding(self) -> float:
+        """By how much, relatively, two computations of a log-probability may differ for no other reason."""
+        return 1e-4 if self._compute_dtype.itemsize >= torch.float32.itemsize else 3e-2
+
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
         """What the loss and the rewards want to know of the pairs themselves; nothing for most losses."""
         loss = LOSSES[self.loss_type]
-        available = {f"{side}_tokens": (batch[f"{side}_labels"] != self.label_pad_token_id).sum(1) for side in SIDES}
+        if "segments" in batch:
+            available = {f"{side}_tokens": batch["tokens"][batch[side]] for side in SIDES}
+        else:
+            available = {
+                f"{side}_tokens": (batch[f"{side}_labels"] != self.label_pad_token_id).sum(1) for side in SIDES
+            }
         wanted = set(inputs_of(loss)) | (set() if needs_reference(loss) else set(available))
         if "score_margin" in batch:
             available["score_margins"] = batch["score_margin"]
@@ -449,12 +581,18 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             # float32 log-probabilities of one sequence, computed twice, differ by about 1e-6 of their size
             tolerance = 1e-4 * self.beta * (1 + logps.abs().max())
             if not isinstance(self.reference, NoReference) and margins.abs().max() > tolerance:
-                dtype = next(self.reference.model.parameters(), None) if hasattr(self.reference, "model") else None
-                reason = why_policy_is_not_reference(self.model, None if dtype is None else dtype.dtype)
+                weight = next(self._reference_model.parameters(), None)
+                reason = why_policy_is_not_reference(self.model, None if weight is None else weight.dtype)
                 logger.warning(
                     f"Before the first step policy and reference should agree, but a margin is "
                     f"{margins.abs().max():.3g} and the loss {losses.mean():.4f}: {reason}."
                 )
+
+    @property
+    def _reference_model(self) -> nn.Module:
+        """The reference's own model; one without weights where it has none."""
+        live = self.reference.live if isinstance(self.reference, Precomputed) else self.reference
+        return live.model if isinstance(live, FrozenModel) else nn.Module()
 
     def _check_finite(self) -> None:
         """Stop at a loss that is no number. Called once a step, because asking the device makes it wait.
@@ -481,25 +619,176 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return super().get_train_dataloader()
         if args.train_sampling_strategy not in ("random", "sequential"):
             raise UsageError(f"train_sampling_strategy {args.train_sampling_strategy}: choose from random, sequential.")
+        self.choose_path()
+        self._sampler = self._make_sampler()
+        return self._loader(rows, self._sampler, self.data_collator if self.why_padded else StepCollator())
+
+    def _make_sampler(self) -> StepSampler:
+        args, rows = self.args, self.train_dataset
         seed = args.seed if args.data_seed is None else args.data_seed
-        self._sampler = StepSampler(
+        shared = self.why_padded is None
+        return StepSampler(
             len(rows),
-            micro_batch=self._train_batch_size,
+            micro_batch=self._train_batch_size or args.train_batch_size,
             accumulation=args.gradient_accumulation_steps,
             ranks=self.accelerator.num_processes,
             seed=seed if args.train_sampling_strategy == "random" else None,
             drop_last=args.dataloader_drop_last,
+            prompts=rows.prompts if shared and not getattr(args, "scatter_prompts", False) else None,
+            budget=TokenBudget(rows, self.most_tokens) if shared else None,
         )
+
+    def _loader(self, rows: PairRows, sampler: Any, collate: Any) -> Any:
+        args = self.args
         loader = torch.utils.data.DataLoader(
             rows,
-            batch_sampler=self._sampler,
-            collate_fn=self.data_collator,
+            batch_sampler=sampler,
+            collate_fn=collate,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
         )
         return self.accelerator.prepare(loader)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Batches of an evaluation set, in its order; reference log-probabilities that are not known yet are made."""
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping):
+            rows = self.eval_dataset[rows]
+        if isinstance(rows, datasets.Dataset) and isinstance(self.data_collator, DPODataCollatorWithPadding):
+            rows = self._read(rows, name="the evaluation set", split="test")
+        self.choose_path()
+        if self.why_padded is not None or not isinstance(rows, PairRows):
+            return super().get_eval_dataloader(rows if eval_dataset is not None else None)
+        self._fill_reference(rows, np.arange(len(rows)))
+        sampler = torch.utils.data.BatchSampler(
+            torch.utils.data.SequentialSampler(rows), self.args.eval_batch_size, drop_last=False
+        )
+        return self._loader(rows, sampler, SharedPrefixCollator())
+
+    # ---- each token once -----------------------------------------------------------------------------------------
+
+    @property
+    def most_tokens(self) -> int:
+        """Distinct tokens of one micro-batch on the shared path."""
+        given: int | None = getattr(self.args, "max_tokens_per_microbatch", None)
+        return given or suggested_tokens(without_adapter(self.model), self.args.device)
+
+    def _why_padded(self, data_collator: Any, preprocess_logits: Any) -> str | None:
+        """Why prompts cannot be shared, as far as it is known before anything is computed.
+
+        Raises:
+            UsageError: it was asked for, and cannot be.
+        """
+        asked = getattr(self.args, "attention_path", "auto")
+        own = {"concatenated_forward", "concatenated_inputs"}
+        changed = [name for name in sorted(own) if getattr(type(self), name) is not getattr(DPOTrainer, name)]
+        sets = [*_all_data(self.train_dataset, self.eval_dataset)]
+        if asked == "padded":
+            return "asked for"
+        if changed:
+            reason: str | None = f"{type(self).__name__} has a {changed[0]} of its own"
+        elif data_collator is not None:
+            reason = "the data_collator is the user's"
+        elif preprocess_logits is not None:
+            reason = "preprocess_logits_for_metrics wants the logits"
+        elif not all(isinstance(rows, PairRows) for rows in sets):
+            reason = "a data set is iterable"
+        elif self.args.n_gpu > 1:
+            reason = "one process drives several GPUs; start it with torchrun"
+        else:
+            reason = why_not_served(self.model)
+        if reason is not None and asked == "shared":
+            raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
+        return reason
+
+    def choose_path(self) -> None:
+        """Compute a real batch both ways, once, before anything is trained; share prompts only where they agree."""
+        if self._probed:
+            return
+        self._probed = True
+        rows = next((rows for rows in _all_data(self.train_dataset, self.eval_dataset)), None)
+        if rows is None:
+            return
+        self._model_to_device()
+        shortest = np.argsort(rows.pair_lengths[:_PROBED_AMONG], kind="stable")[:2]
+        pairs = [rows[int(row)] for row in shortest]
+        packed = self._prepare_inputs(SharedPrefixCollator()(pairs))
+        padded = self._prepare_inputs(DPODataCollatorWithPadding(self.label_pad_token_id, self.padding_value)(pairs))
+        with self.accelerator.autocast():
+            reason = disagreement(
+                self.model,
+                shared=lambda: self._packed_policy(self.model, packed)[:2],
+                padded=lambda: self._forward(self.model, padded)[:2],
+                dtype=self._compute_dtype,
+            )
+        if reason is None:
+            return
+        if getattr(self.args, "attention_path", "auto") == "shared":
+            raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
+        self.why_padded = reason
+        if isinstance(self.reference, Precomputed):
+            own = isinstance(self.reference.live, PolicyBeforeTraining)
+            self.reference = own_reference(self.model) if own else self.reference.live
+        logger.warning(f"Prompts are not shared, each sequence is padded: {reason}.")
+
+    def _fill_reference(self, rows: PairRows, wanted: np.ndarray) -> None:
+        """Have the reference's log-probabilities of some rows ready, each response computed by one of the ranks.
+
+        Raises:
+            UsageError: a stored value is not what the reference gives.
+        """
+        if not isinstance(self.reference, Precomputed):
+            return
+        if (root := getattr(self.args, "reference_cache", None)) is not None:
+            self.reference.open_store(Path(root), self.model, self._compute_dtype)
+        self.reference.fill(
+            rows,
+            wanted,
+            forward=lambda network, batch: self._packed(network, batch)[0],
+            most_tokens=2 * self.most_tokens,  # without a gradient, nothing of the layers is kept
+            rounding=self._rounding,
+            accelerator=self.accelerator,
+            show_progress=self.is_world_process_zero() and not self.args.disable_tqdm,
+        )
+
+    def fill_reference(self) -> None:
+        """Have the reference's log-probabilities ready that training will want; `train` does so by itself."""
+        if isinstance(self.train_dataset, PairRows):
+            self._fill_reference(self.train_dataset, self._rows_visited())
+        if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, PolicyBeforeTraining):
+            # What is not asked now cannot be asked any more once the policy has changed.
+            for rows in _all_rows(self.eval_dataset):
+                self._fill_reference(rows, np.arange(len(rows)))
+
+    def _rows_visited(self) -> np.ndarray:
+        """The rows of the training set that this run will train on."""
+        rows, args = self.train_dataset, self.args
+        if getattr(args, "precompute_reference", None) or args.max_steps <= 0:
+            return np.arange(len(rows))
+        return self._make_sampler().rows_of(args.max_steps)
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of a batch; on the shared path, of each of its micro-batches in turn."""
+        if "micro_batches" not in inputs:
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return loss
+        gradient_state = self.accelerator.gradient_state
+        synchronises = gradient_state.sync_gradients
+        total = torch.zeros((), device=self.args.device)
+        if not inputs["micro_batches"]:
+            return total
+        *first, last = inputs["micro_batches"]
+        # Around backward too, which recomputes the attention of checkpointed layers.
+        with shared_prefixes(self.model):
+            gradient_state._set_sync_gradients(False)
+            for batch in first:
+                with self.accelerator.no_sync(model):
+                    total += super().training_step(model, batch, num_items_in_batch)
+            gradient_state._set_sync_gradients(synchronises)
+            total += super().training_step(model, last, num_items_in_batch)
+        return total
 
     def _run_epoch(self, *, epoch: int, resume_from_checkpoint: str | None, epochs_trained: int, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:
@@ -532,6 +821,10 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
         if resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))
+        self.choose_path()
+        self.fill_reference()
+        self._training_began = True
+        reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._check_finite()
         return output
@@ -584,7 +877,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return
         self._silence_explained = True
         reason = why_nothing_is_learned(
-            self.model, beta=self.beta, learning_rate=logs.get("learning_rate", 0.0), reference=self.reference
+            self.model, beta=self.beta, learning_rate=logs.get("learning_rate", 0.0), reference=self._reference_model
         )
         logger.warning(f"After {self.state.global_step} steps the loss is still {logs['loss']:.4f}: {reason}.")
 
@@ -609,28 +902,30 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return output
 
     def trained_pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What training has measured on this rank since it began or resumed, oldest first.
+        """What training has measured since it began or resumed, oldest first; all ranks must ask together.
 
         Returns: steps (n,), rows of the training set (n,), and the (n, len(COLUMNS)) table; a pair that was trained on
             twice stands there twice.
         """
-        if not self._trained:
+        trained = [(step, rows.cpu().numpy(), table.cpu().numpy()) for step, rows, table in self._trained]
+        if self.accelerator.num_processes > 1:
+            trained = sorted(gather_object(trained), key=lambda batch: batch[0])
+        if not trained:
             return np.empty(0, int), np.empty(0, int), np.empty((0, len(COLUMNS)))
-        steps = np.concatenate([np.full(len(rows), step) for step, rows, _ in self._trained])
-        rows = torch.cat([rows.cpu() for _, rows, _ in self._trained]).numpy()
-        table = torch.cat([table.cpu() for *_, table in self._trained]).numpy()
+        steps = np.concatenate([np.full(len(rows), step) for step, rows, _ in trained])
+        rows = np.concatenate([rows for _, rows, _ in trained])
+        table = np.concatenate([table for *_, table in trained])
         counted = rows >= 0
         return steps[counted], rows[counted], table[counted]
 
     def _track_num_input_tokens(self, inputs: Batch) -> None:
         """Count the positions that were computed, padding included."""
-        positions = sum(inputs[f"{side}_input_ids"].numel() for side in SIDES)
-        self.state.num_input_tokens_seen += positions * self.accelerator.num_processes
+        self.state.num_input_tokens_seen += tokens_in(inputs) * self.accelerator.num_processes
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Operations of a batch: per parameter and token, 6 for training the policy and 2 for asking the reference."""
-        tokens = sum(inputs[f"{side}_input_ids"].numel() for side in SIDES)
-        return 8 * tokens * self._parameters
+        asked = 0 if isinstance(self.reference, Precomputed | NoReference) else 2
+        return (6 + asked) * tokens_in(inputs) * self._parameters
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         return dataset
@@ -639,10 +934,15 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return data_collator
 
 
-def _all_rows(*data: Any) -> Iterator[PairRows]:
-    """The tokenized sets among training and evaluation data."""
+def _all_data(*data: Any) -> Iterator[Any]:
+    """The single sets among training and evaluation data."""
     for part in data:
         if isinstance(part, Mapping):
-            yield from _all_rows(*part.values())
-        elif isinstance(part, PairRows):
+            yield from _all_data(*part.values())
+        elif part is not None:
             yield part
+
+
+def _all_rows(*data: Any) -> Iterator[PairRows]:
+    """The tokenized sets among training and evaluation data."""
+    return (part for part in _all_data(*data) if isinstance(part, PairRows))

@@ -30,9 +30,11 @@ FLOORS = {
         {"cli", "__main__"},
         {"run"},
         {"report", "trainer"},
-        {"checkpoints", "reference", "data"},
-        {"batching", "config", "models", "diagnosis"},
-        {"logps", "losses"},
+        {"precompute"},
+        {"probe", "checkpoints", "reference", "data"},
+        {"store", "batching", "config", "diagnosis"},
+        {"attention"},
+        {"models", "logps", "losses"},
     ],
 }
 #: The one bridge, beside the errors and the version that everybody speaks.

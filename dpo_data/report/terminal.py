@@ -2,16 +2,18 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dpo_data.prepared import Manifest, TokenCache, TokensManifest
-from dpo_data.showing import JudgedPair
-from dpo_data.sniffing import Sniffed
-from dpo_data.sources.source import SourceSummary
-from dpo_data.validation import Quantiles, ValidationReport
+if TYPE_CHECKING:  # no command loads what another one needs
+    from dpo_data.prepared import Manifest, TokenCache, TokensManifest
+    from dpo_data.showing import JudgedPair
+    from dpo_data.sniffing import Sniffed
+    from dpo_data.sources.source import SourceSummary
+    from dpo_data.validation import Quantiles, ValidationReport
 
 SHOWN_EXAMPLES = 2
 SHOWN_CHARACTERS = 600
@@ -26,7 +28,7 @@ def show(content: RenderableType) -> None:
     console.print(content)
 
 
-def conversion(manifest: Manifest, folder: Path) -> RenderableType:
+def conversion(manifest: "Manifest", folder: Path) -> RenderableType:
     """What `convert` did: every raw row accounted for."""
     parts: list[RenderableType] = [
         Text.assemble(
@@ -84,14 +86,14 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
     return Group(*parts)
 
 
-def _kept(manifest: Manifest) -> list[str | tuple[str, str]]:
+def _kept(manifest: "Manifest") -> list[str | tuple[str, str]]:
     pairs = (f"{manifest.pairs:,}", "bold green")
     if manifest.pairs == manifest.rows_paired:
         return [pairs, " pairs"]
     return [f"{manifest.rows_paired:,} that gave ", pairs, " pairs"]
 
 
-def sources(entries: Iterable[SourceSummary]) -> RenderableType:
+def sources(entries: Iterable["SourceSummary"]) -> RenderableType:
     """All sources: what they are, and which response they prefer."""
     table = plain_table("source", "preferred is", "licence", "where")
     for entry in entries:
@@ -100,7 +102,7 @@ def sources(entries: Iterable[SourceSummary]) -> RenderableType:
     return table
 
 
-def sniffed(found: Sniffed) -> RenderableType:
+def sniffed(found: "Sniffed") -> RenderableType:
     """Which source a file is of, and what became of its first rows; the command is to be printed after it, unbroken."""
     if found.source is None:
         advice = "Try:" if found.complete else "Fill in what stands in capitals:"
@@ -127,7 +129,7 @@ def sniffed(found: Sniffed) -> RenderableType:
     return Group(*parts)
 
 
-def tokens(cache: TokenCache) -> RenderableType:
+def tokens(cache: "TokenCache") -> RenderableType:
     """What `tokenize` made or found, and what it cut."""
     manifest = cache.manifest
     options = manifest.options
@@ -160,7 +162,7 @@ def _with_tokens(pairs: int, lost: int) -> str:
     return f"{pairs:,} (−{lost:,} tokens)" if pairs else "0"
 
 
-def _dropped(manifest: TokensManifest) -> Iterable[RenderableType]:
+def _dropped(manifest: "TokensManifest") -> Iterable[RenderableType]:
     lines = [
         f"{rows:,} pairs of {name} dropped: {reason}"
         for name, counts in manifest.splits.items()
@@ -169,7 +171,7 @@ def _dropped(manifest: TokensManifest) -> Iterable[RenderableType]:
     return [Text("\n".join(lines), style="yellow")] if lines else []
 
 
-def validation(report: ValidationReport) -> RenderableType:
+def validation(report: "ValidationReport") -> RenderableType:
     """What `validate` found."""
     parts: list[RenderableType] = [
         Text.assemble(
@@ -222,12 +224,12 @@ def validation(report: ValidationReport) -> RenderableType:
     return Group(*parts)
 
 
-def _kept_rows(report: ValidationReport) -> str:
+def _kept_rows(report: "ValidationReport") -> str:
     rows = report.rows_read - report.quarantined - report.left_out
     return f"{report.pairs:,}" if rows == report.pairs else f"{rows:,} that gave {report.pairs:,}"
 
 
-def judged_pairs(pairs: Sequence[JudgedPair]) -> RenderableType:
+def judged_pairs(pairs: Sequence["JudgedPair"]) -> RenderableType:
     """Pairs, chosen beside rejected, each under its margin and where it comes from."""
     parts: list[RenderableType] = []
     for number, pair in enumerate(pairs, 1):
@@ -251,7 +253,9 @@ def _clipped(text: str, *, end: bool) -> str:
 SEVERITY_STYLE = {"error": "red", "warning": "yellow"}
 
 
-def _lengths(unit: str, quantiles: Mapping[str, Quantiles]) -> RenderableType:
+def _lengths(unit: str, quantiles: Mapping[str, "Quantiles"]) -> RenderableType:
+    from dpo_data.validation import Quantiles
+
     table = plain_table(unit, *Quantiles.model_fields)
     for side, values in quantiles.items():
         table.add_row(side, *(f"{value:,}" for value in values.model_dump().values()))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dpo_data import SOURCES, convert
+from dpo_data import SOURCES, convert, tokenize
 from dpo_data.cli import main
 from dpo_data.prepared import open_prepared, open_tokens
 from dpo_data.validation import ValidationReport
@@ -509,6 +509,54 @@ def test_help_imports_nothing_heavy():
     assert ran.stderr == "[]\n"
 
 
+def test_neither_pandas_nor_torch_is_loaded_on_the_way_from_raw_rows_to_tokens(work, tokenizer_folder):
+    """Half a second and four seconds, of which the user gets nothing."""
+    words = ["dpo-data", "convert", "pairs", "--input", "pairs.jsonl", "--tokenizer", str(tokenizer_folder)]
+    code = (
+        f"import sys\nfrom dpo_data.__main__ import main\nsys.argv = {words}\ntry: main()\n"
+        "finally: print([name for name in ('torch', 'pandas', 'datasets') if sys.modules.get(name)], file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=work)
+    assert ran.stderr == "[]\n"
+
+
+def test_the_command_and_the_library_agree_on_a_tokenizer(work, tokenizer_folder):
+    """Though one loads it without torch, and the other where torch is."""
+    made = process("convert", "pairs", "--input", "pairs.jsonl", "--tokenizer", tokenizer_folder, cwd=work)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert tokenize("prepared", tokenizer=tokenizer_folder).hit
+
+
+def test_help_groups_the_options_and_keeps_the_lines_of_examples(dpo_data):
+    ran = dpo_data("convert", "--help")
+    titles = [line for line in ran.out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [
+        "Arguments:",
+        "Input:",
+        "Pairing of scored or ranked responses:",
+        "Checks:",
+        "Output:",
+        "Options:",
+        "Tokens:",
+        "What is printed:",
+    ]
+    assert "  dpo-data convert hh-rlhf --sample --output prepared/" in ran.out.splitlines()
+
+
+def test_help_names_every_command_on_a_whole_line(dpo_data):
+    listed = dpo_data("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == [
+        "convert",
+        "validate",
+        "tokenize",
+        "sources",
+        "sniff",
+        "show",
+        "schema",
+    ]
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
 @pytest.mark.parametrize("command", ["convert", "validate", "tokenize", "schema"])
 def test_every_command_has_help(dpo_data, command):
     ran = dpo_data(command, "--help")
@@ -544,6 +592,32 @@ def test_an_encoding_that_lacks_a_letter_is_no_traceback(work, write_rows):
     assert table.stdout.startswith("caf\\xe9.jsonl: 4 rows = 3 pairs + 1 in quarantine")
     document = process("validate", "café.jsonl", "--json", env=in_ascii, cwd=work)
     assert json.loads(document.stdout)["path"] == "café.jsonl"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have UTF-8 names alone")
+def test_a_file_name_that_is_not_utf8_is_read_and_escaped_in_origins(work):
+    name = os.fsdecode(b"caf\xe9.jsonl")
+    os.rename("bad.jsonl", name)
+    ran = process("convert", "pairs", "--input", name, "--max-invalid", "25%", cwd=work)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    [row] = map(json.loads, (work / "prepared" / "quarantine" / "train.jsonl").read_text().splitlines())
+    assert row["file"] == "work/caf\\udce9.jsonl"
+    assert process("validate", name, cwd=work).returncode == 1
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have UTF-8 names alone")
+def test_a_folder_name_that_is_not_utf8_is_refused_by_name(work):
+    name = os.fsdecode(b"caf\xe9")
+    ran = process("convert", "pairs", "--input", "pairs.jsonl", "--output", name, cwd=work)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.\n"
+    )
+    process("convert", "pairs", "--input", "pairs.jsonl", cwd=work)
+    os.rename("prepared", name)
+    ran = process("validate", name, cwd=work)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Rename the folder.\n"
 
 
 def test_progress_is_shown_on_a_terminal_alone(work):

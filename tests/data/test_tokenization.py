@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
 from tokenizers import Tokenizer, models, normalizers
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from dpo_data.errors import InputError, PreparedError, RowError, UsageError
 from dpo_data.prepared import TokenCache, open_prepared, open_tokens
@@ -340,8 +342,8 @@ def test_the_key_of_a_frozen_toy_is_frozen(make_prepared, byte_tokenizer):
     They also rest on how tokenizers writes tokenizer.json and how Arrow writes its stream, in the pinned versions.
     """
     cache = tokenize(make_prepared(ROWS), tokenizer=byte_tokenizer, max_length=20, max_prompt_length=5)
-    assert tokenizer_hash(byte_tokenizer) == "a56ebf81b4fce4fef250229664e110ee"
-    assert cache.manifest.key == cache.path.name == "a71c0b1f7090cca3"
+    assert tokenizer_hash(byte_tokenizer) == "0c8b4b5603357c34077ba1d79b904a11"
+    assert cache.manifest.key == cache.path.name == "1a5f926a2ac6fd50"
 
 
 def test_the_same_bytes_come_out_of_every_working_directory(make_prepared, byte_tokenizer, tmp_path, monkeypatch):
@@ -354,6 +356,25 @@ def test_the_same_bytes_come_out_of_every_working_directory(make_prepared, byte_
         made.append(contents(tokenize(prepared, tokenizer=tokenizer, cache_dir=cache_dir).path))
     assert made[0] == made[1] == made[2]
     assert "manifest.json" in made[0]
+
+
+class Busy(ByT5Tokenizer):
+    """Written in Python, and in the hands of one thread at a time."""
+
+    held = 0
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.held += 1
+        assert self.held == 1
+        time.sleep(0.02)
+        encoded = super().__call__(*args, **options)
+        self.held -= 1
+        return encoded
+
+
+def test_a_tokenizer_written_in_python_meets_one_thread_at_a_time(make_prepared, monkeypatch):
+    monkeypatch.setattr("dpo_data.tokenization.BATCH_ROWS", 1)
+    assert tokenize(make_prepared(ROWS), tokenizer=Busy()).manifest.splits["train"].pairs == len(ROWS)
 
 
 def test_batches_do_not_show_in_the_ids(make_prepared, byte_tokenizer, tmp_path, monkeypatch):
@@ -477,7 +498,7 @@ KILLED = """
 import os, signal, sys
 import dpo_data.tokenization
 from dpo_data.tokenization import tokenize
-from transformers import PreTrainedTokenizerFast  # AutoTokenizer loads for seconds more
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast  # AutoTokenizer loads for seconds more
 
 moment, prepared, tokenizer = sys.argv[1:]
 dpo_data.tokenization.BATCH_ROWS = 1

@@ -6,7 +6,7 @@ A worker writes what it saw to files and leaves without the interpreter's usual 
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -17,13 +17,45 @@ from transformers.distributed import DistributedConfig
 from dpo_train import DPOConfig, DPOTrainer
 from dpo_train.reference import is_sharded
 
-#: Micro-batch, accumulation, and whether both ranks share one model (FSDP2) or hold one each (DDP): steps of 8 pairs.
-CASES = [(4, 1, False), (1, 4, False), (4, 1, True)]
+
+class Case(NamedTuple):
+    """A way to train on steps of 8 pairs.
+
+    Attributes:
+        micro_batch: pairs.
+        accumulation: micro-batches.
+        sharded: both ranks share one model (FSDP2), or hold one each (DDP).
+        path: shared or padded.
+        own_reference: the reference is the policy before training, its values stored on disk.
+        most_tokens: of a packed micro-batch.
+    """
+
+    micro_batch: int
+    accumulation: int
+    sharded: bool
+    path: str
+    own_reference: bool = False
+    most_tokens: int = 1000
 
 
-def train(models: Path, output: Path, micro_batch: int, accumulation: int, sharded: bool) -> DPOTrainer:
+CASES = [
+    Case(4, 1, sharded=False, path="padded"),
+    Case(1, 4, sharded=False, path="padded"),
+    Case(4, 1, sharded=True, path="padded"),
+    Case(4, 1, sharded=False, path="shared", most_tokens=30),
+    Case(1, 4, sharded=False, path="shared", own_reference=True, most_tokens=30),
+    Case(4, 1, sharded=True, path="shared", own_reference=True, most_tokens=30),
+]
+
+
+def alone(case: Case) -> Case:
+    """The same in one process."""
+    return case._replace(micro_batch=8, accumulation=1, sharded=False, most_tokens=1000)
+
+
+def train(models: Path, output: Path, case: Case) -> DPOTrainer:
     """Train on 19 pairs in steps of 8, and write to `output` what was seen."""
-    options: dict[str, Any] = {"distributed_config": DistributedConfig(fsdp_size=2)} if sharded else {}
+    options: dict[str, Any] = {"distributed_config": DistributedConfig(fsdp_size=2)} if case.sharded else {}
     policy, reference = (
         AutoModelForCausalLM.from_pretrained(models / name, **options) for name in ("policy", "reference")
     )
@@ -35,16 +67,33 @@ def train(models: Path, output: Path, micro_batch: int, accumulation: int, shard
         logging_steps=1,
         learning_rate=1e-3,
         save_strategy="no",
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=case.micro_batch,
+        gradient_accumulation_steps=case.accumulation,
         per_device_eval_batch_size=3,
+        attention_path=case.path,
+        max_tokens_per_microbatch=case.most_tokens,
+        reference_cache=str(output / "reference") if case.own_reference else None,
     )
-    trainer = DPOTrainer(policy, reference, args=args, train_dataset=make_pairs(19), eval_dataset=make_pairs(7, seed=5))
+    trainer = DPOTrainer(
+        policy,
+        None if case.own_reference else reference,
+        args=args,
+        train_dataset=make_pairs(19),
+        eval_dataset=make_pairs(7, seed=5),
+    )
     trainer.train()
     metrics = trainer.evaluate()
     trainer.save_model()
+    steps, rows, table = trainer.trained_pairs()
     if trainer.is_world_process_zero():
-        seen = {"sharded": is_sharded(trainer.model), "log": trainer.state.log_history, "metrics": metrics}
+        seen = {
+            "sharded": is_sharded(trainer.model),
+            "log": trainer.state.log_history,
+            "metrics": metrics,
+            "pairs": {
+                (int(step), int(row)): values.tolist() for step, row, values in zip(steps, rows, table, strict=True)
+            },
+        }
         torch.save(seen, output / "seen.pt")
     return trainer
 
@@ -53,7 +102,7 @@ def main(folder: Path) -> None:
     """All cases, one after the other."""
     torch.set_num_threads(1)
     for number, case in enumerate(CASES):
-        trainer = train(folder, folder / str(number), *case)
+        trainer = train(folder, folder / str(number), case)
     dist.barrier()
     trainer.end()
     sys.stdout.flush()

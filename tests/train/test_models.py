@@ -136,7 +136,7 @@ def test_only_the_adapter_moves_and_the_model_under_it_is_the_reference(
     assert moved
     assert all("lora_" in name for name in moved)
     assert trainer.state.log_history[0]["rewards/margins"] == 0
-    assert trainer.reference.description == "the model under the adapter"
+    assert trainer.reference.description == "the model under the adapter, each response once"
 
 
 def test_only_the_adapter_is_saved_and_loads_again(config: Config, pairs: datasets.Dataset, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_an_adapter_trained_before_is_itself_the_reference(config: Config, pairs
     assert first["rewards/margins"] == pytest.approx(0, abs=1e-6)
     assert first["logps/chosen"] != pytest.approx(before, rel=1e-3)
     assert trainer.state.log_history[2]["rewards/margins"] != 0
-    assert trainer.reference.description == "the adapter as it was loaded"
+    assert trainer.reference.description == "the adapter as it was loaded, each response once"
 
 
 def test_a_new_adapter_on_a_trained_one_keeps_what_that_had_learned_as_reference(

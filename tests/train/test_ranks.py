@@ -28,8 +28,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*command, str(worker), str(folder)], env=env, capture_output=True, text=True, timeout=240
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    ranks_worker.train(folder, folder / "one", micro_batch=8, accumulation=1, sharded=False)
+    for case in {ranks_worker.alone(case) for case in ranks_worker.CASES}:
+        ranks_worker.train(folder, folder / name_of(case), case)
     return folder
+
+
+def name_of(case: ranks_worker.Case) -> str:
+    return f"one-{case.path}-{case.own_reference}"
 
 
 def seen(output: Path) -> dict[str, Any]:
@@ -40,14 +45,19 @@ def seen(output: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("number", range(len(ranks_worker.CASES)))
 def test_two_ranks_give_the_weights_logs_and_evaluation_of_one(folder: Path, number: int) -> None:
     """Steps of 8, 8 and 3 pairs: in the last, with micro-batches of 1, a rank has nothing to do in its second turn."""
-    two, one = seen(folder / str(number)), seen(folder / "one")
-    assert two["sharded"] == ranks_worker.CASES[number][2]
+    case = ranks_worker.CASES[number]
+    two, one = seen(folder / str(number)), seen(folder / name_of(ranks_worker.alone(case)))
+    assert two["sharded"] == case.sharded
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-4, atol=1e-5)
     logs = [[record for record in run["log"] if "loss" in record] for run in (two, one)]
     assert [record["step"] for record in logs[0]] == [1, 2, 3, 4, 5]
     for record, expected in zip(*logs, strict=True):
         # epochs are counted in micro-batches
         assert record | {"epoch": 0} == pytest.approx(expected | {"epoch": 0}, rel=1e-4, abs=1e-5)
+    # What was measured of every pair of both ranks is at hand at the end.
+    assert two["pairs"].keys() == one["pairs"].keys()
+    for pair, values in two["pairs"].items():
+        assert values == pytest.approx(one["pairs"][pair], rel=1e-3, abs=1e-4)
     # 7 pairs over 2 ranks: the copy that evens them out counts nothing
     for name in METRICS:
         assert two["metrics"][f"eval_{name}"] == pytest.approx(one["metrics"][f"eval_{name}"], rel=1e-4, abs=1e-5)

@@ -1,0 +1,248 @@
+"""Training speed and memory: ours, each token once, beside TRL 1.16 and beside the machine's matrix-multiply rate.
+
+    python benchmarks/train_step.py --model M --data prepared/ --peers /tmp/peers --only 4 16 64
+    python benchmarks/train_step.py --model M --data prepared/ --peers /tmp/peers --only rankings start curve
+
+Every run is a process of its own in the peers' environment (README.md), one at a time, ours and TRL's in turn, on the
+same rows in the same order: those of the prepared folder that no length cuts. Same tokens, dtype, optimizer; no
+gradient checkpointing.
+
+- cold: one epoch; TRL as it comes (its reference model runs in every step), ours with everything that it does before
+  its first step: comparing the two paths, and the reference's log-probabilities.
+- warm: both with the reference's log-probabilities computed before the clock starts.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from bench import REPOSITORY, machine_facts, results_file, run, table
+
+HERE = Path(__file__).resolve().parent
+MEASURED = ("loop_s", "fill_s", "probe_s", "peak_gib")
+
+
+class Machine:
+    """Runs the measuring scripts in the peers' environment, on this tree's code."""
+
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        self.options = options
+        self.scratch = scratch
+        self._python = str(Path(options.peers) / "bin" / "python")
+
+    def call(self, script: str, *words: Any) -> dict[str, Any]:
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TRANSFORMERS_VERBOSITY": "error"}
+        command = [self._python, str(HERE / "measure" / script), "--model", self.options.model, *map(str, words)]
+        found: dict[str, Any] = json.loads(run(command, env=environment)[1].splitlines()[-1])
+        return found
+
+    def train(self, who: str, rows: datasets.Dataset, pairs: int, *words: Any) -> dict[str, Any]:
+        folder = self.scratch / f"rows-{abs(hash(rows._fingerprint))}"
+        if not folder.exists():
+            rows.save_to_disk(str(folder))
+        found = self.call("train.py", "--who", who, "--rows", folder, "--pairs", pairs, *words)
+        print(who, pairs, *words, {name: round(found[name], 2) for name in MEASURED}, flush=True)
+        return found
+
+    def gemm(self, dtype: str = "float32") -> float:
+        rate: float = self.call("gemm.py", "--dtype", dtype)["flops_per_s"]
+        print("gemm", dtype, f"{rate / 1e9:.0f} GFLOP/s", flush=True)
+        return rate
+
+
+def uncut_rows(prepared: Path) -> datasets.Dataset:
+    """Text and token ids of the pairs of the training split that no length has cut, in order."""
+    tokens = sorted((prepared / "tokens").iterdir())[0]
+    most = json.loads((tokens / "manifest.json").read_text())["options"]["max_length"]
+    ids = datasets.load_from_disk(str(tokens))["train"]
+    text = datasets.load_from_disk(str(prepared))["train"]
+    by_id = {id_: row for row, id_ in enumerate(text["id"])}
+    text = text.select([by_id[id_] for id_ in ids["id"]]).select_columns(["prompt", "chosen", "rejected"])
+    lengths = [len(p) + max(len(c), len(r)) for p, c, r in zip(*(ids[name] for name in IDS), strict=True)]
+    rows = datasets.concatenate_datasets([ids.select_columns([*IDS, "id", "origin", "prompt_key"]), text], axis=1)
+    return rows.select([row for row, length in enumerate(lengths) if length < most])
+
+
+IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+
+def matrix_flops(model: str, rows: datasets.Dataset) -> float:
+    """Operations of one training pass over rows, each token once: 6 a matrix weight and token, and attention's."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(model)
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config)
+    head = network.get_output_embeddings()
+    weights = {id(part): part.weight.numel() for part in network.modules() if isinstance(part, torch.nn.Linear)}
+    inner = sum(weights.values()) - head.weight.numel()
+    width = config.num_attention_heads * (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+    total = 0.0
+    for prompt, chosen, rejected in zip(*(rows[name] for name in IDS), strict=True):
+        p, c, r = len(prompt), len(chosen), len(rejected)
+        seen = p * (p + 1) / 2 + sum(n * p + n * (n + 1) / 2 for n in (c, r))
+        total += 6 * inner * (p + c + r) + 6 * head.weight.numel() * (c + r - 1)
+        total += 12 * config.num_hidden_layers * width * seen
+    return total
+
+
+def compare(machine: Machine, rows: datasets.Dataset, pairs: int, steps: int, dtype: str) -> list[str]:
+    """Cold and warm, ours and TRL's in turn."""
+    part = rows.select(range(pairs * steps))
+    rate = [machine.gemm(dtype)]
+    found = {}
+    for warm in ((), ("--warm",)):
+        for who in ("trl", "ours"):
+            if who == "ours" and warm:
+                continue  # ours has both figures in one run: what it does before its first step is timed apart
+            found[who, bool(warm)] = machine.train(who, part, pairs, *warm, "--dtype", dtype)
+            rate.append(machine.gemm(dtype))
+    ours, cold, warm = found["ours", False], found["trl", False], found["trl", True]
+    ours_cold = ours["loop_s"] + ours["fill_s"] + ours["probe_s"]
+    flops = matrix_flops(machine.options.model, part) / ours["loop_s"]
+    apart = max(abs(one - other) for one, other in zip(ours["losses"], cold["losses"], strict=True))
+    lines = [
+        _beside("cold, pairs/s", len(part) / ours_cold, len(part) / cold["loop_s"]),
+        _beside("warm, pairs/s", len(part) / ours["loop_s"], len(part) / warm["loop_s"]),
+        _beside("peak memory, GiB", ours["peak_gib"], cold["peak_gib"]),
+    ]
+    return [
+        f"## Steps of {pairs} pairs, {steps} steps, {dtype}",
+        table(["", "ours", "TRL", "ratio"], lines),
+        f"- ours: {ours['fill_s']:.1f} s reference, {ours['probe_s']:.1f} s comparing the paths, "
+        f"{ours['tokens'] / ours['loop_s']:.0f} distinct tokens/s; steps {_listed(ours['steps_s'])} s",
+        f"- TRL: steps {_listed(cold['steps_s'])} s; with precomputed reference {_listed(warm['steps_s'])} s",
+        f"- losses of all steps apart by at most {apart:.1e}",
+        f"- matrix products {flops / 1e9:.0f} GFLOP/s of {_listed([value / 1e9 for value in rate], 0)} on the model's "
+        f"shapes alone, measured in between: {flops / np.median(rate):.0%}",
+    ]
+
+
+def _beside(what: str, ours: float, theirs: float) -> list[str]:
+    return [what, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}"]
+
+
+def alone(machine: Machine, rows: datasets.Dataset, pairs: int, steps: int) -> list[str]:
+    ours = machine.train("ours", rows.select(range(pairs * steps)), pairs)
+    return [
+        f"## Steps of {pairs} pairs, ours alone",
+        f"- {pairs * steps / ours['loop_s']:.3f} pairs/s warm, peak {ours['peak_gib']:.2f} GiB, "
+        f"steps {_listed(ours['steps_s'])} s",
+    ]
+
+
+def rankings(machine: Machine, rows: datasets.Dataset) -> list[str]:
+    """Seven responses of about 50 tokens to each of two prompts of about 120, all 21 pairs; and the same one by one."""
+    ids = list(rows.select(range(60)).select_columns(list(IDS)))
+    pairs = []
+    for prompt in [row["prompt_ids"] for row in ids if 90 <= len(row["prompt_ids"]) <= 150][:2]:
+        responses = [row["chosen_ids"] for row in ids if 40 <= len(row["chosen_ids"]) <= 80][:7]
+        for better, worse in itertools.combinations(responses, 2):
+            pairs.append({"prompt_ids": prompt, "chosen_ids": better, "rejected_ids": worse})
+    ranked = datasets.Dataset.from_list(pairs)
+    together = machine.train("ours", ranked, 42)
+    one_by_one = machine.train("ours", ranked, 42, "--budget", 1)
+    return [
+        "## Rankings: 2 prompts with 7 responses, all 42 pairs in one step",
+        table(
+            ["", "seconds", "tokens"],
+            [
+                ["each response once", f"{together['loop_s']:.1f}", f"{together['tokens']:,}"],
+                ["pair by pair", f"{one_by_one['loop_s']:.1f}", f"{one_by_one['tokens']:,}"],
+            ],
+        ),
+        f"- {one_by_one['loop_s'] / together['loop_s']:.1f} times faster",
+    ]
+
+
+def curve(machine: Machine) -> list[str]:
+    """One pair a step, three steps, random token ids; the last step counts."""
+    generator = np.random.default_rng(0)
+    lengths = [(64, 64), (256, 64), (1024, 64), (2048, 64), (4096, 64), (64, 256), (64, 1024)]
+    cells = []
+    for prompt, response in lengths:
+        draw = [
+            {name: generator.integers(100, 1000, prompt if name == "prompt_ids" else response).tolist() for name in IDS}
+            for _ in range(3)
+        ]
+        text = dict.fromkeys(("prompt", "chosen", "rejected"), "x")
+        rows = datasets.Dataset.from_list([row | text for row in draw])
+        found = [machine.train(who, rows, 1) for who in ("ours", "padded")]
+        cells.append(
+            [f"{prompt} + 2 x {response}"]
+            + [f"{one['steps_s'][-1]:.2f}" for one in found]
+            + [f"{found[1]['steps_s'][-1] / found[0]['steps_s'][-1]:.2f}"]
+            + [f"{one['peak_gib']:.2f}" for one in found]
+        )
+    header = ["tokens of a pair", "s a pair, ours", "s a pair, ours padded", "ratio", "GiB, ours", "GiB, padded"]
+    return ["## Cost of a pair by its lengths", table(header, cells)]
+
+
+def start(machine: Machine, rows: datasets.Dataset) -> list[str]:
+    """Seconds from a loaded model to the first step, 160,000 pairs, all their reference values in the store."""
+    copies = -(-160_000 // len(rows))
+    few = rows.select_columns([*IDS, "origin", "prompt_key"]).to_list()
+    many = [
+        row | {"prompt_ids": [copy, *row["prompt_ids"]], "prompt_key": f"{copy} {row['prompt_key']}"}
+        for copy in range(copies)
+        for row in few
+    ]
+    folder = machine.scratch / "many"
+    datasets.Dataset.from_list(many[:160_000]).cast(_token_features(rows)).save_to_disk(str(folder))
+    store = machine.scratch / "store"
+    found = machine.call("start.py", "--rows", folder, "--store", store)
+    return [
+        "## Start with 160,000 pairs and a warm store",
+        f"- {found['seconds']:.2f} s from the loaded model to the first optimizer step: {found['parts']}",
+    ]
+
+
+def _token_features(rows: datasets.Dataset) -> datasets.Features:
+    return datasets.Features({name: rows.features[name] for name in [*IDS, "origin", "prompt_key"]})
+
+
+def _listed(values: list[float], digits: int = 1) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True, help="prepared folder with one token cache")
+    parser.add_argument("--peers", default="/tmp/peers")
+    parser.add_argument("--only", nargs="+", default=["4", "16", "64", "rankings", "start", "curve"])
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    rows = uncut_rows(options.data)
+    sections = [["# A training step", "\n".join([*machine_facts(), f"- model {options.model}, rows {options.data}"])]]
+    with tempfile.TemporaryDirectory() as scratch:
+        machine = Machine(options, Path(scratch))
+        for what in options.only:
+            begin = time.perf_counter()
+            if what == "64":
+                sections.append(alone(machine, rows, 64, 2))
+            elif what.isdigit():
+                sections.append(compare(machine, rows, int(what), options.steps, options.dtype))
+            else:
+                sections.append(
+                    {"rankings": rankings, "start": start}[what](machine, rows) if what != "curve" else curve(machine)
+                )
+            print(f"{what}: {time.perf_counter() - begin:.0f} s", flush=True)
+            text = "\n\n".join("\n\n".join(section) for section in sections) + "\n"
+            (options.output or results_file("train-step")).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Attention over packed rows that share their prompt, and which models it can serve.
+
+A packed sequence holds rows side by side: a prompt, then each of its responses once. A response sees the prompt and
+itself, and its position ids go on where the prompt ended, so that each response is computed as if it stood alone behind
+the prompt. Nothing is padded, and a prompt is computed once however many responses it has.
+
+One function is registered with transformers' AttentionInterface, and none for masks: models then build none.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import varlen
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from dpo_train.models import active_dropout, router_weight, without_adapter
+
+NAME = "dpo_shared_prefix"
+
+#: Layer types that this attention computes; others keep a state, convolve, or pick their keys in a way of their own.
+SERVED_LAYERS = {"full_attention", "sliding_attention"}
+#: Keyword arguments that models hand to their attention and that change nothing here.
+_WITHOUT_EFFECT = {
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "is_causal",
+    "return_dict",
+    "layer_idx",
+    "position_embeddings",
+}
+
+
+class NotServedError(Exception):
+    """The model asks for something that attention over shared prefixes does not compute."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which stretch of a packed sequence sees what.
+
+    Attributes:
+        table: (S, 3) int64, in the order of the sequence and covering it without a gap: tokens of the segment, and
+            start and length of the prompt that it sees before itself. A row's first segment is its prompt with its
+            first response, which sees nothing before itself; each further response is a segment of its own.
+    """
+
+    table: np.ndarray
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def mask(self, queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+        """(queries, keys) bool, True where a query sees a key; the last query sees the last key."""
+        known = (queries, keys, window, device)
+        if known not in self._cache:
+            behind = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
+            seen = behind >= 0
+            self._cache[known] = seen if window is None else seen & (behind < window)
+        mask: Tensor = self._cache[known]
+        return mask
+
+    def varlen(self, device: torch.device) -> "VarlenInputs":
+        """The same for `torch.nn.attention.varlen`, on a device."""
+        if device not in self._cache:
+            self._cache[device] = VarlenInputs.of(self.table, device)
+        inputs: VarlenInputs = self._cache[device]
+        return inputs
+
+
+@dataclass(frozen=True)
+class VarlenInputs:
+    """Segments as `varlen_attn` takes them.
+
+    Attributes:
+        keys: (K,) int64, the token behind each key: a segment's prompt is repeated before it.
+        cumulative_queries: (S + 1,) int32, where each segment's queries begin and end.
+        cumulative_keys: (S + 1,) int32, the same of the keys.
+        most_queries: of any segment.
+        most_keys: of any segment.
+    """
+
+    keys: Tensor
+    cumulative_queries: Tensor
+    cumulative_keys: Tensor
+    most_queries: int
+    most_keys: int
+
+    @classmethod
+    def of(cls, table: np.ndarray, device: torch.device) -> "VarlenInputs":
+        """From the table of `Segments`."""
+        lengths, prefix_starts, prefix_lengths = table.T
+        starts = np.cumsum(lengths) - lengths
+        pieces = [
+            piece
+            for start, length, prefix, seen in zip(starts, lengths, prefix_starts, prefix_lengths, strict=True)
+            for piece in (np.arange(prefix, prefix + seen), np.arange(start, start + length))
+        ]
+        queries, keys = (np.cumsum([0, *counts], dtype=np.int32) for counts in (lengths, lengths + prefix_lengths))
+        return cls(
+            keys=torch.from_numpy(np.concatenate(pieces)).to(device),
+            cumulative_queries=torch.from_numpy(queries).to(device),
+            cumulative_keys=torch.from_numpy(keys).to(device),
+            most_queries=int(lengths.max()),
+            most_keys=int((lengths + prefix_lengths).max()),
+        )
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    segments: Segments | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it.
+
+    Args:
+        module: the attention layer.
+        query: (1, heads, T, D).
+        key: (1, key heads, T, D).
+        value: (1, key heads, T, D).
+        attention_mask: None, as no mask function is registered.
+        segments: of the packed sequence; an argument of the model's forward that its layers pass on.
+        scaling: of the scores; None for 1 / sqrt(D).
+        dropout: 0.
+        sliding_window: keys that a query sees, its own included; by position, not by place in the packed sequence.
+        softcap: scores are bent into -softcap to softcap.
+        s_aux: (heads,), a logit of each head that takes part in the softmax and has no value (attention sink).
+        others: what else the model passes on; only what changes nothing is taken.
+
+    Returns: (1, T, heads, D), and no weights.
+
+    Raises:
+        NotServedError: there is a mask, no segments, dropout, or an argument that is not known here.
+    """
+    if segments is None:
+        raise NotServedError("its layers do not pass arguments on to their attention")
+    if attention_mask is not None:
+        raise NotServedError("it makes an attention mask of its own")
+    if dropout:
+        raise NotServedError("dropout in its attention is on")
+    unknown = [name for name, value in others.items() if value is not None and name not in _WITHOUT_EFFECT]
+    if unknown:
+        raise NotServedError(f"its attention takes {', '.join(unknown)}")
+    if query.is_cuda:
+        if softcap is not None or s_aux is not None:
+            raise NotServedError("its attention has a soft cap or sinks, which varlen_attn has not")
+        return _varlen(query, key, value, segments, scaling, sliding_window), None
+    plain = softcap is not None or s_aux is not None
+    lengths = segments.table[:, 0].tolist()
+    # One split, not a slice a segment: the gradient of a slice is a tensor of the whole sequence's size.
+    queries, keys, values = (torch.split(tensor, lengths, dim=2) for tensor in (query, key, value))
+    shared_keys, shared_values = keys[0], values[0]
+    attended = []
+    for index, (length, _, prefix) in enumerate(segments.table.tolist()):
+        own_query, own_key, own_value = queries[index], keys[index], values[index]
+        if prefix == 0:
+            shared_keys, shared_values = own_key, own_value
+        else:
+            # With a window, the first keys of the prompt are out of everybody's sight.
+            first = 0 if sliding_window is None else max(0, prefix - sliding_window + 1)
+            own_key = torch.cat([shared_keys[:, :, first:prefix], own_key], dim=2)
+            own_value = torch.cat([shared_values[:, :, first:prefix], own_value], dim=2)
+        seen = own_key.shape[2]
+        window = None if sliding_window is None or sliding_window >= seen else sliding_window
+        causal = seen == length and window is None
+        mask = None if causal and not plain else segments.mask(length, seen, window, query.device)
+        if plain:
+            out = _plain(own_query, own_key, own_value, mask, scaling, softcap, s_aux)
+        else:
+            out = scaled_dot_product_attention(
+                own_query,
+                own_key,
+                own_value,
+                attn_mask=mask,
+                is_causal=causal,
+                scale=scaling,
+                enable_gqa=own_query.shape[1] != own_key.shape[1],
+            )
+        attended.append(out.transpose(1, 2))
+    return torch.cat(attended, dim=1), None
+
+
+def _plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Attention written out, for what scaled_dot_product_attention has no argument for; (1, heads, Q, D)."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores)], dim=-1)
+    weights = scores.softmax(-1, dtype=torch.float32)[..., : key.shape[2]]
+    return weights.to(value.dtype) @ value
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> Tensor:
+    """All segments in one call of PyTorch's flash attention; (1, T, heads, D)."""
+    if query.dtype not in (torch.bfloat16, torch.float16):
+        raise NotServedError(f"varlen_attn computes in half precision, not in {query.dtype}")
+    inputs = segments.varlen(query.device)
+    keys, values = (tensor[0].transpose(0, 1).index_select(0, inputs.keys) for tensor in (key, value))
+    out: Any = varlen.varlen_attn(
+        query[0].transpose(0, 1).contiguous(),
+        keys,
+        values,
+        inputs.cumulative_queries,
+        inputs.cumulative_keys,
+        inputs.most_queries,
+        inputs.most_keys,
+        scale=scaling,
+        # Here a window counts the keys to the left of the query's own; in transformers its own too.
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    attended: Tensor = out[None]
+    return attended
+
+
+AttentionInterface.register(NAME, shared_prefix_attention)
+
+
+@contextmanager
+def shared_prefixes(model: nn.Module) -> Iterator[None]:
+    """Let a model's layers attend over shared prefixes: forward, and backward where checkpoints are recomputed.
+
+    Outside, the model keeps its own attention, so that it generates and evaluates elsewhere as ever.
+    """
+    config = without_adapter(model).config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def why_not_served(model: Any) -> str | None:
+    """Why a model cannot share prefixes, as far as its configuration tells; None where nothing speaks against it."""
+    network = without_adapter(model)
+    if not hasattr(network, "config"):
+        return "it is no transformers model"
+    config = network.config
+    arguments = inspect.signature(network.forward).parameters
+    layers = set(getattr(config, "layer_types", None) or ()) - SERVED_LAYERS
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    reasons = {
+        "it is an encoder-decoder": getattr(config, "is_encoder_decoder", False),
+        "its layers keep a state": getattr(network, "_is_stateful", False),
+        f"it has layers of type {', '.join(sorted(layers))}": bool(layers),
+        "it takes no position_ids": "position_ids" not in arguments,
+        "it computes the logits of every position": "logits_to_keep" not in arguments,
+        "its attention cannot be replaced": not getattr(network, "_supports_attention_backend", False),
+        "its positions are multimodal": "mrope_section" in rope,
+        "its adapter learns prompts": _learns_prompts(model),
+        "its router loss would count a shared prompt once": bool(router_weight(config)),
+        "dropout is on": active_dropout(network),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _learns_prompts(model: Any) -> bool:
+    adapters = getattr(model, "peft_config", None) or {}
+    return any(getattr(adapter, "is_prompt_learning", False) for adapter in adapters.values())
