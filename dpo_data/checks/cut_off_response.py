@@ -45,7 +45,8 @@ def _unfinished(response: str) -> list[str]:
     response = response.rstrip()
     if not response or response[-1] in ENDS or len(response) < MIN_RESPONSE:
         return []
-    last_line = response[max(response.rfind("\n") + 1, len(response) - MAX_LAST_LINE) :]
+    start = response.rfind("\n") + 1
+    last_line = response[max(start, len(response) - MAX_LAST_LINE) :]
     words = last_line.split()
     last = words[-1]
     if last.endswith((",", "(", "[")):
@@ -53,7 +54,7 @@ def _unfinished(response: str) -> list[str]:
     plain = last.replace("'", "").replace("\u2019", "").replace("-", "")
     if len(words) < MIN_LAST_LINE or not plain.isalpha() or (last.isupper() and len(last) > 1):
         return []
-    if LIST_ITEM.match(last_line) or not SENTENCE_END.search(response):
+    if LIST_ITEM.match(response, start) or not SENTENCE_END.search(response):
         return []
     return words if len(SENTENCE_END.split(last_line)[-1].split()) >= MIN_FRAGMENT else []
 

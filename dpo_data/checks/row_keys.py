@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,7 @@ BUCKETS = 64
 def row_keys(keys: Sequence[PairKeys], split: int) -> RowKeys:
     """The keys of consecutive rows of one split as a table, positions counted from the first of them."""
     table = np.empty(len(keys), ROW_KEY)
-    hashes = np.frombuffer(b"".join(hash_ for key in keys for hash_ in key), "V16").reshape(
-        len(keys), len(PairKeys._fields)
-    )
+    hashes = np.frombuffer(b"".join(chain.from_iterable(keys)), "V16").reshape(len(keys), len(PairKeys._fields))
     for name, column in zip(PairKeys._fields, hashes.T, strict=True):
         table[name] = column
     table["split"] = split

@@ -192,6 +192,13 @@ DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
     ),
     (
         CUT_OFF_RESPONSE,
+        # The part of a long line that is looked at begins like the item of a list.
+        text(chosen=f" {'It is so. ' * 40}{SENTENCES} to the loop of its own free {'w' * 182} and"),
+        "chosen",
+        f'chosen does not end its last sentence: "... of its own free {"w" * 182} and".',
+    ),
+    (
+        CUT_OFF_RESPONSE,
         messages(BOW, YES, talk(("assistant", SENTENCES))),
         "rejected",
         'rejected does not end its last sentence: "... right one, and hold on".',
