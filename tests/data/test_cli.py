@@ -551,7 +551,10 @@ def test_help_names_every_command_on_a_whole_line(dpo_data):
         "tokenize",
         "sources",
         "sniff",
+        "report",
         "show",
+        "diff",
+        "where",
         "schema",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
