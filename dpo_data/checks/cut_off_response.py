@@ -12,7 +12,7 @@ MIN_RESPONSE = 60
 #: Words of the last line; a shorter one may be an item, a signature or an address.
 MIN_LAST_LINE = 6
 #: Characters of the last line that are looked at.
-MAX_LAST_LINE = 300
+MAX_LAST_LINE = 120
 #: Words behind the last end of a sentence; fewer may be who signs.
 MIN_FRAGMENT = 3
 LIST_ITEM = re.compile(r"\s*(?:[-*\u2022#>|]|\(?\w{1,3}[.):])\s")
@@ -56,7 +56,7 @@ def _unfinished(response: str) -> list[str]:
         return []
     if LIST_ITEM.match(response, start) or not SENTENCE_END.search(response):
         return []
-    return words if len(SENTENCE_END.split(last_line)[-1].split()) >= MIN_FRAGMENT else []
+    return [] if SENTENCE_END.search(" ".join(words[-MIN_FRAGMENT:])) else words
 
 
 CUT_OFF_RESPONSE = RowCheck(

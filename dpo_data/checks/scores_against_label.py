@@ -11,8 +11,8 @@ def find(pair: PreferencePair) -> Finding | None:
     >>> find(TextPair(prompt="Hi", chosen="Hello", rejected="No", chosen_score=1, rejected_score=4)).message
     'chosen has the score 1, rejected the higher one 4.'
     """
-    chosen, rejected, margin = pair.chosen_score, pair.rejected_score, pair.margin
-    if chosen is not None and rejected is not None and chosen < rejected:
+    chosen, margin = pair.chosen_score, pair.margin
+    if chosen is not None and (rejected := pair.rejected_score) is not None and chosen < rejected:
         return Finding("chosen_score", f"chosen has the score {chosen:g}, rejected the higher one {rejected:g}.")
     if margin is not None and margin < 0:
         return Finding("margin", f"the margin is {margin:g}: rejected is the better one.")

@@ -23,7 +23,6 @@ from dpo_data.checks.bad_characters import BAD_CHARACTERS
 from dpo_data.checks.check import ROW_KEY, RowCheck
 from dpo_data.checks.contradiction import CONTRADICTION
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
-from dpo_data.checks.cut_off_response import CUT_OFF_RESPONSE
 from dpo_data.checks.duplicate_pair import DUPLICATE_PAIR
 from dpo_data.checks.empty_prompt import EMPTY_PROMPT
 from dpo_data.checks.empty_response import EMPTY_RESPONSE
@@ -59,9 +58,6 @@ def messages(prompt: list[Message], chosen: list[Message], rejected: list[Messag
 BOW = talk(("user", "How do I tie a bow?"))
 YES, NO = talk(("assistant", "Cross the ends.")), talk(("assistant", "Ask your mother."))
 CLEAN_MESSAGES = messages(BOW, YES, NO)
-
-#: Long enough to be judged by its end.
-SENTENCES = "Cross the two ends first. Then pull the left one under the right one, and hold on"
 
 
 def scored(chosen: float | None, rejected: float | None, margin: float | None = None) -> TextPair:
@@ -178,31 +174,6 @@ DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
         )
         for eos in ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
     ),
-    (
-        CUT_OFF_RESPONSE,
-        text(chosen=f" {SENTENCES} to the"),
-        "chosen",
-        'chosen does not end its last sentence: "... and hold on to the".',
-    ),
-    (
-        CUT_OFF_RESPONSE,
-        text(rejected=f" {SENTENCES} to both of them,\n"),
-        "rejected",
-        'rejected does not end its last sentence: "... on to both of them,".',
-    ),
-    (
-        CUT_OFF_RESPONSE,
-        # The part of a long line that is looked at begins like the item of a list.
-        text(chosen=f" {'It is so. ' * 40}{SENTENCES} to the loop of its own free {'w' * 182} and"),
-        "chosen",
-        f'chosen does not end its last sentence: "... of its own free {"w" * 182} and".',
-    ),
-    (
-        CUT_OFF_RESPONSE,
-        messages(BOW, YES, talk(("assistant", SENTENCES))),
-        "rejected",
-        'rejected does not end its last sentence: "... right one, and hold on".',
-    ),
     (SCORES_AGAINST_LABEL, scored(1, 4.5), "chosen_score", "chosen has the score 1, rejected the higher one 4.5."),
     (SCORES_AGAINST_LABEL, scored(None, None, -2), "margin", "the margin is -2: rejected is the better one."),
 ]
@@ -228,23 +199,6 @@ CLEAN: list[PreferencePair] = [
     scored(4, 1, 3),
     scored(2, 2, 0),
     scored(None, 3),
-    *(
-        text(chosen=response)
-        for response in (
-            f" {SENTENCES}.",
-            f" {SENTENCES}!\n",
-            f" {SENTENCES} :)",
-            f" {SENTENCES}:\n\n- the left end\n- the right end of the rope and the loop you have made",
-            f" {SENTENCES}.\n\n1. the left end and then the right end of the rope",
-            f" {SENTENCES}.\n\nYours,\nJo Miller",
-            f" {SENTENCES}.\nSee https://example.org/knots/bow",
-            f" {SENTENCES}.\nThe Knot House, 12 Rope Street, Portland, ME",
-            " Cross the ends and then pull",
-            " a rope and a knot and a bow and a loop and two hands and no more than ten fingers",
-            " ```python\nprint(1)  # a comment that is long enough to be judged by its very end. Or\n```",
-            " \u5148\u628a\u4e24\u7aef\u4ea4\u53c9\uff0c\u7136\u540e" * 12,
-        )
-    ),
 ]
 
 
@@ -278,7 +232,6 @@ def test_what_cannot_be_trained_on_is_an_error_and_all_else_a_warning():
         "response_repeats_prompt": "warning",
         "template_marker": "warning",
         "eos_in_response": "warning",
-        "cut_off_response": "warning",
         "scores_against_label": "warning",
     }
 
@@ -352,7 +305,7 @@ def test_codes_of_no_row_check_cannot_be_moved(code):
         select_row_checks(forbid=[code])
     assert str(caught.value) == (
         f"{code} is not the code of a row check.\n"
-        "  Row checks: bad_characters, cut_off_response, empty_prompt, empty_response, eos_in_response, "
+        "  Row checks: bad_characters, empty_prompt, empty_response, eos_in_response, "
         "identical_responses, repeated_role, response_repeats_prompt, role_marker_in_response, "
         "scores_against_label, template_marker."
     )

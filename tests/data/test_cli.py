@@ -288,7 +288,7 @@ USER_ERRORS = {
     "limit of 0": ("convert pairs --input pairs.jsonl --limit 0", "--limit 0: must be at least 1."),
     "forbid of an unknown code": (
         "convert pairs --input pairs.jsonl --forbid nope",
-        "nope is not the code of a row check.\n  Row checks: bad_characters, cut_off_response, empty_prompt, "
+        "nope is not the code of a row check.\n  Row checks: bad_characters, empty_prompt, "
         "empty_response, eos_in_response, identical_responses, repeated_role, response_repeats_prompt, "
         "role_marker_in_response, scores_against_label, template_marker.",
     ),

@@ -10,6 +10,7 @@ from dpo_data import convert
 from dpo_data.checks import DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS
 from dpo_data.checks.check import RowCheck
 from dpo_data.checks.contamination import contamination
+from dpo_data.checks.cut_off_response import CUT_OFF_RESPONSE
 from dpo_data.checks.language_mismatch import LANGUAGE_MISMATCH, language_of
 from dpo_data.checks.near_identical_responses import NEAR_IDENTICAL_RESPONSES
 from dpo_data.checks.near_prompts import NearPrompts
@@ -39,6 +40,9 @@ def talk(prompt: str, chosen: str, rejected: str) -> ConversationalPair:
     )
 
 
+#: Long enough to be judged by its end.
+SENTENCES = "Cross the two ends first. Then pull the left one under the right one, and hold on"
+
 #: Check, pair, field, message.
 DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
     (
@@ -52,6 +56,31 @@ DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
         talk("Bow?", ADVICE, f"{ADVICE} "),
         "rejected",
         "chosen and rejected are 99% the same.",
+    ),
+    (
+        CUT_OFF_RESPONSE,
+        text(chosen=f" {SENTENCES} to the"),
+        "chosen",
+        'chosen does not end its last sentence: "... and hold on to the".',
+    ),
+    (
+        CUT_OFF_RESPONSE,
+        text(rejected=f" {SENTENCES} to both of them,\n"),
+        "rejected",
+        'rejected does not end its last sentence: "... on to both of them,".',
+    ),
+    (
+        CUT_OFF_RESPONSE,
+        # The part of a long line that is looked at begins like the item of a list.
+        text(chosen=f" {'It is so. ' * 40}{SENTENCES} with both of your hands to the loop of its own free will and"),
+        "chosen",
+        'chosen does not end its last sentence: "... its own free will and".',
+    ),
+    (
+        CUT_OFF_RESPONSE,
+        talk("Bow?", ADVICE, SENTENCES),
+        "rejected",
+        'rejected does not end its last sentence: "... right one, and hold on".',
     ),
     (LANGUAGE_MISMATCH, text(chosen=FRENCH), "chosen", "chosen is in fr, the prompt in en."),
     (LANGUAGE_MISMATCH, text(rejected=GERMAN), "rejected", "rejected is in de, the prompt in en."),
@@ -98,6 +127,23 @@ CLEAN: list[PreferencePair] = [
     text(chosen=" I cannot do that.", rejected=" I can't praise it enough: cross the ends, and never let go."),
     text(chosen=" Use @property at 10:30 on 2023-11-05, version 3.11.7, order 4417-1234, pi 3.14159265358979."),
     text(chosen=" The ISBN is 978-3-16-148410-0, the row 4111111111111112, and $1,299.99 a 555-0199."),
+    *(
+        text(chosen=response)
+        for response in (
+            f" {SENTENCES}.",
+            f" {SENTENCES}!\n",
+            f" {SENTENCES} :)",
+            f" {SENTENCES}:\n\n- the left end\n- the right end of the rope and the loop you have made",
+            f" {SENTENCES}.\n\n1. the left end and then the right end of the rope",
+            f" {SENTENCES}.\n\nYours,\nJo Miller",
+            f" {SENTENCES}.\nSee https://example.org/knots/bow",
+            f" {SENTENCES}.\nThe Knot House, 12 Rope Street, Portland, ME",
+            " Cross the ends and then pull",
+            " a rope and a knot and a bow and a loop and two hands and no more than ten fingers",
+            " ```python\nprint(1)  # a comment that is long enough to be judged by its very end. Or\n```",
+            " \u5148\u628a\u4e24\u7aef\u4ea4\u53c9\uff0c\u7136\u540e" * 12,
+        )
+    ),
 ]
 
 

@@ -41,7 +41,7 @@ def test_the_sample_has_a_row_for_every_warning(converted):
     warnings = [check.code for check in ROW_CHECKS if check.severity == "warning"]
     warnings += [check.code for check in DATASET_CHECKS]
     # Younger than the sample, whose bytes stay; the fault corpus has their rows.
-    elsewhere = {"template_marker", "eos_in_response", "cut_off_response", "scores_against_label", "preference_cycle"}
+    elsewhere = {"template_marker", "eos_in_response", "scores_against_label", "preference_cycle"}
     assert list(converted["text"].warnings) == [code for code in warnings if code not in elsewhere]
 
 
