@@ -101,6 +101,16 @@ OnOverlongOption = Annotated[
 ChatTemplateOption = Annotated[
     Path | None, typer.Option(help="File with a Jinja template, for conversational data.", rich_help_panel=TOKENS)
 ]
+DeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--deep", help="Near-duplicates, languages, personal data: the extra `checks`.", rich_help_panel=CHECKING
+    ),
+]
+AgainstOption = Annotated[
+    list[str],
+    typer.Option(help="Evaluation set whose text must not stand in the data; several times.", rich_help_panel=CHECKING),
+]
 CacheDirOption = Annotated[
     Path | None, typer.Option(help="Where token caches go.", show_default="the prepared folder", rich_help_panel=TOKENS)
 ]
@@ -182,6 +192,14 @@ def convert(
     allow: Annotated[
         list[str], typer.Option(help="Code of a row check that shall only warn.", rich_help_panel=CHECKING)
     ] = [],  # noqa: B006
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact",
+            help="Put [EMAIL], [PHONE], [CARD], [KEY] in the place of what looks like one.",
+            rich_help_panel=WRITING,
+        ),
+    ] = False,
     output: Annotated[Path, typer.Option(help="The prepared folder.", rich_help_panel=WRITING)] = Path("prepared"),
     form: FormOption = "text",
     workers: WorkersOption = 0,
@@ -243,6 +261,7 @@ def convert(
             max_invalid=_share("--max-invalid", max_invalid),
             forbid=forbid,
             allow=allow,
+            redact=redact,
             workers=workers or _cores(),
             overwrite=overwrite,
             progress=progress,
@@ -280,6 +299,8 @@ def validate(
     map: MapOption = [],  # noqa: B006
     axis: AxisOption = None,
     input_format: InputFormatOption = None,
+    deep: DeepOption = False,
+    against: AgainstOption = [],  # noqa: B006
     fail_on: Annotated[Severity, typer.Option(help="Gravity from which the exit code is 1.")] = "error",
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -289,6 +310,7 @@ def validate(
     \b
     dpo-data validate prepared/ --tokenizer M
     dpo-data validate my.jsonl --map prompt=question --fail-on warning
+    dpo-data validate prepared/ --deep --against truthfulqa.csv
     """
     from dpo_data.report import terminal
     from dpo_data.validation import validate as validate_
@@ -305,6 +327,8 @@ def validate(
             input_format=input_format,
             chat_template=_read_template(chat_template),
             cache_dir=cache_dir,
+            deep=deep,
+            against=against,
             workers=workers or _cores(),
             progress=progress,
         )
@@ -379,33 +403,181 @@ def sniff(
     raise typer.Exit(0 if found.source else 1)
 
 
-@app.command(cls=PanelCommand, short_help="The pairs that a trained model disagrees with most.")
-def show(
-    path: Annotated[Path, typer.Argument(help="The prepared folder of the run.", show_default=False)],
-    run: Annotated[Path, typer.Option(help="Folder of a dpo-train run.", show_default=False)],
-    worst: Annotated[int, typer.Option(help="How many pairs.")] = 20,
+@app.command(cls=PanelCommand, short_help="One page to look at: rows, pairs, biases, truncation.")
+def report(
+    path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or folder of a tokenizer: lengths in tokens, and what would be cut.", rich_help_panel=TOKENS
+        ),
+    ] = None,
+    max_length: Annotated[
+        list[int],
+        typer.Option(
+            help="Cut the pairs to this length, and count what is lost; several times.", rich_help_panel=TOKENS
+        ),
+    ] = list(DEFAULT_AUDIT_LENGTHS),  # noqa: B006
+    max_prompt_length: MaxPromptLengthOption = None,
+    chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
+    deep: DeepOption = False,
+    against: AgainstOption = [],  # noqa: B006
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page; the same as JSON goes beside it.",
+            show_default="report.html in the folder",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the pairs that a trained model disagrees with most: that is where wrong labels are found.
+    """Write report.html: what came in, what became of it, what the pairs are like, with examples behind every number.
 
     \b
+    dpo-data report prepared/ --tokenizer M
+    """
+    from dpo_data.overview import report as report_
+    from dpo_data.report import summaries, terminal
+    from dpo_data.report.page import HTML_NAME, write_page
+
+    with _progress("Reading") as progress:
+        content = report_(
+            path,
+            tokenizer=tokenizer,
+            max_lengths=max_length,
+            max_prompt_length=max_prompt_length,
+            chat_template=_read_template(chat_template),
+            cache_dir=cache_dir,
+            deep=deep,
+            against=against,
+            progress=progress,
+        )
+    page = write_page(content, path / HTML_NAME if output is None else output)
+    if json:
+        _print_json(content.model_dump(mode="json"))
+    else:
+        terminal.show(summaries.data_report(content, page))
+
+
+@app.command(cls=PanelCommand, short_help="One pair, its tokens, its origin; or the worst of a run.")
+def show(
+    path: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
+    row: Annotated[
+        str | None,
+        typer.Argument(
+            help="train:12 or 12, as dataset['train'][12]; or an origin, file:line.", show_default="with --id or --find"
+        ),
+    ] = None,
+    id: Annotated[str | None, typer.Option(help="Id of a pair, or how it begins.")] = None,
+    find: Annotated[str | None, typer.Option(help="What its texts hold, in any case; quarantine too.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Show the tokens that the trainer sees: name or folder.", rich_help_panel=TOKENS),
+    ] = None,
+    max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
+    max_prompt_length: MaxPromptLengthOption = None,
+    truncation_mode: TruncationModeOption = "keep_end",
+    chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of a dpo-train run: the pairs it disagrees with most.")
+    ] = None,
+    worst: Annotated[int, typer.Option(help="How many pairs of the run.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Show one pair with its origin, as texts side by side or as tokens; or the pairs that a model disagrees with most.
+
+    \b
+    dpo-data show prepared/ train:12
+    dpo-data show prepared/ test.jsonl:87 --tokenizer M --max-length 512
+    dpo-data show prepared/ --find "how do I"
     dpo-data show prepared/ --run run/ --worst 20
     """
+    from dpo_data.report import pairs as pair_views
     from dpo_data.report import terminal
-    from dpo_data.showing import worst_pairs
+    from dpo_data.showing import find_to_show, worst_pairs
 
-    pairs = worst_pairs(path, run, count=worst)
+    if run is not None:
+        if (row, id, find, tokenizer) != (None, None, None, None):
+            raise UsageError("--run shows the worst pairs of a run: leave out the row, --id, --find and --tokenizer.")
+        judged = worst_pairs(path, run, count=worst)
+        if json:
+            _print_json([pair._asdict() for pair in judged])
+        else:
+            terminal.show(terminal.judged_pairs(judged))
+        return
+    found = find_to_show(
+        path,
+        row=row,
+        id_=id,
+        text=find,
+        tokenizer=tokenizer,
+        max_length=max_length or None,
+        max_prompt_length=max_prompt_length,
+        truncation_mode=truncation_mode,
+        chat_template=_read_template(chat_template),
+        cache_dir=cache_dir,
+    )
     if json:
-        _print_json([pair._asdict() for pair in pairs])
+        _print_json(found.as_json())
     else:
-        terminal.show(terminal.judged_pairs(pairs))
+        terminal.show(pair_views.found(found, find))
+
+
+@app.command(cls=PanelCommand, short_help="How two prepared folders differ.")
+def diff(
+    a: Annotated[Path, typer.Argument(help="A prepared folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    """Compare two prepared folders: pairs added, removed, flipped, changed and moved, and what shifts with them.
+
+    Exit code 0 where they hold the same pairs in the same splits, 1 where they differ, as diff(1).
+    """
+    from dpo_data.comparing import compare
+    from dpo_data.report import summaries, terminal
+
+    with _progress("Comparing") as progress:
+        found = compare(a, b, progress=progress)
+    if json:
+        _print_json(found.model_dump(mode="json"))
+    else:
+        terminal.show(summaries.comparison(found))
+    raise typer.Exit(0 if found.same else 1)
+
+
+@app.command(cls=PanelCommand, short_help="Which prepared folders and runs used a pair.")
+def where(
+    id: Annotated[str, typer.Argument(help="Id of a pair, or how it begins.", show_default=False)],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Prepared folders and folders of runs.", show_default=False)
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Say which of these prepared folders and runs used a pair, where it stands there, and how it was judged.
+
+    Exit code 1 where none did.
+    """
+    from dpo_data.lineage import find_uses
+    from dpo_data.report import summaries, terminal
+
+    found = find_uses(id, paths)
+    if json:
+        _print_json([use.model_dump(mode="json") for use in found])
+    elif found:
+        terminal.show(summaries.uses(found))
+    else:
+        typer.echo(f"No pair with id {id} in {', '.join(map(str, paths))}.")
+    raise typer.Exit(0 if found else 1)
 
 
 @app.command(cls=PanelCommand, short_help="JSON Schemas of what is written, with examples.")
 def schema(
     output: Annotated[Path, typer.Option(help="Folder for the schemas and their examples.")] = Path("schemas"),
 ) -> None:
-    """Write the JSON Schemas of pairs, manifest, quarantine rows and validation report, each with a real example."""
+    """Write the JSON Schemas of pairs, manifest, quarantine rows and reports, each with a real example."""
     from dpo_data.schemas import write_schemas
 
     for path in write_schemas(output):

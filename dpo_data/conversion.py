@@ -28,6 +28,7 @@ from dpo_data.card import dataset_card
 from dpo_data.checks import CHECK_HINTS, DATASET_CHECKS, Finding, RowCheck, run_row_checks, select_row_checks
 from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import Place, RowKeyStore, row_keys, run_dataset_checks
 from dpo_data.errors import DataError, InputError, RowError, UsageError, require_choice
 from dpo_data.forms import in_form as responses_in_form
@@ -97,6 +98,7 @@ class Adapting:
     checks: tuple[RowCheck, ...]
     policy: PairingPolicy = DEFAULT_POLICY
     test_fraction: float = 0.0
+    redact: bool = False
 
 
 @dataclass
@@ -114,6 +116,7 @@ class ConvertedChunk:
     keys: dict[str, RowKeys] = field(default_factory=dict)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     warned: CodeCounts = field(default_factory=CodeCounts)
+    redacted: Counter[str] = field(default_factory=Counter)
 
 
 def convert(
@@ -140,6 +143,7 @@ def convert(
     max_invalid: float = DEFAULT_MAX_INVALID,
     forbid: Sequence[str] = (),
     allow: Sequence[str] = (),
+    redact: bool = False,
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -166,6 +170,8 @@ def convert(
         max_invalid: share of rows read that may go to quarantine before the whole is marked as rejected.
         forbid: codes of row checks that quarantine.
         allow: codes of row checks that only warn.
+        redact: put placeholders in the place of personal data, in pairs and in quarantine; see
+            `dpo_data.checks.personal_data`.
         workers: processes; over 1 needs the usual `if __name__ == "__main__"` in a script.
         overwrite: replace a finished folder.
         progress: told how far reading is.
@@ -198,7 +204,7 @@ def convert(
         seed=seed,
     )
     adapting = prepare_adapting(
-        source, form, mapping or {}, forbid, allow, axis=axis, policy=policy, test_fraction=test_fraction
+        source, form, mapping or {}, forbid, allow, axis=axis, policy=policy, test_fraction=test_fraction, redact=redact
     )
     names = _input_names(source_, inputs, sample, revision, split)
     if source_.eval_only and not train_on_eval:
@@ -234,7 +240,7 @@ def convert(
             raise InputError(f"{', '.join(file.label for file in files)}: no rows in it.")
         hashes = {name: writer.close() for name, writer in writers.items() if writer.rows}
         shards = {name: list(hashes_of_split) for name, hashes_of_split in hashes.items()}
-        tally.warned.merge(dataset_findings(store, scratch, shards))
+        tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, origins_in(scratch, shards)))
         store.remove()
         entry = SourceEntry(
             name=source_.name,
@@ -255,6 +261,7 @@ def convert(
             max_invalid=max_invalid,
             forbid=sorted(forbid),
             allow=sorted(allow),
+            redact=redact,
         )
         manifest = tally.manifest(
             form, entry, options, files, {name: (writers[name].rows, shards.get(name, [])) for name in SPLITS}
@@ -275,6 +282,7 @@ def prepare_adapting(
     axis: Axis | None = None,
     policy: PairingPolicy = DEFAULT_POLICY,
     test_fraction: float = 0.0,
+    redact: bool = False,
 ) -> Adapting:
     """What `convert_chunks` needs, with the options checked.
 
@@ -296,7 +304,7 @@ def prepare_adapting(
             f"  Say which one counts: --axis {'|'.join(source_.axes)}."
         )
     options = SourceOptions(form, mapping, axis)
-    return Adapting(source, options, select_row_checks(forbid, allow), policy, test_fraction)
+    return Adapting(source, options, select_row_checks(forbid, allow), policy, test_fraction, redact)
 
 
 def _policy(source: Source, **options: Any) -> PairingPolicy:
@@ -473,11 +481,16 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
         paired: set[int] = set()
         for pair, places in outcome.pairs:
             origin = f"{chunk.file}:{rows[places[0]].line}"
+            redacted = None
+            if adapting.redact:
+                pair, redacted = redact_pair(pair)
             try:
                 fields, keys, warnings = _checked(pair, adapting.checks)
             except RowError as error:
                 outcome.fail(places, error)
                 continue
+            if redacted:
+                converted.redacted.update(redacted)
             for check, finding in warnings:
                 converted.warned.add(check.code, [f"{origin}: {finding.message}"])
             paired.update(places)
@@ -497,7 +510,7 @@ def convert_chunk(chunk: Chunk, adapting: Adapting) -> ConvertedChunk:
             if place in paired:
                 continue
             if place in outcome.errors:
-                converted.quarantined.append(_quarantined(chunk.file, raw, outcome.errors[place]))
+                converted.quarantined.append(_quarantined(chunk.file, raw, outcome.errors[place], adapting.redact))
             else:
                 converted.left_out[outcome.row_reasons.get(place, "not_paired")] += 1
     reads = source.reads(adapting.options.mapping)
@@ -621,9 +634,10 @@ def _no_character(error: UnicodeEncodeError) -> RowError:
     return RowError("invalid_unicode", "", message)
 
 
-def _quarantined(file: str, raw: RawRow, error: RowError) -> QuarantinedRow:
+def _quarantined(file: str, raw: RawRow, error: RowError, redacting: bool) -> QuarantinedRow:
     def clean(text: str) -> str:
-        return text.encode("utf-8", "backslashreplace").decode()
+        text = text.encode("utf-8", "backslashreplace").decode()
+        return redact(text)[0] if redacting else text
 
     return QuarantinedRow(
         file=file,
@@ -632,7 +646,7 @@ def _quarantined(file: str, raw: RawRow, error: RowError) -> QuarantinedRow:
         field=clean(error.field),
         message=clean(error.message),
         hint=error.hint,
-        raw=raw.raw(),
+        raw=clean(raw.raw()),
     )
 
 
@@ -760,6 +774,7 @@ class Tally:
     pairs_left_out: Counter[str] = field(default_factory=Counter)
     unused_columns: Counter[str] = field(default_factory=Counter)
     warned: CodeCounts = field(default_factory=CodeCounts)
+    redacted: Counter[str] = field(default_factory=Counter)
 
     def add(self, chunk: ConvertedChunk) -> None:
         """Count one chunk."""
@@ -774,6 +789,7 @@ class Tally:
         self.pairs_left_out.update(chunk.pairs_left_out)
         self.unused_columns.update(chunk.unused_columns)
         self.warned.merge(chunk.warned)
+        self.redacted.update(chunk.redacted)
 
     def manifest(
         self,
@@ -804,6 +820,7 @@ class Tally:
                 code: Warned(rows=rows, examples=examples)
                 for code, (rows, examples) in self.warned.in_order(CHECK_HINTS).items()
             },
+            redacted=dict(sorted(self.redacted.items())),
             splits={
                 name: SplitEntry(
                     pairs=rows,
@@ -818,12 +835,12 @@ class Tally:
         )
 
 
-def dataset_findings(store: RowKeyStore, folder: Path, shards: Mapping[str, Sequence[str]]) -> CodeCounts:
-    """What the dataset checks find, with the origins that stand in the shards of `folder`, split to files."""
+def origins_in(folder: Path, shards: Mapping[str, Sequence[str]]) -> Callable[[Place], str]:
+    """A function that looks up the origin of a row in the shards of `folder`, split to files."""
 
     def origin_of(place: Place) -> str:
         shard, row = divmod(place.position, SHARD_ROWS)
         with pa.memory_map(str(folder / shards[SPLITS[place.split]][shard])) as file:
             return str(pa.ipc.open_stream(file).read_all().column("origin")[row])
 
-    return run_dataset_checks(store, DATASET_CHECKS, origin_of)
+    return origin_of

@@ -151,6 +151,12 @@ class Encoder:
         self._seams: dict[tuple[str, str], np.bool_] = {}
 
     @property
+    def bos_token_id(self) -> int | None:
+        """What a prompt begins with, and goes on beginning with when it is cut; None where that is no token."""
+        id_: int | None = self.prefix_ids[0] if self.prefix_ids else self.tokenizer.bos_token_id
+        return id_
+
+    @property
     def in_threads(self) -> bool:
         """Whether several threads may use it at once: a tokenizer written in Python promises nothing of the kind."""
         return self._backend is not None

@@ -111,6 +111,7 @@ class ConvertOptions(Stored):
     max_invalid: float = 0.05
     forbid: list[str] = []
     allow: list[str] = []
+    redact: Annotated[bool, Field(description="Placeholders stand in the place of personal data.")] = False
 
 
 class Warned(Stored):
@@ -153,6 +154,9 @@ class Manifest(Stored):
         dict[str, NonNegativeInt], Field(description="Column that went into no pair to the rows that have it.")
     ]
     warnings: Annotated[dict[str, Warned], Field(description="Code of a check to what it found in kept pairs.")]
+    redacted: Annotated[
+        dict[str, NonNegativeInt], Field(description="Kind of personal data to its placeholders in kept pairs.")
+    ] = {}
     splits: dict[str, SplitEntry]
     files: dict[str, FileEntry]
 

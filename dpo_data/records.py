@@ -1,19 +1,30 @@
 """The rows that everything speaks: preference pairs, scored responses, and the content keys of pairs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 FIELDS = ("prompt", "chosen", "rejected")
 
 
+class _Once(cached_property[Any]):
+    """A cached property without the lock that Python 3.11 takes, which costs more than the texts of a pair do."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self.attrname] = self.func(instance)
+        return value
+
+
 class Record(BaseModel):
     """A row read from outside: no unknown fields, no silent conversion between types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ignored_types=(_Once,))
 
 
 class Message(Record):
@@ -38,6 +49,12 @@ class Scores(Record):
     rejected_score: Score | None = None
     margin: Annotated[Score | None, Field(description="By how much chosen is better.")] = None
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, whose texts are read off its own fields: pydantic would hand on the cached ones."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("texts", None)
+        return copied
+
 
 class TextPair(Scores):
     """Two responses to one prompt, as text; prompt + response is what the model reads."""
@@ -46,7 +63,7 @@ class TextPair(Scores):
     chosen: str
     rejected: str
 
-    @property
+    @_Once
     def texts(self) -> tuple[str, str, str]:
         """Prompt, chosen and rejected as text."""
         return self.prompt, self.chosen, self.rejected
@@ -69,7 +86,7 @@ class ConversationalPair(Scores):
     rejected: list[Message]
     tools: Annotated[str | None, Field(description="Tools that the dialogue may use, as JSON.")] = None
 
-    @property
+    @_Once
     def texts(self) -> tuple[str, str, str]:
         """Prompt, chosen and rejected as text: the contents, a blank line between messages."""
         return joined_contents(self.prompt), joined_contents(self.chosen), joined_contents(self.rejected)
@@ -130,11 +147,15 @@ class PairKeys(NamedTuple):
         prompt: equal for pairs with the same prompt.
         pair: equal for the same prompt, chosen and rejected; in hexadecimal it is the `id` column.
         unordered: equal for a pair and its swap.
+        chosen: equal for pairs with the same chosen, whatever their prompts.
+        rejected: equal for pairs with the same rejected.
     """
 
     prompt: bytes
     pair: bytes
     unordered: bytes
+    chosen: bytes
+    rejected: bytes
 
 
 def pair_keys(pair: PreferencePair) -> PairKeys:
@@ -159,12 +180,12 @@ def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
 def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
     """The content hashes of encoded fields."""
     prompt_key = blake2b(prompt, digest_size=16).digest()
-    one = blake2b(chosen, digest_size=16).digest()
-    other = blake2b(rejected, digest_size=16).digest()
-    pair_key = blake2b(prompt_key + one + other, digest_size=16).digest()
-    if other < one:
-        one, other = other, one
-    return PairKeys(prompt_key, pair_key, blake2b(prompt_key + one + other, digest_size=16).digest())
+    chosen_key = blake2b(chosen, digest_size=16).digest()
+    rejected_key = blake2b(rejected, digest_size=16).digest()
+    pair_key = blake2b(prompt_key + chosen_key + rejected_key, digest_size=16).digest()
+    one, other = (chosen_key, rejected_key) if chosen_key <= rejected_key else (rejected_key, chosen_key)
+    unordered_key = blake2b(prompt_key + one + other, digest_size=16).digest()
+    return PairKeys(prompt_key, pair_key, unordered_key, chosen_key, rejected_key)
 
 
 def canonical(content: Content) -> bytes:

@@ -1,4 +1,4 @@
-"""The JSON Schemas of what a prepared folder holds, each with an example from a real run over the embedded sample."""
+"""The JSON Schemas of what a prepared folder holds and of reports on it, with examples from the embedded sample."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dpo_data import overview
+from dpo_data.comparing import Comparison, compare
 from dpo_data.conversion import convert
 from dpo_data.errors import writing
+from dpo_data.overview import DataReport
 from dpo_data.prepared import Manifest, QuarantinedRow, open_prepared, write_json
 from dpo_data.records import ConversationalRow, TextRow
 from dpo_data.validation import ValidationReport, validate
@@ -19,6 +22,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "manifest": Manifest,
     "quarantine-row": QuarantinedRow,
     "validation-report": ValidationReport,
+    "data-report": DataReport,
+    "comparison": Comparison,
 }
 
 
@@ -53,12 +58,17 @@ def _examples() -> dict[str, Any]:
         convert("hh-rlhf", sample=True, output=conversational, form="conversational")
         quarantined = (text / "quarantine" / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
         report = validate(text).model_copy(update={"path": "prepared"})
+        data_report = overview.report(text).model_copy(update={"path": "prepared", "validation": report})
+        convert("hh-rlhf", sample=True, output=Path(scratch) / "other", forbid=["repeated_role"])
+        comparison = compare(text, Path(scratch) / "other").model_copy(update={"a": "prepared", "b": "other"})
         return {
             "pair-text": _first_row(text),
             "pair-conversational": _first_row(conversational),
             "manifest": manifest.model_dump(mode="json"),
             "quarantine-row": json.loads(quarantined),
             "validation-report": report.model_dump(mode="json"),
+            "data-report": data_report.model_dump(mode="json"),
+            "comparison": comparison.model_dump(mode="json"),
         }
 
 

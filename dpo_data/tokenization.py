@@ -332,12 +332,7 @@ class _Job:
                     return
                 rows, future = encoding.popleft()
                 encoded, refused = future.result()
-                yield pack(rows, encoded, refused, self.options, self._bos, schema)
-
-    @property
-    def _bos(self) -> int | None:
-        prefix = self.encoder.prefix_ids
-        return prefix[0] if prefix else self.entry.bos_token_id
+                yield pack(rows, encoded, refused, self.options, self.encoder.bos_token_id, schema)
 
 
 def encode_rows(encoder: Encoder, form: Form, rows: pa.RecordBatch) -> tuple[EncodedPairs, dict[int, str]]:

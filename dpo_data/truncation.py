@@ -89,6 +89,12 @@ class Ragged:
         """(N,) tokens of each sequence."""
         return np.diff(self.offsets)
 
+    @property
+    def positions(self) -> "Ragged":
+        """Where each id stands in its own sequence, from 0; cut like the ids, it tells which of them stayed."""
+        starts = np.repeat(self.offsets[:-1], self.lengths)
+        return Ragged((np.arange(len(self.values)) - starts).astype(np.int32), self.offsets)
+
     def take(self, rows: NDArray[np.int64]) -> "Ragged":
         """The sequences at `rows`, (M,), in that order."""
         return self._gather(self.offsets[:-1][rows], self.lengths[rows])

@@ -17,10 +17,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
-from dpo_data.checks import CHECK_HINTS, run_row_checks, select_row_checks
-from dpo_data.checks.counts import CodeCounts
-from dpo_data.checks.row_keys import RowKeyStore, row_keys
-from dpo_data.conversion import SPLITS, convert, dataset_findings
+from dpo_data.checks import (
+    CHECK_HINTS,
+    DATASET_CHECKS,
+    DEEP_DATASET_CHECKS,
+    DEEP_ROW_CHECKS,
+    RowCheck,
+    run_row_checks,
+    select_row_checks,
+)
+from dpo_data.checks.contamination import contamination
+from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
+from dpo_data.checks.deep import DeepLook, require_libraries
+from dpo_data.checks.eos_in_response import EOS_IN_RESPONSE, for_tokenizer
+from dpo_data.checks.row_keys import RowKeyStore, row_keys, run_dataset_checks
+from dpo_data.conversion import SPLITS, convert, origins_in
 from dpo_data.encoding import Encoder
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, Progress, Severity, silent
 from dpo_data.prepared import (
@@ -86,6 +97,13 @@ class ValidationReport(Stored):
     cut: list[CutEntry] | None
     chosen_longer: Annotated[float | None, Field(description="Share of pairs whose chosen has more characters.")]
     token_caches: Annotated[list[str], Field(description="Keys of the token caches of this text.")]
+    languages: Annotated[
+        dict[str, dict[str, NonNegativeInt]] | None,
+        Field(description="Of the last question, of chosen and of rejected: language, or undecided, to pairs."),
+    ] = None
+    personal_data: Annotated[
+        dict[str, NonNegativeInt] | None, Field(description="Kind to how often it stands in the texts of the pairs.")
+    ] = None
 
     def worst(self) -> Severity | None:
         """The gravest severity among damage and findings."""
@@ -107,6 +125,9 @@ def validate(
     input_format: str | None = None,
     chat_template: str | None = None,
     cache_dir: str | Path | None = None,
+    deep: bool = False,
+    against: Sequence[str | Path] = (),
+    max_examples: int = MAX_EXAMPLES,
     workers: int = 1,
     progress: Progress = silent,
 ) -> ValidationReport:
@@ -123,21 +144,29 @@ def validate(
         input_format: of raw pairs.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
         cache_dir: where the token caches of a prepared folder are, if not in itself.
+        deep: run the deep checks too, and say which languages and personal data there are; needs the extra `checks`.
+        against: evaluation sets whose text is looked for in the pairs; see `dpo_data.checks.contamination`.
+        max_examples: examples kept of each finding.
         workers: processes that read raw pairs.
         progress: told how far it is.
 
     Raises:
         PreparedError: an unfinished folder, or one of another version.
-        InputError, UsageError: as `convert`, and for the tokenizer as `tokenize`.
+        InputError, UsageError: as `convert`, and for the tokenizer as `tokenize`; an evaluation set that cannot be
+            read; `deep` without its libraries.
     """
+    if deep:
+        require_libraries()
+    more_checks = (*(DEEP_ROW_CHECKS if deep else ()), *([contamination(against)] if against else []))
     folder = Path(path)
     finished = is_prepared(folder)
     encoder = None
     if tokenizer is not None:
         data_form = read_manifest(folder).form if finished else form
         encoder = Encoder(ready_tokenizer(tokenizer, data_form, chat_template, data=path), chat_template)
+    looks = _Looks(encoder, max_lengths, more_checks, deep, max_examples)
     if finished:
-        return _validate_prepared(folder, str(path), "prepared", encoder, max_lengths, cache_dir, progress)
+        return _validate_prepared(folder, str(path), "prepared", looks, cache_dir, progress)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
         prepared = Path(scratch) / "prepared"
         convert(
@@ -152,37 +181,54 @@ def validate(
             workers=workers,
             progress=progress,
         )
-        return _validate_prepared(prepared, str(path), "raw", encoder, max_lengths, None, progress)
+        return _validate_prepared(prepared, str(path), "raw", looks, None, progress)
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """What is looked at beyond the checks of convert."""
+
+    encoder: Encoder | None
+    max_lengths: Sequence[int]
+    more_checks: Sequence[RowCheck]
+    deep: bool
+    max_examples: int
 
 
 def _validate_prepared(
     folder: Path,
     name: str,
     kind: Literal["prepared", "raw"],
-    encoder: Encoder | None,
-    max_lengths: Sequence[int],
+    looks: _Looks,
     cache_dir: str | Path | None,
     progress: Progress,
 ) -> ValidationReport:
     manifest = read_manifest(folder)
     prepared = Prepared(folder, manifest)
     damage = damaged_files(folder, manifest)
-    content = _Content(manifest)
+    content = _Content(manifest, looks)
+    encoder = looks.encoder
+    deep = None
     with ExitStack() as stack:
-        scratch = stack.enter_context(TemporaryDirectory(prefix="dpo-data-keys-"))
-        store = stack.enter_context(closing(RowKeyStore(Path(scratch) / "keys")))
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="dpo-data-keys-")))
+        store = stack.enter_context(closing(RowKeyStore(scratch / "keys")))
+        if looks.deep:
+            deep = stack.enter_context(closing(DeepLook(scratch / "deep", DEEP_DATASET_CHECKS)))
         for split, entry in manifest.splits.items():
             for shard in entry.shards:
                 if shard in damage:
                     continue
                 for batch in read_shard(folder / shard):
-                    content.add(split, batch, store, encoder)
+                    content.add(split, batch, store, deep)
                     progress(min(1.0, content.rows / max(1, manifest.pairs)), content.rows)
         if not damage:
             shards = {split: entry.shards for split, entry in manifest.splits.items()}
-            content.warnings.merge(dataset_findings(store, folder, shards))
+            origin_of = origins_in(folder, shards)
+            content.warnings.merge(run_dataset_checks(store, DATASET_CHECKS, origin_of, looks.max_examples))
+            if deep:
+                content.warnings.merge(deep.findings(origin_of, looks.max_examples))
     damage |= content.damage
-    quarantined, hints = _read_quarantine(folder, manifest, damage)
+    quarantined, hints = _read_quarantine(folder, manifest, damage, looks.max_examples)
     if kind == "raw":
         content.errors.merge(quarantined)
     if not damage:
@@ -208,9 +254,11 @@ def _validate_prepared(
         findings=_findings("error", content.errors, hints) | _findings("warning", content.warnings, hints),
         characters={field: _quantiles(lengths) for field, lengths in content.characters().items() if len(lengths)},
         tokens=content.token_quantiles() if encoder else None,
-        cut=content.cut(max_lengths) if encoder else None,
+        cut=content.cut(looks.max_lengths) if encoder else None,
         chosen_longer=content.chosen_longer(),
         token_caches=[cache.manifest.key for cache in caches],
+        languages=deep.language_counts() if deep else None,
+        personal_data=dict(sorted(deep.personal_data.items())) if deep else None,
     )
 
 
@@ -219,9 +267,8 @@ class _Content:
     """What the pairs of a folder say, gathered batch by batch."""
 
     manifest: Manifest
+    looks: _Looks
     rows: int = 0
-    errors: CodeCounts = field(default_factory=CodeCounts)
-    warnings: CodeCounts = field(default_factory=CodeCounts)
     damage: dict[str, str] = field(default_factory=dict)
     split_rows: Counter[str] = field(default_factory=Counter)
     _characters: list[NDArray[np.int64]] = field(default_factory=list)
@@ -229,9 +276,18 @@ class _Content:
 
     def __post_init__(self) -> None:
         options = self.manifest.options
-        self.checks = select_row_checks(options.forbid, options.allow)
+        checks = select_row_checks(options.forbid, options.allow)
+        self.encoder = self.looks.encoder
+        if self.encoder is not None:
+            eos = self.encoder.tokenizer.eos_token
+            checks = tuple(
+                for_tokenizer(check, eos) if check.code == EOS_IN_RESPONSE.code else check for check in checks
+            )
+        self.checks = (*checks, *self.looks.more_checks)
+        self.errors = CodeCounts(self.looks.max_examples)
+        self.warnings = CodeCounts(self.looks.max_examples)
 
-    def add(self, split: str, batch: pa.RecordBatch, store: RowKeyStore, encoder: Encoder | None) -> None:
+    def add(self, split: str, batch: pa.RecordBatch, store: RowKeyStore, deep: DeepLook | None) -> None:
         """Check the pairs of one batch, and take their measures."""
         row_type = TextRow if self.manifest.form == "text" else ConversationalRow
         pairs = [row_type.model_validate(row) for row in batch.to_pylist()]
@@ -246,9 +302,11 @@ class _Content:
         self.split_rows[split] += len(pairs)
         self.rows += len(pairs)
         store.add(table)
+        if deep is not None:
+            deep.add(pairs, table)
         self._characters.append(np.array([[len(text) for text in pair.texts] for pair in pairs]).T)
-        if encoder is not None:
-            encoded, refused = encode_rows(encoder, self.manifest.form, batch)
+        if self.encoder is not None:
+            encoded, refused = encode_rows(self.encoder, self.manifest.form, batch)
             lengths = np.stack([encoded.prompts.lengths, encoded.chosen.lengths, encoded.rejected.lengths])
             self._tokens.append(np.delete(lengths, list(refused), axis=1))
 
@@ -310,9 +368,11 @@ def _findings(severity: Severity, counts: CodeCounts, hints: Mapping[str, str]) 
     }
 
 
-def _read_quarantine(folder: Path, manifest: Manifest, damage: Mapping[str, str]) -> tuple[CodeCounts, dict[str, str]]:
+def _read_quarantine(
+    folder: Path, manifest: Manifest, damage: Mapping[str, str], max_examples: int
+) -> tuple[CodeCounts, dict[str, str]]:
     """The rows in quarantine by code, and the hint of every code."""
-    counts = CodeCounts()
+    counts = CodeCounts(max_examples)
     hints = dict(CHECK_HINTS)
     for name in manifest.files:
         if name.startswith("quarantine/") and name not in damage:

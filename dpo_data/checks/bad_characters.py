@@ -5,7 +5,8 @@ import re
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.records import FIELDS, PreferencePair
 
-SUSPICIOUS_BYTES = ("\ufffd".encode(), b"\xc2")  # the second starts U+0080 to U+00BF
+LOST = "\ufffd"
+CONTROL_BYTE = b"\xc2"  # starts U+0080 to U+00BF
 CONTROL_BYTES = bytes({*range(0x20), 0x7F} - set(b"\t\n\r"))
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -20,12 +21,13 @@ def find(pair: PreferencePair) -> Finding | None:
     'prompt holds a control character (U+0000).'
     """
     # Deleting by table runs at memory speed; the expression alone would cost more than all other checks.
-    encoded = "".join(pair.texts).encode()
-    suspicious = any(map(encoded.__contains__, SUSPICIOUS_BYTES))
+    text = "".join(pair.texts)
+    encoded = text.encode()
+    suspicious = not text.isascii() and (LOST in text or CONTROL_BYTE in encoded)
     if not suspicious and len(encoded.translate(None, CONTROL_BYTES)) == len(encoded):
         return None
     for field, text in zip(FIELDS, pair.texts, strict=True):
-        if "\ufffd" in text:
+        if LOST in text:
             return Finding(field, f"{field} holds a replacement character (U+FFFD): bytes were lost in decoding.")
         if control := CONTROL.search(text):
             return Finding(field, f"{field} holds a control character (U+{ord(control[0]):04X}).")

@@ -11,6 +11,7 @@ MAX_EXAMPLES = 5
 class CodeCounts:
     """Rows by the code of a check, with the first examples of each."""
 
+    max_examples: int = MAX_EXAMPLES
     rows: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -18,7 +19,7 @@ class CodeCounts:
         """Count rows of one code; as many as there are examples, where `rows` is left out."""
         self.rows[code] += len(examples) if rows is None else rows
         kept = self.examples.setdefault(code, [])
-        kept.extend(examples[: MAX_EXAMPLES - len(kept)])
+        kept.extend(examples[: self.max_examples - len(kept)])
 
     def merge(self, other: "CodeCounts") -> None:
         """Count what comes later in reading order."""

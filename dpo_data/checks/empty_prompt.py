@@ -14,7 +14,7 @@ def find(pair: PreferencePair) -> Finding | None:
     """
     prompt = pair.texts[0]
     # A transcript of role markers alone is short: longer prompts need no second look.
-    if not prompt.strip() or (len(prompt) < 80 and not TURN_START.sub("", prompt).strip()):
+    if not prompt or prompt.isspace() or (len(prompt) < 80 and not TURN_START.sub("", prompt).strip()):
         return Finding("prompt", "prompt is empty.")
     return None
 

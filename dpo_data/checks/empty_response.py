@@ -12,9 +12,9 @@ def find(pair: PreferencePair) -> Finding | None:
     Finding(field='chosen', message='chosen is empty.')
     """
     _, chosen, rejected = pair.texts
-    if not chosen.strip():
+    if not chosen or chosen.isspace():
         return Finding("chosen", "chosen is empty.")
-    if not rejected.strip():
+    if not rejected or rejected.isspace():
         return Finding("rejected", "rejected is empty.")
     return None
 

@@ -17,8 +17,8 @@ def find(pair: PreferencePair) -> Finding | None:
     if chosen == rejected:
         return Finding("rejected", "chosen and rejected are the same text.")
     # Most pairs differ in their first letter, which costs a tenth of comparing them word by word.
-    first, other = chosen.lstrip()[:1], rejected.lstrip()[:1]
-    if first != other and first.isascii() and other.isascii():
+    first, other = chosen[:8].lstrip()[:1], rejected[:8].lstrip()[:1]
+    if first and other and first != other and first.isascii() and other.isascii():
         return None
     if normalize("NFC", chosen).split() == normalize("NFC", rejected).split():
         return Finding("rejected", "chosen and rejected differ only in white space or Unicode composition.")

@@ -1,7 +1,8 @@
 """A response that says the prompt again."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import ConversationalPair, PreferencePair
+from dpo_data.checks.question import question
+from dpo_data.records import PreferencePair
 
 #: Characters; shorter prompts ("hello") are repeated by good answers too.
 MIN_PROMPT = 16
@@ -14,15 +15,12 @@ def find(pair: PreferencePair) -> Finding | None:
     >>> find(TextPair(prompt="Capital of Peru, please?", chosen="Lima", rejected="Capital of Peru, please? Lima"))
     Finding(field='rejected', message='rejected starts with the prompt.')
     """
-    if isinstance(pair, ConversationalPair):
-        question = pair.prompt[-1].content.strip()
-    else:
-        question = pair.prompt.rpartition("\n\nHuman:")[2].removesuffix("\n\nAssistant:").strip()
-    if len(question) < MIN_PROMPT:
+    asked = question(pair)
+    if len(asked) < MIN_PROMPT:
         return None
     _, chosen, rejected = pair.texts
     for field, response in (("chosen", chosen), ("rejected", rejected)):
-        if response.lstrip().startswith(question):
+        if response.lstrip().startswith(asked):
             return Finding(field, f"{field} starts with the prompt.")
     return None
 

@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,22 +20,25 @@ BUCKETS = 64
 def row_keys(keys: Sequence[PairKeys], split: int) -> RowKeys:
     """The keys of consecutive rows of one split as a table, positions counted from the first of them."""
     table = np.empty(len(keys), ROW_KEY)
-    hashes = np.frombuffer(b"".join(hash_ for key in keys for hash_ in key), "V16").reshape(len(keys), 3)
-    table["prompt"], table["pair"], table["unordered"] = hashes.T
+    hashes = np.frombuffer(b"".join(chain.from_iterable(keys)), "V16").reshape(len(keys), len(PairKeys._fields))
+    for name, column in zip(PairKeys._fields, hashes.T, strict=True):
+        table[name] = column
     table["split"] = split
     table["index"] = np.arange(len(keys))
     return table
 
 
 class RowKeyStore:
-    """Keys of any number of rows, in files of a folder by the first bits of the prompt's hash.
+    """Keys of any number of rows, in files of a folder by the first bits of the prompt's hash, or of another hash.
 
-    Rows with one prompt land in one bucket, and every dataset check compares rows with one prompt only, so that a
-    bucket at a time is enough: memory is a 64th of the keys.
+    Rows with one prompt land in one bucket, and a dataset check compares rows with one prompt only, so that a bucket at
+    a time is enough: memory is a 64th of the keys.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, by: str = "prompt", dtype: np.dtype[np.void] = ROW_KEY) -> None:
         self._folder = folder
+        self._dtype = dtype
+        self._by = by
         self._paths = [folder / f"{bucket:02d}.keys" for bucket in range(BUCKETS)]
         folder.mkdir(parents=True)
         self._open_files = ExitStack()
@@ -42,7 +46,7 @@ class RowKeyStore:
 
     def add(self, keys: RowKeys) -> None:
         """Append keys, in the order of reading."""
-        first_bytes = np.ascontiguousarray(keys["prompt"]).view("u1")[::16]
+        first_bytes = np.ascontiguousarray(keys[self._by]).view("u1")[::16]
         bucket = first_bytes % BUCKETS
         order = np.argsort(bucket, kind="stable")
         ends = np.cumsum(np.bincount(bucket, minlength=BUCKETS))
@@ -53,7 +57,7 @@ class RowKeyStore:
         """Each bucket's keys in the order of reading; nothing can be added afterwards."""
         self.close()
         for path in self._paths:
-            yield np.fromfile(path, ROW_KEY)
+            yield np.fromfile(path, self._dtype)
 
     def close(self) -> None:
         """Close the files; nothing can be added afterwards."""
@@ -72,12 +76,16 @@ class Place(NamedTuple):
 
 
 def run_dataset_checks(
-    store: RowKeyStore, checks: Sequence[DatasetCheck], origin_of: Callable[[Place], str]
+    store: RowKeyStore,
+    checks: Sequence[DatasetCheck],
+    origin_of: Callable[[Place], str],
+    max_examples: int = MAX_EXAMPLES,
 ) -> CodeCounts:
     """Run dataset checks over all keys of a store.
 
     Args:
         origin_of: "file:row" of a row, asked for the examples alone: the first rows, whatever bucket they lie in.
+        max_examples: of each code.
     """
     rows = Counter[str]()
     examples: dict[str, list[tuple[Place, Place]]] = {check.code: [] for check in checks}
@@ -85,9 +93,9 @@ def run_dataset_checks(
         for check in checks:
             found = check.find(keys)
             rows[check.code] += len(found)
-            places = [(_place(keys[row]), _place(keys[other])) for row, other in found[:MAX_EXAMPLES]]
-            examples[check.code] = sorted(examples[check.code] + places)[:MAX_EXAMPLES]
-    counts = CodeCounts()
+            places = [(_place(keys[row]), _place(keys[other])) for row, other in found[:max_examples]]
+            examples[check.code] = sorted(examples[check.code] + places)[:max_examples]
+    counts = CodeCounts(max_examples)
     for check in checks:
         if rows[check.code]:
             texts = [f"{origin_of(row)}: {check.summary} ({origin_of(other)})." for row, other in examples[check.code]]

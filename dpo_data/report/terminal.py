@@ -1,6 +1,6 @@
 """Manifests and reports as rich tables. Texts out of the data are shown as they are: no markup in them is obeyed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def conversion(manifest: "Manifest", folder: Path) -> RenderableType:
         )
     ]
     shown = ("pairs", "quarantined", "left_out") if manifest.left_out else ("pairs", "quarantined")
-    splits = _table("split", *(name.replace("_", " ") for name in shown))
+    splits = plain_table("split", *(name.replace("_", " ") for name in shown))
     for name, split in manifest.splits.items():
         splits.add_row(name, *(f"{getattr(split, column):,}" for column in shown))
     parts.append(splits)
@@ -52,20 +52,25 @@ def conversion(manifest: "Manifest", folder: Path) -> RenderableType:
         ("column that went into no pair", "rows", manifest.unused_columns),
     ):
         if counts:
-            reasons = _table(title, unit)
+            reasons = plain_table(title, unit)
             for reason, count in counts.items():
                 reasons.add_row(Text(reason), f"{count:,}")
             parts.append(reasons)
     if manifest.quarantined:
-        reasons = _table("in quarantine because", "rows")
+        reasons = plain_table("in quarantine because", "rows")
         for code, rows in manifest.quarantined_by_code.items():
             reasons.add_row(code, f"{rows:,}")
         parts += [reasons, Text(f"Each with its raw row and a hint: {folder / 'quarantine'}", style="dim")]
     if manifest.warnings:
-        warnings = _table("kept with a warning", "rows", "for example")
+        warnings = plain_table("kept with a warning", "rows", "for example")
         for code, warned in manifest.warnings.items():
             warnings.add_row(code, f"{warned.rows:,}", Text(warned.examples[0]))
         parts.append(warnings)
+    if manifest.redacted:
+        redacted = plain_table("placeholder for", "times")
+        for kind, times in manifest.redacted.items():
+            redacted.add_row(kind, f"{times:,}")
+        parts.append(redacted)
     if manifest.status == "rejected":
         share = manifest.quarantined / manifest.rows_read
         parts.append(
@@ -90,7 +95,7 @@ def _kept(manifest: "Manifest") -> list[str | tuple[str, str]]:
 
 def sources(entries: Iterable["SourceSummary"]) -> RenderableType:
     """All sources: what they are, and which response they prefer."""
-    table = _table("source", "preferred is", "licence", "where")
+    table = plain_table("source", "preferred is", "licence", "where")
     for entry in entries:
         name = f"{entry.name} (evaluation only)" if entry.eval_only else entry.name
         table.add_row(Text(name), Text(entry.direction), Text(entry.licence), Text(entry.homepage))
@@ -112,12 +117,12 @@ def sniffed(found: "Sniffed") -> RenderableType:
         ),
     ]
     if counts.reasons:
-        reasons = _table("gave no pair because", "rows")
+        reasons = plain_table("gave no pair because", "rows")
         for reason, rows in counts.reasons.items():
             reasons.add_row(reason, f"{rows:,}")
         parts.append(reasons)
     if found.example:
-        example = _table("first pair", "for example")
+        example = plain_table("first pair", "for example")
         for name, text in found.example.items():
             example.add_row(name, Text(text))
         parts.append(example)
@@ -131,7 +136,7 @@ def tokens(cache: "TokenCache") -> RenderableType:
     state = "already there (hit)" if cache.hit else "made"
     limit = "nothing is cut" if options.max_length is None else f"max length {options.max_length}"
     prompt_limit = "" if options.max_prompt_length is None else f", max prompt length {options.max_prompt_length}"
-    table = _table(
+    table = plain_table(
         "split", "pairs", "prompt tokens", "response tokens", "longest", "prompts cut", "responses cut", "seams"
     )
     for name, counts in manifest.splits.items():
@@ -177,12 +182,12 @@ def validation(report: "ValidationReport") -> RenderableType:
         )
     ]
     if report.damage:
-        damage = _table("damaged", "what is wrong")
+        damage = plain_table("damaged", "what is wrong")
         for file, text in report.damage.items():
             damage.add_row(Text(file), Text(text))
         parts.append(damage)
     if report.findings:
-        findings = _table("finding", "severity", "rows", "where")
+        findings = plain_table("finding", "severity", "rows", "where")
         for code, finding in report.findings.items():
             where = Text("\n".join(finding.examples[:SHOWN_EXAMPLES]))
             findings.add_row(code, Text(finding.severity, SEVERITY_STYLE[finding.severity]), f"{finding.rows:,}", where)
@@ -192,7 +197,7 @@ def validation(report: "ValidationReport") -> RenderableType:
     if report.tokens:
         parts.append(_lengths("tokens", report.tokens))
     if report.cut:
-        cut = _table("max length", "pairs cut", "responses that lose their end even alone")
+        cut = plain_table("max length", "pairs cut", "responses that lose their end even alone")
         for entry in report.cut:
             cut.add_row(
                 f"{entry.max_length:,}",
@@ -200,6 +205,17 @@ def validation(report: "ValidationReport") -> RenderableType:
                 _share(entry.responses_cut, report.pairs),
             )
         parts.append(cut)
+    if report.languages:
+        languages = plain_table("language", *report.languages)
+        for language in dict.fromkeys(name for counts in report.languages.values() for name in counts):
+            rows = (counts.get(language, 0) for counts in report.languages.values())
+            languages.add_row(language, *(_share(row, report.pairs) for row in rows))
+        parts.append(languages)
+    if report.personal_data:
+        personal = plain_table("personal data", "times")
+        for name, times in report.personal_data.items():
+            personal.add_row(name, f"{times:,}")
+        parts.append(personal)
     if report.chosen_longer is not None:
         parts.append(Text(f"Chosen is longer than rejected in {report.chosen_longer:.1%} of the pairs."))
     verdicts = {"error": "Errors found.", "warning": "Warnings, and no errors.", None: "Nothing found."}
@@ -240,7 +256,7 @@ SEVERITY_STYLE = {"error": "red", "warning": "yellow"}
 def _lengths(unit: str, quantiles: Mapping[str, "Quantiles"]) -> RenderableType:
     from dpo_data.validation import Quantiles
 
-    table = _table(unit, *Quantiles.model_fields)
+    table = plain_table(unit, *Quantiles.model_fields)
     for side, values in quantiles.items():
         table.add_row(side, *(f"{value:,}" for value in values.model_dump().values()))
     return table
@@ -250,10 +266,19 @@ def _share(part: int, whole: int) -> str:
     return f"{part:,} ({part / whole:.1%})" if whole else "0"
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str, text_columns: Collection[str] = ()) -> Table:
     """A table whose first column and texts are on the left and whose numbers are on the right."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    texts = {"for example", "where", "preferred is", "licence", "what is wrong", "what to do", "severity"}
+    texts = {
+        "for example",
+        "where",
+        "preferred is",
+        "licence",
+        "what is wrong",
+        "what to do",
+        "severity",
+        *text_columns,
+    }
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 or column in texts else "right", overflow="fold")
     return table

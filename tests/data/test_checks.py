@@ -3,26 +3,39 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_data import convert, open_prepared
-from dpo_data.checks import CHECK_HINTS, DATASET_CHECKS, ROW_CHECKS, run_row_checks, select_row_checks
+from dpo_data.checks import (
+    CHECK_HINTS,
+    DATASET_CHECKS,
+    DEEP_DATASET_CHECKS,
+    DEEP_ROW_CHECKS,
+    ROW_CHECKS,
+    run_row_checks,
+    select_row_checks,
+)
 from dpo_data.checks.bad_characters import BAD_CHARACTERS
-from dpo_data.checks.check import RowCheck
+from dpo_data.checks.check import ROW_KEY, RowCheck
 from dpo_data.checks.contradiction import CONTRADICTION
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.duplicate_pair import DUPLICATE_PAIR
 from dpo_data.checks.empty_prompt import EMPTY_PROMPT
 from dpo_data.checks.empty_response import EMPTY_RESPONSE
+from dpo_data.checks.eos_in_response import EOS_IN_RESPONSE, for_tokenizer
 from dpo_data.checks.identical_responses import IDENTICAL_RESPONSES
+from dpo_data.checks.preference_cycle import PREFERENCE_CYCLE
 from dpo_data.checks.prompt_in_two_splits import PROMPT_IN_TWO_SPLITS
 from dpo_data.checks.repeated_role import REPEATED_ROLE
 from dpo_data.checks.response_repeats_prompt import RESPONSE_REPEATS_PROMPT
 from dpo_data.checks.role_marker_in_response import ROLE_MARKER_IN_RESPONSE
 from dpo_data.checks.row_keys import BUCKETS, Place, RowKeyStore, row_keys, run_dataset_checks
+from dpo_data.checks.scores_against_label import SCORES_AGAINST_LABEL
+from dpo_data.checks.template_marker import TEMPLATE_MARKER
 from dpo_data.errors import ROW_ERRORS, UsageError
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair, pair_keys
 
@@ -45,6 +58,11 @@ def messages(prompt: list[Message], chosen: list[Message], rejected: list[Messag
 BOW = talk(("user", "How do I tie a bow?"))
 YES, NO = talk(("assistant", "Cross the ends.")), talk(("assistant", "Ask your mother."))
 CLEAN_MESSAGES = messages(BOW, YES, NO)
+
+
+def scored(chosen: float | None, rejected: float | None, margin: float | None = None) -> TextPair:
+    return CLEAN_TEXT.model_copy(update={"chosen_score": chosen, "rejected_score": rejected, "margin": margin})
+
 
 #: Check, pair, field, message.
 DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
@@ -128,6 +146,36 @@ DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
         "rejected",
         "rejected starts with the prompt.",
     ),
+    *(
+        (
+            TEMPLATE_MARKER,
+            text(chosen=f" Yes.{marker} more"),
+            "chosen",
+            f'chosen holds the chat template marker "{marker}".',
+        )
+        for marker in (
+            *("<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<|eot_id|>", "<extra_id_1>"),
+            *("<start_of_turn>", "<end_of_turn>", "<|start_header_id|>", "<|user|>", "<|channel|>"),
+            *("<|START_OF_TURN_TOKEN|>", "<\uff5cUser\uff5c>"),
+        )
+    ),
+    (
+        TEMPLATE_MARKER,
+        messages(talk(("user", "<<SYS>> Be kind.")), YES, NO),
+        "prompt",
+        'prompt holds the chat template marker "<<SYS>>".',
+    ),
+    *(
+        (
+            EOS_IN_RESPONSE,
+            text(rejected=f" No.{eos}"),
+            "rejected",
+            f'rejected holds "{eos}", which many tokenizers read as the end of the sequence.',
+        )
+        for eos in ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
+    ),
+    (SCORES_AGAINST_LABEL, scored(1, 4.5), "chosen_score", "chosen has the score 1, rejected the higher one 4.5."),
+    (SCORES_AGAINST_LABEL, scored(None, None, -2), "margin", "the margin is -2: rejected is the better one."),
 ]
 
 #: Rows that look like a defect and are none.
@@ -146,6 +194,11 @@ CLEAN: list[PreferencePair] = [
         NO,
     ),
     messages(talk(("user", ""), ("assistant", ""), ("user", "Who are you?")), YES, NO),
+    text(chosen=" <p>a < b</p> <s> [1] [inst]", rejected=" vector<int> x; if (a <| b) {} // INST"),
+    text(prompt="What does </s> mean?"),  # a prompt may speak of it
+    scored(4, 1, 3),
+    scored(2, 2, 0),
+    scored(None, 3),
 ]
 
 
@@ -177,14 +230,27 @@ def test_what_cannot_be_trained_on_is_an_error_and_all_else_a_warning():
         "role_marker_in_response": "warning",
         "bad_characters": "warning",
         "response_repeats_prompt": "warning",
+        "template_marker": "warning",
+        "eos_in_response": "warning",
+        "scores_against_label": "warning",
     }
 
 
 def test_codes_are_said_once_and_all_have_hints():
-    row, dataset = [c.code for c in ROW_CHECKS], [c.code for c in DATASET_CHECKS]
+    row = [check.code for check in (*ROW_CHECKS, *DEEP_ROW_CHECKS)] + ["contamination"]
+    dataset = [check.code for check in (*DATASET_CHECKS, *DEEP_DATASET_CHECKS)]
     assert len({*row, *dataset, *ROW_ERRORS}) == len(row) + len(dataset) + len(ROW_ERRORS)
     assert all(CHECK_HINTS[code] for code in row + dataset)
-    assert list(CHECK_HINTS) == row + dataset
+    assert sorted(CHECK_HINTS) == sorted(row + dataset)
+
+
+def test_the_end_token_of_a_tokenizer_is_looked_for_beside_the_usual_ones():
+    check = for_tokenizer(EOS_IN_RESPONSE, "[SEP]")
+    assert (check.code, check.severity) == ("eos_in_response", "warning")
+    message = 'chosen holds "[SEP]", which the tokenizer reads as the end of the sequence.'
+    assert check.find(text(chosen="a[SEP]")) == ("chosen", message)
+    assert check.find(text(chosen="a</s>")).field == "chosen"
+    assert check.find(CLEAN_TEXT) is None
 
 
 def test_one_row_may_have_several_warnings_and_stops_at_its_first_error():
@@ -239,8 +305,9 @@ def test_codes_of_no_row_check_cannot_be_moved(code):
         select_row_checks(forbid=[code])
     assert str(caught.value) == (
         f"{code} is not the code of a row check.\n"
-        "  Row checks: bad_characters, empty_prompt, empty_response, identical_responses, repeated_role, "
-        "response_repeats_prompt, role_marker_in_response."
+        "  Row checks: bad_characters, empty_prompt, empty_response, eos_in_response, "
+        "identical_responses, repeated_role, response_repeats_prompt, role_marker_in_response, "
+        "scores_against_label, template_marker."
     )
 
 
@@ -257,7 +324,8 @@ TRAIN, TEST = 0, 1
 
 def keys_of(rows: Sequence[tuple[str, str, str, int]]) -> np.ndarray:
     """Keys of (prompt, chosen, rejected, split) rows in their order."""
-    table = np.concatenate([row_keys([pair_keys(text(p, c, r))], split) for p, c, r, split in rows])
+    tables = [row_keys([pair_keys(text(p, c, r))], split) for p, c, r, split in rows]
+    table = np.concatenate([np.empty(0, ROW_KEY), *tables])
     table["index"] = np.arange(len(rows))
     return table
 
@@ -299,6 +367,39 @@ def test_a_prompt_in_both_splits_is_found_with_its_first_row():
     assert found(PROMPT_IN_TWO_SPLITS, [*rows, ("q", "x", "y", TRAIN)]) == [(1, 0), (4, 2)]
 
 
+def test_a_circle_of_preferences_is_found_at_the_row_that_closes_it():
+    circle = [("p", "a", "b", TRAIN), ("p", "b", "c", TRAIN), ("p", "c", "a", TRAIN)]
+    assert found(PREFERENCE_CYCLE, circle) == [(2, 0)]
+    assert found(PREFERENCE_CYCLE, [circle[2], ("p", "a", "d", TEST), circle[1], circle[0]]) == [(3, 2)]
+    longer = [("p", "a", "b", TRAIN), ("p", "b", "c", TRAIN), ("p", "c", "d", TEST), ("p", "d", "a", TRAIN)]
+    assert found(PREFERENCE_CYCLE, longer) == [(3, 0)]
+    assert found(PREFERENCE_CYCLE, [*circle, circle[2]]) == [(2, 0)]  # a pair that stands twice closes it once
+
+
+def test_orders_contradictions_and_other_prompts_are_no_circle():
+    order = [("p", "a", "b", TRAIN), ("p", "b", "c", TRAIN), ("p", "a", "c", TRAIN), ("q", "c", "a", TRAIN)]
+    assert found(PREFERENCE_CYCLE, order) == []
+    assert found(PREFERENCE_CYCLE, [("p", "a", "b", TRAIN), ("p", "b", "a", TRAIN)]) == []
+    assert found(PREFERENCE_CYCLE, []) == []
+
+
+def test_a_row_that_contradicts_one_and_closes_a_circle_with_others_is_found():
+    rows = [("p", "a", "b", TRAIN), ("p", "b", "a", TRAIN), ("p", "b", "c", TRAIN), ("p", "c", "a", TRAIN)]
+    # c > a closes a > b > c; its way back over the contradiction, a > b > a, is none.
+    assert found(PREFERENCE_CYCLE, rows) == [(3, 0)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.just("p"), st.sampled_from("abcde"), st.sampled_from("abcde"), st.just(0)), max_size=9)
+)
+def test_circles_are_found_where_a_graph_library_finds_them(rows):
+    rows = [row for row in rows if row[1] != row[2]]
+    graph = nx.DiGraph([row[1:3] for row in rows])
+    circles = any(len(circle) > 2 for circle in nx.simple_cycles(graph))
+    assert bool(found(PREFERENCE_CYCLE, rows)) == circles
+
+
 RESPONSES = st.sampled_from(["a", "b", "c"])
 
 
@@ -314,6 +415,7 @@ def test_buckets_on_disk_find_what_one_look_at_all_rows_finds(tmp_path_factory, 
             next(r[1:3] for r in rows if r[0] == row[0] and {*r[1:3]} == {*row[1:3]}) != row[1:3] for row in rows
         ),
         "prompt_in_two_splits": sum(next(r[3] for r in rows if r[0] == row[0]) != row[3] for row in rows),
+        "preference_cycle": len(found(PREFERENCE_CYCLE, rows)),
     }
     # A folder of its own for each example.
     store = RowKeyStore(tmp_path_factory.mktemp("keys") / "keys")

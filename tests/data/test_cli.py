@@ -288,8 +288,9 @@ USER_ERRORS = {
     "limit of 0": ("convert pairs --input pairs.jsonl --limit 0", "--limit 0: must be at least 1."),
     "forbid of an unknown code": (
         "convert pairs --input pairs.jsonl --forbid nope",
-        "nope is not the code of a row check.\n  Row checks: bad_characters, empty_prompt, empty_response, "
-        "identical_responses, repeated_role, response_repeats_prompt, role_marker_in_response.",
+        "nope is not the code of a row check.\n  Row checks: bad_characters, empty_prompt, "
+        "empty_response, eos_in_response, identical_responses, repeated_role, response_repeats_prompt, "
+        "role_marker_in_response, scores_against_label, template_marker.",
     ),
     "allow of a row that is no pair": (
         "convert pairs --input pairs.jsonl --allow missing_field",
@@ -550,7 +551,10 @@ def test_help_names_every_command_on_a_whole_line(dpo_data):
         "tokenize",
         "sources",
         "sniff",
+        "report",
         "show",
+        "diff",
+        "where",
         "schema",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)

@@ -84,6 +84,7 @@ def test_the_manifest_says_what_became_of_every_row(tmp_path, write_rows):
             "max_invalid": 0.6,
             "forbid": [],
             "allow": [],
+            "redact": False,
         },
         "inputs": [
             {"file": "in/train.jsonl", "split": "train", "rows": 4},
@@ -106,6 +107,7 @@ def test_the_manifest_says_what_became_of_every_row(tmp_path, write_rows):
                 ],
             }
         },
+        "redacted": {},
         "splits": {
             "train": {"pairs": 1, "quarantined": 3, "left_out": 0, "shards": ["train/data-00000-of-00001.arrow"]},
             "test": {"pairs": 2, "quarantined": 1, "left_out": 0, "shards": ["test/data-00000-of-00001.arrow"]},

@@ -39,7 +39,10 @@ def test_the_sample_has_a_row_for_every_reason_to_be_quarantined(converted):
 
 def test_the_sample_has_a_row_for_every_warning(converted):
     warnings = [check.code for check in ROW_CHECKS if check.severity == "warning"]
-    assert list(converted["text"].warnings) == [*warnings, *(check.code for check in DATASET_CHECKS)]
+    warnings += [check.code for check in DATASET_CHECKS]
+    # Younger than the sample, whose bytes stay; the fault corpus has their rows.
+    elsewhere = {"template_marker", "eos_in_response", "scores_against_label", "preference_cycle"}
+    assert list(converted["text"].warnings) == [code for code in warnings if code not in elsewhere]
 
 
 @pytest.mark.parametrize("form", ["text", "conversational"])

@@ -1,16 +1,15 @@
-"""`dpo-data show --run`: the pairs that a trained model disagrees with most."""
+"""`dpo-data show`: one pair, its tokens, its lineage; and the pairs that a trained model disagrees with most."""
 
 import json
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpo_data import convert, open_prepared
-from dpo_data.cli import main
+from dpo_data import convert, open_prepared, showing, tokenize
 from dpo_data.errors import InputError, UsageError
-from dpo_data.showing import worst_pairs
+from dpo_data.prepared import Prepared, read_manifest
+from dpo_data.showing import find, find_to_show, worst_pairs
 
 QUESTIONS = ("How far is it?", "How old are you?", "Who is there?")
 
@@ -51,6 +50,12 @@ def test_the_pairs_with_the_lowest_last_margin_come_first(prepared, run):
     assert (pairs[0].chosen, pairs[0].rejected) == ("yes 0", "no 0")
 
 
+def test_pairs_that_are_no_longer_in_the_folder_are_left_out(run, make_prepared):
+    rows = [{"prompt": q, "chosen": f"yes {i}", "rejected": f"no {i}"} for i, q in enumerate(QUESTIONS)]
+    fewer = make_prepared(rows[1:], "fewer")
+    assert [pair.prompt for pair in worst_pairs(fewer, run)] == ["Who is there?", "How old are you?"]
+
+
 def test_a_run_on_other_data_is_refused(prepared, run, tmp_path):
     other = tmp_path / "other.jsonl"
     other.write_text('{"prompt": "What else is there?", "chosen": "a", "rejected": "b"}\n')
@@ -76,12 +81,10 @@ def test_a_file_of_pairs_without_margins_is_refused(prepared, run):
         worst_pairs(prepared, run)
 
 
-def test_the_command_prints_them_side_by_side(prepared, run, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dpo-data", "show", str(prepared), "--run", str(run), "--worst", "1"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 0
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+def test_the_command_prints_them_side_by_side(prepared, run, dpo_data):
+    code, out, _ = dpo_data("show", prepared, "--run", run, "--worst", "1")
+    assert code == 0
+    lines = [line.strip() for line in out.splitlines() if line.strip()]
     assert lines[0].startswith("1. margin -1.500   train, step 3")
     assert lines[1:] == [
         "How far is it?",
@@ -91,8 +94,222 @@ def test_the_command_prints_them_side_by_side(prepared, run, monkeypatch, capsys
     ]
 
 
-def test_json_is_all_there_is_on_standard_output(prepared, run, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dpo-data", "show", str(prepared), "--run", str(run), "--json"])
-    with pytest.raises(SystemExit):
-        main()
-    assert [pair["margin"] for pair in json.loads(capsys.readouterr().out)] == [-1.5, -0.25, 2.0]
+def test_json_is_all_there_is_on_standard_output(prepared, run, dpo_data):
+    _, out, _ = dpo_data("show", prepared, "--run", run, "--json")
+    assert [pair["margin"] for pair in json.loads(out)] == [-1.5, -0.25, 2.0]
+
+
+# One pair: by its place, its origin, its id or its words.
+
+SHOWN = [
+    {"prompt": "How far is it?", "chosen": "yes 0", "rejected": "no 0"},
+    {"prompt": "How old are you?", "chosen": "", "rejected": "no"},
+    {"prompt": "Who is there?", "chosen": "The Same beginning, then a bow", "rejected": "The Same beginning, then no"},
+]
+
+
+@pytest.fixture
+def three(make_prepared):
+    return make_prepared(SHOWN, max_invalid=1.0)
+
+
+def opened(path):
+    return Prepared(path, read_manifest(path))
+
+
+@pytest.mark.parametrize("row", ["train:1", "1", "pairs.jsonl:3", "raw/pairs.jsonl:3"])
+def test_a_pair_is_found_by_its_place_or_its_origin(three, row):
+    found = find(opened(three), row=row)
+    assert [(pair.split, pair.index, pair.row.prompt) for pair in found.pairs] == [("train", 1, "Who is there?")]
+    assert found.quarantined == []
+
+
+def test_a_pair_is_found_by_the_beginning_of_its_id(three):
+    id_ = find(opened(three), row="0").pairs[0].row.id
+    assert find(opened(three), id_=id_[:8]).pairs[0].row.prompt == "How far is it?"
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts"), [("same BEGINNING", ["Who is there?"]), ("IS", ["How far is it?", "Who is there?"])]
+)
+def test_texts_are_searched_in_any_case(three, text, prompts):
+    assert [pair.row.prompt for pair in find(opened(three), text=text).pairs] == prompts
+
+
+def test_a_row_in_quarantine_is_found_with_its_reason(three):
+    for asked in ({"row": "pairs.jsonl:2"}, {"text": "how OLD"}):
+        found = find(opened(three), **asked)
+        assert found.pairs == []
+        assert [(row.line, row.code) for row in found.quarantined] == [(2, "empty_response")]
+
+
+def test_the_whole_of_a_raw_row_that_json_escapes_is_searched(make_prepared):
+    folder = make_prepared(['{"prompt": "caf\\u00e9", "chosen": "", "rejected": "x"}'], max_invalid=1.0)
+    assert find(opened(folder), text="CAFÉ").quarantined_found == 1
+
+
+def test_conversations_are_searched_message_by_message(make_prepared):
+    row = {
+        "prompt": [
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": "Needle"},
+            {"role": "user", "content": "x"},
+        ],
+        "chosen": [{"role": "assistant", "content": "one"}],
+        "rejected": [{"role": "assistant", "content": "two"}],
+    }
+    other = row | {"prompt": [{"role": "user", "content": "hay"}]}
+    folder = make_prepared([other, row], form="conversational")
+    assert [pair.index for pair in find(opened(folder), text="needle").pairs] == [1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"row": "train:2"}, r"train has 2 pairs; rows go from train:0 to train:1"),
+        ({"row": "test:0"}, r"has no split test; it has train"),
+        ({"row": "other.jsonl:1"}, r"no pair and no row in quarantine is at other\.jsonl:1"),
+        ({"id_": "ffff"}, r"no pair and no row in quarantine has id ffff"),
+        ({"id_": "no id"}, r"is no id"),
+        ({"text": "nowhere"}, r'holds "nowhere"'),
+        ({}, r"Say which pair"),
+        ({"text": ""}, r"Say which pair"),
+        ({"row": "1", "text": "x"}, r"Say which pair"),
+    ],
+)
+def test_what_is_not_there_is_said(three, asked, message):
+    with pytest.raises(UsageError, match=message):
+        find(opened(three), **asked)
+
+
+def test_a_folder_without_pairs_says_so(make_prepared):
+    folder = make_prepared(SHOWN[1:2], max_invalid=1.0)
+    with pytest.raises(UsageError, match="has no pair, only rows in quarantine"):
+        find(opened(folder), row="0")
+
+
+def test_the_command_shows_a_pair_with_its_lineage(three, dpo_data):
+    code, out, _ = dpo_data("show", three, "1")
+    lines = [line.strip() for line in out.splitlines()]
+    assert code == 0
+    assert lines[0] == "pair    train:1"
+    assert lines[2].endswith("pairs.jsonl:3")
+    assert any("then a bow" in line and "then no" in line for line in lines)
+
+
+def test_the_command_says_why_a_row_is_in_quarantine(three, dpo_data):
+    code, out, _ = dpo_data("show", three, "pairs.jsonl:2")
+    assert code == 0
+    assert "chosen is empty. [empty_response]" in out
+    assert '"How old are you?"' in out
+
+
+def test_several_matches_are_listed_with_their_ids(three, dpo_data):
+    _, out, _ = dpo_data("show", three, "--find", "is")
+    ids = [pair.row.id for pair in find(opened(three), text="is").pairs]
+    assert len(ids) == 2
+    assert all(id_ in out for id_ in ids)
+
+
+def test_json_holds_pair_and_quarantine(three, dpo_data):
+    _, out, _ = dpo_data("show", three, "--find", "how", "--json")
+    content = json.loads(out)
+    assert [(pair["split"], pair["index"], pair["chosen"]) for pair in content["pairs"]] == [("train", 0, "yes 0")]
+    assert [row["code"] for row in content["quarantined"]] == ["empty_response"]
+    assert (content["pairs_found"], content["quarantined_found"]) == (1, 1)
+
+
+def test_a_pair_that_is_not_there_is_a_usage_error_without_traceback(three, dpo_data):
+    code, out, err = dpo_data("show", three, "7")
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: ")
+
+
+def test_a_run_and_a_row_exclude_each_other(three, dpo_data):
+    code, _, err = dpo_data("show", three, "1", "--run", "run")
+    assert code == 2
+    assert "leave out the row" in err
+
+
+def test_markup_in_texts_is_not_obeyed(make_prepared, dpo_data):
+    folder = make_prepared([{"prompt": "[bold]hello[/bold]", "chosen": "[red]a[/red]", "rejected": "[link=x]b"}])
+    _, out, _ = dpo_data("show", folder, "0")
+    assert "[bold]hello[/bold]" in out
+    assert "[red]a[/red]" in out
+
+
+# Tokens.
+
+
+@pytest.mark.parametrize("mode", ["keep_end", "keep_start"])
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize(("max_length", "max_prompt_length"), [(1024, None), (24, None), (24, 5), (8, None)])
+def test_the_tokens_shown_are_those_of_the_cache(
+    make_prepared, make_tokenizer, max_length, max_prompt_length, bos, mode
+):
+    rows = [
+        {
+            "prompt": "hello there, the other one: " * n,
+            "chosen": "a bow and a tie " * n,
+            "rejected": "no, it is not " * 3,
+        }
+        for n in (1, 3, 6)
+    ]
+    folder = make_prepared(rows)
+    tokenizer = make_tokenizer(bos=bos)
+    options = {"max_length": max_length, "max_prompt_length": max_prompt_length, "truncation_mode": mode}
+    cache = tokenize(folder, tokenizer=tokenizer, **options)
+    assert cache.manifest.splits["train"].dropped == {}
+    for index, row in enumerate(cache.dataset()["train"]):
+        tokens = find_to_show(folder, row=str(index), tokenizer=tokenizer, **options).tokens
+        assert tokens.kept_ids() == (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
+        assert tokens.cache == cache.manifest.key
+
+
+def test_the_tokens_give_the_text_back_and_name_what_is_cut(make_prepared, byte_tokenizer):
+    folder = make_prepared([{"prompt": "abcdefgh", "chosen": "xy", "rejected": "z"}])
+    tokens = find_to_show(folder, row="0", tokenizer=byte_tokenizer, max_length=8).tokens
+    assert "".join(token.text for token in tokens.prompt) == "abcdefgh"
+    assert "".join(token.text for token in tokens.prompt if not token.kept) == "abc"
+    assert [(token.text, token.special) for token in tokens.chosen] == [("x", False), ("y", False), ("</s>", True)]
+
+
+def test_json_holds_every_token(make_prepared, byte_tokenizer, dpo_data, tmp_path):
+    folder = make_prepared([{"prompt": "abcdefgh", "chosen": "xy", "rejected": "z"}])
+    byte_tokenizer.save_pretrained(tmp_path / "bytes")
+    code, out, _ = dpo_data("show", folder, "0", "--tokenizer", tmp_path / "bytes", "--max-length", "8", "--json")
+    tokens = json.loads(out)["tokens"]
+    assert code == 0
+    assert [token["kept"] for token in tokens["prompt"]] == [False] * 3 + [True] * 5
+    assert [token["text"] for token in tokens["rejected"]] == ["z", "</s>"]
+
+
+def test_a_begin_token_that_survives_the_cut_is_shown(make_prepared, bos_tokenizer):
+    folder = make_prepared([{"prompt": "one two three four five six seven", "chosen": "a bow", "rejected": "no"}])
+    tokens = find_to_show(folder, row="0", tokenizer=bos_tokenizer, max_length=12).tokens
+    kept = [token for token in tokens.prompt if token.kept]
+    assert (kept[0].text, kept[0].special) == ("<s>", True)
+    assert [token.special for token in tokens.prompt if token.special] == [
+        True,
+        True,
+    ]  # the first, cut, and the new one
+
+
+def test_a_pair_that_the_trainer_does_not_see_says_why(make_prepared, byte_tokenizer, dpo_data, tmp_path):
+    folder = make_prepared([{"prompt": "pppp", "chosen": "samex", "rejected": "samey"}])
+    byte_tokenizer.save_pretrained(tmp_path / "bytes")
+    code, out, _ = dpo_data("show", folder, "0", "--tokenizer", tmp_path / "bytes", "--max-length", "5")
+    assert code == 0
+    assert "The trainer does not see this pair: equal_responses." in out
+    assert "⟦ppp⟧p" in out.replace("│", "")
+
+
+def test_texts_of_many_pairs_are_not_read_for_a_few(prepared, run, monkeypatch):
+    """Only the pairs that are shown become rows."""
+    built = []
+    monkeypatch.setattr(showing, "_pair_at", lambda *place: built.append(place) or original(*place))
+    worst_pairs(prepared, run, count=1)
+    assert len(built) == 1
+
+
+original = showing._pair_at

@@ -1,0 +1,93 @@
+"""The deep look at every text, for which convert has no time: all deep checks over one data set, batch by batch."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from hashlib import blake2b
+from importlib.util import find_spec
+from pathlib import Path
+from unicodedata import normalize
+
+import numpy as np
+
+from dpo_data.checks.check import DEEP_ROW_KEY, DatasetCheck, RowKeys
+from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.language_mismatch import languages
+from dpo_data.checks.near_prompts import NearPrompts
+from dpo_data.checks.personal_data import redact
+from dpo_data.checks.row_keys import Place, RowKeyStore, run_dataset_checks
+from dpo_data.errors import UsageError
+from dpo_data.records import FIELDS, PreferencePair
+
+LIBRARIES = ("datasketch", "py3langid", "rapidfuzz")
+
+
+def require_libraries() -> None:
+    """Refuse the deep checks where their libraries are not installed.
+
+    Raises: UsageError: with the command that installs them.
+    """
+    if missing := [name for name in LIBRARIES if find_spec(name) is None]:
+        raise UsageError(f'--deep needs {", ".join(missing)}.\n  Install what it needs: pip install "dpo-data[checks]"')
+
+
+class DeepLook:
+    """What the deep checks over a whole data set gather while its pairs pass by; row keys wait on disk.
+
+    Attributes:
+        languages: field -> language, or "undecided" -> pairs; of the prompt the last turn of the user's counts.
+        personal_data: kind -> occurrences in all fields of all pairs.
+    """
+
+    def __init__(self, folder: Path, checks: Sequence[DatasetCheck]) -> None:
+        self._checks = checks
+        self._near_prompts = NearPrompts()
+        self._open_stores = ExitStack()
+        self._stores = {
+            by: self._open_stores.enter_context(closing(RowKeyStore(folder / by, by, DEEP_ROW_KEY)))
+            for by in dict.fromkeys(check.by for check in checks)
+        }
+        self.languages = {field: Counter[str]() for field in FIELDS}
+        self.personal_data = Counter[str]()
+
+    def add(self, pairs: Sequence[PreferencePair], keys: RowKeys) -> None:
+        """Look at consecutive pairs, with their keys."""
+        table = np.empty(len(keys), DEEP_ROW_KEY)
+        for name in keys.dtype.names or ():
+            table[name] = keys[name]
+        for row, pair in enumerate(pairs):
+            for field, language in zip(FIELDS, languages(pair), strict=True):
+                self.languages[field][language or "undecided"] += 1
+            for text in pair.texts:
+                self.personal_data += redact(text)[1]
+            prompt_key = keys["prompt"][row].tobytes()
+            table["near_prompt"][row] = np.void(self._near_prompts.first_like(prompt_key, pair.texts[0]))
+            prompt, chosen, rejected = (_hash(_alike(text)) for text in pair.texts)
+            table["alike"][row] = np.void(_hash(prompt + min(chosen, rejected) + max(chosen, rejected)))
+            table["alike_chosen"][row] = np.void(chosen)
+        for store in self._stores.values():
+            store.add(table)
+
+    def findings(self, origin_of: Callable[[Place], str], max_examples: int) -> CodeCounts:
+        """What the checks find in all that was added; nothing can be added afterwards."""
+        counts = CodeCounts(max_examples)
+        for by, store in self._stores.items():
+            checks = [check for check in self._checks if check.by == by]
+            counts.merge(run_dataset_checks(store, checks, origin_of, max_examples))
+        return counts
+
+    def language_counts(self) -> dict[str, dict[str, int]]:
+        """Field -> language, or "undecided" -> pairs, the most frequent language first."""
+        return {field: dict(counts.most_common()) for field, counts in self.languages.items()}
+
+    def close(self) -> None:
+        """Close the files of keys."""
+        self._open_stores.close()
+
+
+def _alike(text: str) -> bytes:
+    return " ".join(normalize("NFKC", text).casefold().split()).encode()
+
+
+def _hash(text: bytes) -> bytes:
+    return blake2b(text, digest_size=16).digest()

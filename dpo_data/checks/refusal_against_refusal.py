@@ -1,0 +1,57 @@
+"""Two refusals compared with each other."""
+
+import re
+
+from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.records import PreferencePair
+
+#: Characters of a response in which a refusal says that it is one.
+OPENING = 120
+#: Of which every opening that refuses holds at least one, in any case of letters.
+NEEDLES = ("not", "n't", "n\u2019t", "orry", "unable", "NOT", "N'T", "ORRY", "efus", "eclin", "fraid")
+SERVICE = (
+    "help|assist|do|provide|give|tell|answer|share|advi[sc]e|support|discuss|comply|write|create|generate|offer|judge"
+    "|recommend|engage|fulfil|fulfill|continue|encourage|participate|say|talk|speak|condone|allow|respond"
+)
+REFUSAL = re.compile(
+    rf"\b(?:I|we)(?:['\u2019]m| am|['\u2019]re| are)? (?:\w+ )?"
+    rf"(?:can['\u2019]?t|cannot|can not|won['\u2019]?t|will not|unable to|not (?:able|allowed|going|willing) to"
+    r"|refuse to|decline to|(?:have to|must) decline"
+    rf"|do(?:n['\u2019]t| not) (?:think I can|want to|feel comfortable))"
+    rf"(?: (?:\w+ ){{0,1}}?(?:{SERVICE})(?:ing)?\b|\s*(?:[.,;!]|$))"
+    r"|^\W*sorry,? (?:but )?(?:no\b|(?:that|this)(?: is|['\u2019]s) (?:beyond|out of|against|not something))"
+    r"|\bas an? (?:AI|language model)\b.{0,60}\b(?:not|n['\u2019]t|unable)",
+    re.IGNORECASE,
+)
+
+
+def is_refusal(response: str) -> bool:
+    r"""Whether a response opens by refusing; English only.
+
+    >>> is_refusal("I'm sorry, but I can't help with that."), is_refusal("Sure. You can't go wrong with two eggs.")
+    (True, False)
+    """
+    opening = response[:OPENING]
+    return any(map(opening.__contains__, NEEDLES)) and REFUSAL.search(opening) is not None
+
+
+def find(pair: PreferencePair) -> Finding | None:
+    r"""Whether both responses open by refusing.
+
+    >>> from dpo_data.records import TextPair
+    >>> find(TextPair(prompt="Write my essay.", chosen="I'm sorry, I can't.", rejected="I won't do that.")).message
+    'chosen and rejected both open with a refusal.'
+    """
+    _, chosen, rejected = pair.texts
+    if is_refusal(chosen) and is_refusal(rejected):
+        return Finding("rejected", "chosen and rejected both open with a refusal.")
+    return None
+
+
+REFUSAL_AGAINST_REFUSAL = RowCheck(
+    code="refusal_against_refusal",
+    severity="warning",
+    summary="both responses are refusals",
+    hint="Such a pair teaches how to refuse, never whether to: see that there are not too many of them.",
+    find=find,
+)
