@@ -37,6 +37,9 @@ def _candidates(keys: RowKeys) -> NDArray[np.intp]:
     prompt, chosen, rejected = (
         np.ascontiguousarray(keys[name]).view("<u8").reshape(-1, 2)[:, 0] for name in ("prompt", "chosen", "rejected")
     )
+    ordered = np.sort(prompt)
+    if not (ordered[2:] == ordered[:-2]).any():
+        return np.empty(0, np.intp)
     _, group, judgements = np.unique(prompt, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(judgements[group] >= 3)  # as many as a circle needs
     winners, losers = (prompt ^ chosen)[rows], (prompt ^ rejected)[rows]
