@@ -16,6 +16,9 @@ _TOLERANCES = {torch.float32: (1e-4, 1e-3), torch.float64: (1e-4, 1e-3)}
 _HALF_TOLERANCES = (3e-2, 1e-1)
 
 
+#: Values of a weight whose gradient is compared.
+_SMALL = 2**16
+
 #: Chosen and rejected log-probabilities of a batch, (B,) each, with their graph.
 Way = Callable[[], tuple[Tensor, Tensor]]
 
@@ -29,18 +32,15 @@ def disagreement(model: nn.Module, shared: Way, padded: Way, dtype: torch.dtype)
         padded: with two sequences a pair.
         dtype: that the model computes in.
     """
-    found: list[tuple[Tensor, list[Tensor]]] = []
+    found: list[tuple[Tensor, list[Tensor | None]]] = []
     training = model.training
     model.train()
     try:
         for way in (shared, padded):
-            model.zero_grad(set_to_none=True)
             with shared_prefixes(model) if way is shared else nullcontext():
                 logps = torch.stack(way())
                 # Different weights, so that what a prompt gives to both responses does not cancel out.
-                torch.autograd.backward((logps[0] - 0.5 * logps[1]).sum())
-            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-            found.append((logps.detach(), gradients))
+                found.append((logps.detach(), _gradients(model, (logps[0] - 0.5 * logps[1]).sum())))
     except (NotServedError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         if len(found) == 1:
             raise  # the plain way: no reason to blame the other
@@ -53,15 +53,31 @@ def disagreement(model: nn.Module, shared: Way, padded: Way, dtype: torch.dtype)
     off = float(((logps - plain_logps).abs() / (1 + plain_logps.abs())).max())
     if not off <= most_logps:
         return f"its log-probabilities differ by {off:.1e} from those of padded sequences"
-    if len(gradients) != len(plain_gradients):
-        return "it gives gradients to other weights than padded sequences do"
     squares = torch.zeros(2, dtype=torch.float64)  # of the difference, and of the plain gradient
     for gradient, plain in zip(gradients, plain_gradients, strict=True):
-        squares += torch.tensor([_square(gradient.sub_(plain)), _square(plain)], dtype=torch.float64)
+        if gradient is None or plain is None:
+            if gradient is not plain:
+                return "it gives gradients to other weights than padded sequences do"
+            continue
+        squares += torch.tensor([_square(gradient - plain), _square(plain)], dtype=torch.float64)
     distance = float((squares[0] / squares[1].clamp(min=1e-60)).sqrt())
     if not distance <= most_gradients:
         return f"its gradients differ by {distance:.1e} from those of padded sequences"
     return None
+
+
+def _gradients(model: nn.Module, objective: Tensor) -> list[Tensor | None]:
+    """Gradients of the small weights, norms and biases of all layers: through them flows whatever else is learned.
+
+    The large ones would cost as much memory again as the model. Sharded models only know whole backward passes.
+    """
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    if any(isinstance(weight, DTensor) for weight in trained):
+        model.zero_grad(set_to_none=True)
+        torch.autograd.backward(objective)
+        return [weight.grad for weight in trained]
+    small = [weight for weight in trained if weight.numel() <= _SMALL] or trained
+    return list(torch.autograd.grad(objective, small, allow_unused=True)) if small else []
 
 
 def _square(tensor: Any) -> float:
