@@ -80,6 +80,12 @@ def train(
     lora_r: Annotated[
         int | None, typer.Option(min=1, help="Train a LoRA adapter of this rank.", rich_help_panel=_LEARNING)
     ] = None,
+    load_in_4bit: Annotated[
+        bool,
+        typer.Option(
+            "--load-in-4bit", help="Frozen weights in four bits, with --lora-r (QLoRA).", rich_help_panel=_LEARNING
+        ),
+    ] = False,
     merge_adapter: Annotated[
         bool,
         typer.Option("--merge-adapter", help="Save the model with its adapter merged in.", rich_help_panel=_LEARNING),
@@ -203,6 +209,7 @@ def train(
             cache_dir=cache_dir,
             dtype=dtype,
             lora_r=lora_r,
+            load_in_4bit=load_in_4bit,
             merge_adapter=merge_adapter,
             early_stopping=early_stopping,
             generate_samples=generate_samples,

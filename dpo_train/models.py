@@ -23,9 +23,13 @@ def with_adapter(model: Any, peft_config: Any) -> Any:
     """A model with a new adapter; one that it has already becomes part of the model, and so of its reference."""
     if peft_config is None:
         return model
-    from peft import get_peft_model
+    from peft import get_peft_model, prepare_model_for_kbit_training
 
-    return get_peft_model(model.merge_and_unload() if hasattr(model, "merge_and_unload") else model, peft_config)
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    if getattr(model, "is_quantized", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return get_peft_model(model, peft_config)
 
 
 def without_adapter(model: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import os
 import shutil
 import sys
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import InputError, UsageError
@@ -47,6 +48,7 @@ class RunOptions:
         cache_dir: where token caches are kept.
         dtype: of the weights: float32, bfloat16, float16, or auto for that of the file.
         lora_r: rank of a new LoRA adapter; None to train all weights.
+        load_in_4bit: hold the frozen weights under the adapter in four bits (QLoRA).
         merge_adapter: save the model with its adapter merged in.
         early_stopping: evaluations without a lower loss after which to stop; None never to.
         generate_samples: test prompts to write to before and after.
@@ -66,6 +68,7 @@ class RunOptions:
     cache_dir: Path | None = None
     dtype: str = "float32"
     lora_r: int | None = None
+    load_in_4bit: bool = False
     merge_adapter: bool = False
     early_stopping: int | None = None
     generate_samples: int = 0
@@ -170,7 +173,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     if checkpoint is not None:
         require_whole(checkpoint)
     args.eval_on_start = "test" in splits and checkpoint is None and not options.eval_only
-    load = functools.partial(_load, AutoModelForCausalLM, dtype=options.dtype)
+    load = functools.partial(_load, AutoModelForCausalLM, dtype=options.dtype, **_quantization(options))
     reference = None
     if options.reference is not None:
         _load(AutoConfig, options.reference)  # the weights are loaded only where they are wanted
@@ -277,6 +280,28 @@ def _adapter(options: RunOptions) -> Any:
     return LoraConfig(
         r=options.lora_r, lora_alpha=2 * options.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
     )
+
+
+def _quantization(options: RunOptions) -> dict[str, Any]:
+    """What `from_pretrained` is told for weights of four bits: NF4, quantised twice (Dettmers et al. 2023).
+
+    Source: arXiv:2305.14314, section 3.
+    """
+    if not options.load_in_4bit:
+        return {}
+    if options.lora_r is None:
+        raise UsageError("--load-in-4bit freezes the weights, so that there is nothing to train: give --lora-r too.")
+    if options.merge_adapter:
+        raise UsageError("--merge-adapter would merge into weights of four bits: leave it out, and merge afterwards.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError("--load-in-4bit needs the package bitsandbytes.\n  pip install bitsandbytes")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32 if options.dtype in ("float32", "auto") else getattr(torch, options.dtype),
+    )
+    return {"quantization_config": config}
 
 
 def _check_output(options: RunOptions) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,31 @@ def test_a_killed_run_resumes_to_what_the_straight_one_gives(
         [(record["step"], record["loss"]) for record in records(run) if "loss" in record] for run in (straight, killed)
     ]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--load-in-4bit",),
+            "--load-in-4bit freezes the weights, so that there is nothing to train: give --lora-r too.",
+        ),
+        (("--load-in-4bit", "--lora-r", 4, "--merge-adapter"), "--merge-adapter would merge into weights of four bits"),
+        (
+            ("--load-in-4bit", "--lora-r", 4),
+            "--load-in-4bit needs the package bitsandbytes.\n  pip install bitsandbytes",
+        ),
+    ],
+)
+def test_four_bits_need_an_adapter_and_a_package(
+    words: tuple[Any, ...],
+    message: str,
+    prepared: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name))
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK, *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
