@@ -348,10 +348,11 @@ class TokenBudget:
         """
         units = sorted(self._units(step), key=lambda unit: -unit[0])
         total = sum(tokens for tokens, _ in units)
-        each = max(1, math.ceil(total / self.most_tokens / parts))
+        most = math.ceil(len(units) / parts)  # then each has a micro-batch of its own
+        each = min(max(1, math.ceil(total / self.most_tokens / parts)), most)
         while True:
             bins = _spread(units, each * parts)
-            if all(load <= self.most_tokens or len(held) == 1 for load, held in bins) or each * parts >= len(units):
+            if each == most or all(load <= self.most_tokens or len(held) == 1 for load, held in bins):
                 break
             each += 1
         bins.sort(key=lambda bin_: -bin_[0])

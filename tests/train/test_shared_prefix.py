@@ -241,7 +241,9 @@ def test_a_step_is_cut_into_equally_many_micro_batches_that_keep_the_budget(
     assert len({len(part) for part in cut}) == 1
     counted = [row for part in cut for batch in part for row in batch if row >= 0]
     assert sorted(counted) == list(range(len(rows)))
-    for batch in (batch for part in cut for batch in part):
+    batches = [batch for part in cut for batch in part]
+    assert len(batches) <= len(rows) + parts - 1
+    for batch in batches:
         assert batch
         tokens = SharedPrefixCollator()(rows[batch])["input_ids"].numel()
         assert tokens <= budget or len(batch) == 1
