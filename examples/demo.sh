@@ -14,6 +14,7 @@ step() {
 mkdir -p "$out"
 step dpo-data convert hh-rlhf --sample --output "$out/prepared" --overwrite
 step dpo-data validate "$out/prepared"
+step dpo-data report "$out/prepared"
 step python "$here/tiny_model.py" "$out/prepared" "$out/tiny-model"
 step dpo-data tokenize "$out/prepared" --tokenizer "$out/tiny-model" --max-length 256
 step dpo-train --data "$out/prepared" --model "$out/tiny-model" --output "$out/run" --overwrite \
@@ -24,6 +25,7 @@ cat <<END
 What you have now:
   $out/prepared             the pairs: datasets.load_from_disk("$out/prepared")
   $out/prepared/quarantine  raw rows that were not kept, each with its reason
+  $out/prepared/report.html what is in them, to look at in a browser
   $out/prepared/tokens      token ids, cut and final
   $out/run                  the trained model: AutoModelForCausalLM.from_pretrained("$out/run")
   $out/run/curves.png       loss, reward accuracy and margins over the run
