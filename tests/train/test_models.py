@@ -105,18 +105,20 @@ def test_gradient_checkpointing_changes_no_logged_value(config: Config, pairs: d
     assert logs[0] == pytest.approx(logs[1], rel=1e-6)
 
 
-def test_bfloat16_autocast_starts_from_agreement_and_stays_near_float32(
-    config: Config, pairs: datasets.Dataset
+@pytest.mark.parametrize("path", ["shared", "padded"])
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_autocast_to_half_precision_starts_from_agreement_and_stays_near_float32(
+    half: str, path: str, config: Config, pairs: datasets.Dataset
 ) -> None:
     logs = []
-    for half in (False, True):
-        trainer = DPOTrainer(make_tiny_model(), args=config(bf16=half), train_dataset=pairs)
+    for options in ({}, {half: True}):
+        trainer = DPOTrainer(make_tiny_model(), args=config(attention_path=path, **options), train_dataset=pairs)
         trainer.train()
         logs.append([record for record in trainer.state.log_history if "loss" in record])
     assert logs[1][0]["rewards/margins"] == 0
     assert logs[1][0]["logps/chosen"] != logs[0][0]["logps/chosen"]
-    for half, whole in zip(*reversed(logs), strict=True):
-        assert half["loss"] == pytest.approx(whole["loss"], abs=0.02)
+    for rounded, whole in zip(*reversed(logs), strict=True):
+        assert rounded["loss"] == pytest.approx(whole["loss"], abs=0.02)
 
 
 # ---- adapters --------------------------------------------------------------------------------------------------------
