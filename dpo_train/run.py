@@ -322,7 +322,9 @@ def _remove_earlier_run(output: Path) -> None:
 def _config(options: RunOptions) -> DPOConfig:
     """Training arguments, with the micro-batches that make up the wanted pairs per optimizer step."""
     given = dict(options.training)
-    if (given.get("bf16") or given.get("fp16")) and not torch.cuda.is_available():
+    if given.get("fp16") and not torch.cuda.is_available():
+        raise UsageError("--fp16 would compute in float32 here, as there is no GPU: take --bf16, or leave it out.")
+    if given.get("bf16") and not torch.cuda.is_available():
         given.setdefault("use_cpu", True)
     if "eval_steps" in given:
         given.setdefault("eval_strategy", "steps")

@@ -354,3 +354,10 @@ def test_four_bits_need_an_adapter_and_a_package(
     result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK, *words)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, on which fp16 is what it says")
+def test_fp16_without_a_gpu_is_refused(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK, "--fp16")
+    assert result.exit_code == 2
+    assert "--fp16 would compute in float32 here" in result.stderr
