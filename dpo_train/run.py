@@ -173,13 +173,15 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     if checkpoint is not None:
         require_whole(checkpoint)
     args.eval_on_start = "test" in splits and checkpoint is None and not options.eval_only
-    load = functools.partial(_load, AutoModelForCausalLM, dtype=options.dtype, **_quantization(options))
+    settings = {"dtype": options.dtype, **_quantization(options)}
     reference = None
     if options.reference is not None:
         _load(AutoConfig, options.reference)  # the weights are loaded only where they are wanted
-        reference = ModelOnDemand(options.reference, functools.partial(load, options.reference))
+        reference = ModelOnDemand(
+            options.reference, functools.partial(_load, AutoModelForCausalLM, options.reference, **settings)
+        )
     trainer = DPOTrainer(
-        load(options.model),
+        _load(AutoModelForCausalLM, options.model, **settings),
         reference,
         args=args,
         train_dataset=splits.get("train"),
