@@ -211,7 +211,7 @@ class StepSampler:
 
     >>> sampler = StepSampler(rows=5, micro_batch=1, accumulation=1, ranks=2, seed=None)
     >>> list(sampler)
-    [[0], [1], [2], [3], [4], [-1]]
+    [[0], [1], [2], [3], [4], [-5]]
 
     Args:
         rows: pairs of the data set.
