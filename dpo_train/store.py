@@ -131,7 +131,8 @@ def weights_identity(model: nn.Module, **settings: Any) -> str:
             continue
         tensor = weight.detach()
         values = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).reshape(-1)
-        places = torch.linspace(0, len(values) - 1, min(_SAMPLED, len(values)), device=values.device).long()
+        # In whole numbers: float32 counts no further than 2^24.
+        places = torch.arange(_SAMPLED, device=values.device) * (len(values) - 1) // (_SAMPLED - 1)
         digest.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(values[places].float().cpu().numpy().tobytes())
     return digest.hexdigest()

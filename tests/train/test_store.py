@@ -109,6 +109,14 @@ def test_the_identity_tells_weights_dtype_and_settings_apart_and_leaves_adapters
     assert identity != weights_identity(make_tiny_model().bfloat16(), dtype="float32")
 
 
+def test_the_identity_of_a_weight_larger_than_float32_counts_sees_its_last_value() -> None:
+    model = torch.nn.Linear(2**13, 3457, bias=False, dtype=torch.bfloat16)
+    before = weights_identity(model)
+    with torch.no_grad():
+        model.weight[-1, -1] += 1
+    assert weights_identity(model) != before
+
+
 def test_a_stored_value_that_the_reference_does_not_give_is_refused(
     config: Config, pairs: datasets.Dataset, tmp_path: Path
 ) -> None:
