@@ -136,10 +136,11 @@ class StepCollator:
         return {"micro_batches": [SharedPrefixCollator()(rows) for rows in micro_batches]}
 
 
-def response_keys(prompt: bytes, responses: Iterable[bytes]) -> list[bytes]:
+def response_keys(prompt: bytes | memoryview, responses: Iterable[bytes | memoryview]) -> list[bytes]:
     """Of a prompt with each of its responses, 128 bits that tell them from any other; all as stored int32."""
     # The prompt's length first: where it ends is part of what is asked.
-    known = blake2b(len(prompt).to_bytes(8, "little") + prompt, digest_size=16)
+    known = blake2b(len(prompt).to_bytes(8, "little"), digest_size=16)
+    known.update(prompt)
     digests = []
     for response in responses:
         key = known.copy()

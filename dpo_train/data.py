@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -53,6 +53,19 @@ class TokenColumn:
         offsets, index = self._offsets[chunk], row - self._starts[chunk]
         view: np.ndarray = self._values[chunk][offsets[index] : offsets[index + 1]]
         return view
+
+    def pieces(self, rows: np.ndarray) -> Iterator[memoryview]:
+        """The bytes of some rows' ids, in place."""
+        chunks = np.searchsorted(self._starts, rows, side="right") - 1
+        bounds = np.empty((2, len(rows)), np.int64)
+        for chunk, offsets in enumerate(self._offsets):
+            inside = chunks == chunk
+            index = rows[inside] - self._starts[chunk]
+            bounds[:, inside] = offsets[index], offsets[index + 1]
+        views = [memoryview(values).cast("B") for values in self._values]
+        width = self._values[0].itemsize if self._values else 1
+        for chunk, start, end in zip(chunks.tolist(), *(bounds * width).tolist(), strict=True):
+            yield views[chunk][start:end]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -127,11 +140,9 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
 
     def response_keys(self, rows: np.ndarray) -> np.ndarray:
         """Of some rows, what tells chosen and rejected from any other response to any other prompt: (n, 2, 2) int64."""
-        columns = [self._columns[name] for name in TOKEN_COLUMNS]
         digests = []
-        for row in rows.tolist():
-            prompt, chosen, rejected = (column[row].tobytes() for column in columns)
-            digests += response_keys(prompt, (chosen, rejected))
+        for prompt, *responses in zip(*(self._columns[name].pieces(rows) for name in TOKEN_COLUMNS), strict=True):
+            digests += response_keys(prompt, responses)
         return np.frombuffer(b"".join(digests), np.int64).reshape(-1, 2, 2)
 
     @functools.cached_property
