@@ -337,7 +337,9 @@ def _config(options: RunOptions) -> DPOConfig:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size is not None:
         given |= _micro_batches(options.batch_size, ranks, given)
-    given.setdefault("reference_cache", str((options.cache_dir or options.data) / "reference"))
+    home = options.cache_dir or options.data
+    if os.access(home, os.W_OK) or not home.exists():  # a prepared folder may well be read-only: then in memory alone
+        given.setdefault("reference_cache", str(home / "reference"))
     try:
         return DPOConfig(output_dir=str(options.output), disable_tqdm=not sys.stderr.isatty(), **given)
     except (ValueError, TypeError) as error:

@@ -361,3 +361,16 @@ def test_fp16_without_a_gpu_is_refused(prepared: Path, model_folder: Path, tmp_p
     result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK, "--fp16")
     assert result.exit_code == 2
     assert "--fp16 would compute in float32 here" in result.stderr
+
+
+def test_the_reference_is_stored_beside_the_data_unless_that_is_read_only(
+    prepared: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--data", prepared, "--model", model_folder, *QUICK, "--max-length", 60, "--output")
+    monkeypatch.setattr("os.access", lambda path, mode: not (Path(path) == prepared and mode == os.W_OK))
+    first = dpo_train(*words, tmp_path / "one")
+    assert first.exit_code == 0, first.stderr
+    assert not (prepared / "reference").exists()
+    monkeypatch.undo()
+    assert dpo_train(*words, tmp_path / "two").exit_code == 0
+    assert len(list(prepared.glob("reference/*/*.npy"))) > 0
