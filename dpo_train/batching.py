@@ -179,7 +179,6 @@ def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
     order = np.argsort(predictors, kind="stable")
 
     continued = ~is_prompt & ~is_first
-    kept = is_first | continued
     table = np.stack(
         [
             np.where(is_first, lengths + lengths[prompt_of], lengths),
@@ -187,7 +186,7 @@ def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
             np.where(continued, lengths[prompt_of], 0),
         ],
         axis=1,
-    )[kept]
+    )[~is_prompt]
     arrays = {
         "input_ids": input_ids[None],
         "position_ids": position_ids[None],

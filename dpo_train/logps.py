@@ -118,11 +118,14 @@ class ChunkedHead:
 
     def __enter__(self) -> "ChunkedHead":
         self._forward = self._head.forward
+        self._own = vars(self._head).get("forward")  # where something else has wrapped it
         self._head.forward = self._in_chunks
         return self
 
     def __exit__(self, *error: object) -> None:
         del self._head.forward  # the instance's own, which hid the class's
+        if self._own is not None:
+            self._head.forward = self._own
 
     def _in_chunks(self, hidden: Tensor) -> Tensor:
         starts = range(0, hidden.shape[1], self._positions)

@@ -708,7 +708,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if self._probed:
             return
         self._probed = True
-        rows = next((rows for rows in _all_data(self.train_dataset, self.eval_dataset)), None)
+        rows = next(_all_data(self.train_dataset, self.eval_dataset), None)
         if rows is None:
             return
         self._model_to_device()

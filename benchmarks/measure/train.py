@@ -74,7 +74,6 @@ def make_trainer(options: argparse.Namespace, model: Any, rows: Any, clock: Cloc
         output_dir=output,
         attention_path="padded" if options.who == "padded" else "shared",
         max_tokens_per_microbatch=options.budget,
-        scatter_prompts=options.who == "one-by-one",
         **settings,
     )
     return DPOTrainer(model, args=args, train_dataset=rows, callbacks=[clock])
