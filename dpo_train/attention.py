@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.attention import varlen
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from dpo_train.models import active_dropout, router_weight, without_adapter
@@ -58,13 +58,33 @@ class Segments:
     table: np.ndarray
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def mask(self, queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
-        """(queries, keys) bool, True where a query sees a key; the last query sees the last key."""
-        known = (queries, keys, window, device)
+    def stretches(self, window: int | None) -> list[tuple[slice, slice]]:
+        """Of each segment, its own places in the sequence and those of the prompt's keys that any of them sees.
+
+        Args:
+            window: keys that a query sees, its own included; None for all before it.
+        """
+        if window not in self._cache:
+            starts = np.cumsum(self.table[:, 0]) - self.table[:, 0]
+            self._cache[window] = [
+                (
+                    slice(start, start + length),
+                    # With a window, the first keys of the prompt are out of everybody's sight.
+                    slice(prefix if window is None else max(prefix, prefix + seen - window + 1), prefix + seen),
+                )
+                for start, (length, prefix, seen) in zip(starts.tolist(), self.table.tolist(), strict=True)
+            ]
+        stretches: list[tuple[slice, slice]] = self._cache[window]
+        return stretches
+
+    def mask(self, queries: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+        """(queries, keys), 0 where a query sees a key and -inf where not; the last query sees the last key."""
+        known = (queries, keys, window, like.dtype, like.device)
         if known not in self._cache:
-            behind = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
-            seen = behind >= 0
-            self._cache[known] = seen if window is None else seen & (behind < window)
+            places = torch.arange(keys, device=like.device)
+            behind = places[keys - queries :, None] - places
+            hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
+            self._cache[known] = torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, float("-inf"))
         mask: Tensor = self._cache[known]
         return mask
 
@@ -159,66 +179,116 @@ def shared_prefix_attention(
     unknown = [name for name, value in others.items() if value is not None and name not in _WITHOUT_EFFECT]
     if unknown:
         raise NotServedError(f"its attention takes {', '.join(unknown)}")
+    if torch.is_autocast_enabled(query.device.type):  # which knows neither of the kernels below
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    plain = softcap is not None or s_aux is not None or value.shape[-1] != query.shape[-1]
     if query.is_cuda:
-        if softcap is not None or s_aux is not None:
-            raise NotServedError("its attention has a soft cap or sinks, which varlen_attn has not")
-        return _varlen(query, key, value, segments, scaling, sliding_window), None
-    plain = softcap is not None or s_aux is not None
-    lengths = segments.table[:, 0].tolist()
-    # One split, not a slice a segment: the gradient of a slice is a tensor of the whole sequence's size.
-    queries, keys, values = (torch.split(tensor, lengths, dim=2) for tensor in (query, key, value))
-    shared_keys, shared_values = keys[0], values[0]
-    attended = []
-    for index, (length, _, prefix) in enumerate(segments.table.tolist()):
-        own_query, own_key, own_value = queries[index], keys[index], values[index]
-        if prefix == 0:
-            shared_keys, shared_values = own_key, own_value
-        else:
-            # With a window, the first keys of the prompt are out of everybody's sight.
-            first = 0 if sliding_window is None else max(0, prefix - sliding_window + 1)
-            own_key = torch.cat([shared_keys[:, :, first:prefix], own_key], dim=2)
-            own_value = torch.cat([shared_values[:, :, first:prefix], own_value], dim=2)
-        seen = own_key.shape[2]
-        window = None if sliding_window is None or sliding_window >= seen else sliding_window
-        causal = seen == length and window is None
-        mask = None if causal and not plain else segments.mask(length, seen, window, query.device)
         if plain:
-            out = _plain(own_query, own_key, own_value, mask, scaling, softcap, s_aux)
-        else:
-            out = scaled_dot_product_attention(
-                own_query,
-                own_key,
-                own_value,
-                attn_mask=mask,
-                is_causal=causal,
-                scale=scaling,
-                enable_gqa=own_query.shape[1] != own_key.shape[1],
+            raise NotServedError("its attention has a soft cap, sinks or narrower values, which varlen_attn has not")
+        return _varlen(query, key, value, segments, scaling, sliding_window), None
+    if plain:
+        return _plain(query, key, value, segments, scaling, sliding_window, softcap, s_aux), None
+    attended: Tensor = _Flash.apply(query, key, value, segments, scaling, sliding_window)  # type: ignore[no-untyped-call]
+    return attended, None
+
+
+class _Flash(torch.autograd.Function):
+    """Attention of each segment by PyTorch's flash kernel for CPUs; (1, T, heads, D).
+
+    The backward pass is written out: the one that autograd would put together makes a tensor of the whole sequence for
+    each slice of it, and keeps the keys of a prompt once for each response that they were joined to.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        segments: Segments,
+        scaling: float | None,
+        window: int | None,
+    ) -> Tensor:
+        """Segment by segment."""
+        attended = query.new_empty(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
+        sums = []
+        for own, prompt in segments.stretches(window):
+            keys, values = _joined(key, prompt, own), _joined(value, prompt, own)
+            options = _flash_options(query[:, :, own], keys, segments, scaling, window)
+            out, log_sum = _FLASH(query[:, :, own], keys, values, **options)
+            attended[:, own] = out.transpose(1, 2)
+            sums.append(log_sum)
+        ctx.save_for_backward(query, key, value, attended, *sums)
+        ctx.told = segments, scaling, window
+        return attended
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """What a prompt's keys and values are for its responses adds up."""
+        query, key, value, attended, *sums = ctx.saved_tensors
+        segments, scaling, window = ctx.told
+        of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for (own, prompt), log_sum in zip(segments.stretches(window), sums, strict=True):
+            keys, values = _joined(key, prompt, own), _joined(value, prompt, own)
+            options = _flash_options(query[:, :, own], keys, segments, scaling, window)
+            out_gradient, out = gradient[:, own].transpose(1, 2), attended[:, own].transpose(1, 2)
+            of_query[:, :, own], *of_joined = _FLASH_BACKWARD(
+                out_gradient, query[:, :, own], keys, values, out, log_sum, **options
             )
-        attended.append(out.transpose(1, 2))
-    return torch.cat(attended, dim=1), None
+            seen = prompt.stop - prompt.start
+            for total, part in zip((of_key, of_value), of_joined, strict=True):
+                total[:, :, prompt] += part[:, :, :seen]
+                total[:, :, own] += part[:, :, seen:]
+        return of_query, of_key, of_value, None, None, None
+
+
+_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def _joined(tensor: Tensor, prompt: slice, own: slice) -> Tensor:
+    """Keys or values of a segment: those of its prompt that it sees, and its own."""
+    if prompt.start == prompt.stop:
+        return tensor[:, :, own]
+    return torch.cat([tensor[:, :, prompt], tensor[:, :, own]], dim=2)
+
+
+def _flash_options(
+    query: Tensor, keys: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> dict[str, Any]:
+    length, seen = query.shape[2], keys.shape[2]
+    causal = seen == length and (window is None or window >= seen)
+    mask = None if causal else segments.mask(length, seen, window, query)
+    return {"dropout_p": 0.0, "is_causal": causal, "attn_mask": mask, "scale": scaling}
 
 
 def _plain(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
+    segments: Segments,
     scaling: float | None,
+    window: int | None,
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Attention written out, for what scaled_dot_product_attention has no argument for; (1, heads, Q, D)."""
+    """Attention written out, for what the kernels have no argument for; (1, T, heads, D of the values)."""
     groups = query.shape[1] // key.shape[1]
     key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    if sinks is not None:
-        scores = torch.cat([scores, sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores)], dim=-1)
-    weights = scores.softmax(-1, dtype=torch.float32)[..., : key.shape[2]]
-    return weights.to(value.dtype) @ value
+    attended = []
+    for own, prompt in segments.stretches(window):
+        keys, values = _joined(key, prompt, own), _joined(value, prompt, own)
+        scores = query[:, :, own] @ keys.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        scores = scores + segments.mask(scores.shape[2], scores.shape[3], window, scores)
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores)], dim=-1)
+        weights = scores.softmax(-1, dtype=torch.float32)[..., : keys.shape[2]]
+        attended.append((weights.to(values.dtype) @ values).transpose(1, 2))
+    return torch.cat(attended, dim=1)
 
 
 def _varlen(

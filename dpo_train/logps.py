@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
@@ -59,22 +60,24 @@ class _TokenLogps(torch.autograd.Function):
         return logits[predictors, targets].to(normaliser.dtype) - normaliser[predictors], means
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of the logits, (K, V): of each position, its tokens one-hot less their number x probability."""
         logits, normaliser, predictors, targets = ctx.saved_tensors
         of_positions = torch.zeros_like(normaliser).index_add_(0, predictors, gradient)
-        result = torch.empty_like(logits)
-        for rows in _row_chunks(len(logits)):
-            probabilities = (logits[rows].to(normaliser.dtype) - normaliser[rows, None]).exp_()
-            result[rows] = probabilities.mul_(-of_positions[rows, None])
-        result.index_put_((predictors, targets), gradient.to(result.dtype), accumulate=True)
-        return result, None, None
+        with torch.no_grad():  # in the logits' own memory, where most of a step's is in use
+            for rows in _row_chunks(len(logits)):
+                probabilities = (logits[rows].to(normaliser.dtype) - normaliser[rows, None]).exp_()
+                logits[rows] = probabilities.mul_(-of_positions[rows, None])
+            logits.index_put_((predictors, targets), gradient.to(logits.dtype), accumulate=True)
+        return logits, None, None
 
 
 def token_logps(logits: Tensor, predictors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of tokens, several of which may be predicted by one position; and the mean logit of positions.
 
-    Of the logits' size it makes one tensor, their gradient; the log-softmax is never held.
+    Nothing else of the logits' size is made: the log-softmax is never held, and backward leaves the logits' gradient in
+    their place. They are of no use to anybody else then, and a second backward pass through them raises RuntimeError.
 
     Args:
         logits: (K, V).

@@ -313,18 +313,30 @@ def test_accumulation_steps_make_no_difference_on_the_shared_path(accumulation: 
 
 
 def test_token_logps_and_their_gradient_are_those_of_the_log_softmax() -> None:
-    logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
     predictors, targets = torch.tensor([0, 0, 1, 3, 4, 4]), torch.tensor([2, 6, 0, 1, 3, 3])
-    assert torch.autograd.gradcheck(lambda scores: token_logps(scores, predictors, targets)[0], logits)
-    logps, means = token_logps(logits, predictors, targets)
-    torch.testing.assert_close(logps, logits.log_softmax(-1)[predictors, targets])
-    torch.testing.assert_close(means, logits.mean(-1))
+    weights = torch.randn(6, dtype=torch.float64)
+    hidden, head = torch.randn(5, 3, dtype=torch.float64), torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
+    plain = (hidden @ head).log_softmax(-1)[predictors, targets]
+    (expected,) = torch.autograd.grad(plain @ weights, head)
+    logps, means = token_logps(hidden @ head, predictors, targets)
+    (gradient,) = torch.autograd.grad(logps @ weights, head)
+    torch.testing.assert_close(logps, plain)
+    torch.testing.assert_close(gradient, expected)
+    torch.testing.assert_close(means, (hidden @ head).mean(-1))
     assert not means.requires_grad
+
+
+def test_a_second_backward_pass_through_logits_that_have_become_their_gradient_is_refused() -> None:
+    logits = torch.randn(2, 5, requires_grad=True) * 1.0
+    logps, _ = token_logps(logits, torch.tensor([0, 1]), torch.tensor([2, 3]))
+    logps.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        logps.sum().backward()
 
 
 def test_logits_at_any_size_give_finite_values_in_float32() -> None:
     logits = torch.tensor([[3e4, -3e4, 0.0]], dtype=torch.bfloat16, requires_grad=True)
-    logps, _ = token_logps(logits, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    logps, _ = token_logps(logits * 1, torch.tensor([0, 0]), torch.tensor([0, 1]))
     assert logps.dtype == torch.float32
     assert logps.tolist() == pytest.approx([0.0, -59904.0])
     logps.sum().backward()
