@@ -276,7 +276,8 @@ class StepSampler:
         if self._seed is not None:
             order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
             if self._prompts is not None:
-                order = _prompts_together(order, self._prompts, self._step)
+                yield from _prompts_together(order, self._prompts, self._step)
+                return
         for start in range(0, self._rows, self._step):
             yield order[start : start + self._step]
 
@@ -298,31 +299,34 @@ class StepSampler:
         return math.ceil(pairs / (self._micro_batch * self._ranks))
 
 
-def _prompts_together(order: np.ndarray, prompts: np.ndarray, step: int) -> np.ndarray:
-    """An order of rows in which the pairs of one prompt stand in one step, where a step can hold them.
+def _prompts_together(order: np.ndarray, prompts: np.ndarray, step: int) -> Iterator[np.ndarray]:
+    """Steps of rows in an order in which the pairs of one prompt stand in one step, where a step can hold them.
 
-    >>> _prompts_together(np.array([0, 1, 2, 3, 4, 5]), np.array([7, 8, 9, 7, 9, 7]), step=3)
-    array([0, 3, 5, 1, 2, 4])
+    >>> list(_prompts_together(np.array([0, 1, 2, 3, 4, 5]), np.array([7, 8, 9, 7, 9, 7]), step=3))
+    [array([0, 3, 5]), array([1, 2, 4])]
     """
     _, first, number, counts = np.unique(prompts[order], return_index=True, return_inverse=True, return_counts=True)
-    if len(counts) == len(order):
-        return order
     # Groups in the order in which their first row was drawn.
     grouped = order[np.argsort(first[number], kind="stable")]
-    groups = deque(np.split(grouped, np.cumsum(counts[np.argsort(first)])[:-1]))
-    placed: list[np.ndarray] = []
+    ends = np.cumsum(counts[np.argsort(first)])
+    groups = deque(zip((ends - counts[np.argsort(first)]).tolist(), ends.tolist(), strict=True))
+    taken: list[np.ndarray] = []
     room = step
     while groups:
-        fitting = next((index for index, group in enumerate(groups) if len(group) <= room), None)
-        if fitting is None or len(groups[0]) > step:
+        fitting = next((index for index, (start, end) in enumerate(groups) if end - start <= room), None)
+        start, end = groups[0]
+        if fitting is None or end - start > step:
             # Too many for a step, or nothing left that fills this one: only then a prompt is split.
-            placed.append(groups[0][:room])
-            groups[0] = groups[0][room:]
+            end = start + room
+            groups[0] = (end, groups[0][1])
         else:
-            placed.append(groups[fitting])
+            start, end = groups[fitting]
             del groups[fitting]
-        room = (room - len(placed[-1])) or step
-    return np.concatenate(placed)
+        taken.append(grouped[start:end])
+        room -= end - start
+        if room == 0 or not groups:
+            yield np.concatenate(taken)
+            taken, room = [], step
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,15 @@ class Precomputed:
             values, _ = self.store.find(keys)
         return torch.from_numpy(values).to(batch["keys"].device)
 
+    def learn(self, batch: Batch, sums: Tensor) -> None:
+        """Take in what the policy gives before its first step, where it is the reference; known values stay.
+
+        Args:
+            batch: packed.
+            sums: of its responses, (R,).
+        """
+        self.store.add(batch["keys"].cpu().numpy(), sums.float().cpu().numpy(), batch["tokens"].cpu().numpy())
+
     def generate(self, **inputs: Any) -> Tensor:
         """The live reference's own."""
         return self.live.generate(**inputs)

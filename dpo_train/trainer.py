@@ -441,9 +441,16 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if self.why_padded is None and "segments" not in batch:
             batch = self._prepare_inputs(SharedPrefixCollator()(unpadded(batch, self.label_pad_token_id)))
         packed = "segments" in batch
-        policy = self._packed_policy(model, batch) if packed else self._padded_policy(model, batch)
+        untrained = self._own_reference and self.state.global_step == 0
+        if packed:
+            sums, means = self._packed(model, batch)
+            if untrained and isinstance(self.reference, Precomputed):
+                self.reference.learn(batch, sums.detach())
+            policy = _of_pairs(batch, sums, means)
+        else:
+            policy = self._padded_policy(model, batch)
         reference = self._reference_logps(batch)
-        if self._own_reference and self.state.global_step == 0:
+        if untrained:
             # Rounding alone would make the accuracy of a policy that has learned nothing a coin toss.
             chosen, rejected = reference
             reference = self._rounded(chosen, policy.chosen_logps), self._rounded(rejected, policy.rejected_logps)
@@ -465,11 +472,6 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
     def _rounded(self, known: Tensor, found: Tensor) -> Tensor:
         """`found` where `known` differs from it by rounding, (B,)."""
         return torch.where((known - found).abs() <= self._rounding * (1 + known.abs()), found.detach(), known)
-
-    def _packed_policy(self, model: nn.Module, batch: Batch) -> _Policy:
-        sums, means = self._packed(model, batch)
-        chosen, rejected = batch["chosen"], batch["rejected"]
-        return _Policy(sums[chosen], sums[rejected], means[chosen], means[rejected])
 
     def _packed(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities and mean logits of the responses of a packed batch, (R,) each."""
@@ -719,7 +721,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             reason = disagreement(
                 self.model,
-                shared=lambda: self._packed_policy(self.model, packed)[:2],
+                shared=lambda: _of_pairs(packed, *self._packed(self.model, packed))[:2],
                 padded=lambda: self._forward(self.model, padded)[:2],
                 dtype=self._compute_dtype,
             )
@@ -753,21 +755,29 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             show_progress=self.is_world_process_zero() and not self.args.disable_tqdm,
         )
 
-    def fill_reference(self) -> None:
-        """Have the reference's log-probabilities ready that training will want; `train` does so by itself."""
+    def fill_reference(self, *, but_first_step: bool = False) -> None:
+        """Have the reference's log-probabilities ready that training will want; `train` does so by itself.
+
+        Args:
+            but_first_step: leave out what the policy itself says in its first step, where it is its own reference.
+        """
         if isinstance(self.train_dataset, PairRows):
-            self._fill_reference(self.train_dataset, self._rows_visited())
+            self._fill_reference(self.train_dataset, self._rows_visited(but_first_step))
         if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, PolicyBeforeTraining):
             # What is not asked now cannot be asked any more once the policy has changed.
             for rows in _all_rows(self.eval_dataset):
                 self._fill_reference(rows, np.arange(len(rows)))
 
-    def _rows_visited(self) -> np.ndarray:
-        """The rows of the training set that this run will train on."""
+    def _rows_visited(self, but_first_step: bool) -> np.ndarray:
+        """The rows of the training set that this run will train on, and needs a reference for ahead of time."""
         rows, args = self.train_dataset, self.args
-        if getattr(args, "precompute_reference", None) or args.max_steps <= 0:
-            return np.arange(len(rows))
-        return self._make_sampler().rows_of(args.max_steps)
+        ahead = getattr(args, "precompute_reference", None)
+        sampler = self._make_sampler()
+        visited = np.arange(len(rows)) if ahead or args.max_steps <= 0 else sampler.rows_of(args.max_steps)
+        # Other ranks would not hear of what this one learns in its first step.
+        if ahead or not but_first_step or not self._own_reference or self.accelerator.num_processes > 1:
+            return visited
+        return np.setdiff1d(visited, next(sampler.steps(0)))
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a batch; on the shared path, of each of its micro-batches in turn."""
@@ -822,11 +832,13 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))
         self.choose_path()
-        self.fill_reference()
+        self.fill_reference(but_first_step=not resume_from_checkpoint)
         self._training_began = True
         reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._check_finite()
+        if isinstance(self.reference, Precomputed):
+            self.reference.store.save()
         return output
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -932,6 +944,12 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         return data_collator
+
+
+def _of_pairs(batch: Batch, sums: Tensor, means: Tensor) -> _Policy:
+    """What was found of each response of a packed batch, by pairs."""
+    chosen, rejected = batch["chosen"], batch["rejected"]
+    return _Policy(sums[chosen], sums[rejected], means[chosen], means[rejected])
 
 
 def _all_data(*data: Any) -> Iterator[Any]:

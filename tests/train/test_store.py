@@ -60,8 +60,37 @@ def test_only_the_rows_that_a_run_visits_are_asked_about_unless_all_are_wanted(
     for wanted, expected in ((None, 2 * 8), (True, 2 * 40)):
         asked.clear()
         args = config(max_steps=2, precompute_reference=wanted)
-        DPOTrainer(make_tiny_model(), args=args, train_dataset=make_pairs(40)).train()
+        DPOTrainer(make_tiny_model(), make_tiny_model(1), args=args, train_dataset=make_pairs(40)).train()
         assert sum(asked) == expected
+
+
+def test_what_the_policy_says_in_its_first_step_is_its_own_reference_and_is_kept_for_the_next_run(
+    config: Config, pairs: datasets.Dataset, asked: list[int], tmp_path: Path
+) -> None:
+    curves = []
+    for ahead, expected in ((None, 2 * (len(pairs) - 4)), (True, 2 * len(pairs))):
+        asked.clear()
+        args = config(max_steps=9, precompute_reference=ahead, reference_cache=str(tmp_path / str(ahead)))
+        trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
+        curves.append(losses(trainer))
+        assert sum(asked) == expected
+        assert len(ReferenceStore(next((tmp_path / str(ahead)).iterdir()))) == 2 * len(pairs)
+    assert curves[0] == pytest.approx(curves[1], rel=1e-6)
+    assert curves[0][-1] < 0.69
+
+
+def test_a_resumed_run_asks_for_all_of_its_reference(
+    config: Config, pairs: datasets.Dataset, asked: list[int], tmp_path: Path
+) -> None:
+    """Its first step is none of the untrained policy's."""
+    args = config(max_steps=6, save_steps=2, save_strategy="steps", output_dir=str(tmp_path))
+    whole = losses(DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs))
+    asked.clear()
+    trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert sum(asked) == 2 * len(pairs)
+    again = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    assert again == pytest.approx(whole, rel=1e-6)
 
 
 def test_a_reference_of_its_own_gives_what_a_frozen_copy_gives(config: Config, pairs: datasets.Dataset) -> None:
@@ -120,7 +149,7 @@ def test_the_identity_of_a_weight_larger_than_float32_counts_sees_its_last_value
 def test_a_stored_value_that_the_reference_does_not_give_is_refused(
     config: Config, pairs: datasets.Dataset, tmp_path: Path
 ) -> None:
-    args = config(reference_cache=str(tmp_path))
+    args = config(reference_cache=str(tmp_path), precompute_reference=True)
     DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs).train()
     (file,) = tmp_path.glob("*/*.npy")
     entries = np.load(file)
@@ -237,6 +266,7 @@ def test_the_step_before_anything_is_learned_checks_policy_against_reference(
         "logps",
         lambda *args: real(*args) - torch.arange(len(args[2]["tokens"])),
     )
-    trainer = DPOTrainer(make_tiny_model(), args=config(max_steps=1), train_dataset=pairs)
+    args = config(max_steps=1, precompute_reference=True)
+    trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
     trainer.train()
     assert "Before the first step policy and reference should agree" in caplog.text
