@@ -168,7 +168,10 @@ def rankings(machine: Machine, rows: datasets.Dataset) -> list[str]:
 
 
 def curve(machine: Machine) -> list[str]:
-    """One pair a step, two steps; the second counts, with its reference. Words of one token each, so that TRL finds the same tokens."""
+    """One pair a step, two steps; the second counts, with its reference.
+
+    Words of one token each, so that TRL finds the same tokens.
+    """
     lengths = [(64, 64), (256, 64), (1024, 64), (2048, 64), (4096, 64), (64, 256), (64, 1024)]
     generator = np.random.default_rng(0)
     tokenizer = AutoTokenizer.from_pretrained(machine.options.model)
