@@ -3,6 +3,7 @@
 A worker writes what it saw to files and leaves without the interpreter's usual end, where gloo sometimes aborts.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -101,6 +102,7 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
 def main(folder: Path) -> None:
     """All cases, one after the other."""
     torch.set_num_threads(1)
+    gc.freeze()  # as conftest.py does it
     for number, case in enumerate(CASES):
         trainer = train(folder, folder / str(number), case)
     dist.barrier()
