@@ -509,22 +509,30 @@ def test_help_imports_nothing_heavy():
     assert ran.stderr == "[]\n"
 
 
-def test_neither_pandas_nor_torch_is_loaded_on_the_way_from_raw_rows_to_tokens(work, tokenizer_folder):
-    """Half a second and four seconds, of which the user gets nothing."""
+@pytest.fixture(scope="module")
+def tokenized_by_a_process(tmp_path_factory, tokenizer_folder) -> tuple[Path, list[str]]:
+    """A folder that a process made of raw rows and tokenized, and what was loaded there that takes its time."""
+    folder = tmp_path_factory.mktemp("tokenized")
+    (folder / "pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
     words = ["dpo-data", "convert", "pairs", "--input", "pairs.jsonl", "--tokenizer", str(tokenizer_folder)]
     code = (
-        f"import sys\nfrom dpo_data.__main__ import main\nsys.argv = {words}\ntry: main()\n"
-        "finally: print([name for name in ('torch', 'pandas', 'datasets') if sys.modules.get(name)], file=sys.stderr)"
+        f"import json, sys\nfrom dpo_data.__main__ import main\nsys.argv = {words}\ntry: main()\nfinally: print("
+        "json.dumps([name for name in ('torch', 'pandas', 'datasets') if sys.modules.get(name)]), file=sys.stderr)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=work)
-    assert ran.stderr == "[]\n"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    return folder / "prepared", json.loads(ran.stderr)
 
 
-def test_the_command_and_the_library_agree_on_a_tokenizer(work, tokenizer_folder):
+def test_neither_pandas_nor_torch_is_loaded_on_the_way_from_raw_rows_to_tokens(tokenized_by_a_process):
+    """Half a second and four seconds, of which the user gets nothing."""
+    _, loaded = tokenized_by_a_process
+    assert loaded == []
+
+
+def test_the_command_and_the_library_agree_on_a_tokenizer(tokenized_by_a_process, tokenizer_folder):
     """Though one loads it without torch, and the other where torch is."""
-    made = process("convert", "pairs", "--input", "pairs.jsonl", "--tokenizer", tokenizer_folder, cwd=work)
-    assert (made.returncode, made.stderr) == (0, "")
-    assert tokenize("prepared", tokenizer=tokenizer_folder).hit
+    prepared, _ = tokenized_by_a_process
+    assert tokenize(prepared, tokenizer=tokenizer_folder).hit
 
 
 def test_help_groups_the_options_and_keeps_the_lines_of_examples(dpo_data):
@@ -609,14 +617,14 @@ def test_a_file_name_that_is_not_utf8_is_read_and_escaped_in_origins(work):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have UTF-8 names alone")
-def test_a_folder_name_that_is_not_utf8_is_refused_by_name(work):
+def test_a_folder_name_that_is_not_utf8_is_refused_by_name(work, dpo_data):
     name = os.fsdecode(b"caf\xe9")
     ran = process("convert", "pairs", "--input", "pairs.jsonl", "--output", name, cwd=work)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == (
         "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.\n"
     )
-    process("convert", "pairs", "--input", "pairs.jsonl", cwd=work)
+    assert dpo_data("convert", "pairs", "--input", "pairs.jsonl").code == 0
     os.rename("prepared", name)
     ran = process("validate", name, cwd=work)
     assert (ran.returncode, ran.stdout) == (2, "")

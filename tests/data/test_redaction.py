@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from dpo_data import convert, open_prepared
 from dpo_data.cli import app
+from dpo_data.conversion import CHUNKS_WITHOUT_POOL
 from dpo_data.validation import validate
 
 ROWS = [
@@ -82,9 +83,12 @@ def test_rows_without_personal_data_are_the_same_bytes_with_and_without(make_pre
     assert open_prepared(plain).manifest.redacted == {}
 
 
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path, write_rows):
-    rows = [{"prompt": f"Ask {n}@example.org " * 50, "chosen": "yes", "rejected": "no"} for n in range(12000)]
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path, write_rows, monkeypatch):
+    monkeypatch.setattr("dpo_data.rows.CHUNK_BYTES", 5000)
+    rows = [{"prompt": f"Ask {n}@example.org " * 50, "chosen": "yes", "rejected": "no"} for n in range(400)]
     raw = write_rows(tmp_path / "raw" / "a.jsonl", rows)
+    # Fewer chunks are done without other processes.
+    assert raw.stat().st_size > 3 * CHUNKS_WITHOUT_POOL * 5000
     manifests = []
     for workers in (1, 2):
         convert("pairs", [raw], output=tmp_path / str(workers), redact=True, workers=workers)

@@ -1,13 +1,18 @@
 """Fixtures of the training tests."""
 
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+import ranks_worker
 import torch
+from ranks_worker import TwoRanks
 from toys import make_pairs, make_text_pairs, make_tiny_model, make_tiny_tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -18,6 +23,28 @@ from dpo_train import DPOConfig
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoRanks | None]:
+    """Started where test_ranks.py will ask for them, and beside the tests before it: most of their time is imports."""
+    if all(item.path.name != "test_ranks.py" for item in request.session.items):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("ranks")
+    for seed, name in enumerate(("policy", "reference")):
+        make_tiny_model(seed).save_pretrained(folder / name)
+    worker = Path(ranks_worker.__file__)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{worker.parents[2]}:{worker.parent}"}
+    with (
+        (folder / "errors").open("wb") as errors,
+        subprocess.Popen(
+            [*command, str(worker), str(folder)], env=env, stdout=subprocess.DEVNULL, stderr=errors
+        ) as running,
+    ):
+        yield TwoRanks(folder, running, folder / "errors")
+        running.terminate()  # where nobody waited for it; it ends its ranks
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 A worker writes what it saw to files and leaves without the interpreter's usual end, where gloo sometimes aborts.
 """
 
+import gc
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +48,20 @@ CASES = [
     Case(1, 4, sharded=False, path="shared", own_reference=True, most_tokens=30),
     Case(4, 1, sharded=True, path="shared", own_reference=True, most_tokens=30),
 ]
+
+
+class TwoRanks(NamedTuple):
+    """Two processes that go through all cases of this file.
+
+    Attributes:
+        folder: their models and what they write.
+        running: torchrun, which ends when they do.
+        errors: a file of what they print on standard error.
+    """
+
+    folder: Path
+    running: subprocess.Popen[bytes]
+    errors: Path
 
 
 def alone(case: Case) -> Case:
@@ -101,6 +117,7 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
 def main(folder: Path) -> None:
     """All cases, one after the other."""
     torch.set_num_threads(1)
+    gc.freeze()  # as conftest.py does it
     for number, case in enumerate(CASES):
         trainer = train(folder, folder / str(number), case)
     dist.barrier()

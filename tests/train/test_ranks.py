@@ -1,36 +1,25 @@
 """Several processes that train together give what one gives."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ranks_worker
 import torch
-from toys import make_tiny_model
+from ranks_worker import TwoRanks
 from transformers import AutoModelForCausalLM
 
 from dpo_train.trainer import METRICS
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(two_ranks: TwoRanks) -> Path:
     """Two ranks went through all cases; one process, through its own."""
-    folder = tmp_path_factory.mktemp("ranks")
-    for seed, name in enumerate(("policy", "reference")):
-        make_tiny_model(seed).save_pretrained(folder / name)
-    worker = Path(ranks_worker.__file__)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{worker.parents[2]}:{worker.parent}"}
-    finished = subprocess.run(
-        [*command, str(worker), str(folder)], env=env, capture_output=True, text=True, timeout=240
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
     for case in {ranks_worker.alone(case) for case in ranks_worker.CASES}:
-        ranks_worker.train(folder, folder / name_of(case), case)
-    return folder
+        ranks_worker.train(two_ranks.folder, two_ranks.folder / name_of(case), case)
+    code = two_ranks.running.wait(240)
+    assert code == 0, two_ranks.errors.read_text()[-3000:]
+    return two_ranks.folder
 
 
 def name_of(case: ranks_worker.Case) -> str:
