@@ -40,8 +40,9 @@ def completion_logps(logits: Tensor, targets: Tensor, ignored: int = -100) -> Te
 
 #: Rows of logits that pass through the log-softmax at a time: few enough to stay in a processor's cache.
 _ROWS_AT_ONCE = 64
-#: Logits of one micro-batch beyond which they are made in chunks, and made again in backward.
+#: Logits of one micro-batch beyond which they are made in chunks, and made again in backward; and where there is none.
 _MOST_LOGITS = 2**27
+_MOST_LOGITS_WITHOUT_BACKWARD = 2**24
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -168,7 +169,8 @@ def packed_logps(model: nn.Module, network: Any, batch: Mapping[str, Any]) -> tu
     inputs = {name: batch[name] for name in ("input_ids", "position_ids", "logits_to_keep", "segments")}
     predictors, targets, positions = batch["predictors"], batch["targets"], len(batch["logits_to_keep"])
     head = network.get_output_embeddings()
-    at_once = _MOST_LOGITS // max(1, getattr(head, "out_features", 1))
+    most = _MOST_LOGITS if torch.is_grad_enabled() else _MOST_LOGITS_WITHOUT_BACKWARD
+    at_once = most // max(1, getattr(head, "out_features", 1))
     if positions > at_once and _is_last(network.config):
         with ChunkedHead(head, predictors, targets, at_once) as chunked:
             model(**inputs, use_cache=False)

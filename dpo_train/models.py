@@ -62,20 +62,3 @@ def router_weight(config: Any) -> float:
     """Weight of a mixture of experts' router loss in the loss; 0 where the model does not ask for it."""
     asks = getattr(config, "output_router_logits", False)
     return float(getattr(config, "router_aux_loss_coef", 0.0)) if asks else 0.0
-
-
-def suggested_tokens(model: Any, device: torch.device) -> int:
-    """Tokens of a micro-batch that a device computes well and has the memory for.
-
-    A CPU's matrix products are as fast per token at 1,000 tokens as at more, and activations then stay small. On a GPU
-    half of what weights, gradients and Adam's moments leave free is taken, at a rough estimate of 16 hidden and 3
-    intermediate vectors a layer.
-    """
-    if device.type != "cuda":
-        return 1024
-    config = model.config.get_text_config()
-    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
-    free, _ = torch.cuda.mem_get_info(device)
-    hidden, inner = config.hidden_size, getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    each = config.num_hidden_layers * (16 * hidden + 3 * inner) * 2 + 4 * config.vocab_size
-    return int(min(max((free - 3 * weights) / 2 / each, 2048), 65536))

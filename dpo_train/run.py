@@ -24,7 +24,8 @@ from dpo_train.attention import why_not_served
 from dpo_train.checkpoints import newest_checkpoint, require_whole
 from dpo_train.config import DPOConfig
 from dpo_train.data import PairRows, data_card, training_tokens
-from dpo_train.models import suggested_tokens, without_dropout
+from dpo_train.memory import suggested_tokens
+from dpo_train.models import without_dropout
 from dpo_train.reference import ModelOnDemand
 from dpo_train.report import MetricsFile, ProgressLine, RunReport, Sample, write_report
 from dpo_train.trainer import COLUMNS, DPOTrainer

@@ -46,10 +46,10 @@ from dpo_train.data import PairRows, Truncation, as_rows
 from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
 from dpo_train.logps import completion_logps, next_tokens, packed_logps
 from dpo_train.losses import LOSSES, inputs_of, needs_reference
+from dpo_train.memory import keep_freed_memory, suggested_tokens
 from dpo_train.models import (
     load_model,
     router_weight,
-    suggested_tokens,
     with_adapter,
     without_adapter,
     without_dropout,
@@ -224,6 +224,8 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
         network = without_adapter(self.model)
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(network.forward).parameters
         self._parameters: int = sum(parameter.numel() for parameter in network.parameters())

@@ -34,7 +34,7 @@ FLOORS = {
         {"probe", "checkpoints", "reference", "data"},
         {"store", "batching", "config", "diagnosis"},
         {"attention"},
-        {"models", "logps", "losses"},
+        {"models", "logps", "losses", "memory"},
     ],
 }
 #: The one bridge, beside the errors and the version that everybody speaks.
