@@ -1,5 +1,7 @@
 """The shared and the padded path on real rows with a real model, step by step: the same curve.
 
+How far rounding alone takes two runs apart is shown by the padded path with the pairs of a step one at a time.
+
 python benchmarks/paths_agreement.py --model M --data prepared/ --output table.md
 """
 
@@ -15,6 +17,16 @@ from transformers import AutoModelForCausalLM
 from dpo_train import DPOConfig, DPOTrainer
 
 COMPARED = ("loss", "grad_norm", "logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rejected")
+
+
+def apart(logs: list[dict[str, float]], others: list[dict[str, float]]) -> list[str]:
+    """The largest difference over all steps, of each of `COMPARED`."""
+    worst = []
+    for name in COMPARED:
+        scales = [1 if "rewards" in name else abs(other[name]) for other in others]
+        differences = (abs(one[name] - other[name]) for one, other in zip(logs, others, strict=True))
+        worst.append(f"{max(found / scale for found, scale in zip(differences, scales, strict=True)):.1e}")
+    return worst
 
 
 def main() -> None:
@@ -34,10 +46,11 @@ def main() -> None:
         [row for row, size in enumerate(sizes) if size <= options.longest][: options.steps * options.pairs]
     )
     logs = []
-    for path in ("shared", "padded"):
+    for path, at_once in (("shared", options.pairs), ("padded", options.pairs), ("padded", 1)):
         with tempfile.TemporaryDirectory() as output:
             args = DPOConfig(
-                output_dir=output, use_cpu=True, attention_path=path, per_device_train_batch_size=options.pairs,
+                output_dir=output, use_cpu=True, attention_path=path, per_device_train_batch_size=at_once,
+                gradient_accumulation_steps=options.pairs // at_once,
                 learning_rate=1e-5, lr_scheduler_type="constant", warmup_steps=0, logging_steps=1, save_strategy="no",
                 report_to="none", train_sampling_strategy="sequential", disable_tqdm=True,
             )  # fmt: skip
@@ -45,18 +58,20 @@ def main() -> None:
             trainer = DPOTrainer(model, args=args, train_dataset=rows)
             trainer.train()
         logs.append([record for record in trainer.state.log_history if "loss" in record])
-    lines, worst = [], dict.fromkeys(COMPARED, 0.0)
-    for shared, padded in zip(*logs, strict=True):
-        for name in COMPARED:
-            scale = abs(padded[name]) if "rewards" not in name else 1.0
-            worst[name] = max(worst[name], abs(shared[name] - padded[name]) / scale)
-        lines.append([str(padded["step"]), *(f"{log[name]:.7f}" for name in COMPARED[:2] for log in (shared, padded))])
+    shared, padded, one_by_one = logs
+    lines = [
+        [str(other["step"]), *(f"{log[name]:.7f}" for name in COMPARED[:2] for log in (one, other))]
+        for one, other in zip(shared, padded, strict=True)
+    ]
     text = [
         "# The shared and the padded path on real rows",
         "\n".join([*machine_facts(), f"- {options.model}, {options.data}: steps of {options.pairs} pairs"]),
         table(["step", "loss, shared", "loss, padded", "grad_norm, shared", "grad_norm, padded"], lines),
-        "Largest difference, relative (rewards: absolute): "
-        + ", ".join(f"{name} {value:.1e}" for name, value in worst.items()),
+        "Largest difference from the padded path, relative (rewards: absolute):",
+        table(
+            ["", *COMPARED],
+            [["shared", *apart(shared, padded)], ["padded, one pair at a time", *apart(one_by_one, padded)]],
+        ),
     ]
     options.output.write_text("\n\n".join(text) + "\n")
     print(text[-1])

@@ -183,6 +183,7 @@ def shared_prefix_attention(
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     plain = softcap is not None or s_aux is not None or value.shape[-1] != query.shape[-1]
+    plain |= query.device.type not in ("cpu", "cuda")
     if query.is_cuda:
         if plain:
             raise NotServedError("its attention has a soft cap, sinks or narrower values, which varlen_attn has not")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpo_data.errors import DataError, UsageError
+from dpo_data.errors import DataError, UsageError, reading
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -171,12 +171,11 @@ def train(
 
     Every other field of transformers.TrainingArguments is an option too: --warmup-steps 10, --bf16, --save-steps 100.
     """
-    truncation = {
+    truncation: dict[str, Any] = {
         "max_length": max_length,
         "max_prompt_length": max_prompt_length,
         "truncation_mode": truncation_mode,
         "on_overlong": on_overlong,
-        "chat_template": None if chat_template is None else chat_template.read_text(encoding="utf-8"),
     }
     training = {
         "max_steps": max_steps,
@@ -195,6 +194,9 @@ def train(
         from dpo_train.run import RunOptions, plan, run
 
         own = [parameter.name or "" for parameter in context.command.params]
+        if chat_template is not None:
+            with reading(chat_template):
+                truncation["chat_template"] = chat_template.read_text(encoding="utf-8")
         from_file: dict[str, Any] = context.obj or {}
         refuse_unknown(from_file, [*training_fields(), *own], str(config))
         given = parse_training_options([*as_words(from_file), *context.args], known=own)

@@ -200,7 +200,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self._trained: list[tuple[int, Tensor, Tensor]] = []
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
-        self._agreement_checked = self._silence_explained = self._training_began = False
+        self._agreement_checked = self._silence_explained = self._training_began = self._trained_before = False
 
         set_seed(args.seed)  # what is drawn here, an adapter's weights, is drawn alike in every run
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
@@ -443,7 +443,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if self.why_padded is None and "segments" not in batch:
             batch = self._prepare_inputs(SharedPrefixCollator()(unpadded(batch, self.label_pad_token_id)))
         packed = "segments" in batch
-        untrained = self._own_reference and self.state.global_step == 0
+        untrained = self._own_reference and self.state.global_step == 0 and not self._trained_before
         if packed:
             sums, means = self._packed(model, batch)
             if untrained and isinstance(self.reference, Precomputed):
@@ -834,7 +834,8 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if resume_from_checkpoint:
             require_whole(Path(resume_from_checkpoint))
         self.choose_path()
-        self.fill_reference(but_first_step=not resume_from_checkpoint)
+        self._trained_before = self._training_began
+        self.fill_reference(but_first_step=not (self._trained_before or resume_from_checkpoint))
         self._training_began = True
         reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)

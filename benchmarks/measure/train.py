@@ -53,7 +53,13 @@ class Clock(TrainerCallback):
 
 def make_trainer(options: argparse.Namespace, model: Any, rows: Any, clock: Clock, output: str) -> Any:
     half = options.dtype == "bfloat16"
-    settings = COMMON | {"per_device_train_batch_size": options.pairs, "num_train_epochs": 1, "bf16": half}
+    at_once = options.at_once or options.pairs
+    settings = COMMON | {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": options.pairs // at_once,
+        "num_train_epochs": 1,
+        "bf16": half,
+    }
     if options.who == "trl":
         import trl
 
@@ -62,7 +68,7 @@ def make_trainer(options: argparse.Namespace, model: Any, rows: Any, clock: Cloc
             max_length=None,
             gradient_checkpointing=False,
             precompute_ref_log_probs=options.warm,
-            precompute_ref_batch_size=options.pairs,
+            precompute_ref_batch_size=at_once,
             **settings,
         )
         tokenizer = AutoTokenizer.from_pretrained(options.model)
@@ -86,6 +92,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--random", action="store_true", help="random weights of the model's configuration")
     parser.add_argument("--pairs", type=int, default=4, help="of an optimizer step")
+    parser.add_argument("--at-once", type=int, help="pairs of a forward pass; those of the step without it")
     parser.add_argument("--warm", action="store_true", help="reference log-probabilities before the clock starts")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
     parser.add_argument("--budget", type=int, default=None)

@@ -160,6 +160,15 @@ def test_a_model_folder_that_is_not_there_is_refused(prepared: Path, tmp_path: P
     )
 
 
+def test_a_chat_template_that_is_no_text_is_refused(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_bytes(b"\xff{{ messages }}")
+    words = ("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", "--chat-template", template)
+    result = dpo_train(*words)
+    assert result.exit_code == 2
+    assert f"{template}: cannot be read" in result.stderr
+
+
 def test_a_batch_that_cannot_be_cut_into_micro_batches_is_refused(
     prepared: Path, model_folder: Path, tmp_path: Path
 ) -> None:

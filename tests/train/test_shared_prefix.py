@@ -29,6 +29,18 @@ Config = Callable[..., DPOConfig]
 Rows = list[dict[str, list[int]]]
 
 MODELS["gpt_oss_sinks"] = ("GptOssConfig", COMMON | {"num_local_experts": 4, "sliding_window": 4})
+MODELS["deepseek_v3_narrow_values"] = (
+    "DeepseekV3Config",
+    COMMON
+    | {
+        "first_k_dense_replace": 2,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+    },
+)
 MODELS["cohere2_window"] = ("Cohere2Config", COMMON | {"sliding_window": 4})
 SERVED = [name for name in MODELS if name != "mamba"]
 

@@ -14,6 +14,7 @@ from toys import make_pairs, make_tiny_model
 import dpo_train.reference
 from dpo_data.errors import InputError, UsageError
 from dpo_train import DPOConfig, DPOTrainer
+from dpo_train.data import PairRows
 from dpo_train.precompute import Precomputed
 from dpo_train.reference import FrozenModel, ModelOnDemand, PolicyBeforeTraining
 from dpo_train.store import ReferenceStore, files_identity, weights_identity
@@ -91,6 +92,16 @@ def test_a_resumed_run_asks_for_all_of_its_reference(
     assert sum(asked) == 2 * len(pairs)
     again = [record["loss"] for record in trainer.state.log_history if "loss" in record]
     assert again == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_policy_that_was_trained_before_is_no_reference_for_other_rows(
+    config: Config, pairs: datasets.Dataset
+) -> None:
+    trainer = DPOTrainer(make_tiny_model(), args=config(), train_dataset=pairs)
+    trainer.train()
+    trainer.train_dataset = PairRows(make_pairs(5, seed=9))
+    with pytest.raises(UsageError, match="of which no copy is kept"):
+        trainer.train()
 
 
 def test_a_reference_of_its_own_gives_what_a_frozen_copy_gives(config: Config, pairs: datasets.Dataset) -> None:
