@@ -53,6 +53,15 @@ class Machine:
         print(who, pairs, *words, {name: round(found[name], 2) for name in MEASURED}, flush=True)
         return found
 
+    def train_if_it_fits(self, *words: Any) -> dict[str, Any] | None:
+        """None where the system has killed it for memory."""
+        try:
+            return self.train(*words)
+        except SystemExit as error:
+            if not str(error).startswith("exit code -9 "):
+                raise
+            return None
+
     def gemm(self, dtype: str = "float32") -> float:
         rate: float = self.call("gemm.py", "--dtype", dtype)["flops_per_s"]
         print("gemm", dtype, f"{rate / 1e9:.0f} GFLOP/s", flush=True)
@@ -194,10 +203,11 @@ def curve(machine: Machine) -> list[str]:
     times, memory = [], []
     for prompt, response in lengths:
         rows = datasets.Dataset.from_list([draw(prompt, response) for _ in range(2)])
-        found = [machine.train(who, rows, 1) for who in ("ours", "padded", "trl")]
-        what, (ours, *others) = f"{prompt} + 2 x {response}", (one["steps_s"][-1] + one["fill_s"] for one in found)
-        times.append([what, f"{ours:.2f}", *(f"{other:.2f} ({other / ours:.1f})" for other in others)])
-        memory.append([what, *(f"{one['peak_gib']:.2f}" for one in found)])
+        found = [machine.train_if_it_fits(who, rows, 1) for who in ("ours", "padded", "trl")]
+        seconds = [one and one["steps_s"][-1] + one["fill_s"] for one in found]
+        what = f"{prompt} + 2 x {response}"
+        times.append([what, *(f"{other:.2f} ({other / seconds[0]:.1f})" if other else "killed" for other in seconds)])
+        memory.append([what, *(f"{one['peak_gib']:.2f}" if one else "killed" for one in found)])
     header = ["tokens of a pair", "ours", "ours padded", "TRL"]
     return [
         "## Cost of a pair by its lengths",

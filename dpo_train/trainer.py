@@ -90,6 +90,8 @@ logger = logging.get_logger(__name__)
 _SAMPLE_LENGTH = 512
 #: Rows among which the shortest are taken to compare the two paths on.
 _PROBED_AMONG = 256
+#: Tokens of a sequence of theirs that are compared whatever the budget.
+_PROBED_TOKENS = 64
 
 Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
 
@@ -717,7 +719,8 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             return
         self._model_to_device()
         shortest = np.argsort(rows.pair_lengths[:_PROBED_AMONG], kind="stable")[:2]
-        pairs = [rows[int(row)] for row in shortest]
+        # Two padded sequences a pair, within the budget of a micro-batch.
+        pairs = [_cut(rows[int(row)], max(self.most_tokens // (2 * len(shortest)), _PROBED_TOKENS)) for row in shortest]
         packed = self._prepare_inputs(SharedPrefixCollator()(pairs))
         padded = self._prepare_inputs(DPODataCollatorWithPadding(self.label_pad_token_id, self.padding_value)(pairs))
         with self.accelerator.autocast():
@@ -953,6 +956,13 @@ def _of_pairs(batch: Batch, sums: Tensor, means: Tensor) -> _Policy:
     """What was found of each response of a packed batch, by pairs."""
     chosen, rejected = batch["chosen"], batch["rejected"]
     return _Policy(sums[chosen], sums[rejected], means[chosen], means[rejected])
+
+
+def _cut(pair: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """A pair with the end of its prompt and the beginnings of its responses, most tokens either side."""
+    prompt = pair["prompt_ids"][-(most // 2) :]
+    responses = {f"{side}_ids": pair[f"{side}_ids"][: most - len(prompt)] for side in SIDES}
+    return {**pair, "prompt_ids": prompt, **responses}
 
 
 def _all_data(*data: Any) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from test_models import COMMON, MODELS, make
 from test_trainer import naive_logps
 from torch.nn.functional import logsigmoid
 from toys import make_pairs, make_tiny_model
+from transformers import LlamaForCausalLM
 
 import dpo_train.attention
 import dpo_train.logps
@@ -33,6 +34,7 @@ MODELS["deepseek_v3_narrow_values"] = (
     "DeepseekV3Config",
     COMMON
     | {
+        "num_key_value_heads": 4,
         "first_k_dense_replace": 2,
         "q_lora_rank": 16,
         "kv_lora_rank": 16,
@@ -527,6 +529,29 @@ def test_a_model_that_disagrees_on_a_real_batch_is_padded_and_trains_as_if_asked
             assert str(trainer.why_padded).startswith("its log-probabilities differ by ")
     assert "Prompts are not shared, each sequence is padded: its log-probabilities differ by" in caplog.text
     assert curves[0] == curves[1]
+
+
+def test_the_comparison_of_the_paths_keeps_the_budget_of_a_micro_batch(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows, both sides of each padded to 110 tokens, would be 440."""
+    rows = [
+        {"prompt_ids": [30 + row] * 70, "chosen_ids": [10, 11] * 15, "rejected_ids": [12, 13] * 20} for row in range(3)
+    ]
+    computed: list[int] = []
+    real = LlamaForCausalLM.forward
+
+    def watching(self: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+        computed.append(input_ids.numel())
+        return real(self, input_ids, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", watching)
+    args = config(max_tokens_per_microbatch=280, attention_path="shared")
+    trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=dataset(rows))
+    computed.clear()
+    trainer.choose_path()
+    assert trainer.why_padded is None
+    assert computed == [2 * (35 + 30 + 35), 4 * 70]
 
 
 def test_outside_its_steps_the_model_keeps_its_own_attention(config: Config) -> None:
