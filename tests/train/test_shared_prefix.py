@@ -1,5 +1,6 @@
 """Each token once must equal the plain way: one sequence at a time, all logits, and two padded sequences a pair."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -541,6 +542,7 @@ def test_the_comparison_of_the_paths_keeps_the_budget_of_a_micro_batch(
     computed: list[int] = []
     real = LlamaForCausalLM.forward
 
+    @functools.wraps(real)
     def watching(self: Any, input_ids: torch.Tensor, **options: Any) -> Any:
         computed.append(input_ids.numel())
         return real(self, input_ids, **options)
