@@ -1,6 +1,7 @@
 """The memory of the machine: how much of it a micro-batch takes, and what becomes of it afterwards. Knows no data."""
 
 import ctypes
+import platform
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ def keep_freed_memory() -> bool:
     By default the C library gives large blocks back to the system, and each training step pays for all their pages
     again: they are cleared and mapped one by one. Whether that could be changed is returned; only glibc knows how.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # Windows has no library without a name.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.system() == "Linux" else None
     return mallopt is not None and all(
         mallopt(setting, _ALWAYS_KEPT) == 1 for setting in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)
     )
