@@ -214,10 +214,9 @@ class _Flash(torch.autograd.Function):
         """Segment by segment."""
         attended = query.new_empty(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
         sums = []
-        for own, prompt in segments.stretches(window):
-            keys, values = _joined(key, prompt, own), _joined(value, prompt, own)
-            options = _flash_options(query[:, :, own], keys, segments, scaling, window)
-            out, log_sum = _FLASH(query[:, :, own], keys, values, **options)
+        for own, _, queries, keys, values in _pieces(query, key, value, segments, window):
+            options = _flash_options(queries, keys, segments, scaling, window)
+            out, log_sum = _FLASH(queries, keys, values, **options)
             attended[:, own] = out.transpose(1, 2)
             sums.append(log_sum)
         ctx.save_for_backward(query, key, value, attended, *sums)
@@ -231,12 +230,12 @@ class _Flash(torch.autograd.Function):
         query, key, value, attended, *sums = ctx.saved_tensors
         segments, scaling, window = ctx.told
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for (own, prompt), log_sum in zip(segments.stretches(window), sums, strict=True):
-            keys, values = _joined(key, prompt, own), _joined(value, prompt, own)
-            options = _flash_options(query[:, :, own], keys, segments, scaling, window)
+        pieces = _pieces(query, key, value, segments, window)
+        for (own, prompt, queries, keys, values), log_sum in zip(pieces, sums, strict=True):
+            options = _flash_options(queries, keys, segments, scaling, window)
             out_gradient, out = gradient[:, own].transpose(1, 2), attended[:, own].transpose(1, 2)
             of_query[:, :, own], *of_joined = _FLASH_BACKWARD(
-                out_gradient, query[:, :, own], keys, values, out, log_sum, **options
+                out_gradient, queries, keys, values, out, log_sum, **options
             )
             seen = prompt.stop - prompt.start
             for total, part in zip((of_key, of_value), of_joined, strict=True):
@@ -247,6 +246,14 @@ class _Flash(torch.autograd.Function):
 
 _FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def _pieces(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, window: int | None
+) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
+    """Of each segment, its stretches, its queries, and the keys and values that they see."""
+    for own, prompt in segments.stretches(window):
+        yield own, prompt, query[:, :, own], _joined(key, prompt, own), _joined(value, prompt, own)
 
 
 def _joined(tensor: Tensor, prompt: slice, own: slice) -> Tensor:
@@ -279,9 +286,8 @@ def _plain(
     groups = query.shape[1] // key.shape[1]
     key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     attended = []
-    for own, prompt in segments.stretches(window):
-        keys, values = _joined(key, prompt, own), _joined(value, prompt, own)
-        scores = query[:, :, own] @ keys.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    for _, _, queries, keys, values in _pieces(query, key, value, segments, window):
+        scores = queries @ keys.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
         scores = scores + segments.mask(scores.shape[2], scores.shape[3], window, scores)
