@@ -1,6 +1,7 @@
 """Log-probabilities of completion tokens out of a model's logits. Knows no loss."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
+
+from dpo_train.lean import lean_embedding, lean_gates
 
 
 def next_tokens(labels: Tensor, ignored: int = -100) -> Tensor:
@@ -171,13 +174,15 @@ def packed_logps(model: nn.Module, network: Any, batch: Mapping[str, Any]) -> tu
     head = network.get_output_embeddings()
     most = _MOST_LOGITS if torch.is_grad_enabled() else _MOST_LOGITS_WITHOUT_BACKWARD
     at_once = most // max(1, getattr(head, "out_features", 1))
-    if positions > at_once and _is_last(network.config):
-        with ChunkedHead(head, predictors, targets, at_once) as chunked:
-            model(**inputs, use_cache=False)
-        logps, means = chunked.logps, chunked.means
-    else:
-        logits = model(**inputs, use_cache=False).logits[0]
-        logps, means = token_logps(logits, predictors, targets)
+    with lean_gates(network) if torch.is_grad_enabled() else nullcontext():
+        if positions > at_once and _is_last(network.config):
+            with ChunkedHead(head, predictors, targets, at_once) as chunked:
+                model(**inputs, use_cache=False)
+            logps, means = chunked.logps, chunked.means
+        else:
+            with lean_embedding(network):
+                logits = model(**inputs, use_cache=False).logits[0]
+            logps, means = token_logps(logits, predictors, targets)
     zeros = logps.new_zeros(len(batch["tokens"]))
     sums = zeros.index_add(0, batch["responses"], logps)
     return sums, zeros.index_add(0, batch["responses"], means[predictors]) / batch["tokens"]
