@@ -64,8 +64,8 @@ class TokenColumn:
             bounds[:, inside] = offsets[index], offsets[index + 1]
         views = [memoryview(values).cast("B") for values in self._values]
         width = self._values[0].itemsize if self._values else 1
-        for chunk, start, end in zip(chunks.tolist(), *(bounds * width).tolist(), strict=True):
-            yield views[chunk][start:end]
+        places = zip(chunks.tolist(), *(bounds * width).tolist(), strict=True)
+        return (views[chunk][start:end] for chunk, start, end in places)
 
     @property
     def lengths(self) -> np.ndarray:

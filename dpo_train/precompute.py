@@ -1,6 +1,7 @@
 """Reference log-probabilities computed once: asked of a live reference before they are wanted, and kept in a store."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,23 @@ class Precomputed:
             values, _ = self.store.find(keys)
         return torch.from_numpy(values).to(batch["keys"].device)
 
-    def learn(self, batch: Batch, sums: Tensor) -> None:
+    def learn(self, batch: Batch, sums: Tensor, rounding: float) -> None:
         """Take in what the policy gives before its first step, where it is the reference; known values stay.
 
         Args:
             batch: packed.
             sums: of its responses, (R,).
+            rounding: relative difference up to which a stored value is what the reference gives.
+
+        Raises:
+            UsageError: a stored value is not.
         """
-        self.store.add(batch["keys"].cpu().numpy(), sums.float().cpu().numpy(), batch["tokens"].cpu().numpy())
+        keys = batch["keys"].cpu().numpy()
+        values, known = self.store.find(keys)
+        if self.store.unchecked and known.any():
+            self._compare(torch.from_numpy(values[known]), sums.float().cpu()[torch.from_numpy(known)], rounding)
+            self.store.unchecked = False
+        self.store.add(keys, sums.float().cpu().numpy(), batch["tokens"].cpu().numpy())
 
     def generate(self, **inputs: Any) -> Tensor:
         """The live reference's own."""
@@ -91,6 +101,7 @@ class Precomputed:
         rows: PairRows,
         wanted: np.ndarray,
         *,
+        spared: Callable[[], np.ndarray] | None = None,
         forward: Forward,
         most_tokens: int,
         rounding: float,
@@ -102,6 +113,7 @@ class Precomputed:
         Args:
             rows: pairs.
             wanted: numbers of the rows, (n,).
+            spared: asked, where something is missing, for rows that nobody needs to compute.
             forward: a model and a packed batch to the sums of its responses, (R,).
             most_tokens: of one forward pass.
             rounding: relative difference up to which a stored value is what the reference gives.
@@ -114,10 +126,13 @@ class Precomputed:
         known = np.asarray(self.store.find(rows.response_keys(wanted).reshape(-1, 2))[1].reshape(-1, 2).all(1))
         # All processes must do the same, and one may have seen a file of another run that the others have not.
         known = _of_first_process(known, accelerator)
-        if self.store.unchecked and known.any() and not isinstance(self.live, ModelOnDemand):
-            self._spot_check(rows, wanted[known], forward, rounding, accelerator)
-        self.store.unchecked = False
+        if spared is None:  # or else the first step says by itself what the reference gives
+            if self.store.unchecked and known.any() and not isinstance(self.live, ModelOnDemand):
+                self._spot_check(rows, wanted[known], forward, rounding, accelerator)
+            self.store.unchecked = False
         missing = wanted[~known]
+        if spared is not None and len(missing):
+            missing = np.setdiff1d(missing, spared())
         missing = missing[np.argsort(rows.prompts[missing], kind="stable")]
         budget, collate = TokenBudget(rows, most_tokens), SharedPrefixCollator()
         saved, found = time.monotonic(), []
@@ -155,10 +170,14 @@ class Precomputed:
         with accelerator.autocast():
             given = self.live.logps(forward, batch).cpu()
         stored = torch.from_numpy(self.store.find(batch["keys"].cpu().numpy())[0])
-        if ((given - stored).abs() > rounding * (1 + given.abs())).any():
+        self._compare(stored, given, rounding)
+
+    def _compare(self, stored: Tensor, given: Tensor, rounding: float) -> None:
+        wrong = (given - stored).abs() > rounding * (1 + given.abs())
+        if wrong.any():
             raise UsageError(
                 f"{self.store.folder}: holds other log-probabilities than the reference gives "
-                f"({stored[0]:.4f}, not {given[0]:.4f}).\n  Delete the folder: they are computed again."
+                f"({stored[wrong][0]:.4f}, not {given[wrong][0]:.4f}).\n  Delete the folder: they are computed again."
             )
 
 

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from dpo_data.errors import InputError, UsageError
 
 #: Changes where a stored value would no longer be what this code computes.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 ENTRY = np.dtype([("key", "<i8", 2), ("logp", "<f4"), ("tokens", "<i4")])
 _SAMPLED = 64

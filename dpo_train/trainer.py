@@ -449,7 +449,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         if packed:
             sums, means = self._packed(model, batch)
             if untrained and isinstance(self.reference, Precomputed):
-                self.reference.learn(batch, sums.detach())
+                self.reference.learn(batch, sums.detach(), self._rounding)
             policy = _of_pairs(batch, sums, means)
         else:
             policy = self._padded_policy(model, batch)
@@ -740,8 +740,12 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             self.reference = own_reference(self.model) if own else self.reference.live
         logger.warning(f"Prompts are not shared, each sequence is padded: {reason}.")
 
-    def _fill_reference(self, rows: PairRows, wanted: np.ndarray) -> None:
+    def _fill_reference(
+        self, rows: PairRows, wanted: np.ndarray, spared: Callable[[], np.ndarray] | None = None
+    ) -> None:
         """Have the reference's log-probabilities of some rows ready, each response computed by one of the ranks.
+
+        Rows that `spared` names are not computed; it is only asked where something is missing.
 
         Raises:
             UsageError: a stored value is not what the reference gives.
@@ -753,6 +757,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self.reference.fill(
             rows,
             wanted,
+            spared=spared,
             forward=lambda network, batch: self._packed(network, batch)[0],
             most_tokens=2 * self.most_tokens,  # without a gradient, nothing of the layers is kept
             rounding=self._rounding,
@@ -767,22 +772,25 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             but_first_step: leave out what the policy itself says in its first step, where it is its own reference.
         """
         if isinstance(self.train_dataset, PairRows):
-            self._fill_reference(self.train_dataset, self._rows_visited(but_first_step))
+            # Other ranks would not hear of what this one learns in its first step.
+            alone = self._own_reference and self.accelerator.num_processes == 1
+            ahead = getattr(self.args, "precompute_reference", None)
+            spare = but_first_step and alone and not ahead
+            self._fill_reference(self.train_dataset, self._rows_visited(), self._rows_of_first_step if spare else None)
         if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, PolicyBeforeTraining):
             # What is not asked now cannot be asked any more once the policy has changed.
             for rows in _all_rows(self.eval_dataset):
                 self._fill_reference(rows, np.arange(len(rows)))
 
-    def _rows_visited(self, but_first_step: bool) -> np.ndarray:
-        """The rows of the training set that this run will train on, and needs a reference for ahead of time."""
-        rows, args = self.train_dataset, self.args
-        ahead = getattr(args, "precompute_reference", None)
-        sampler = self._make_sampler()
-        visited = np.arange(len(rows)) if ahead or args.max_steps <= 0 else sampler.rows_of(args.max_steps)
-        # Other ranks would not hear of what this one learns in its first step.
-        if ahead or not but_first_step or not self._own_reference or self.accelerator.num_processes > 1:
-            return visited
-        return np.setdiff1d(visited, next(sampler.steps(0)))
+    def _rows_visited(self) -> np.ndarray:
+        """The rows of the training set that this run will train on; all where they are asked for ahead of time."""
+        most_steps = self.args.max_steps
+        if getattr(self.args, "precompute_reference", None) or most_steps <= 0:
+            return np.arange(len(self.train_dataset))
+        return self._make_sampler().rows_of(most_steps)
+
+    def _rows_of_first_step(self) -> np.ndarray:
+        return next(self._make_sampler().steps(0))
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of a batch; on the shared path, of each of its micro-batches in turn."""

@@ -157,11 +157,13 @@ def test_the_identity_of_a_weight_larger_than_float32_counts_sees_its_last_value
     assert weights_identity(model) != before
 
 
+@pytest.mark.parametrize("ahead", [True, None], ids=["two are asked for again", "the first step says so"])
 def test_a_stored_value_that_the_reference_does_not_give_is_refused(
-    config: Config, pairs: datasets.Dataset, tmp_path: Path
+    ahead: bool | None, config: Config, pairs: datasets.Dataset, asked: list[int], tmp_path: Path
 ) -> None:
-    args = config(reference_cache=str(tmp_path), precompute_reference=True)
+    args = config(reference_cache=str(tmp_path), precompute_reference=ahead)
     DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs).train()
+    asked.clear()
     (file,) = tmp_path.glob("*/*.npy")
     entries = np.load(file)
     entries["logp"] -= 1
@@ -170,6 +172,7 @@ def test_a_stored_value_that_the_reference_does_not_give_is_refused(
         UsageError, match=r"holds other log-probabilities than the reference gives .*\n  Delete the folder"
     ):
         DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs).train()
+    assert sum(asked) == (4 if ahead else 0)
 
 
 def test_a_reference_that_is_all_stored_is_never_loaded(
