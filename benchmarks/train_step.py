@@ -28,6 +28,7 @@ from bench import REPOSITORY, machine_facts, results_file, run, table
 from transformers import AutoTokenizer
 
 HERE = Path(__file__).resolve().parent
+LENGTHS = ["64+64", "256+64", "1024+64", "2048+64", "4096+64", "64+256", "64+1024"]
 MEASURED = ("loop_s", "fill_s", "probe_s", "peak_gib")
 
 
@@ -187,7 +188,6 @@ def curve(machine: Machine) -> list[str]:
 
     Words of one token each, so that TRL finds the same tokens.
     """
-    lengths = [(64, 64), (256, 64), (1024, 64), (2048, 64), (4096, 64), (64, 256), (64, 1024)]
     generator = np.random.default_rng(0)
     tokenizer = AutoTokenizer.from_pretrained(machine.options.model)
     words = [word for word in tokenizer.get_vocab() if re.fullmatch("\u0120[a-z]{3,6}", word)]
@@ -201,10 +201,10 @@ def curve(machine: Machine) -> list[str]:
         return dict(zip((*IDS, "prompt", "chosen", "rejected"), (*ids, *texts), strict=True))
 
     times, memory = [], []
-    for prompt, response in lengths:
+    for prompt, response in [map(int, lengths.split("+")) for lengths in machine.options.lengths]:
         rows = datasets.Dataset.from_list([draw(prompt, response) for _ in range(2)])
         found = [machine.train_if_it_fits(who, rows, 1) for who in ("ours", "padded", "trl")]
-        seconds = [one and one["steps_s"][-1] + one["fill_s"] for one in found]
+        seconds = [one and one["steps_s"][-1] + one["fill_s"] for one in found]  # that of the second row alone
         what = f"{prompt} + 2 x {response}"
         times.append([what, *(f"{other:.2f} ({other / seconds[0]:.1f})" if other else "killed" for other in seconds)])
         memory.append([what, *(f"{one['peak_gib']:.2f}" if one else "killed" for one in found)])
@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["4", "16", "64", "rankings", "start", "curve"])
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--trl-at-once", type=int, help="pairs that TRL takes at once, where a whole step does not fit")
+    parser.add_argument("--lengths", nargs="+", default=LENGTHS, help="of the curve, prompt+response")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()

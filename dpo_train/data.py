@@ -26,6 +26,7 @@ from dpo_data.truncation import check_limits
 from dpo_train.batching import response_keys
 
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+_KEYED_TOGETHER = 4096
 
 
 class PairTokens(TypedDict):
@@ -140,10 +141,14 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
 
     def response_keys(self, rows: np.ndarray) -> np.ndarray:
         """Of some rows, what tells chosen and rejected from any other response to any other prompt: (n, 2, 2) int64."""
-        digests = []
-        for prompt, *responses in zip(*(self._columns[name].pieces(rows) for name in TOKEN_COLUMNS), strict=True):
-            digests += response_keys(prompt, responses)
-        return np.frombuffer(b"".join(digests), np.int64).reshape(-1, 2, 2)
+        keys = np.empty((len(rows), 2, 2), np.int64)
+        for start in range(0, len(rows), _KEYED_TOGETHER):  # so few that what is made of them stays in the cache
+            part = rows[start : start + _KEYED_TOGETHER]
+            digests = []
+            for prompt, *responses in zip(*(self._columns[name].pieces(part) for name in TOKEN_COLUMNS), strict=True):
+                digests += response_keys(prompt, responses)
+            keys[start : start + len(part)] = np.frombuffer(b"".join(digests), np.int64).reshape(-1, 2, 2)
+        return keys
 
     @functools.cached_property
     def prompts(self) -> np.ndarray:

@@ -115,7 +115,7 @@ def main() -> None:
             trainer.choose_path()
             probe_s = time.perf_counter() - begin
             begin = time.perf_counter()
-            trainer.fill_reference()
+            trainer.fill_reference(but_first_step=True)  # as train() does
             fill_s = time.perf_counter() - begin
         trainer.train()
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
