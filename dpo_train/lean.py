@@ -63,7 +63,7 @@ def _computes_gated(module: Any) -> bool:
     token = torch.linspace(-1, 1, size, dtype=weight.dtype, device=weight.device).expand(1, 1, size)
     try:
         found = module(token)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
         return False
     return isinstance(found, Tensor) and torch.equal(found, _gated(module, token))
 
