@@ -233,7 +233,8 @@ def start(machine: Machine, rows: datasets.Dataset) -> list[str]:
     found = machine.call("start.py", "--rows", folder, "--store", store)
     return [
         "## Start with 160,000 pairs and a warm store",
-        f"- {found['seconds']:.2f} s from the loaded model to the first optimizer step: {found['parts']}",
+        f"- {np.median(found['seconds']):.2f} s from the loaded model to the first optimizer step (of "
+        f"{_listed(found['seconds'])}): {found['parts']}",
     ]
 
 

@@ -126,11 +126,11 @@ class Precomputed:
         known = np.asarray(self.store.find(rows.response_keys(wanted).reshape(-1, 2))[1].reshape(-1, 2).all(1))
         # All processes must do the same, and one may have seen a file of another run that the others have not.
         known = _of_first_process(known, accelerator)
-        if spared is None:  # or else the first step says by itself what the reference gives
+        missing = wanted[~known]
+        if spared is None or len(missing):  # or else the first step says by itself what the reference gives
             if self.store.unchecked and known.any() and not isinstance(self.live, ModelOnDemand):
                 self._spot_check(rows, wanted[known], forward, rounding, accelerator)
             self.store.unchecked = False
-        missing = wanted[~known]
         if spared is not None and len(missing):
             missing = np.setdiff1d(missing, spared())
         missing = missing[np.argsort(rows.prompts[missing], kind="stable")]

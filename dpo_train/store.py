@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from dpo_data.errors import InputError, UsageError
 
-#: Changes where a stored value would no longer be what this code computes.
+#: Changes where a stored value would no longer be what this code computes, or not be found by its key.
 FORMAT_VERSION = 2
 
 ENTRY = np.dtype([("key", "<i8", 2), ("logp", "<f4"), ("tokens", "<i4")])

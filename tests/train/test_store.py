@@ -175,6 +175,20 @@ def test_a_stored_value_that_the_reference_does_not_give_is_refused(
     assert sum(asked) == (4 if ahead else 0)
 
 
+def test_a_stale_store_that_lacks_the_first_step_is_refused_before_it(
+    config: Config, pairs: datasets.Dataset, tmp_path: Path
+) -> None:
+    args = config(reference_cache=str(tmp_path), train_sampling_strategy="sequential")
+    DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs.select(range(4, 12))).train()
+    for file in tmp_path.glob("*/*.npy"):
+        entries = np.load(file)
+        entries["logp"] -= 1
+        np.save(file, entries)
+    trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
+    with pytest.raises(UsageError, match="holds other log-probabilities"):
+        trainer.fill_reference(but_first_step=True)
+
+
 def test_a_reference_that_is_all_stored_is_never_loaded(
     config: Config, pairs: datasets.Dataset, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
