@@ -40,6 +40,9 @@ _WITHOUT_EFFECT = {
     "position_embeddings",
 }
 
+#: Tokens of a piece of a long segment, and the length from which the kernel's own blocks are as good (on two cores).
+_PIECE, _LEAST_UNCUT = 96, 1024
+
 
 class NotServedError(Exception):
     """The model asks for something that attention over shared prefixes does not compute."""
@@ -59,7 +62,10 @@ class Segments:
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def stretches(self, window: int | None) -> list[tuple[slice, slice]]:
-        """Of each segment, its own places in the sequence and those of the prompt's keys that any of them sees.
+        """Which places are computed together, and those of the keys before them that any of them sees.
+
+        A row's first segment is cut into pieces that see the pieces before them. The kernel computes much of what a
+        causal mask hides, and so there is less of that.
 
         Args:
             window: keys that a query sees, its own included; None for all before it.
@@ -67,12 +73,10 @@ class Segments:
         if window not in self._cache:
             starts = np.cumsum(self.table[:, 0]) - self.table[:, 0]
             self._cache[window] = [
-                (
-                    slice(start, start + length),
-                    # With a window, the first keys of the prompt are out of everybody's sight.
-                    slice(prefix if window is None else max(prefix, prefix + seen - window + 1), prefix + seen),
-                )
+                # With a window, the first keys of the prompt are out of everybody's sight.
+                (own, slice(prefix if window is None else max(prefix, prefix + seen - window + 1), prefix + seen))
                 for start, (length, prefix, seen) in zip(starts.tolist(), self.table.tolist(), strict=True)
+                for own, prefix, seen in _cut(start, length, prefix, seen)
             ]
         stretches: list[tuple[slice, slice]] = self._cache[window]
         return stretches
@@ -94,6 +98,14 @@ class Segments:
             self._cache[device] = VarlenInputs.of(self.table, device)
         inputs: VarlenInputs = self._cache[device]
         return inputs
+
+
+def _cut(start: int, length: int, prefix: int, seen: int) -> list[tuple[slice, int, int]]:
+    """Pieces of a segment: their places, and start and length of what each sees before itself."""
+    if seen:
+        return [(slice(start, start + length), prefix, seen)]
+    most = _PIECE if length < _LEAST_UNCUT else length
+    return [(slice(start + done, start + min(done + most, length)), start, done) for done in range(0, length, most)]
 
 
 @dataclass(frozen=True)
@@ -258,8 +270,8 @@ def _pieces(
 
 def _joined(tensor: Tensor, prompt: slice, own: slice) -> Tensor:
     """Keys or values of a segment: those of its prompt that it sees, and its own."""
-    if prompt.start == prompt.stop:
-        return tensor[:, :, own]
+    if prompt.stop == own.start:
+        return tensor[:, :, prompt.start : own.stop]
     return torch.cat([tensor[:, :, prompt], tensor[:, :, own]], dim=2)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from dpo_train.lean import lean_embedding, lean_gates
@@ -36,8 +35,10 @@ def completion_logps(logits: Tensor, targets: Tensor, ignored: int = -100) -> Te
     Source: Rafailov et al. 2023, arXiv:2305.18290, section 4.
     """
     predicted = targets != ignored
+    scores = logits[predicted].float()
     token_logps = torch.zeros(targets.shape, dtype=torch.float32, device=logits.device)
-    token_logps[predicted] = -cross_entropy(logits[predicted].float(), targets[predicted], reduction="none")
+    # The log-softmax of PyTorch adds up a row in one go, which costs two digits with a vocabulary of 49,152.
+    token_logps[predicted] = scores.gather(-1, targets[predicted][:, None])[:, 0] - scores.logsumexp(-1)
     return token_logps
 
 

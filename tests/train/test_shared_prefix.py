@@ -396,6 +396,46 @@ def test_no_tensor_of_all_logits_is_made(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(count for count in seen if count != 32) <= 3  # 32: the head's own weight, transposed
 
 
+# ---- long segments ---------------------------------------------------------------------------------------------------
+
+
+def attended_place_by_place(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, table: np.ndarray, window: int | None
+) -> torch.Tensor:
+    """What a place sees, by the meaning of the table alone: (1, T, heads, D)."""
+    groups = query.shape[1] // key.shape[1]
+    hidden = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool)
+    start = 0
+    for length, prefix, seen in table.tolist():
+        for place in range(start, start + length):
+            sight = [*range(prefix, prefix + seen), *range(start, place + 1)]
+            hidden[place, sight if window is None else sight[-window:]] = False
+        start += length
+    scores = query @ key.repeat_interleave(groups, 1).mT * query.shape[-1] ** -0.5
+    weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+    return (weights @ value.repeat_interleave(groups, 1)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("window", [None, 1, 50, 96, 150, 1000])
+@pytest.mark.parametrize("softcap", [None, 1e6], ids=["kernel", "written out"])
+def test_long_segments_attend_as_place_by_place(softcap: float | None, window: int | None) -> None:
+    """230 and 97 tokens are computed in pieces, 1,030 in one."""
+    table = np.array([[230, 0, 0], [40, 0, 190], [97, 270, 0], [5, 270, 80], [1030, 372, 0], [120, 372, 1000]])
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn(1, heads, int(table[:, 0].sum()), 8, generator=generator, requires_grad=True) for heads in (4, 2, 2)
+    ]
+    expected = attended_place_by_place(*tensors, table, window)
+    weights = torch.randn(expected.shape, generator=generator)
+    gradients = torch.autograd.grad((expected * weights).sum(), tensors)
+    found, _ = shared_prefix_attention(
+        torch.nn.Module(), *tensors, None, segments=Segments(table), sliding_window=window, softcap=softcap
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
+    for one, other in zip(torch.autograd.grad((found * weights).sum(), tensors), gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 # ---- attention on CUDA, by its inputs --------------------------------------------------------------------------------
 
 
