@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.distributed.tensor import DTensor
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 #: Whether modules that look like gated MLPs have been found to be some.
@@ -73,7 +74,7 @@ def lean_embedding(network: Any) -> Iterator[None]:
     """Let an embedding that is also the head add its gradient to the head's, row by row.
 
     By themselves the two make a matrix of the vocabulary's size each, and a third for their sum. Other embeddings, and
-    those in half precision, whose sums need more care, stay as they are.
+    those in half precision, whose sums need more care, stay as they are; under autocast, both add up by themselves.
 
     Args:
         network: a transformers model; called once within, as a whole, without chunks of its logits.
@@ -85,9 +86,17 @@ def lean_embedding(network: Any) -> Iterator[None]:
         place: list[Tensor] = []
         lookup: Any = _Lookup.apply
         logits: Any = _Head.apply
+
+        def project(hidden: Tensor) -> Tensor:
+            # Asked here, because a model that is wrapped for training turns autocast on by itself, around its forward.
+            if hidden.dtype is not head.weight.dtype or torch.is_autocast_enabled(hidden.device.type):
+                return linear(hidden, head.weight)
+            projected: Tensor = logits(hidden, head.weight, place)
+            return projected
+
         forwards = {
             embedding: lambda ids: lookup(embedding.weight, ids, embedding.padding_idx, place),
-            head: lambda hidden: logits(hidden, head.weight, place),
+            head: project,
         }
     with _forwards(forwards):
         yield
@@ -101,7 +110,6 @@ def _is_tied(embedding: Any, head: Any) -> bool:
         and head.weight.requires_grad
         and not isinstance(head.weight, DTensor)
         and head.weight.dtype is torch.float32
-        and not torch.is_autocast_enabled(head.weight.device.type)
         and (embedding.max_norm, embedding.scale_grad_by_freq, embedding.sparse) == (None, False, False)
         and not any("forward" in vars(module) for module in (embedding, head))
     )

@@ -156,6 +156,15 @@ def test_a_gradient_that_is_asked_for_of_other_weights_alone_leaves_nothing_behi
     assert torch.isfinite(embedding.weight.grad).all()
 
 
+def test_autocast_that_begins_inside_the_model_gives_the_gradients_of_the_model_by_itself() -> None:
+    """As accelerate turns it on: around the model's forward, when the embedding has been looked at already."""
+    model = make("llama_tied").eval()
+    model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
+    plain = {name: gradient.clone() for name, gradient in gradients(model, by_itself).items()}
+    for weight, gradient in gradients(model, lean_embedding).items():
+        torch.testing.assert_close(gradient, plain[weight], rtol=1e-5, atol=1e-7)
+
+
 def test_afterwards_and_after_an_error_the_modules_have_their_own_forward() -> None:
     model = make("llama_tied").eval()
     with pytest.raises(IndexError), both(model):

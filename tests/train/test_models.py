@@ -105,7 +105,9 @@ def test_gradient_checkpointing_changes_no_logged_value(config: Config, pairs: d
     assert logs[0] == pytest.approx(logs[1], rel=1e-6)
 
 
-@pytest.mark.parametrize(("path", "name"), [("shared", "llama"), ("padded", "llama"), ("shared", "qwen3")])
+@pytest.mark.parametrize(
+    ("path", "name"), [("shared", "llama"), ("padded", "llama"), ("shared", "qwen3"), ("shared", "llama_tied")]
+)
 def test_bfloat16_autocast_starts_from_agreement_and_stays_near_float32(
     path: str, name: str, config: Config, pairs: datasets.Dataset
 ) -> None:
