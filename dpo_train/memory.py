@@ -32,7 +32,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that its tensors free, for the next ones.
 
     By default the C library gives large blocks back to the system, and each training step pays for all their pages
-    again: they are cleared and mapped one by one. Whether that could be changed is returned; only glibc knows how.
+    again: they are cleared and mapped one by one. Whether that could be changed is returned; only glibc knows how, and
+    only for its main thread.
     """
     # Windows has no library without a name.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.system() == "Linux" else None

@@ -14,8 +14,9 @@ def test_a_large_tensor_is_made_again_without_asking_the_system_for_its_pages() 
     assert keep_freed_memory()
     pages = 2**28 // resource.getpagesize()
     faults = []
-    for _ in range(3):
+    # Each is 16 MiB smaller than the one before, in whose place something small may have settled by then.
+    for size in (2**26, 60 * 2**20, 56 * 2**20):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(2**26)
+        torch.ones(size)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    assert faults[-1] < pages / 100
+    assert max(faults[1:]) < pages / 100
