@@ -1,8 +1,8 @@
-"""Attention over packed rows that share their prompt, and which models it can serve.
+"""Attention over packed sequences that share what they begin with, and which models it can serve.
 
-A packed sequence holds rows side by side: a prompt, then each of its responses once. A response sees the prompt and
-itself, and its position ids go on where the prompt ended, so that each response is computed as if it stood alone behind
-the prompt. Nothing is padded, and a prompt is computed once however many responses it has.
+Sequences that begin alike are packed as a tree: each stretch of tokens once, however many sequences run through it. A
+stretch sees itself and those that lead to it, and its position ids go on where they ended, so that each sequence is
+computed as if it stood alone. Nothing is padded, and neither a prompt nor what prompts begin with is computed twice.
 
 One function is registered with transformers' AttentionInterface, and none for masks: models then build none.
 """
@@ -43,6 +43,9 @@ _WITHOUT_EFFECT = {
 #: Tokens of a piece of a long segment, and the length from which the kernel's own blocks are as good (on two cores).
 _PIECE, _LEAST_UNCUT = 96, 1024
 
+#: Where the keys of a segment lie, and its pieces: their places, and which of those keys they see.
+Stretch = tuple[list[slice], list[tuple[slice, slice]]]
+
 
 class NotServedError(Exception):
     """The model asks for something that attention over shared prefixes does not compute."""
@@ -53,59 +56,82 @@ class Segments:
     """Which stretch of a packed sequence sees what.
 
     Attributes:
-        table: (S, 3) int64, in the order of the sequence and covering it without a gap: tokens of the segment, and
-            start and length of the prompt that it sees before itself. A row's first segment is its prompt with its
-            first response, which sees nothing before itself; each further response is a segment of its own.
+        table: (S, 3) int64, in the order of the sequence and covering it without a gap: tokens of the segment, the
+            segment that it branches off or -1, and how many tokens of that one it comes behind. It sees these, what
+            they see, and itself.
     """
 
     table: np.ndarray
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def stretches(self, window: int | None) -> list[tuple[slice, slice]]:
-        """Which places are computed together, and those of the keys before them that any of them sees.
+    def keys(self) -> list[list[slice]]:
+        """Of each segment, the places of all that it sees, by position; the last are its own."""
+        if "keys" not in self._cache:
+            starts = np.cumsum(self.table[:, 0]) - self.table[:, 0]
+            keys: list[list[slice]] = []
+            for start, (length, parent, behind) in zip(starts.tolist(), self.table.tolist(), strict=True):
+                own = slice(start, start + length)
+                if parent < 0:
+                    keys.append([own])
+                else:
+                    first = keys[parent][-1].start
+                    keys.append([*keys[parent][:-1], slice(first, first + behind), own])
+            self._cache["keys"] = keys
+        found: list[list[slice]] = self._cache["keys"]
+        return found
 
-        A row's first segment is cut into pieces that see the pieces before them. The kernel computes much of what a
-        causal mask hides, and so there is less of that.
+    def stretches(self, window: int | None) -> list[Stretch]:
+        """What is computed together.
+
+        A segment is cut into pieces that see those before them. The kernel computes much of what a causal mask hides,
+        and so there is less of that.
 
         Args:
             window: keys that a query sees, its own included; None for all before it.
         """
         if window not in self._cache:
-            starts = np.cumsum(self.table[:, 0]) - self.table[:, 0]
-            self._cache[window] = [
-                # With a window, the first keys of the prompt are out of everybody's sight.
-                (own, slice(prefix if window is None else max(prefix, prefix + seen - window + 1), prefix + seen))
-                for start, (length, prefix, seen) in zip(starts.tolist(), self.table.tolist(), strict=True)
-                for own, prefix, seen in _cut(start, length, prefix, seen)
-            ]
-        stretches: list[tuple[slice, slice]] = self._cache[window]
+            self._cache[window] = [(places, _cut(places, window)) for places in self.keys()]
+        stretches: list[Stretch] = self._cache[window]
         return stretches
 
     def mask(self, queries: int, keys: int, window: int | None, like: Tensor) -> Tensor:
         """(queries, keys), 0 where a query sees a key and -inf where not; the last query sees the last key."""
-        known = (queries, keys, window, like.dtype, like.device)
+        known = (queries, window, like.dtype, like.device)
         if known not in self._cache:
-            places = torch.arange(keys, device=like.device)
-            behind = places[keys - queries :, None] - places
+            # What is seen only depends on how far before the last key it is: fewer keys are the last of the most.
+            most = max(sum(map(_length, places)) for places in self.keys())
+            places = torch.arange(most, device=like.device)
+            behind = places[most - queries :, None] - places
             hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
             self._cache[known] = torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, float("-inf"))
         mask: Tensor = self._cache[known]
-        return mask
+        return mask[:, mask.shape[1] - keys :]
 
     def varlen(self, device: torch.device) -> "VarlenInputs":
         """The same for `torch.nn.attention.varlen`, on a device."""
         if device not in self._cache:
-            self._cache[device] = VarlenInputs.of(self.table, device)
+            self._cache[device] = VarlenInputs.of(self, device)
         inputs: VarlenInputs = self._cache[device]
         return inputs
 
 
-def _cut(start: int, length: int, prefix: int, seen: int) -> list[tuple[slice, int, int]]:
-    """Pieces of a segment: their places, and start and length of what each sees before itself."""
-    if seen:
-        return [(slice(start, start + length), prefix, seen)]
-    most = _PIECE if length < _LEAST_UNCUT else length
-    return [(slice(start + done, start + min(done + most, length)), start, done) for done in range(0, length, most)]
+def _length(place: slice) -> int:
+    length: int = place.stop - place.start
+    return length
+
+
+def _cut(places: list[slice], window: int | None) -> list[tuple[slice, slice]]:
+    """Pieces of the last of these places, and which of the keys at all of them each sees."""
+    own = places[-1]
+    before, length = sum(map(_length, places[:-1])), _length(own)
+    most = _PIECE if before or length < _LEAST_UNCUT else length
+    pieces = []
+    for done in range(0, length, most):
+        until = min(done + most, length)
+        # With a window, the first keys are out of everybody's sight.
+        first = 0 if window is None else max(0, before + done - window + 1)
+        pieces.append((slice(own.start + done, own.start + until), slice(first, before + until)))
+    return pieces
 
 
 @dataclass(frozen=True)
@@ -113,7 +139,7 @@ class VarlenInputs:
     """Segments as `varlen_attn` takes them.
 
     Attributes:
-        keys: (K,) int64, the token behind each key: a segment's prompt is repeated before it.
+        keys: (K,) int64, the token behind each key: what a segment branches off is repeated before it.
         cumulative_queries: (S + 1,) int32, where each segment's queries begin and end.
         cumulative_keys: (S + 1,) int32, the same of the keys.
         most_queries: of any segment.
@@ -127,22 +153,17 @@ class VarlenInputs:
     most_keys: int
 
     @classmethod
-    def of(cls, table: np.ndarray, device: torch.device) -> "VarlenInputs":
-        """From the table of `Segments`."""
-        lengths, prefix_starts, prefix_lengths = table.T
-        starts = np.cumsum(lengths) - lengths
-        pieces = [
-            piece
-            for start, length, prefix, seen in zip(starts, lengths, prefix_starts, prefix_lengths, strict=True)
-            for piece in (np.arange(prefix, prefix + seen), np.arange(start, start + length))
-        ]
-        queries, keys = (np.cumsum([0, *counts], dtype=np.int32) for counts in (lengths, lengths + prefix_lengths))
+    def of(cls, segments: Segments, device: torch.device) -> "VarlenInputs":
+        """From the segments of a packed sequence."""
+        places = segments.keys()
+        lengths, seen = segments.table[:, 0], np.array([sum(map(_length, each)) for each in places])
+        queries, keys = (np.cumsum([0, *counts], dtype=np.int32) for counts in (lengths, seen))
         return cls(
-            keys=torch.from_numpy(np.concatenate(pieces)).to(device),
+            keys=torch.from_numpy(np.concatenate([np.r_[place] for each in places for place in each])).to(device),
             cumulative_queries=torch.from_numpy(queries).to(device),
             cumulative_keys=torch.from_numpy(keys).to(device),
             most_queries=int(lengths.max()),
-            most_keys=int((lengths + prefix_lengths).max()),
+            most_keys=int(seen.max()),
         )
 
 
@@ -226,7 +247,7 @@ class _Flash(torch.autograd.Function):
         """Segment by segment."""
         attended = query.new_empty(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
         sums = []
-        for own, _, queries, keys, values in _pieces(query, key, value, segments, window):
+        for own, queries, keys, values in _pieces(query, key, value, segments, window):
             options = _flash_options(queries, keys, segments, scaling, window)
             out, log_sum = _FLASH(queries, keys, values, **options)
             attended[:, own] = out.transpose(1, 2)
@@ -238,21 +259,26 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """What a prompt's keys and values are for its responses adds up."""
+        """What keys and values are for all the segments that see them adds up."""
         query, key, value, attended, *sums = ctx.saved_tensors
         segments, scaling, window = ctx.told
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        pieces = _pieces(query, key, value, segments, window)
-        for (own, prompt, queries, keys, values), log_sum in zip(pieces, sums, strict=True):
-            options = _flash_options(queries, keys, segments, scaling, window)
-            out_gradient, out = gradient[:, own].transpose(1, 2), attended[:, own].transpose(1, 2)
-            of_query[:, :, own], *of_joined = _FLASH_BACKWARD(
-                out_gradient, queries, keys, values, out, log_sum, **options
-            )
-            seen = prompt.stop - prompt.start
-            for total, part in zip((of_key, of_value), of_joined, strict=True):
-                total[:, :, prompt] += part[:, :, :seen]
-                total[:, :, own] += part[:, :, seen:]
+        log_sums = iter(sums)
+        for places, pieces in segments.stretches(window):
+            joined = _joined(key, places), _joined(value, places)
+            of_joined = torch.zeros_like(joined[0]), torch.zeros_like(joined[1])
+            for own, seen in pieces:
+                queries, keys, values = query[:, :, own], joined[0][:, :, seen], joined[1][:, :, seen]
+                options = _flash_options(queries, keys, segments, scaling, window)
+                out_gradient, out = gradient[:, own].transpose(1, 2), attended[:, own].transpose(1, 2)
+                of_query[:, :, own], *of_seen = _FLASH_BACKWARD(
+                    out_gradient, queries, keys, values, out, next(log_sums), **options
+                )
+                for total, part in zip(of_joined, of_seen, strict=True):
+                    total[:, :, seen] += part
+            for total, parts in zip((of_key, of_value), of_joined, strict=True):
+                for place, part in zip(places, torch.split(parts, [*map(_length, places)], dim=2), strict=True):
+                    total[:, :, place] += part
         return of_query, of_key, of_value, None, None, None
 
 
@@ -262,17 +288,18 @@ _FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 
 def _pieces(
     query: Tensor, key: Tensor, value: Tensor, segments: Segments, window: int | None
-) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
-    """Of each segment, its stretches, its queries, and the keys and values that they see."""
-    for own, prompt in segments.stretches(window):
-        yield own, prompt, query[:, :, own], _joined(key, prompt, own), _joined(value, prompt, own)
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Of each piece of a segment, its places, its queries, and the keys and values that they see."""
+    for places, pieces in segments.stretches(window):
+        keys, values = _joined(key, places), _joined(value, places)
+        for own, seen in pieces:
+            yield own, query[:, :, own], keys[:, :, seen], values[:, :, seen]
 
 
-def _joined(tensor: Tensor, prompt: slice, own: slice) -> Tensor:
-    """Keys or values of a segment: those of its prompt that it sees, and its own."""
-    if prompt.stop == own.start:
-        return tensor[:, :, prompt.start : own.stop]
-    return torch.cat([tensor[:, :, prompt], tensor[:, :, own]], dim=2)
+def _joined(tensor: Tensor, places: list[slice]) -> Tensor:
+    """Keys or values of all that a segment sees, by position."""
+    parts = [tensor[:, :, place] for place in places]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 def _flash_options(
@@ -298,7 +325,7 @@ def _plain(
     groups = query.shape[1] // key.shape[1]
     key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     attended = []
-    for _, _, queries, keys, values in _pieces(query, key, value, segments, window):
+    for _, queries, keys, values in _pieces(query, key, value, segments, window):
         scores = queries @ keys.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)

@@ -1,5 +1,6 @@
 """From rows of token ids to the tensors of a batch. Knows no model, no files and no loss."""
 
+import bisect
 import heapq
 import itertools
 import math
@@ -82,11 +83,15 @@ class DPODataCollatorWithPadding:
 
 @dataclass(frozen=True)
 class SharedPrefixCollator:
-    """Rows of token ids to one packed sequence in which every distinct prompt and response stands once.
+    """Rows of token ids to one packed sequence in which whatever several sequences begin with stands once.
 
-    The batch has, for B pairs of R distinct (prompt, response) on T distinct tokens, N of them in responses:
+    That is a prompt for its responses, what prompts begin with (a system message, earlier turns), and what responses to
+    one prompt do. The last token of a response is left out, because it predicts nothing.
 
-    - input_ids, position_ids (1, T): a prompt, then its responses, whose positions all go on where the prompt ended;
+    The batch has, for B pairs of R distinct (prompt, response) of N tokens in their responses, on T distinct tokens:
+
+    - input_ids, position_ids (1, T): a sequence, then of each other what it adds, whose positions go on from where it
+      branches off;
     - logits_to_keep (K,): the positions that predict a response token; the last of a prompt serves all its responses;
     - predictors, targets, responses (N,): for each response token, in the order of its predictor, which of the K
       positions predicts it, its id, and which of the R responses it is in;
@@ -99,11 +104,15 @@ class SharedPrefixCollator:
     >>> pair = {"prompt_ids": np.array([5, 6]), "chosen_ids": np.array([7, 2]), "rejected_ids": np.array([2])}
     >>> batch = SharedPrefixCollator()([pair])
     >>> batch["input_ids"].tolist(), batch["position_ids"].tolist()
-    ([[5, 6, 7, 2, 2]], [[0, 1, 2, 3, 2]])
+    ([[5, 6, 7]], [[0, 1, 2]])
     >>> batch["logits_to_keep"].tolist(), batch["predictors"].tolist(), batch["targets"].tolist()
     ([1, 2], [0, 0, 1], [7, 2, 2])
+    >>> other = {"prompt_ids": np.array([5, 8]), "chosen_ids": np.array([7, 2]), "rejected_ids": np.array([9, 2])}
+    >>> batch = SharedPrefixCollator()([pair, other])
+    >>> batch["input_ids"].tolist(), batch["position_ids"].tolist()
+    ([[5, 6, 7, 8, 7, 9]], [[0, 1, 2, 1, 2, 2]])
     >>> batch["segments"].table.tolist()
-    [[4, 0, 0], [1, 0, 2]]
+    [[3, -1, 0], [2, 0, 1], [1, 1, 1]]
     """
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
@@ -149,49 +158,72 @@ def _bytes(ids: Any) -> bytes:
 
 def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
     """What `SharedPrefixCollator` says of the sequence itself, in NumPy: no Python object a token."""
-    pieces, starts_row, keys = [], [], []
-    for prompt, responses in prompts.items():
-        pieces += [prompt, *responses]
-        starts_row += [True, *(False for _ in responses)]
-        keys += response_keys(prompt, responses)
-    input_ids = np.frombuffer(b"".join(pieces), np.int32).astype(np.int64)
-    lengths = np.array([len(piece) for piece in pieces]) // _BYTES
-    starts = np.cumsum(lengths) - lengths
-    is_prompt = np.array(starts_row)
-    prompt_of = np.flatnonzero(is_prompt)[np.cumsum(is_prompt) - 1]  # of each piece, the piece that is its prompt
-    prompt_ends = (starts + lengths)[prompt_of]
-    is_first = np.roll(is_prompt, 1)  # a prompt's first response continues it
-
-    piece = np.repeat(np.arange(len(lengths)), lengths)
-    offset = np.arange(len(input_ids)) - starts[piece]
-    position_ids = offset + np.where(is_prompt, 0, lengths[prompt_of])[piece]
-    answers = np.flatnonzero(~is_prompt[piece])
-    predicting = np.where(offset[answers] == 0, prompt_ends[piece[answers]], answers) - 1
-    predicts = np.zeros(len(input_ids), bool)
-    predicts[predicting] = True
-    logits_to_keep, predictors = np.flatnonzero(predicts), (np.cumsum(predicts) - 1)[predicting]
-    order = np.argsort(predictors, kind="stable")
-
-    continued = ~is_prompt & ~is_first
-    table = np.stack(
-        [
-            np.where(is_first, lengths + lengths[prompt_of], lengths),
-            np.where(continued, starts[prompt_of], 0),
-            np.where(continued, lengths[prompt_of], 0),
-        ],
-        axis=1,
-    )[~is_prompt]
+    # The last token of a response predicts nothing, and so no model needs to see it.
+    sequences = [prompt + response[:-_BYTES] for prompt, responses in prompts.items() for response in responses]
+    places, tree = _as_tree([np.frombuffer(sequence, np.int32) for sequence in sequences])
+    responses = [np.frombuffer(response, np.int32) for responses in prompts.values() for response in responses]
+    tokens = np.array([len(response) for response in responses])
+    predicting = np.concatenate([places[-count:] for places, count in zip(places, tokens.tolist(), strict=True)])
+    order = np.argsort(predicting, kind="stable")
+    logits_to_keep, predictors = np.unique(predicting[order], return_inverse=True)
+    keys = [key for prompt, responses in prompts.items() for key in response_keys(prompt, responses)]
     arrays = {
-        "input_ids": input_ids[None],
-        "position_ids": position_ids[None],
         "logits_to_keep": logits_to_keep,
-        "predictors": predictors[order],
-        "targets": input_ids[answers[order]],
-        "responses": (np.cumsum(~is_prompt) - 1)[piece[answers[order]]],
-        "tokens": lengths[~is_prompt],
+        "predictors": predictors,
+        "targets": np.concatenate(responses).astype(np.int64)[order],
+        "responses": np.repeat(np.arange(len(tokens)), tokens)[order],
+        "tokens": tokens,
         "keys": np.frombuffer(b"".join(keys), np.int64).reshape(-1, 2).copy(),
     }
-    return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"segments": Segments(table)}
+    return tree | {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _as_tree(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray], Batch]:
+    """Sequences that are packed such that what several begin with stands there once.
+
+    Returns: of each sequence the places of its tokens, (L,); and input_ids, position_ids (1, T) and segments.
+    """
+    places = [np.empty(0, np.int64)] * len(sequences)
+    pieces, position_ids = [], []
+    starts: list[int] = []
+    table: list[list[int]] = []
+    packed, previous, previous_places = 0, sequences[0][:0], places[0]
+    # Sorted, each has most in common with the one before it.
+    for number in sorted(range(len(sequences)), key=lambda number: sequences[number].tobytes()):
+        sequence = sequences[number]
+        shared = shared_prefix(previous, sequence)
+        more = len(sequence) - shared
+        if table and shared == len(previous):  # goes on where the one before it ends
+            table[-1][0] += more
+        elif shared:
+            branches_off = int(previous_places[shared - 1])
+            parent = bisect.bisect(starts, branches_off) - 1
+            table.append([more, parent, branches_off - starts[parent] + 1])
+            starts.append(packed)
+        else:
+            table.append([more, -1, 0])
+            starts.append(packed)
+        places[number] = np.concatenate([previous_places[:shared], np.arange(packed, packed + more)])
+        pieces.append(sequence[shared:])
+        position_ids.append(np.arange(shared, len(sequence)))
+        packed, previous, previous_places = packed + more, sequence, places[number]
+    return places, {
+        "input_ids": torch.from_numpy(np.concatenate(pieces).astype(np.int64)[None]),
+        "position_ids": torch.from_numpy(np.concatenate(position_ids)[None]),
+        "segments": Segments(np.array(table)),
+    }
+
+
+def shared_prefix(one: np.ndarray, other: np.ndarray) -> int:
+    """How many tokens two sequences begin with alike.
+
+    >>> shared_prefix(np.array([5, 6, 7]), np.array([5, 6, 8, 9]))
+    2
+    """
+    most = min(len(one), len(other))
+    different = one[:most] != other[:most]
+    first = int(different.argmax()) if most else 0
+    return first if most and different[first] else most
 
 
 class StepSampler:
@@ -338,13 +370,13 @@ class TokenBudget:
     def cut(self, step: np.ndarray, parts: int) -> list[list[list[int]]]:
         """Deal the pairs of a step out to so many parts, all of them with equally many micro-batches.
 
-        Pairs of one prompt stay together as long as the budget allows. Loads are balanced: of the micro-batches that
-        run at one time, the parts have about equal ones.
+        Pairs of one prompt, and of prompts that begin alike, stay together as long as the budget allows. Loads are
+        balanced: of the micro-batches that run at one time, the parts have about equal ones.
 
         Returns: for each part its micro-batches, each a list of rows; [~row], which counts nothing, where there are
             fewer pairs than micro-batches.
         """
-        units = sorted(self._units(step), key=lambda unit: -unit[0])
+        units = sorted(self._units(step, parts), key=lambda unit: -unit[0])
         total = sum(tokens for tokens, _ in units)
         most = math.ceil(len(units) / parts)  # then each has a micro-batch of its own
         each = min(max(1, math.ceil(total / self.most_tokens / parts)), most)
@@ -357,21 +389,32 @@ class TokenBudget:
         batches = [[row for unit in held for row in unit] or [~int(step[0])] for _, held in bins]
         return [batches[part::parts] for part in range(parts)]
 
-    def _units(self, step: np.ndarray) -> list[tuple[int, list[int]]]:
-        """Distinct tokens and rows of what stays together: the pairs of one prompt, up to the budget."""
+    def _units(self, step: np.ndarray, parts: int) -> list[tuple[int, list[int]]]:
+        """Distinct tokens and rows of what stays together, up to the budget.
+
+        That is the pairs of one prompt, and those of prompts that have more in common than is new of each; of the
+        latter no more than a part's share of the pairs, for all parts have to get some.
+        """
+        share = math.ceil(len(step) / parts)
         units: list[tuple[int, list[int]]] = []
-        open_units: dict[bytes, tuple[int, list[int], set[bytes]]] = {}
-        for row in step.tolist():
-            pair = self.rows[row]
-            prompt, *responses = (_bytes(pair[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
-            tokens, rows, seen = open_units.get(prompt, (len(prompt), [], set()))
-            more = sum(len(response) for response in set(responses) - seen)
-            if rows and tokens + more > self.most_tokens * _BYTES:
-                units.append((tokens // _BYTES, rows))
-                tokens, rows, seen = len(prompt), [], set()
-                more = sum(map(len, set(responses)))
-            open_units[prompt] = (tokens + more, [*rows, row], seen | set(responses))
-        return units + [(tokens // _BYTES, rows) for tokens, rows, _ in open_units.values()]
+        before, seen = np.empty(0, np.int32), set[bytes]()
+        pairs = [(row, self.rows[row]) for row in step.tolist()]
+        for row, pair in sorted(pairs, key=lambda numbered: _bytes(numbered[1]["prompt_ids"])):
+            prompt = np.asarray(pair["prompt_ids"])
+            responses = {_bytes(pair[f"{side}_ids"][:-1]) for side in SIDES}  # as they are packed
+            common = shared_prefix(before, prompt)
+            is_same = bool(units) and common == len(prompt) == len(before)
+            seen = seen if is_same else set()
+            new = len(prompt) - common + sum(map(len, responses - seen)) // _BYTES
+            tokens, rows = units[-1] if units else (0, [])
+            if tokens + new <= self.most_tokens and (is_same or (common > new and len(rows) < share)):
+                units[-1] = (tokens + new, [*rows, row])
+                seen |= responses
+            else:
+                seen = responses
+                units.append((len(prompt) + sum(map(len, responses)) // _BYTES, [row]))
+            before = prompt
+        return units
 
 
 def _spread(units: Sequence[tuple[int, list[int]]], bins: int) -> list[tuple[int, list[list[int]]]]:

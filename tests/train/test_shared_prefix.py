@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peft import PromptTuningConfig, get_peft_model
 from test_models import COMMON, MODELS, make
@@ -182,16 +183,34 @@ def test_user_batches_that_are_padded_are_measured_on_the_path_of_the_run(config
 # ---- packed rows -----------------------------------------------------------------------------------------------------
 
 
-def test_a_packed_batch_holds_each_prompt_and_each_response_to_it_once() -> None:
-    batch = packed(ROWS)
-    assert batch["input_ids"].numel() == (5 + 4 + 2 + 6 + 2) + (1 + 1 + 1) + (2 + 8 + 1) + (15 + 1 + 3)
-    assert len(batch["tokens"]) == 4 + 2 + 2 + 2
-    # Predicted from: each prompt's last token, and every token of a response but its last.
-    assert len(batch["logits_to_keep"]) == 4 + int((batch["tokens"] - 1).sum())
+def sequences_of(rows: Rows) -> set[tuple[int, ...]]:
+    """What a model has to see of some rows: each prompt with each response, without the last token."""
+    return {tuple((row["prompt_ids"] + row[f"{side}_ids"])[:-1]) for row in rows for side in ("chosen", "rejected")}
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=st.lists(pair, min_size=1, max_size=8))
+@example(drawn=[tuple(row.values()) for row in ROWS])
+def test_a_packed_batch_holds_each_distinct_prefix_once(drawn: list[Any]) -> None:
+    rows: Rows = [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), lists, strict=True)) for lists in drawn]
+    batch = packed(rows)
+    prefixes = {sequence[:end] for sequence in sequences_of(rows) for end in range(1, len(sequence) + 1)}
+    assert batch["input_ids"].numel() == batch["position_ids"].numel() == len(prefixes)
+    responses = {(*row["prompt_ids"], -1, *row[f"{side}_ids"]) for row in rows for side in ("chosen", "rejected")}
+    assert len(batch["tokens"]) == len(responses)
+    assert int(batch["tokens"].sum()) == len(batch["targets"]) == sum(len(r) - r.index(-1) - 1 for r in responses)
+    predicting = {
+        tuple(row["prompt_ids"] + row[f"{side}_ids"][:end])
+        for row in rows
+        for side in ("chosen", "rejected")
+        for end in range(len(row[f"{side}_ids"]))
+    }
+    assert len(batch["logits_to_keep"]) == len(predicting)
+    assert batch["predictors"].diff().min() >= 0 if len(batch["predictors"]) > 1 else True
 
 
 def test_a_ranking_of_seven_responses_is_one_prompt_and_seven_segments() -> None:
-    responses = [[10 + index] * (index + 1) for index in range(7)]
+    responses = [[10 + index] * (index + 2) for index in range(7)]
     rows = [
         {"prompt_ids": list(range(100, 120)), "chosen_ids": responses[better], "rejected_ids": responses[worse]}
         for better in range(7)
@@ -203,23 +222,46 @@ def test_a_ranking_of_seven_responses_is_one_prompt_and_seven_segments() -> None
     assert len(batch["tokens"]) == len(batch["segments"].table) == 7
 
 
-def test_what_a_packed_token_sees_is_its_prompt_and_its_own_response_up_to_itself() -> None:
-    """Rebuilt from the tables alone: each response behind what its segment sees is the sequence as it would stand."""
+def test_what_prompts_begin_with_is_computed_once() -> None:
+    """A system message of 40 tokens for 5 prompts, and a conversation that goes on where another one ended."""
+    system = list(range(100, 140))
+    rows = [
+        {"prompt_ids": [*system, 10 + turn, 3], "chosen_ids": [5, 20 + turn, 9], "rejected_ids": [6, 9]}
+        for turn in range(5)
+    ]
+    rows.append({"prompt_ids": [*system, 10, 3, 5, 20, 8], "chosen_ids": [7, 9], "rejected_ids": [4, 9]})
+    batch = packed(rows)
+    assert batch["input_ids"].numel() == 40 + 5 * (2 + 2 + 1) + (1 + 1 + 1)
+    cut = TokenBudget(PairRows(dataset(rows)), 80)
+    assert [sorted(batch) for batch in cut.cut(np.arange(6), 1)[0]] == [[0, 1, 2, 3, 4, 5]]
+    assert sorted(map(len, itertools.chain(*cut.cut(np.arange(6), 2)))) == [3, 3]  # each rank has its share
+
+
+def test_what_a_packed_token_sees_is_the_sequence_up_to_itself() -> None:
+    """Rebuilt from the table alone."""
     batch = packed(ROWS)
     ids, positions = batch["input_ids"][0].tolist(), batch["position_ids"][0].tolist()
-    sequences, start = [], 0
-    for length, prefix, seen in batch["segments"].table.tolist():
-        places = [*range(prefix, prefix + seen), *range(start, start + length)]
+    seen_by: list[list[int]] = []
+    for length, parent, behind in batch["segments"].table.tolist():
+        start = sum(batch["segments"].table[: len(seen_by), 0])
+        before = [] if parent < 0 else seen_by[parent]
+        # Of what the parent sees, its last tokens are its own.
+        own = int(batch["segments"].table[parent, 0]) if parent >= 0 else 0
+        seen_by.append([*before[: len(before) - own + behind], *range(start, start + length)])
+    for places in seen_by:
         assert [positions[place] for place in places] == list(range(len(places)))
-        sequences.append([ids[place] for place in places])
-        start += length
-    assert start == len(ids)
-    wanted = {tuple(row["prompt_ids"] + row[f"{side}_ids"]) for row in ROWS for side in ("chosen", "rejected")}
-    assert sorted(map(tuple, sequences)) == sorted(wanted)
-    for side in ("chosen", "rejected"):
-        assert [sequences[index] for index in batch[side]] == [row["prompt_ids"] + row[f"{side}_ids"] for row in ROWS]
-    keys = {tuple(key) for key in batch["keys"].tolist()}
-    assert len(keys) == len(wanted)
+    found = {tuple(ids[place] for place in places) for places in seen_by}
+    # Those that others go on from have no segment of their own.
+    longest = {one for one in sequences_of(ROWS) if not any(o[: len(one)] == one != o for o in sequences_of(ROWS))}
+    assert found == longest
+    for name, of_pair in (("chosen", "chosen_ids"), ("rejected", "rejected_ids")):
+        for response, row in zip(batch[name].tolist(), ROWS, strict=True):
+            own = batch["responses"] == response
+            assert batch["targets"][own].tolist() == row[of_pair]
+            at = batch["logits_to_keep"][batch["predictors"][own]].tolist()
+            start = len(row["prompt_ids"]) - 1
+            assert [positions[place] for place in at] == list(range(start, start + len(row[of_pair])))
+    assert len({tuple(key) for key in batch["keys"].tolist()}) == len(batch["tokens"])
 
 
 def test_where_the_prompt_ends_is_part_of_a_responses_key() -> None:
@@ -232,9 +274,9 @@ def test_where_the_prompt_ends_is_part_of_a_responses_key() -> None:
     np.testing.assert_array_equal(rows.response_keys(np.arange(len(ROWS))), expected)
 
 
-def test_distinct_tokens_are_those_of_a_packed_batch_of_all_rows() -> None:
+def test_distinct_tokens_are_those_of_each_prompt_and_each_response_to_it() -> None:
     rows = PairRows(dataset(ROWS))
-    assert rows.distinct_tokens == packed(ROWS)["input_ids"].numel()
+    assert rows.distinct_tokens == (5 + 4 + 2 + 6 + 2) + (1 + 1 + 1) + (2 + 8 + 1) + (15 + 1 + 3)
     assert rows.two_sequence_tokens == sum(
         2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in ROWS
     )
@@ -406,10 +448,13 @@ def attended_place_by_place(
     groups = query.shape[1] // key.shape[1]
     hidden = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool)
     start = 0
-    for length, prefix, seen in table.tolist():
+    sights: list[list[int]] = []  # of the last token of each segment
+    for length, parent, behind in table.tolist():
+        before = [] if parent < 0 else sights[parent][: len(sights[parent]) - int(table[parent, 0]) + behind]
         for place in range(start, start + length):
-            sight = [*range(prefix, prefix + seen), *range(start, place + 1)]
+            sight = [*before, *range(start, place + 1)]
             hidden[place, sight if window is None else sight[-window:]] = False
+        sights.append(sight)
         start += length
     scores = query @ key.repeat_interleave(groups, 1).mT * query.shape[-1] ** -0.5
     weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
@@ -419,8 +464,8 @@ def attended_place_by_place(
 @pytest.mark.parametrize("window", [None, 1, 50, 96, 150, 1000])
 @pytest.mark.parametrize("softcap", [None, 1e6], ids=["kernel", "written out"])
 def test_long_segments_attend_as_place_by_place(softcap: float | None, window: int | None) -> None:
-    """230 and 97 tokens are computed in pieces, 1,030 in one."""
-    table = np.array([[230, 0, 0], [40, 0, 190], [97, 270, 0], [5, 270, 80], [1030, 372, 0], [120, 372, 1000]])
+    """230, 97 and 120 tokens are computed in pieces, 1,030 in one; a branch of a branch sees both."""
+    table = np.array([[230, -1, 0], [40, 0, 190], [97, 1, 30], [5, 2, 80], [1030, -1, 0], [120, 4, 1000], [9, 5, 120]])
     generator = torch.Generator().manual_seed(0)
     tensors = [
         torch.randn(1, heads, int(table[:, 0].sum()), 8, generator=generator, requires_grad=True) for heads in (4, 2, 2)
@@ -593,7 +638,7 @@ def test_the_comparison_of_the_paths_keeps_the_budget_of_a_micro_batch(
     computed.clear()
     trainer.choose_path()
     assert trainer.why_padded is None
-    assert computed == [2 * (35 + 30 + 35), 4 * 70]
+    assert computed == [2 * (35 + 29 + 34), 4 * 70]
 
 
 def test_outside_its_steps_the_model_keeps_its_own_attention(config: Config) -> None:
