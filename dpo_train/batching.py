@@ -1,6 +1,5 @@
 """From rows of token ids to the tensors of a batch. Knows no model, no files and no loss."""
 
-import bisect
 import heapq
 import itertools
 import math
@@ -158,72 +157,90 @@ def _bytes(ids: Any) -> bytes:
 
 def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
     """What `SharedPrefixCollator` says of the sequence itself, in NumPy: no Python object a token."""
+    responses = [np.frombuffer(response, np.int32) for own in prompts.values() for response in own]
+    tokens = [len(response) for response in responses]
     # The last token of a response predicts nothing, and so no model needs to see it.
-    sequences = [prompt + response[:-_BYTES] for prompt, responses in prompts.items() for response in responses]
-    places, tree = _as_tree([np.frombuffer(sequence, np.int32) for sequence in sequences])
-    responses = [np.frombuffer(response, np.int32) for responses in prompts.values() for response in responses]
-    tokens = np.array([len(response) for response in responses])
-    predicting = np.concatenate([places[-count:] for places, count in zip(places, tokens.tolist(), strict=True)])
+    sequences = [prompt + response[:-_BYTES] for prompt, own in prompts.items() for response in own]
+    predicting, tree = _as_tree(sequences, tokens)
     order = np.argsort(predicting, kind="stable")
     logits_to_keep, predictors = np.unique(predicting[order], return_inverse=True)
-    keys = [key for prompt, responses in prompts.items() for key in response_keys(prompt, responses)]
+    keys = [key for prompt, own in prompts.items() for key in response_keys(prompt, own)]
     arrays = {
         "logits_to_keep": logits_to_keep,
         "predictors": predictors,
         "targets": np.concatenate(responses).astype(np.int64)[order],
         "responses": np.repeat(np.arange(len(tokens)), tokens)[order],
-        "tokens": tokens,
+        "tokens": np.array(tokens),
         "keys": np.frombuffer(b"".join(keys), np.int64).reshape(-1, 2).copy(),
     }
     return tree | {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _as_tree(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray], Batch]:
-    """Sequences that are packed such that what several begin with stands there once.
+def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndarray, Batch]:
+    """Sequences of int32 that are packed such that what several begin with stands there once.
 
-    Returns: of each sequence the places of its tokens, (L,); and input_ids, position_ids (1, T) and segments.
+    Args:
+        sequences: none of them empty.
+        wanted: of how many last tokens of each the places are.
+
+    Returns: these places, sequence by sequence; and input_ids, position_ids (1, T) and segments.
     """
-    places = [np.empty(0, np.int64)] * len(sequences)
-    pieces, position_ids = [], []
-    starts: list[int] = []
+    order = sorted(range(len(sequences)), key=sequences.__getitem__)
+    ordered = [sequences[number] for number in order]
+    common = _common_with_the_last(ordered)
+    tokens, lengths = _flat(ordered)
+    positions = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    new = positions >= np.repeat(common, lengths)
+
     table: list[list[int]] = []
-    packed, previous, previous_places = 0, sequences[0][:0], places[0]
-    # Sorted, each has most in common with the one before it.
-    for number in sorted(range(len(sequences)), key=lambda number: sequences[number].tobytes()):
-        sequence = sequences[number]
-        shared = shared_prefix(previous, sequence)
-        more = len(sequence) - shared
-        if table and shared == len(previous):  # goes on where the one before it ends
-            table[-1][0] += more
-        elif shared:
-            branches_off = int(previous_places[shared - 1])
-            parent = bisect.bisect(starts, branches_off) - 1
-            table.append([more, parent, branches_off - starts[parent] + 1])
-            starts.append(packed)
-        else:
-            table.append([more, -1, 0])
-            starts.append(packed)
-        places[number] = np.concatenate([previous_places[:shared], np.arange(packed, packed + more)])
-        pieces.append(sequence[shared:])
-        position_ids.append(np.arange(shared, len(sequence)))
-        packed, previous, previous_places = packed + more, sequence, places[number]
-    return places, {
-        "input_ids": torch.from_numpy(np.concatenate(pieces).astype(np.int64)[None]),
-        "position_ids": torch.from_numpy(np.concatenate(position_ids)[None]),
+    segments: list[tuple[int, int]] = []  # position of the first token of each, and its distance to its place
+    path: list[int] = []  # the segments that a sequence runs through
+    spans: list[list[tuple[int, int]]] = [[] for _ in sequences]  # places of what is wanted: first and number
+    packed, latest = 0, 0
+    for number, shared, length in zip(order, common, lengths.tolist(), strict=True):
+        while path and segments[path[-1]][0] >= shared:
+            path.pop()
+        if not path or shared < latest:
+            table.append([0, path[-1], shared - segments[path[-1]][0]] if path else [0, -1, 0])
+            path.append(len(segments))
+            segments.append((shared, packed - shared))
+        table[-1][0] += length - shared
+        packed, latest, end = packed + length - shared, length, length
+        for first, distance in (segments[segment] for segment in reversed(path)):
+            begin = max(first, length - wanted[number])
+            spans[number].insert(0, (begin + distance, end - begin))
+            end = begin
+            if end == length - wanted[number]:
+                break
+    firsts, counts = np.array([span for of_one in spans for span in of_one]).T
+    return np.arange(counts.sum()) + np.repeat(firsts - np.cumsum(counts) + counts, counts), {
+        "input_ids": torch.from_numpy(tokens[new].astype(np.int64)[None]),
+        "position_ids": torch.from_numpy(positions[new][None]),
         "segments": Segments(np.array(table)),
     }
 
 
-def shared_prefix(one: np.ndarray, other: np.ndarray) -> int:
-    """How many tokens two sequences begin with alike.
+def _common_with_the_last(sequences: Sequence[bytes]) -> list[int]:
+    """How many tokens each sequence of int32 has in common with the one before it, from the start.
 
-    >>> shared_prefix(np.array([5, 6, 7]), np.array([5, 6, 8, 9]))
-    2
+    >>> _common_with_the_last([_bytes([5, 6, 7]), _bytes([5, 6]), _bytes([5, 8, 7])])
+    [0, 2, 1]
     """
-    most = min(len(one), len(other))
-    different = one[:most] != other[:most]
-    first = int(different.argmax()) if most else 0
-    return first if most and different[first] else most
+    tokens, lengths = _flat(sequences)
+    starts = np.cumsum(lengths) - lengths
+    most = np.minimum(lengths[1:], lengths[:-1])
+    ends = np.cumsum(most)
+    within = np.arange(most.sum()) - np.repeat(ends - most, most)
+    different = tokens[np.repeat(starts[:-1], most) + within] != tokens[np.repeat(starts[1:], most) + within]
+    places = np.append(np.flatnonzero(different), different.size)
+    first = places[np.searchsorted(places, ends - most)]
+    return [0, *np.minimum(first - ends + most, most).tolist()]
+
+
+def _flat(sequences: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of sequences one behind the other, and how many each has."""
+    lengths = np.array([len(sequence) for sequence in sequences]) // _BYTES
+    return np.frombuffer(b"".join(sequences), np.int32), lengths
 
 
 class StepSampler:
@@ -396,23 +413,24 @@ class TokenBudget:
         latter no more than a part's share of the pairs, for all parts have to get some.
         """
         share = math.ceil(len(step) / parts)
+        names = ("prompt_ids", *(f"{side}_ids" for side in SIDES))
+        pairs = [[_bytes(pair[name]) for name in names] for pair in map(self.rows.__getitem__, step.tolist())]
+        order = sorted(range(len(pairs)), key=lambda number: pairs[number][0])
         units: list[tuple[int, list[int]]] = []
-        before, seen = np.empty(0, np.int32), set[bytes]()
-        pairs = [(row, self.rows[row]) for row in step.tolist()]
-        for row, pair in sorted(pairs, key=lambda numbered: _bytes(numbered[1]["prompt_ids"])):
-            prompt = np.asarray(pair["prompt_ids"])
-            responses = {_bytes(pair[f"{side}_ids"][:-1]) for side in SIDES}  # as they are packed
-            common = shared_prefix(before, prompt)
-            is_same = bool(units) and common == len(prompt) == len(before)
-            seen = seen if is_same else set()
-            new = len(prompt) - common + sum(map(len, responses - seen)) // _BYTES
+        before, seen = b"", set[bytes]()
+        for number, common in zip(order, _common_with_the_last([pairs[number][0] for number in order]), strict=True):
+            prompt, *whole = pairs[number]
+            responses = {response[:-_BYTES] for response in whole}  # as they are packed
+            seen = seen if prompt == before else set()
+            new = (len(prompt) + sum(map(len, responses - seen))) // _BYTES - common
             tokens, rows = units[-1] if units else (0, [])
-            if tokens + new <= self.most_tokens and (is_same or (common > new and len(rows) < share)):
-                units[-1] = (tokens + new, [*rows, row])
+            alike = prompt == before or (common > new and len(rows) < share)
+            if alike and tokens + new <= self.most_tokens:
+                units[-1] = (tokens + new, [*rows, int(step[number])])
                 seen |= responses
             else:
                 seen = responses
-                units.append((len(prompt) + sum(map(len, responses)) // _BYTES, [row]))
+                units.append(((len(prompt) + sum(map(len, responses))) // _BYTES, [int(step[number])]))
             before = prompt
         return units
 
