@@ -23,6 +23,9 @@ SIDES = ("chosen", "rejected")
 _PER_PAIR = (("row", torch.int64), ("weight", torch.float32), ("score_margin", torch.float32))
 #: Bytes of a token id, as it is stored.
 _BYTES = np.dtype(np.int32).itemsize
+#: Of so many tokens, one that others begin with as well is computed twice: attention on CPUs has a causal kernel for
+#: whole sequences, which is faster by more than that where they are long.
+_TOO_LONG_TO_SHARE_ONE = 64
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,9 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     """
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     ordered = [sequences[number] for number in order]
-    common = _common_with_the_last(ordered)
     tokens, lengths = _flat(ordered)
+    common = np.array(_common_with_the_last(ordered))
+    common[common * _TOO_LONG_TO_SHARE_ONE < lengths] = 0
     positions = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     new = positions >= np.repeat(common, lengths)
 
@@ -197,7 +201,7 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     path: list[int] = []  # the segments that a sequence runs through
     spans: list[list[tuple[int, int]]] = [[] for _ in sequences]  # places of what is wanted: first and number
     packed, latest = 0, 0
-    for number, shared, length in zip(order, common, lengths.tolist(), strict=True):
+    for number, shared, length in zip(order, common.tolist(), lengths.tolist(), strict=True):
         while path and segments[path[-1]][0] >= shared:
             path.pop()
         if not path or shared < latest:

@@ -237,6 +237,14 @@ def test_what_prompts_begin_with_is_computed_once() -> None:
     assert sorted(map(len, itertools.chain(*cut.cut(np.arange(6), 2)))) == [3, 3]  # each rank has its share
 
 
+@pytest.mark.parametrize(("common", "tokens"), [(2, 2 + 2 * (98 + 1)), (1, 2 * (100 + 1))])
+def test_one_token_in_more_than_64_is_not_worth_a_branch(common: int, tokens: int) -> None:
+    """Two prompts of 100 tokens that begin with the same two or one; of their responses, one token is packed."""
+    prompts = [[5] * common + [10 + row] * (100 - common) for row in range(2)]
+    batch = packed([{"prompt_ids": prompt, "chosen_ids": [7, 9], "rejected_ids": [8]} for prompt in prompts])
+    assert batch["input_ids"].numel() == tokens
+
+
 def test_what_a_packed_token_sees_is_the_sequence_up_to_itself() -> None:
     """Rebuilt from the table alone."""
     batch = packed(ROWS)
