@@ -1,7 +1,7 @@
 """Training speed and memory: ours, each token once, beside TRL 1.16 and beside the machine's matrix-multiply rate.
 
     python benchmarks/train_step.py --model M --data prepared/ --peers /tmp/peers --only 4 16 64
-    python benchmarks/train_step.py --model M --data prepared/ --peers /tmp/peers --only rankings start curve
+    python benchmarks/train_step.py --model M --data prepared/ --peers /tmp/peers --only rankings alike start curve
 
 Every run is a process of its own in the peers' environment (README.md), one at a time, ours and TRL's in turn, on the
 same rows in the same order: those of the prepared folder that no length cuts. Same tokens, dtype, optimizer; no
@@ -85,10 +85,14 @@ def uncut_rows(prepared: Path) -> datasets.Dataset:
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
-def matrix_flops(model: str, rows: datasets.Dataset) -> float:
-    """Operations of one training pass over rows, each token once: 6 a matrix weight and token, and attention's."""
+def matrix_flops(model: str, rows: datasets.Dataset, pairs: int) -> float:
+    """Operations of training on rows in steps of so many pairs, each token once: 6 a matrix weight, and attention's."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    from dpo_train.batching import SharedPrefixCollator, TokenBudget
+    from dpo_train.data import PairRows
+    from dpo_train.memory import suggested_tokens
 
     config = AutoConfig.from_pretrained(model)
     with torch.device("meta"):
@@ -100,11 +104,13 @@ def matrix_flops(model: str, rows: datasets.Dataset) -> float:
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     )
     total = 0.0
-    for prompt, chosen, rejected in zip(*(rows[name] for name in IDS), strict=True):
-        p, c, r = len(prompt), len(chosen), len(rejected)
-        seen = p * (p + 1) / 2 + sum(n * p + n * (n + 1) / 2 for n in (c, r))
-        total += 6 * inner * (p + c + r) + 6 * head.weight.numel() * (c + r - 1)
-        total += 12 * config.num_hidden_layers * width * seen
+    numbered = PairRows(rows)
+    budget = TokenBudget(numbered, suggested_tokens(network, torch.device("cpu")))
+    for first in range(0, len(rows), pairs):
+        for micro_batch in budget.cut(np.arange(first, min(first + pairs, len(rows))), 1)[0]:
+            batch = SharedPrefixCollator()([numbered[row] for row in micro_batch])
+            total += 6 * inner * batch["input_ids"].numel() + 6 * head.weight.numel() * len(batch["logits_to_keep"])
+            total += 12 * config.num_hidden_layers * width * float((batch["position_ids"] + 1).sum())
     return total
 
 
@@ -122,10 +128,10 @@ def compare(machine: Machine, rows: datasets.Dataset, pairs: int, steps: int, dt
             rate.append(machine.gemm(dtype))
     ours, cold, warm = found["ours", False], found["trl", False], found["trl", True]
     ours_cold = ours["loop_s"] + ours["fill_s"] + ours["probe_s"]
-    flops = matrix_flops(machine.options.model, part) / ours["loop_s"]
+    flops = matrix_flops(machine.options.model, part, pairs) / ours["loop_s"]
     # The first two steps also wait for the system to give them memory.
     later = part.select(range(min(2, steps - 1) * pairs, len(part)))
-    later_flops = matrix_flops(machine.options.model, later) / sum(ours["steps_s"][min(2, steps - 1) :])
+    later_flops = matrix_flops(machine.options.model, later, pairs) / sum(ours["steps_s"][min(2, steps - 1) :])
     apart = max(abs(one - other) for one, other in zip(ours["losses"], cold["losses"], strict=True))
     lines = [
         _beside("cold, pairs/s", len(part) / ours_cold, len(part) / cold["loop_s"]),
@@ -167,15 +173,28 @@ def rankings(machine: Machine, rows: datasets.Dataset) -> list[str]:
         responses = [row["chosen_ids"] for row in ids if 40 <= len(row["chosen_ids"]) <= 80][:7]
         for better, worse in itertools.combinations(responses, 2):
             pairs.append({"prompt_ids": prompt, "chosen_ids": better, "rejected_ids": worse})
-    ranked = datasets.Dataset.from_list(pairs)
-    together = machine.train("ours", ranked, 42)
-    one_by_one = machine.train("ours", ranked, 42, "--budget", 1)
+    return _beside_pair_by_pair(machine, "Rankings: 2 prompts with 7 responses, all 42 pairs in one step", pairs)
+
+
+def alike(machine: Machine, rows: datasets.Dataset) -> list[str]:
+    """Prompts that begin with the same 512 tokens, as with a long system message."""
+    ids = list(rows.select(range(60)).select_columns(list(IDS)))
+    system = [token for row in ids for token in row["prompt_ids"]][:512]
+    short = [row for row in ids if sum(map(len, row.values())) <= 200][:8]
+    pairs = [row | {"prompt_ids": system + row["prompt_ids"]} for row in short]
+    return _beside_pair_by_pair(machine, "8 pairs whose prompts begin with the same 512 tokens, in one step", pairs)
+
+
+def _beside_pair_by_pair(machine: Machine, title: str, pairs: list[dict[str, Any]]) -> list[str]:
+    rows = datasets.Dataset.from_list(pairs)
+    together = machine.train("ours", rows, len(rows))
+    one_by_one = machine.train("ours", rows, len(rows), "--budget", 1)
     return [
-        "## Rankings: 2 prompts with 7 responses, all 42 pairs in one step",
+        f"## {title}",
         table(
             ["", "seconds", "tokens"],
             [
-                ["each response once", f"{together['loop_s']:.1f}", f"{together['tokens']:,}"],
+                ["each token once", f"{together['loop_s']:.1f}", f"{together['tokens']:,}"],
                 ["pair by pair", f"{one_by_one['loop_s']:.1f}", f"{one_by_one['tokens']:,}"],
             ],
         ),
@@ -251,7 +270,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True, help="prepared folder with one token cache")
     parser.add_argument("--peers", default="/tmp/peers")
-    parser.add_argument("--only", nargs="+", default=["4", "16", "64", "rankings", "start", "curve"])
+    parser.add_argument("--only", nargs="+", default=["4", "16", "64", "rankings", "alike", "start", "curve"])
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--trl-at-once", type=int, help="pairs that TRL takes at once, where a whole step does not fit")
     parser.add_argument("--lengths", nargs="+", default=LENGTHS, help="of the curve, prompt+response")
@@ -270,7 +289,9 @@ def main() -> None:
                 sections.append(compare(machine, rows, int(what), options.steps, options.dtype))
             else:
                 sections.append(
-                    {"rankings": rankings, "start": start}[what](machine, rows) if what != "curve" else curve(machine)
+                    {"rankings": rankings, "alike": alike, "start": start}[what](machine, rows)
+                    if what != "curve"
+                    else curve(machine)
                 )
             print(f"{what}: {time.perf_counter() - begin:.0f} s", flush=True)
             text = "\n\n".join("\n\n".join(section) for section in sections) + "\n"

@@ -231,7 +231,7 @@ class _Flash(torch.autograd.Function):
     """Attention of each segment by PyTorch's flash kernel for CPUs; (1, T, heads, D).
 
     The backward pass is written out: the one that autograd would put together makes a tensor of the whole sequence for
-    each slice of it, and keeps the keys of a prompt once for each response that they were joined to.
+    each slice of it, and keeps the keys of a prompt once for each segment that they were joined to.
     """
 
     @staticmethod

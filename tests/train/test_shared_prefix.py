@@ -49,7 +49,7 @@ MODELS["cohere2_window"] = ("Cohere2Config", COMMON | {"sliding_window": 4})
 SERVED = [name for name in MODELS if name != "mamba"]
 
 #: Three pairs on one prompt with four distinct responses, as in the seed's example; a prompt and responses of one
-#: token; a pair whose sides are each other's swapped; mixed lengths.
+#: token; a pair whose sides are each other's swapped; mixed lengths; prompts and responses that begin with others.
 ROWS: Rows = [
     {"prompt_ids": [30, 31, 32, 33, 34], "chosen_ids": [10, 11, 12, 256], "rejected_ids": [20, 256]},
     {"prompt_ids": [40], "chosen_ids": [13], "rejected_ids": [21]},
@@ -58,6 +58,7 @@ ROWS: Rows = [
     {"prompt_ids": [30, 31, 32, 33, 34], "chosen_ids": [20, 256], "rejected_ids": [13, 256]},
     {"prompt_ids": [50, 51], "chosen_ids": [24], "rejected_ids": [14, 10, 11, 12, 13, 14, 10, 256]},
     {"prompt_ids": list(range(30, 45)), "chosen_ids": [10], "rejected_ids": [20, 21, 22]},
+    {"prompt_ids": [50], "chosen_ids": [51, 14, 12, 256], "rejected_ids": [51, 14, 15, 256]},
 ]
 
 
@@ -284,7 +285,7 @@ def test_where_the_prompt_ends_is_part_of_a_responses_key() -> None:
 
 def test_distinct_tokens_are_those_of_each_prompt_and_each_response_to_it() -> None:
     rows = PairRows(dataset(ROWS))
-    assert rows.distinct_tokens == (5 + 4 + 2 + 6 + 2) + (1 + 1 + 1) + (2 + 8 + 1) + (15 + 1 + 3)
+    assert rows.distinct_tokens == (5 + 4 + 2 + 6 + 2) + (1 + 1 + 1) + (2 + 8 + 1) + (15 + 1 + 3) + (1 + 4 + 4)
     assert rows.two_sequence_tokens == sum(
         2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in ROWS
     )
