@@ -382,8 +382,8 @@ class TokenBudget:
 
     Args:
         rows: the pairs, by row number.
-        most_tokens: of a micro-batch, but for what is not worth a branch (one in 64). A pair that alone has more makes a
-            micro-batch of its own.
+        most_tokens: of a micro-batch, but for those that are not worth a branch (one in 64). A pair that alone has more
+            makes a micro-batch of its own.
     """
 
     rows: Any
