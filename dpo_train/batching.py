@@ -191,7 +191,7 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     ordered = [sequences[number] for number in order]
     tokens, lengths = _flat(ordered)
-    common = np.array(_common_with_the_last(ordered))
+    common = np.array(_common_with_previous(ordered))
     common[common * _TOO_LONG_TO_SHARE_ONE < lengths] = 0
     positions = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     new = positions >= np.repeat(common, lengths)
@@ -209,13 +209,14 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
             path.append(len(segments))
             segments.append((shared, packed - shared))
         table[-1][0] += length - shared
-        packed, latest, end = packed + length - shared, length, length
+        packed, latest = packed + length - shared, length
+        asked, end = length - wanted[number], length
         for first, distance in (segments[segment] for segment in reversed(path)):
-            begin = max(first, length - wanted[number])
+            begin = max(first, asked)
             spans[number].insert(0, (begin + distance, end - begin))
-            end = begin
-            if end == length - wanted[number]:
+            if begin == asked:
                 break
+            end = begin
     firsts, counts = np.array([span for of_one in spans for span in of_one]).T
     return np.arange(counts.sum()) + np.repeat(firsts - np.cumsum(counts) + counts, counts), {
         "input_ids": torch.from_numpy(tokens[new].astype(np.int64)[None]),
@@ -224,10 +225,10 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     }
 
 
-def _common_with_the_last(sequences: Sequence[bytes]) -> list[int]:
+def _common_with_previous(sequences: Sequence[bytes]) -> list[int]:
     """How many tokens each sequence of int32 has in common with the one before it, from the start.
 
-    >>> _common_with_the_last([_bytes([5, 6, 7]), _bytes([5, 6]), _bytes([5, 8, 7])])
+    >>> _common_with_previous([_bytes([5, 6, 7]), _bytes([5, 6]), _bytes([5, 8, 7])])
     [0, 2, 1]
     """
     tokens, lengths = _flat(sequences)
@@ -423,7 +424,7 @@ class TokenBudget:
         order = sorted(range(len(pairs)), key=lambda number: pairs[number][0])
         units: list[tuple[int, list[int]]] = []
         before, seen = b"", set[bytes]()
-        for number, common in zip(order, _common_with_the_last([pairs[number][0] for number in order]), strict=True):
+        for number, common in zip(order, _common_with_previous([pairs[number][0] for number in order]), strict=True):
             prompt, *whole = pairs[number]
             responses = {response[:-_BYTES] for response in whole}  # as they are packed
             seen = seen if prompt == before else set()
