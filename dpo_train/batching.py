@@ -191,7 +191,7 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     ordered = [sequences[number] for number in order]
     tokens, lengths = _flat(ordered)
-    common = np.array(_common_with_previous(ordered))
+    common = _common_with_previous(tokens, lengths)
     common[common * _TOO_LONG_TO_SHARE_ONE < lengths] = 0
     positions = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     new = positions >= np.repeat(common, lengths)
@@ -225,13 +225,12 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     }
 
 
-def _common_with_previous(sequences: Sequence[bytes]) -> list[int]:
-    """How many tokens each sequence of int32 has in common with the one before it, from the start.
+def _common_with_previous(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """How many tokens each of some sequences has in common with the one before it, from the start.
 
-    >>> _common_with_previous([_bytes([5, 6, 7]), _bytes([5, 6]), _bytes([5, 8, 7])])
+    >>> _common_with_previous(*_flat([_bytes([5, 6, 7]), _bytes([5, 6]), _bytes([5, 8, 7])])).tolist()
     [0, 2, 1]
     """
-    tokens, lengths = _flat(sequences)
     starts = np.cumsum(lengths) - lengths
     most = np.minimum(lengths[1:], lengths[:-1])
     ends = np.cumsum(most)
@@ -239,7 +238,7 @@ def _common_with_previous(sequences: Sequence[bytes]) -> list[int]:
     different = tokens[np.repeat(starts[:-1], most) + within] != tokens[np.repeat(starts[1:], most) + within]
     places = np.append(np.flatnonzero(different), different.size)
     first = places[np.searchsorted(places, ends - most)]
-    return [0, *np.minimum(first - ends + most, most).tolist()]
+    return np.append(0, np.minimum(first - ends + most, most))
 
 
 def _flat(sequences: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -424,7 +423,8 @@ class TokenBudget:
         order = sorted(range(len(pairs)), key=lambda number: pairs[number][0])
         units: list[tuple[int, list[int]]] = []
         before, seen = b"", set[bytes]()
-        for number, common in zip(order, _common_with_previous([pairs[number][0] for number in order]), strict=True):
+        shared = _common_with_previous(*_flat([pairs[number][0] for number in order])).tolist()
+        for number, common in zip(order, shared, strict=True):
             prompt, *whole = pairs[number]
             responses = {response[:-_BYTES] for response in whole}  # as they are packed
             seen = seen if prompt == before else set()
