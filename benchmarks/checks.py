@@ -30,10 +30,10 @@ from dpo_data.checks.contamination import contamination
 from dpo_data.checks.near_prompts import NearPrompts
 from dpo_data.checks.row_keys import row_keys
 from dpo_data.errors import RowError
+from dpo_data.inspect.validation import validate
 from dpo_data.records import PairKeys, PreferencePair, pair_keys
 from dpo_data.sources import load_source
 from dpo_data.sources.source import SourceOptions
-from dpo_data.validation import validate
 
 CONVERT = """
 import sys, time

@@ -23,7 +23,7 @@ from bench import RESULTS, machine_facts, table, versions
 from dpo_data.checks import CHECK_HINTS
 from dpo_data.checks.eos_in_response import EOS_TEXTS
 from dpo_data.errors import ROW_ERRORS
-from dpo_data.validation import validate
+from dpo_data.inspect.validation import validate
 
 Row = dict[str, Any]
 

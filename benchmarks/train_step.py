@@ -90,9 +90,10 @@ def matrix_flops(model: str, rows: datasets.Dataset, pairs: int) -> float:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from dpo_train.batching import SharedPrefixCollator, TokenBudget
-    from dpo_train.data import PairRows
-    from dpo_train.memory import suggested_tokens
+    from dpo_train.batches.budget import TokenBudget
+    from dpo_train.batches.packed import SharedPrefixCollator
+    from dpo_train.data.rows import PairRows
+    from dpo_train.memory.allocator import suggested_tokens
 
     config = AutoConfig.from_pretrained(model)
     with torch.device("meta"):

@@ -7,21 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dpo_data.conversion import convert
+    from dpo_data.convert.conversion import convert
     from dpo_data.errors import DataError
-    from dpo_data.prepared import open_prepared, open_tokens
+    from dpo_data.inspect.validation import validate
+    from dpo_data.prepared.reader import open_prepared, open_tokens
     from dpo_data.sources import SOURCES
-    from dpo_data.tokenization import tokenize
-    from dpo_data.validation import validate
+    from dpo_data.tokens.cache import tokenize
 
 _MODULES = {
     "SOURCES": "dpo_data.sources",
     "DataError": "dpo_data.errors",
-    "convert": "dpo_data.conversion",
-    "open_prepared": "dpo_data.prepared",
-    "open_tokens": "dpo_data.prepared",
-    "tokenize": "dpo_data.tokenization",
-    "validate": "dpo_data.validation",
+    "convert": "dpo_data.convert.conversion",
+    "open_prepared": "dpo_data.prepared.reader",
+    "open_tokens": "dpo_data.prepared.reader",
+    "tokenize": "dpo_data.tokens.cache",
+    "validate": "dpo_data.inspect.validation",
 }
 
 __all__ = ["SOURCES", "DataError", "convert", "open_prepared", "open_tokens", "tokenize", "validate"]

@@ -14,7 +14,7 @@ def main() -> None:
     sys.modules["torch"] = None  # type: ignore[assignment]
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-    from dpo_data.cli import main as run
+    from dpo_data.cli.app import main as run
 
     run()
 

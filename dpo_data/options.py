@@ -1,7 +1,7 @@
 """The named choices and defaults that library and command line share; imports nothing, so that --help is quick."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 Form = Literal["text", "conversational"]
 OnError = Literal["quarantine", "stop"]
@@ -9,6 +9,7 @@ TruncationMode = Literal["keep_end", "keep_start"]
 OnOverlong = Literal["truncate", "drop", "fail"]
 Severity = Literal["error", "warning"]
 SplitName = Literal["train", "test"]
+SPLITS = get_args(SplitName)
 InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 Pairing = Literal["best-worst", "best-rest", "all", "adjacent", "random"]
 Tie = Literal["drop", "keep"]

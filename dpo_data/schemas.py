@@ -7,14 +7,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dpo_data import overview
-from dpo_data.comparing import Comparison, compare
-from dpo_data.conversion import convert
+from dpo_data.convert.conversion import convert
 from dpo_data.errors import writing
-from dpo_data.overview import DataReport
-from dpo_data.prepared import Manifest, QuarantinedRow, open_prepared, write_json
+from dpo_data.inspect import report_data
+from dpo_data.inspect.diff import Comparison, compare
+from dpo_data.inspect.report_data import DataReport
+from dpo_data.inspect.validation import ValidationReport, validate
+from dpo_data.prepared.manifest import Manifest, QuarantinedRow
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.prepared.writer import write_json
 from dpo_data.records import ConversationalRow, TextRow
-from dpo_data.validation import ValidationReport, validate
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "pair-text": TextRow,
@@ -58,7 +60,7 @@ def _examples() -> dict[str, Any]:
         convert("hh-rlhf", sample=True, output=conversational, form="conversational")
         quarantined = (text / "quarantine" / "train.jsonl").read_text(encoding="utf-8").splitlines()[0]
         report = validate(text).model_copy(update={"path": "prepared"})
-        data_report = overview.report(text).model_copy(update={"path": "prepared", "validation": report})
+        data_report = report_data.report(text).model_copy(update={"path": "prepared", "validation": report})
         convert("hh-rlhf", sample=True, output=Path(scratch) / "other", forbid=["repeated_role"])
         comparison = compare(text, Path(scratch) / "other").model_copy(update={"a": "prepared", "b": "other"})
         return {

@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dpo_train.batching import DPODataCollatorWithPadding
+    from dpo_train.batches.padded import DPODataCollatorWithPadding
     from dpo_train.config import DPOConfig
     from dpo_train.losses import LOSSES
-    from dpo_train.trainer import DPOTrainer
+    from dpo_train.trainer.trainer import DPOTrainer
 
 _HOMES = {
     "DPOConfig": "config",
-    "DPODataCollatorWithPadding": "batching",
-    "DPOTrainer": "trainer",
+    "DPODataCollatorWithPadding": "batches.padded",
+    "DPOTrainer": "trainer.trainer",
     "LOSSES": "losses",
 }
 

@@ -191,7 +191,9 @@ def train(
     }
     try:
         from dpo_train.config import as_words, parse_training_options, refuse_unknown, training_fields
-        from dpo_train.run import RunOptions, plan, run
+        from dpo_train.run.options import RunOptions
+        from dpo_train.run.plan import plan
+        from dpo_train.run.train import run
 
         own = [parameter.name or "" for parameter in context.command.params]
         if chat_template is not None:
@@ -243,7 +245,7 @@ def _show(result: Any, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from dpo_train.report import before_and_after
+    from dpo_train.run.report import before_and_after
 
     console = Console(file=sys.stdout)
     if result.before:

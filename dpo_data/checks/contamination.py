@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.checks.words import ngrams, words
+from dpo_data.checks.text import ngrams, words
 from dpo_data.errors import InputError, RowError, UsageError, reading
+from dpo_data.readers.inputs import find_inputs
 from dpo_data.records import FIELDS, PreferencePair
-from dpo_data.rows import find_inputs
 
 #: Words of a run that two texts hardly share by chance. Source: Brown et al. 2020, arXiv:2005.14165, appendix C.
 RUN = 13

@@ -1,8 +1,8 @@
 """A prompt without a word in it."""
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.dialogue import TURN_START
 from dpo_data.records import PreferencePair
-from dpo_data.transcripts import TURN_START
 
 
 def find(pair: PreferencePair) -> Finding | None:

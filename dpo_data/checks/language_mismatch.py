@@ -4,7 +4,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.checks.question import question
+from dpo_data.checks.text import question
 from dpo_data.records import PreferencePair
 
 #: Letters from which a language is told: of 1,400 responses of hh-rlhf, all in English, none with more was misjudged.

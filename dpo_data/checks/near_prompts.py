@@ -3,7 +3,7 @@
 from typing import Any
 from zlib import crc32
 
-from dpo_data.checks.words import ngrams, words
+from dpo_data.checks.text import ngrams, words
 
 #: Share of common word triples (Jaccard) from which two prompts are nearly the same.
 MIN_SIMILARITY = 0.8

@@ -5,8 +5,8 @@ from itertools import pairwise
 from operator import eq
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.dialogue import TURN_START
 from dpo_data.records import ConversationalPair, PreferencePair
-from dpo_data.transcripts import TURN_START
 
 MAY_REPEAT = ("tool", "system")
 

@@ -1,7 +1,7 @@
 """A response that says the prompt again."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.checks.question import question
+from dpo_data.checks.text import question
 from dpo_data.records import PreferencePair
 
 #: Characters; shorter prompts ("hello") are repeated by good answers too.

@@ -1,8 +1,8 @@
 """What the sources share in which two models talk to one person, and a judge names the winner."""
 
 from dpo_data.records import Message, ScoredResponses
-from dpo_data.sources.scored import a_or_b, require_response, unscored
-from dpo_data.sources.source import Row, messages, required, required_choice
+from dpo_data.sources.fields import Row, messages, required, required_choice
+from dpo_data.sources.responses import a_or_b, require_response, unscored
 
 #: Value of `winner` -> how much better B is.
 WINNERS = {"model_a": -1.0, "model_b": 1.0, "tie": 0.0, "tie (bothbad)": 0.0, "tie (inconsistent)": 0.0}

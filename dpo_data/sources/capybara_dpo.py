@@ -6,8 +6,9 @@ Columns as used by argilla's distilabel-workbench.
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import preferred, shared_dialogue
-from dpo_data.sources.source import Row, Source, SourceOptions, optional_number
+from dpo_data.sources.fields import Row, optional_number
+from dpo_data.sources.responses import preferred, shared_dialogue
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

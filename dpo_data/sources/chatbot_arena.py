@@ -8,7 +8,8 @@ Columns as in the card; the files on the hub ask for an account that accepted th
 
 from dpo_data.records import ScoredResponses
 from dpo_data.sources.battles import battle
-from dpo_data.sources.source import Row, Source, SourceOptions
+from dpo_data.sources.fields import Row
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

@@ -9,8 +9,9 @@ prompt that does not read so is kept as one user message.
 import re
 
 from dpo_data.records import Message, Response, ScoredResponses
-from dpo_data.sources.scored import assistant, merge_rows, user
-from dpo_data.sources.source import Row, Source, SourceOptions, required_number, required_text
+from dpo_data.sources.fields import Row, required_number, required_text
+from dpo_data.sources.responses import assistant, merge_rows, user
+from dpo_data.sources.source import Source, SourceOptions
 
 TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 

@@ -6,9 +6,10 @@ Columns as in the card.
 """
 
 from dpo_data.records import ScoredResponses
+from dpo_data.sources.fields import Row, required_number, required_text
 from dpo_data.sources.helpsteer2 import parse_prompt
-from dpo_data.sources.scored import a_or_b
-from dpo_data.sources.source import Row, Source, SourceOptions, required_number, required_text
+from dpo_data.sources.responses import a_or_b
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

@@ -6,8 +6,9 @@ Columns as read by NeMo-RL's helpsteer3.py.
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import a_or_b
-from dpo_data.sources.source import Row, Source, SourceOptions, messages, required, required_number, required_text
+from dpo_data.sources.fields import Row, messages, required, required_number, required_text
+from dpo_data.sources.responses import a_or_b
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

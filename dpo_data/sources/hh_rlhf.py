@@ -5,10 +5,11 @@ prompt ends with "\n\nAssistant:" and the response begins with the space after i
 transcript byte for byte, and a BPE tokenizer meets " word" as it does inside a text.
 """
 
+from dpo_data.dialogue import ROLES, Turn, parse_turns, text_start
 from dpo_data.errors import RowError
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
-from dpo_data.sources.source import Row, Source, SourceOptions, required_text
-from dpo_data.transcripts import ROLES, Turn, parse_turns, text_start
+from dpo_data.sources.fields import Row, required_text
+from dpo_data.sources.source import Source, SourceOptions
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 

@@ -9,8 +9,9 @@ import json
 from collections.abc import Hashable
 
 from dpo_data.records import Content, Response, ScoredResponses
-from dpo_data.sources.scored import assistant, merge_rows, require_response, user
-from dpo_data.sources.source import Row, Source, SourceOptions, messages, required, required_choice
+from dpo_data.sources.fields import Row, messages, required, required_choice
+from dpo_data.sources.responses import assistant, merge_rows, require_response, user
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

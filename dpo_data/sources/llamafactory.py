@@ -12,11 +12,8 @@ from typing import Any
 
 from dpo_data.errors import RowError
 from dpo_data.records import Message, ScoredResponses
-from dpo_data.sources.scored import assistant, preferred, question, require_response, split_dialogues, user
-from dpo_data.sources.source import (
+from dpo_data.sources.fields import (
     Row,
-    Source,
-    SourceOptions,
     as_object,
     json_objects,
     optional_text,
@@ -25,6 +22,8 @@ from dpo_data.sources.source import (
     required_list,
     required_text,
 )
+from dpo_data.sources.responses import assistant, preferred, question, require_response, split_dialogues, user
+from dpo_data.sources.source import Source, SourceOptions
 
 ROLES = {"system": "system", "human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 MEDIA = ("images", "videos", "audios")

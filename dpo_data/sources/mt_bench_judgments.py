@@ -9,7 +9,8 @@ Columns as in the card.
 from dpo_data.errors import RowError
 from dpo_data.records import ScoredResponses
 from dpo_data.sources.battles import battle
-from dpo_data.sources.source import Row, Source, SourceOptions, required_number
+from dpo_data.sources.fields import Row, required_number
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

@@ -5,20 +5,12 @@ twice: it counts once. Prompts of the source "anthropic-hh" overlap hh-rlhf.
 Columns as read by open-instruct's nectar.py.
 """
 
+from dpo_data.dialogue import ROLES, parse_turns
 from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
-from dpo_data.sources.scored import assistant
-from dpo_data.sources.source import (
-    Row,
-    Source,
-    SourceOptions,
-    as_object,
-    objects_with,
-    required_list,
-    required_number,
-    required_text,
-)
-from dpo_data.transcripts import ROLES, parse_turns
+from dpo_data.sources.fields import Row, as_object, objects_with, required_list, required_number, required_text
+from dpo_data.sources.responses import assistant
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

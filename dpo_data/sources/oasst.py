@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
-from dpo_data.sources.scored import assistant
-from dpo_data.sources.source import Group, Row, Source, SourceOptions, optional_number, required_choice, required_text
+from dpo_data.sources.fields import Row, optional_number, required_choice, required_text
+from dpo_data.sources.responses import assistant
+from dpo_data.sources.source import Group, Source, SourceOptions
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 

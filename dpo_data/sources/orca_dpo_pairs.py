@@ -8,8 +8,9 @@ Columns as in LLaMA-Factory's data/dataset_info.json and in the card of argilla'
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import a_or_b, preferred, question
-from dpo_data.sources.source import Row, Source, SourceOptions, optional_text, required_text
+from dpo_data.sources.fields import Row, optional_text, required_text
+from dpo_data.sources.responses import a_or_b, preferred, question
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dpo_data.dialogue import TURN_START
 from dpo_data.errors import RowError
 from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources import hh_rlhf
-from dpo_data.sources.scored import require_response, split_dialogues
-from dpo_data.sources.source import Row, Source, SourceOptions, as_row_error, lookup, missing, number
-from dpo_data.transcripts import TURN_START
+from dpo_data.sources.fields import Row, as_row_error, lookup, missing, number
+from dpo_data.sources.responses import require_response, split_dialogues
+from dpo_data.sources.source import Source, SourceOptions
 
 SCORES = ("chosen_score", "rejected_score", "margin")
 

@@ -6,8 +6,9 @@ Columns as in the card.
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import preferred, question
-from dpo_data.sources.source import Row, Source, SourceOptions, required_choice, required_text
+from dpo_data.sources.fields import Row, required_choice, required_text
+from dpo_data.sources.responses import preferred, question
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

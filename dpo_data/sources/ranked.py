@@ -9,8 +9,9 @@ from typing import Any
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Response, ScoredResponses
-from dpo_data.sources.scored import assistant, require_response, user
-from dpo_data.sources.source import Row, Source, SourceOptions, lookup, messages, missing, number
+from dpo_data.sources.fields import Row, lookup, messages, missing, number
+from dpo_data.sources.responses import assistant, require_response, user
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

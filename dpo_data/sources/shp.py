@@ -7,8 +7,9 @@ Columns as in the card of JayHyeon/SHP_test.
 
 from dpo_data.errors import RowError
 from dpo_data.records import Response, ScoredResponses
-from dpo_data.sources.scored import assistant, question, separate_rows
-from dpo_data.sources.source import Row, Source, SourceOptions, required_choice, required_number, required_text
+from dpo_data.sources.fields import Row, required_choice, required_number, required_text
+from dpo_data.sources.responses import assistant, question, separate_rows
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

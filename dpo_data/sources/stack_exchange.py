@@ -10,17 +10,9 @@ Columns as in the card of preferences, and as read by torchtune's _stack_exchang
 from html.parser import HTMLParser
 
 from dpo_data.records import Response, ScoredResponses
-from dpo_data.sources.scored import assistant, preferred, question
-from dpo_data.sources.source import (
-    Row,
-    Source,
-    SourceOptions,
-    as_object,
-    objects_with,
-    required_list,
-    required_number,
-    required_text,
-)
+from dpo_data.sources.fields import Row, as_object, objects_with, required_list, required_number, required_text
+from dpo_data.sources.responses import assistant, preferred, question
+from dpo_data.sources.source import Source, SourceOptions
 
 BLOCKS = {"p", "div", "ul", "ol", "blockquote", "h1", "h2", "h3", "table", "hr"}
 LINES = {"br", "li", "tr"}

@@ -10,11 +10,8 @@ other columns, and is not read.
 """
 
 from dpo_data.records import Response, ScoredResponses
-from dpo_data.sources.scored import assistant, user
-from dpo_data.sources.source import (
+from dpo_data.sources.fields import (
     Row,
-    Source,
-    SourceOptions,
     as_object,
     missing,
     required_choice,
@@ -22,6 +19,8 @@ from dpo_data.sources.source import (
     required_object,
     required_text,
 )
+from dpo_data.sources.responses import assistant, user
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

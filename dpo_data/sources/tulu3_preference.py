@@ -6,8 +6,9 @@ Columns as read by NeMo-RL's tulu3.py.
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import preferred, shared_dialogue
-from dpo_data.sources.source import Row, Source, SourceOptions
+from dpo_data.sources.fields import Row
+from dpo_data.sources.responses import preferred, shared_dialogue
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

@@ -10,11 +10,8 @@ Columns as read by TRL's examples/datasets/ultrafeedback.py.
 from statistics import fmean
 
 from dpo_data.records import Response, ScoredResponses
-from dpo_data.sources.scored import assistant, question
-from dpo_data.sources.source import (
+from dpo_data.sources.fields import (
     Row,
-    Source,
-    SourceOptions,
     as_object,
     number,
     objects_with,
@@ -22,6 +19,8 @@ from dpo_data.sources.source import (
     required_object,
     required_text,
 )
+from dpo_data.sources.responses import assistant, question
+from dpo_data.sources.source import Source, SourceOptions
 
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 

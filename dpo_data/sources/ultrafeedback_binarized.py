@@ -7,8 +7,9 @@ is a tie. HuggingFaceH4's and argilla's first hold prompts of TruthfulQA; the cl
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.scored import preferred, question, shared_dialogue
-from dpo_data.sources.source import Row, Source, SourceOptions, optional_number, required_text
+from dpo_data.sources.fields import Row, optional_number, required_text
+from dpo_data.sources.responses import preferred, question, shared_dialogue
+from dpo_data.sources.source import Source, SourceOptions
 
 #: Columns of the two sides and of their scores, in each form.
 FORMS = (

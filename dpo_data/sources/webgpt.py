@@ -7,8 +7,9 @@ Columns as read by open-instruct's webgpt.py.
 """
 
 from dpo_data.records import Response, ScoredResponses
-from dpo_data.sources.scored import assistant, question
-from dpo_data.sources.source import Row, Source, SourceOptions, required_number, required_object, required_text
+from dpo_data.sources.fields import Row, required_number, required_object, required_text
+from dpo_data.sources.responses import assistant, question
+from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:

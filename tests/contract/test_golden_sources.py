@@ -12,7 +12,7 @@ import pytest
 
 from dpo_data import SOURCES, convert, open_prepared
 from dpo_data.options import Form
-from dpo_data.prepared import Manifest
+from dpo_data.prepared.manifest import Manifest
 from dpo_data.sources import load_source
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sources"

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from dpo_data import convert
-from dpo_data.cli import main
+from dpo_data.cli.app import main
 
 # A background job of a shell starts with SIGINT ignored, and would hand that on to the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

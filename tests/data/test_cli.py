@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from dpo_data import SOURCES, convert, tokenize
-from dpo_data.cli import main
-from dpo_data.prepared import open_prepared, open_tokens
-from dpo_data.validation import ValidationReport
+from dpo_data.cli.app import main
+from dpo_data.inspect.validation import ValidationReport
+from dpo_data.prepared.reader import open_prepared, open_tokens
 
 ROWS = [
     {"prompt": "What is this?", "chosen": " a bow", "rejected": " no"},
@@ -501,7 +501,7 @@ def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
 def test_help_imports_nothing_heavy():
     heavy = ("torch", "transformers", "datasets", "pandas", "pydantic", "pyarrow", "numpy")
     code = (
-        "import sys\nfrom dpo_data.cli import main\nsys.argv = ['dpo-data', '--help']\n"
+        "import sys\nfrom dpo_data.cli.app import main\nsys.argv = ['dpo-data', '--help']\n"
         f"try: main()\nfinally: print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -691,7 +691,7 @@ def test_ctrl_c_anywhere_else_is_130_without_a_traceback(dpo_data, work, monkeyp
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dpo_data.validation.validate", interrupted)
+    monkeypatch.setattr("dpo_data.inspect.validation.validate", interrupted)
     ran = dpo_data("validate", "pairs.jsonl")
     assert (ran.code, ran.out) == (130, "")
     assert "Traceback" not in ran.err

@@ -6,8 +6,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from dpo_data import SOURCES
-from dpo_data.cli import app
-from dpo_data.prepared import read_manifest
+from dpo_data.cli.app import app
+from dpo_data.prepared.reader import read_manifest
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sources"
 

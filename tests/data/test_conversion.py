@@ -22,10 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_data import SOURCES, convert, open_prepared
-from dpo_data.conversion import CHUNKS_WITHOUT_POOL, convert_chunks, prepare_adapting
+from dpo_data.convert.chunks import convert_chunks
+from dpo_data.convert.plan import prepare_adapting
+from dpo_data.engine.processes import CHUNKS_WITHOUT_POOL
 from dpo_data.errors import DataError, InputError, Interrupted, PreparedError, RowError, UsageError
-from dpo_data.prepared import read_manifest
-from dpo_data.rows import find_inputs
+from dpo_data.prepared.reader import read_manifest
+from dpo_data.readers.inputs import find_inputs
 
 
 def pair(n: int, **changes: Any) -> dict[str, Any]:
@@ -186,7 +188,7 @@ def test_counts_add_up_on_disk_whatever_the_chunks(tmp_path_factory, lines, chun
     folder = tmp_path_factory.mktemp("counts")
     (folder / "train.jsonl").write_bytes(b"\n".join([json.dumps(pair(1)).encode(), *lines]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dpo_data.rows.CHUNK_BYTES", chunk_bytes)
+        patch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
         manifest = convert("pairs", [folder / "train.jsonl"], output=folder / "out", max_invalid=1)
     assert manifest.rows_read == manifest.pairs + manifest.quarantined
     assert manifest.pairs == len(kept_lines(folder / "out"))
@@ -201,7 +203,7 @@ def test_counts_add_up_on_disk_whatever_the_chunks(tmp_path_factory, lines, chun
 @pytest.fixture
 def many_chunks(tmp_path, write_rows, monkeypatch) -> Path:
     """A folder of raw files in several formats, with every kind of finding, in many chunks."""
-    monkeypatch.setattr("dpo_data.rows.CHUNK_BYTES", 500)
+    monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", 500)
     rows: list[Any] = [pair(n % 90, chosen=f"yes {n}" if n % 7 else "", score=n) for n in range(200)]
     rows[50], rows[60], rows[70] = "{broken", pair(10, chosen="no", rejected="yes 10"), pair(3, rejected="\x00")
     write_rows(tmp_path / "in" / "train.jsonl", rows)
@@ -289,7 +291,7 @@ def test_without_test_fraction_the_paths_decide(tmp_path, write_rows):
     ],
 )
 def test_limit_counts_rows_read_over_all_files(tmp_path, write_rows, monkeypatch, limit, rows, lines, chunk_bytes):
-    monkeypatch.setattr("dpo_data.rows.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
     a = write_rows(tmp_path / "in" / "a.jsonl", [pair(1), "", "{broken", pair(2)])
     b = tmp_path / "in" / "b.csv"
     b.write_text("prompt,chosen,rejected\nq,a,b\nr,a,b\n")

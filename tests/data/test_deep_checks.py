@@ -16,10 +16,10 @@ from dpo_data.checks.near_identical_responses import NEAR_IDENTICAL_RESPONSES
 from dpo_data.checks.near_prompts import NearPrompts
 from dpo_data.checks.personal_data import PERSONAL_DATA, redact
 from dpo_data.checks.refusal_against_refusal import REFUSAL_AGAINST_REFUSAL
-from dpo_data.cli import app
+from dpo_data.cli.app import app
 from dpo_data.errors import InputError, UsageError
+from dpo_data.inspect.validation import ValidationReport, validate
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
-from dpo_data.validation import ValidationReport, validate
 
 ASK = "\n\nHuman: How do I tie a bow with two ends?\n\nAssistant:"
 ADVICE = " Cross the two ends, pull the left one under the right one, make a loop of each, and draw both of them tight."

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dpo_data.comparing import compare
 from dpo_data.errors import UsageError
+from dpo_data.inspect.diff import compare
 
 
 def pair(prompt, chosen="yes it is", rejected="no", **scores):

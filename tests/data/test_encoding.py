@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, ByT5Tokenizer
 
-from dpo_data.encoding import (
+from dpo_data.errors import InputError, UsageError
+from dpo_data.tokens.encoder import (
     TEMPLATE_REFUSED,
     TEMPLATE_REWRITES_PROMPT,
     EncodedPairs,
@@ -18,7 +19,6 @@ from dpo_data.encoding import (
     tokenizer_entry,
     tokenizer_hash,
 )
-from dpo_data.errors import InputError, UsageError
 
 BOS, EOS = 0, 1
 IM_END = 5

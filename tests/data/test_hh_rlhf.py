@@ -10,11 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dpo_data import convert, open_prepared
+from dpo_data.dialogue import render_turns
 from dpo_data.errors import InputError, RowError
 from dpo_data.records import ConversationalPair, TextPair
 from dpo_data.sources.hh_rlhf import ASSISTANT, HUMAN, _plain_start, adapt
 from dpo_data.sources.source import SourceOptions
-from dpo_data.transcripts import render_turns
 
 REAL_ROWS = Path(__file__).parents[3] / "shared" / "data" / "hh-rlhf" / "harmless-base-test-part1.jsonl.gz"
 HI = "\n\nHuman: Hi\n\nAssistant:"

@@ -260,7 +260,7 @@ def test_one_stray_row_of_messages_is_quarantined_wherever_it_stands(tmp_path, w
     rows = [{"prompt": f"Question {n}", "chosen": "yes", "rejected": "no"} for n in range(20)]
     rows[7] = {"prompt": "Hi", "chosen": YES, "rejected": NO}
     raw = write_rows(tmp_path / "a.jsonl", rows)
-    monkeypatch.setattr("dpo_data.rows.CHUNK_BYTES", 8)  # every row opens a chunk
+    monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", 8)  # every row opens a chunk
     manifest = convert("pairs", [raw], output=tmp_path / "out")
     assert (manifest.pairs, manifest.quarantined_by_code) == (19, {"wrong_type": 1})
 

@@ -10,7 +10,7 @@ import pytest
 
 from dpo_data import convert, open_prepared
 from dpo_data.errors import PreparedError
-from dpo_data.prepared import damaged_files, is_prepared, open_tokens, read_manifest, read_shard
+from dpo_data.prepared.reader import damaged_files, is_prepared, open_tokens, read_manifest, read_shard
 
 GOOD = [{"prompt": f"Question {n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(5)]
 BAD = {"prompt": "Question?", "chosen": "same", "rejected": "same"}
@@ -312,11 +312,11 @@ def test_datasets_errors_come_as_ours(folder):
 
 
 def test_shards_are_full_whatever_the_sizes_of_the_batches(tmp_path, write_rows, monkeypatch):
-    monkeypatch.setattr("dpo_data.prepared.SHARD_ROWS", 4)
-    monkeypatch.setattr("dpo_data.conversion.SHARD_ROWS", 4)
+    monkeypatch.setattr("dpo_data.prepared.writer.SHARD_ROWS", 4)
+    monkeypatch.setattr("dpo_data.prepared.reader.SHARD_ROWS", 4)
     raw = write_rows(tmp_path / "in" / "a.jsonl", [{**GOOD[0], "prompt": f"Question {n}?"} for n in range(10)])
     for chunk_bytes in (1, 150, 1 << 20):
-        monkeypatch.setattr("dpo_data.rows.CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
         out = tmp_path / f"out{chunk_bytes}"
         manifest = convert("pairs", [raw], output=out, split="train")
         assert manifest.splits["train"].shards == [f"train/data-0000{n}-of-00003.arrow" for n in range(3)]

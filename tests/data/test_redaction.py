@@ -5,9 +5,9 @@ import json
 from typer.testing import CliRunner
 
 from dpo_data import convert, open_prepared
-from dpo_data.cli import app
-from dpo_data.conversion import CHUNKS_WITHOUT_POOL
-from dpo_data.validation import validate
+from dpo_data.cli.app import app
+from dpo_data.engine.processes import CHUNKS_WITHOUT_POOL
+from dpo_data.inspect.validation import validate
 
 ROWS = [
     {"prompt": "Whom do I ask, jo@example.org or 212-555-0199?", "chosen": "Jo.", "rejected": "4111 1111 1111 1111"},
@@ -84,7 +84,7 @@ def test_rows_without_personal_data_are_the_same_bytes_with_and_without(make_pre
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, write_rows, monkeypatch):
-    monkeypatch.setattr("dpo_data.rows.CHUNK_BYTES", 5000)
+    monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", 5000)
     rows = [{"prompt": f"Ask {n}@example.org " * 50, "chosen": "yes", "rejected": "no"} for n in range(400)]
     raw = write_rows(tmp_path / "raw" / "a.jsonl", rows)
     # Fewer chunks are done without other processes.

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from dpo_data.errors import PreparedError
-from dpo_data.overview import DataReport, named_ids, report
-from dpo_data.report.page import page
-from dpo_data.report.sections import SECTIONS
+from dpo_data.inspect.report_data import DataReport, named_ids, report
+from dpo_data.report.html.page import page
+from dpo_data.report.html.sections import SECTIONS
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "link", "br", "img", "hr", "input"}

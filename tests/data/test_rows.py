@@ -19,9 +19,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_data import rows
 from dpo_data.errors import InputError, RowError, UsageError
-from dpo_data.rows import find_inputs
+from dpo_data.readers import rows
+from dpo_data.readers.inputs import find_inputs
 
 
 def read_rows(path: Path | str, **options: Any) -> list[rows.RawRow]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dpo_data import convert, open_prepared
-from dpo_data.prepared import Manifest
+from dpo_data.prepared.manifest import Manifest
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sources"
 

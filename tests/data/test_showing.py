@@ -6,10 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpo_data import convert, open_prepared, showing, tokenize
+from dpo_data import convert, open_prepared, tokenize
 from dpo_data.errors import InputError, UsageError
-from dpo_data.prepared import Prepared, read_manifest
-from dpo_data.showing import find, find_to_show, worst_pairs
+from dpo_data.inspect import pairs
+from dpo_data.inspect.run_pairs import worst_pairs
+from dpo_data.inspect.search import find, find_to_show
+from dpo_data.prepared.reader import Prepared, read_manifest
 
 QUESTIONS = ("How far is it?", "How old are you?", "Who is there?")
 
@@ -307,9 +309,9 @@ def test_a_pair_that_the_trainer_does_not_see_says_why(make_prepared, byte_token
 def test_texts_of_many_pairs_are_not_read_for_a_few(prepared, run, monkeypatch):
     """Only the pairs that are shown become rows."""
     built = []
-    monkeypatch.setattr(showing, "_pair_at", lambda *place: built.append(place) or original(*place))
+    monkeypatch.setattr(pairs, "_pair_at", lambda *place: built.append(place) or original(*place))
     worst_pairs(prepared, run, count=1)
     assert len(built) == 1
 
 
-original = showing._pair_at
+original = pairs._pair_at

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dpo_data import SOURCES, convert
+from dpo_data.convert.detect import sniff
 from dpo_data.errors import InputError
-from dpo_data.sniffing import sniff
 from dpo_data.sources import load_source
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sources"

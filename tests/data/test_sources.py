@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import dpo_data.rows
+import dpo_data.readers.rows
 from dpo_data import SOURCES, convert, open_prepared
 from dpo_data.errors import InputError, UsageError
-from dpo_data.prepared import read_manifest
+from dpo_data.inspect.validation import validate
+from dpo_data.prepared.reader import read_manifest
 from dpo_data.sources import fitting_sources, list_sources, load_source
-from dpo_data.validation import validate
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sources"
 
@@ -113,7 +113,7 @@ def test_a_pinned_revision_and_a_split_choose_the_files_of_the_hub(tmp_path, mon
         asked.extend(names)
         raise InputError("offline")
 
-    monkeypatch.setattr("dpo_data.conversion.find_inputs", refuse)
+    monkeypatch.setattr("dpo_data.convert.conversion.find_inputs", refuse)
     with pytest.raises(InputError):
         convert("helpsteer2", output=tmp_path / "out", revision="abc", split="test")
     assert asked == ["hf://datasets/nvidia/HelpSteer2@abc/validation.jsonl.gz"]
@@ -183,7 +183,7 @@ def kto_rows(prompts: int) -> list[dict[str, Any]]:
 def test_a_group_of_rows_is_never_cut_by_a_chunk(
     source: str, rows: list[dict[str, Any]], margin: int, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dpo_data.rows, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(dpo_data.readers.rows, "CHUNK_BYTES", 1000)
     manifest = convert(source, [written(tmp_path / "raw.jsonl", rows)], output=tmp_path / "out", workers=workers)
     assert manifest.pairs == 300
     assert manifest.quarantined == 0
@@ -199,7 +199,7 @@ def test_rows_of_two_files_never_meet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["nectar", "helpsteer2", "kto", "openai-preference"])
 def test_any_number_of_workers_gives_the_same_bytes(source: str, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(dpo_data.rows, "CHUNK_BYTES", 2000)
+    monkeypatch.setattr(dpo_data.readers.rows, "CHUNK_BYTES", 2000)
     raw = written(tmp_path / "raw.jsonl", golden(source) * 40)
     options: dict[str, Any] = {"pairing": "random", "seed": 7, "max_invalid": 1, "form": "conversational"}
     for workers in (1, 2):

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_data.prepared import open_prepared
-from dpo_data.statistics import measure
-from dpo_data.statistics import measuring as measuring_room
-from dpo_data.statistics.distribution import Largest, ValueCounts
-from dpo_data.statistics.label_noise import error_rate
-from dpo_data.statistics.rules import list_items, wilson_interval
+from dpo_data.inspect.statistics.distribution import Largest, ValueCounts
+from dpo_data.inspect.statistics.label_noise import error_rate
+from dpo_data.inspect.statistics.measuring import measure, row_margins
+from dpo_data.inspect.statistics.rules import list_items, wilson_interval
+from dpo_data.prepared.reader import open_prepared
 
 
 def pair(prompt, chosen, rejected, **scores):
@@ -208,7 +207,7 @@ def test_of_equal_pairs_the_first_are_named():
 
 
 def test_a_folder_without_pairs_has_no_statistics(make_prepared):
-    from dpo_data.prepared import Prepared, read_manifest
+    from dpo_data.prepared.reader import Prepared, read_manifest
 
     folder = make_prepared([{"prompt": "a", "chosen": "", "rejected": "b"}], max_invalid=1.0)
     statistics = measure(Prepared(folder, read_manifest(folder)))
@@ -233,4 +232,4 @@ def test_a_margin_named_by_the_source_goes_before_the_difference_of_scores(tmp_p
     import pyarrow as pa
 
     batch = pa.record_batch({"margin": [2.0, None], "chosen_score": [5.0, 5.0], "rejected_score": [1.0, 1.0]})
-    assert measuring_room.row_margins(batch).tolist() == [2.0, 4.0]
+    assert row_margins(batch).tolist() == [2.0, 4.0]

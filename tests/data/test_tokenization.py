@@ -16,8 +16,9 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from dpo_data.errors import InputError, PreparedError, RowError, UsageError
-from dpo_data.prepared import TokenCache, open_prepared, open_tokens
-from dpo_data.tokenization import find_tokens, list_tokens, tokenize, tokenizer_hash
+from dpo_data.prepared.reader import TokenCache, open_prepared, open_tokens
+from dpo_data.tokens.cache import find_tokens, list_tokens, tokenize
+from dpo_data.tokens.encoder import tokenizer_hash
 
 EOS = 256
 
@@ -373,14 +374,14 @@ class Busy(ByT5Tokenizer):
 
 
 def test_a_tokenizer_written_in_python_meets_one_thread_at_a_time(make_prepared, monkeypatch):
-    monkeypatch.setattr("dpo_data.tokenization.BATCH_ROWS", 1)
+    monkeypatch.setattr("dpo_data.tokens.cache.BATCH_ROWS", 1)
     assert tokenize(make_prepared(ROWS), tokenizer=Busy()).manifest.splits["train"].pairs == len(ROWS)
 
 
 def test_batches_do_not_show_in_the_ids(make_prepared, byte_tokenizer, tmp_path, monkeypatch):
     prepared = make_prepared(ROWS)
     whole = tokenize(prepared, tokenizer=byte_tokenizer)
-    monkeypatch.setattr("dpo_data.tokenization.BATCH_ROWS", 1)
+    monkeypatch.setattr("dpo_data.tokens.cache.BATCH_ROWS", 1)
     single = tokenize(prepared, tokenizer=byte_tokenizer, cache_dir=tmp_path / "cache")
     assert rows_of(single) == rows_of(whole)
     assert single.manifest.splits == whole.manifest.splits
@@ -402,7 +403,7 @@ def test_list_tokens_names_the_caches_of_the_text_as_it_is_now(make_prepared, by
 
 @pytest.fixture
 def _two_rows_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("prepared", "conversion"):
+    for module in ("prepared.writer", "prepared.reader"):
         monkeypatch.setattr(f"dpo_data.{module}.SHARD_ROWS", 2)
 
 
@@ -496,12 +497,12 @@ def test_cache_dir_leaves_a_read_only_prepared_folder_as_it_is(make_prepared, by
 
 KILLED = """
 import os, signal, sys
-import dpo_data.tokenization
+import dpo_data.tokens.cache
 from dpo_data.tokenization import tokenize
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast  # AutoTokenizer loads for seconds more
 
 moment, prepared, tokenizer = sys.argv[1:]
-dpo_data.tokenization.BATCH_ROWS = 1
+dpo_data.tokens.cache.BATCH_ROWS = 1
 
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)

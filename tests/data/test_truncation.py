@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from dpo_data.errors import UsageError
 from dpo_data.options import TruncationMode
-from dpo_data.truncation import Ragged, check_limits, cut_prompts, equal_rows, kept_lengths
+from dpo_data.ragged import Ragged, equal_rows
+from dpo_data.tokens.truncation import check_limits, cut_prompts, kept_lengths
 
 BOS = 1
 

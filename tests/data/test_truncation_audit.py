@@ -5,10 +5,10 @@ import random
 import pytest
 
 from dpo_data import tokenize
-from dpo_data.encoding import Encoder
 from dpo_data.errors import UsageError
-from dpo_data.prepared import open_prepared
-from dpo_data.statistics import measure
+from dpo_data.inspect.statistics.measuring import measure
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens.encoder import Encoder
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpo_data.errors import InputError, PreparedError, UsageError
-from dpo_data.prepared import hash_file
+from dpo_data.inspect.validation import CodeFinding, CutEntry, Quantiles, ValidationReport, validate
+from dpo_data.prepared.files import hash_file
 from dpo_data.schemas import json_schema
-from dpo_data.tokenization import tokenize
-from dpo_data.validation import CodeFinding, CutEntry, Quantiles, ValidationReport, validate
+from dpo_data.tokens.cache import tokenize
 
 
 def pair(prompt: str, chosen: str, rejected: str) -> dict[str, str]:

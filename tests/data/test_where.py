@@ -8,7 +8,7 @@ import pytest
 
 from dpo_data import open_prepared, tokenize
 from dpo_data.errors import UsageError
-from dpo_data.lineage import find_uses
+from dpo_data.inspect.where import find_uses
 
 ROWS = [{"prompt": f"question {n}", "chosen": f"samex {n}", "rejected": f"samey {n}"} for n in range(40)]
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.reference import is_sharded
+from dpo_train.sharding import is_sharded
 
 
 class Case(NamedTuple):

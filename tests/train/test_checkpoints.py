@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from dpo_data.errors import UsageError
-from dpo_train.checkpoints import newest_checkpoint, require_whole
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
 
 FILES: dict[str, Callable[[Path], object]] = {
     "model.safetensors": lambda path: save_file({"weight": torch.ones(50)}, path),

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
 from dpo_data import convert
-from dpo_data.tokenization import tokenize
+from dpo_data.tokens.cache import tokenize
 from dpo_train.cli import app
 
 QUICK = ("--use-cpu", "--max-steps", "6", "--batch-size", "8", "--learning-rate", "1e-3", "--logging-steps", "2")

@@ -4,7 +4,7 @@ import pytest
 from toys import make_pairs
 
 from dpo_data.errors import UsageError
-from dpo_train.data import PairRows
+from dpo_train.data.rows import PairRows
 
 
 def test_rows_equal_the_dataset_whatever_its_chunks() -> None:

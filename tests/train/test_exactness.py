@@ -11,7 +11,7 @@ from toys import make_pairs, make_tiny_model
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.batching import StepSampler
+from dpo_train.batches.sampler import StepSampler
 from dpo_train.diagnosis import NotFiniteError
 
 Config = Callable[..., DPOConfig]

@@ -10,7 +10,7 @@ from test_models import make
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dpo_train.lean import lean_embedding, lean_gates
+from dpo_train.memory.lean import lean_embedding, lean_gates
 
 #: The padding token (257) among them, whose row of an embedding learns nothing as an input; and one token twice.
 IDS = torch.tensor([[30, 31, 257, 31, 10, 256]])

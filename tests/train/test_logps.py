@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from dpo_train.logps import completion_logps
+from dpo_train.logprobs.padded import completion_logps
 
 
 def numpy_logps(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:

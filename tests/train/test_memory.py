@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from dpo_train.memory import keep_freed_memory
+from dpo_train.memory.allocator import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory when asked to")

@@ -19,14 +19,19 @@ from torch.nn.functional import logsigmoid
 from toys import make_pairs, make_tiny_model
 from transformers import LlamaForCausalLM
 
-import dpo_train.attention
-import dpo_train.logps
+import dpo_train.attention.kernels
+import dpo_train.logprobs.head
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.attention import Segments, shared_prefix_attention, shared_prefixes
-from dpo_train.batching import DPODataCollatorWithPadding, SharedPrefixCollator, StepSampler, TokenBudget
-from dpo_train.data import PairRows
-from dpo_train.logps import packed_logps, token_logps
+from dpo_train.attention.kernels import shared_prefix_attention, shared_prefixes
+from dpo_train.attention.segments import Segments
+from dpo_train.batches.budget import TokenBudget
+from dpo_train.batches.packed import SharedPrefixCollator
+from dpo_train.batches.padded import DPODataCollatorWithPadding
+from dpo_train.batches.sampler import StepSampler
+from dpo_train.data.rows import PairRows
+from dpo_train.logprobs.head import token_logps
+from dpo_train.logprobs.packed import packed_logps
 
 Config = Callable[..., DPOConfig]
 Rows = list[dict[str, list[int]]]
@@ -415,7 +420,7 @@ def test_a_head_in_chunks_gives_what_the_whole_head_gives(name: str, monkeypatch
     batch = packed(ROWS)
     results = []
     for most in (2**27, 258 * 3):
-        monkeypatch.setattr(dpo_train.logps, "_MOST_LOGITS", most)
+        monkeypatch.setattr(dpo_train.logprobs.head, "_MOST_LOGITS", most)
         with shared_prefixes(model):
             sums, means = packed_logps(model, model, batch)
             results.append((sums.detach(), means, gradients(model, sums.mean())))
@@ -428,7 +433,7 @@ def test_a_head_in_chunks_gives_what_the_whole_head_gives(name: str, monkeypatch
 def test_no_tensor_of_all_logits_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows of logits at a time: the largest tensor with the vocabulary's length has three rows."""
     model = make("llama").eval()
-    monkeypatch.setattr(dpo_train.logps, "_MOST_LOGITS", 258 * 3)
+    monkeypatch.setattr(dpo_train.logprobs.head, "_MOST_LOGITS", 258 * 3)
     seen: list[int] = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -532,7 +537,7 @@ def varlen_attn(
 def test_the_inputs_of_varlen_attention_say_what_the_segments_say(
     window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dpo_train.attention.varlen, "varlen_attn", varlen_attn)
+    monkeypatch.setattr(dpo_train.attention.kernels.varlen, "varlen_attn", varlen_attn)
     segments: Segments = packed(ROWS)["segments"]
     tokens = int(segments.table[:, 0].sum())
     generator = torch.Generator().manual_seed(0)
@@ -540,7 +545,7 @@ def test_the_inputs_of_varlen_attention_say_what_the_segments_say(
     expected, _ = shared_prefix_attention(
         torch.nn.Module(), query.float(), key.float(), value.float(), None, segments=segments, sliding_window=window
     )
-    found = dpo_train.attention._varlen(query, key, value, segments, None, window)
+    found = dpo_train.attention.kernels._varlen(query, key, value, segments, None, window)
     torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=2e-3)
 
 
@@ -613,8 +618,8 @@ def test_a_model_that_disagrees_on_a_real_batch_is_padded_and_trains_as_if_asked
         table[:, 2] = 0
         return shared_prefix_attention(*args, segments=Segments(table), **options)
 
-    monkeypatch.setattr(dpo_train.attention, "NAME", "forgetful")
-    dpo_train.attention.AttentionInterface.register("forgetful", forgetful)
+    monkeypatch.setattr(dpo_train.attention.kernels, "NAME", "forgetful")
+    dpo_train.attention.kernels.AttentionInterface.register("forgetful", forgetful)
     curves = []
     for path in ("auto", "padded"):
         trainer = DPOTrainer(make_tiny_model(), args=config(attention_path=path), train_dataset=make_pairs(12))

@@ -11,13 +11,12 @@ import pytest
 import torch
 from toys import make_pairs, make_tiny_model
 
-import dpo_train.reference
 from dpo_data.errors import InputError, UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.data import PairRows
-from dpo_train.precompute import Precomputed
-from dpo_train.reference import FrozenModel, ModelOnDemand, PolicyBeforeTraining
-from dpo_train.store import ReferenceStore, files_identity, weights_identity
+from dpo_train.data.rows import PairRows
+from dpo_train.reference.live import FrozenModel, ModelOnDemand, PolicyBeforeTraining
+from dpo_train.reference.precompute import Precomputed
+from dpo_train.reference.store import ReferenceStore, files_identity, weights_identity
 
 Config = Callable[..., DPOConfig]
 
@@ -199,7 +198,7 @@ def test_a_reference_that_is_all_stored_is_never_loaded(
         raise AssertionError("the reference was loaded")
 
     monkeypatch.setattr(
-        "dpo_train.trainer.load_model", lambda model: loaded(model) if isinstance(model, str) else model
+        "dpo_train.trainer.trainer.load_model", lambda model: loaded(model) if isinstance(model, str) else model
     )
     assert losses(DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs)) == first
 
@@ -288,9 +287,9 @@ def test_the_step_before_anything_is_learned_checks_policy_against_reference(
     config: Config, pairs: datasets.Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A reference that gives something else than the policy is told, and its values are kept."""
-    real = dpo_train.reference.PolicyBeforeTraining.logps
+    real = PolicyBeforeTraining.logps
     monkeypatch.setattr(
-        dpo_train.reference.PolicyBeforeTraining,
+        PolicyBeforeTraining,
         "logps",
         lambda *args: real(*args) - torch.arange(len(args[2]["tokens"])),
     )

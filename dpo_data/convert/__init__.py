@@ -1,0 +1,1 @@
+"""Conversion of raw rows to a prepared folder: rows -> source -> pairing -> checks -> prepared and quarantine."""

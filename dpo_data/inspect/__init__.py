@@ -1,0 +1,1 @@
+"""Look at prepared data: validation, statistics, search, tokens of a pair, diff, where."""

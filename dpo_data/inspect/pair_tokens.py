@@ -1,0 +1,129 @@
+"""The tokens of one pair as the trainer sees them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+
+from dpo_data.inspect.pairs import PairAt
+from dpo_data.prepared.manifest import TokenOptions
+from dpo_data.prepared.reader import Prepared, TokenCache, read_shard
+from dpo_data.prepared.schema import token_schema
+from dpo_data.ragged import Ragged
+from dpo_data.tokens.cache import encode_rows, list_tokens, pack
+from dpo_data.tokens.encoder import Encoder, tokenizer_hash
+from dpo_data.tokens.truncation import cut_prompts, kept_lengths
+
+
+class Token(NamedTuple):
+    """One token of a pair.
+
+    Attributes:
+        id: in the vocabulary.
+        text: what it stands for; the vocabulary's own name for it where it is a part of a character.
+        kept: whether the trainer sees it.
+        special: begin, end, or a mark of the chat template.
+    """
+
+    id: int
+    text: str
+    kept: bool
+    special: bool
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """The tokens of a pair, those that are cut off among them.
+
+    Attributes:
+        prompt: its tokens.
+        chosen: likewise.
+        rejected: likewise.
+        dropped: why the trainer does not see the pair at all; None where it does.
+        cache: key of a token cache of these options that holds exactly the kept ids; None where there is none.
+    """
+
+    prompt: list[Token]
+    chosen: list[Token]
+    rejected: list[Token]
+    dropped: str | None
+    cache: str | None
+
+    def kept_ids(self) -> tuple[list[int], ...]:
+        """The ids that the trainer sees, of prompt, chosen and rejected."""
+        return tuple([token.id for token in side if token.kept] for side in (self.prompt, self.chosen, self.rejected))
+
+
+def tokens_of(
+    prepared: Prepared, pair: PairAt, encoder: Encoder, options: TokenOptions, cache_dir: str | Path | None = None
+) -> PairTokens:
+    """A pair as `tokenize` with the same options hands it to the trainer.
+
+    Args:
+        prepared: the folder of the pair.
+        pair: a pair of it.
+        encoder: the tokenizer.
+        options: of `tokenize`.
+        cache_dir: where the folder's token caches are, if not in itself.
+    """
+    encoded, refused = encode_rows(encoder, prepared.manifest.form, pair.stored)
+    packed = pack(pair.stored, encoded, refused, options, encoder.bos_token_id, token_schema(pair.stored.schema))
+    prompt, chosen, rejected = encoded.prompts, encoded.chosen, encoded.rejected
+    kept = kept_lengths(prompt.lengths, chosen.lengths, rejected.lengths, options.max_length, options.max_prompt_length)
+    stayed = cut_prompts(prompt.positions, kept.prompt, options.truncation_mode, None).values.tolist()
+    final = cut_prompts(prompt, kept.prompt, options.truncation_mode, encoder.bos_token_id).values.tolist()
+    prompt_ids = prompt.values.tolist()
+    whole = [(id_, position in set(stayed)) for position, id_ in enumerate(prompt_ids)]
+    if stayed and final[0] != prompt_ids[stayed[0]]:
+        # The begin token takes the place of the oldest token that would have stayed.
+        whole[stayed[0]] = (prompt_ids[stayed[0]], False)
+        whole.insert(stayed[0] + 1, (final[0], True))
+    tokens = PairTokens(
+        prompt=_tokens(encoder, whole),
+        chosen=_tokens(encoder, _first_kept(chosen, int(kept.chosen[0]))),
+        rejected=_tokens(encoder, _first_kept(rejected, int(kept.rejected[0]))),
+        dropped=packed.dropped[0]["reason"] if packed.dropped else None,
+        cache=None,
+    )
+    made_by = tokenizer_hash(encoder.tokenizer)
+    caches = (
+        cache
+        for cache in list_tokens(prepared, cache_dir)
+        if cache.manifest.options == options and cache.manifest.tokenizer.hash == made_by
+    )
+    cache = next((cache for cache in caches if _cached_ids(cache, pair) == tokens.kept_ids()), None)
+    return tokens if cache is None else replace(tokens, cache=cache.manifest.key)
+
+
+def _first_kept(ids: Ragged, length: int) -> list[tuple[int, bool]]:
+    return [(id_, position < length) for position, id_ in enumerate(ids.values.tolist())]
+
+
+def _tokens(encoder: Encoder, ids: list[tuple[int, bool]]) -> list[Token]:
+    tokenizer = encoder.tokenizer
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    names = tokenizer.convert_ids_to_tokens([id_ for id_, _ in ids])
+    texts = [tokenizer.decode([id_], clean_up_tokenization_spaces=False) for id_, _ in ids]
+    return [
+        Token(id_, _readable(name, text), kept, id_ in special)
+        for (id_, kept), name, text in zip(ids, names, texts, strict=True)
+    ]
+
+
+def _readable(name: str, text: str) -> str:
+    if not text or "\ufffd" in text:
+        return name.replace("▁", " ")
+    # Decoded alone, a word of sentencepiece loses the space that it stands for.
+    return f" {text}" if name.startswith("▁") and not text.startswith(" ") else text
+
+
+def _cached_ids(cache: TokenCache, pair: PairAt) -> tuple[list[int], ...] | None:
+    for shard in cache.manifest.shards.get(pair.split, []):
+        for batch in read_shard(cache.path / shard.file):
+            rows = np.flatnonzero(pc.equal(batch.column("id"), pair.row.id).to_numpy(zero_copy_only=False))
+            if len(rows):
+                names = ("prompt_ids", "chosen_ids", "rejected_ids")
+                return tuple(batch.column(name)[int(rows[0])].as_py() for name in names)
+    return None

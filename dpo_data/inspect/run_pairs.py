@@ -1,0 +1,100 @@
+"""The pairs of a training run, with the model's verdict on each."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dpo_data.errors import InputError, UsageError, reading
+from dpo_data.inspect.pairs import pairs_by_id
+from dpo_data.prepared.reader import Prepared, open_prepared
+
+#: What `dpo-train` writes of every pair that it saw.
+RUN_PAIRS = "pairs.parquet"
+
+
+RUN_COLUMNS = ("split", "id", "origin", "step", "margin")
+
+
+class JudgedPair(NamedTuple):
+    """A pair, and how the model of a run judged it.
+
+    Attributes:
+        margin: reward of chosen less reward of rejected; below 0 the model disagrees with the label.
+        split: train or test.
+        step: the optimizer step at which the margin was measured.
+        origin: "file:line" of the raw row.
+        id: of the pair.
+        prompt, chosen, rejected: the texts; of a conversation, the contents of its messages.
+    """
+
+    margin: float
+    split: str
+    step: int
+    origin: str
+    id: str
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+def worst_pairs(prepared: str | Path, run: str | Path, *, count: int = 20) -> list[JudgedPair]:
+    """The pairs that the model of a run disagrees with most, the worst first: where wrong labels are found.
+
+    Args:
+        prepared: the prepared folder that the run was trained on.
+        run: the run's folder.
+        count: how many at most. A pair that was measured several times counts with its last step.
+
+    Raises:
+        PreparedError: the prepared folder is unfinished or rejected.
+        InputError: the run has no file of pairs, or one that cannot be read.
+        UsageError: the run is about other data.
+    """
+    if count < 1:
+        raise UsageError(f"--worst {count}: must be at least 1.")
+    folder = open_prepared(prepared)
+    if not (Path(run) / RUN_PAIRS).is_file():
+        raise InputError(
+            f"{Path(run) / RUN_PAIRS}: there is no such file.\n"
+            f"  Train first: dpo-train --data {prepared} --output {run}."
+        )
+    judged = read_run_pairs(run)
+    known = judged.filter(pc.is_in(judged.column("id"), _present_ids(folder)))
+    if judged.num_rows and not known.num_rows:
+        raise UsageError(f"{run}: was trained on other data than {prepared}: no pair of it is there.")
+    # The last step of each pair; then the texts of the few that are shown, and of no others.
+    latest = (
+        known.sort_by("step")
+        .group_by("id", use_threads=False)
+        .aggregate([(name, "last") for name in RUN_COLUMNS if name != "id"])
+    )
+    worst = latest.sort_by("margin_last").slice(0, count).to_pylist()
+    texts = pairs_by_id(folder, {row["id"] for row in worst})
+    return [
+        JudgedPair(
+            row["margin_last"], row["split_last"], row["step_last"], row["origin_last"], row["id"],
+            *texts[row["id"]].row.texts,
+        )
+        for row in worst
+    ]  # fmt: skip
+
+
+def read_run_pairs(run: str | Path) -> pa.Table:
+    """What a run wrote of its pairs: the columns `RUN_COLUMNS`.
+
+    Raises: InputError: the file is missing, damaged or lacks a column.
+    """
+    path = Path(run) / RUN_PAIRS
+    with reading(path):
+        table = pq.read_table(path)
+    if missing := [name for name in RUN_COLUMNS if name not in table.column_names]:
+        raise InputError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(table.column_names)}.")
+    return table.select(RUN_COLUMNS)
+
+
+def _present_ids(folder: Prepared) -> pa.ChunkedArray:
+    chunks = [batch.column("id") for split in folder.split_names for batch in folder.batches(split)]
+    return pa.chunked_array(chunks, pa.string())

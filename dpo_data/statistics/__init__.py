@@ -1,9 +1,0 @@
-"""What preference data is like, in numbers: lengths, scores, easy rules that win too often, label noise, truncation.
-
-Everything is gathered in one pass over a prepared folder, in memory that does not grow with its rows.
-"""
-
-from dpo_data.statistics.measuring import measure
-from dpo_data.statistics.models import Statistics
-
-__all__ = ["Statistics", "measure"]

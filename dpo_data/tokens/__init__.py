@@ -1,0 +1,1 @@
+"""From prepared pairs to a cache of token ids: encoding, truncation, and the cache itself."""

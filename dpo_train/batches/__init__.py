@@ -1,0 +1,1 @@
+"""From token ids to batches: padded, packed, and one optimizer step at a time."""

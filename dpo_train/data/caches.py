@@ -1,0 +1,92 @@
+"""Choose the token cache of a prepared folder."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_data.errors import PreparedError, UsageError
+from dpo_data.prepared.reader import TokenCache, open_prepared
+from dpo_data.tokens.cache import find_tokens, list_tokens, tokenize
+from dpo_data.tokens.encoder import tokenizer_hash
+
+
+def training_tokens(
+    data: Path, *, model: str, tokenizer: Any, key: str | None, cache_dir: Path | None, options: Mapping[str, Any]
+) -> TokenCache:
+    """The token cache to train from: the one asked for, the only one that fits, or, where there is none, a new one.
+
+    Args:
+        data: a prepared folder.
+        model: the model's name or path, as the user gave it; its tokenizer is meant wherever a message names it.
+        tokenizer: that tokenizer, loaded.
+        key: name of a cache under the folder of caches; None to choose by `options`.
+        cache_dir: where caches are kept; None for the prepared folder itself.
+        options: the truncation options the user gave, by the names `dpo_data.tokens.cache.tokenize` has for them; empty
+            for the only cache of this tokenizer.
+
+    Raises:
+        PreparedError: the folder or the cache must not be used; made by another tokenizer.
+        UsageError: several caches fit, or several ranks would have to make one.
+    """
+    command = f"dpo-data tokenize {data} --tokenizer {model}"
+    shown = {name: "FILE" if name == "chat_template" else value for name, value in options.items()}
+    command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in shown.items())
+    command += f" --cache-dir {cache_dir}" if cache_dir else ""
+
+    caches = {cache.manifest.key: cache for cache in list_tokens(open_prepared(data), cache_dir)}
+    if key is not None:
+        if key not in caches:
+            raise UsageError(f"{data}: it has no token cache {key}, but {', '.join(caches) or 'none'}.\n  {command}")
+        return _of_tokenizer(caches[key], model, tokenizer, command)
+    if caches and not options:
+        wanted = tokenizer_hash(tokenizer)
+        fitting = [cache for cache in caches.values() if cache.manifest.tokenizer.hash == wanted]
+        if len(fitting) > 1:
+            listing = "\n".join(f"    --tokens {cache.manifest.key}    {_described(cache)}" for cache in fitting)
+            raise UsageError(f"{data}: {len(fitting)} token caches fit {model}; say which to train on:\n{listing}")
+        return _of_tokenizer([*fitting, *caches.values()][0], model, tokenizer, command)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        if found is None:
+            raise UsageError(
+                f"{data}: there is no such token cache, and of several training processes none should make it.\n"
+                f"  Make it once, before: {command}"
+            )
+        return found
+    return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+
+
+def _of_tokenizer(cache: TokenCache, model: str, tokenizer: Any, command: str) -> TokenCache:
+    made_by, wanted_hash = cache.manifest.tokenizer, tokenizer_hash(tokenizer)
+    if made_by.hash != wanted_hash:
+        raise PreparedError(
+            f'{cache.path}: tokens were made with tokenizer "{made_by.name}" (hash {made_by.hash[:8]}), the model uses '
+            f'"{model}" (hash {wanted_hash[:8]}).\n  Tokenize again: {command}'
+        )
+    return cache
+
+
+def _described(cache: TokenCache) -> str:
+    options = cache.manifest.options
+    prompt = f", max_prompt_length {options.max_prompt_length}" if options.max_prompt_length else ""
+    return f"max_length {options.max_length}{prompt}, {options.truncation_mode}, {options.on_overlong}"
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """Where the training data comes from, for a model card."""
+
+    source: str
+    licence: str
+    homepage: str
+    pairs: int
+    quarantined: int
+
+
+def data_card(folder: Path) -> DataCard:
+    """What the manifest of a prepared folder says about its source."""
+    manifest = open_prepared(folder).manifest
+    source = manifest.source
+    return DataCard(source.name, source.licence, source.homepage, manifest.pairs, manifest.quarantined)

@@ -1,0 +1,1 @@
+"""The reference: models that answer live, and log-probabilities precomputed and stored."""

@@ -1,0 +1,1 @@
+"""One training run of the command line: options, inputs, plan, training, outputs."""

@@ -1,0 +1,1 @@
+"""DPOTrainer and its parts."""
