@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dpo_data.convert.conversion import convert
+    from dpo_data.conversion.convert import convert
     from dpo_data.errors import DataError
     from dpo_data.inspect.validation import validate
     from dpo_data.prepared.reader import open_prepared, open_tokens
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "SOURCES": "dpo_data.sources",
     "DataError": "dpo_data.errors",
-    "convert": "dpo_data.convert.conversion",
+    "convert": "dpo_data.conversion.convert",
     "open_prepared": "dpo_data.prepared.reader",
     "open_tokens": "dpo_data.prepared.reader",
     "tokenize": "dpo_data.tokens.cache",

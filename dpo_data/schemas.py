@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dpo_data.convert.conversion import convert
+from dpo_data.conversion.convert import convert
 from dpo_data.errors import writing
 from dpo_data.inspect import report_data
 from dpo_data.inspect.diff import Comparison, compare

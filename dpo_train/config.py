@@ -126,7 +126,7 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def own_copy(args: TrainingArguments) -> TrainingArguments:
+def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
     """The arguments as this trainer needs them, the user's object left as it is."""
     args = copy.copy(args)
     args.remove_unused_columns = False
@@ -143,14 +143,14 @@ def own_copy(args: TrainingArguments) -> TrainingArguments:
 DEFAULT_BETA = 0.1
 
 
-def one_beta(argument: float, configured: float | None) -> float:
+def resolve_beta(argument: float, configured: float | None) -> float:
     """The beta of the constructor or of the configuration, whichever was given."""
     if configured is not None and argument not in (DEFAULT_BETA, configured):
         raise UsageError(f"beta is {argument} in DPOTrainer(beta=...) and {configured} in its args: give it once.")
     return argument if configured is None else configured
 
 
-def one_of(first: Any, second: Any, name: str, other_name: str) -> Any:
+def resolve_alias(first: Any, second: Any, name: str, other_name: str) -> Any:
     """The one of two names for the same thing that was given."""
     if first is not None and second is not None and first is not second:
         raise UsageError(f"{name} and {other_name} are two names for one thing: give one of them.")

@@ -18,9 +18,9 @@ LAYERS = {
     "dpo_data": [
         {"cli", "__main__"},
         {"schemas"},
-        {"report"},
+        {"reports"},
         {"inspect"},
-        {"convert", "tokens"},
+        {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
         {"dialogue", "records", "ragged", "word_diff"},
         {"errors", "options"},

@@ -15,7 +15,7 @@ from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.language_mismatch import languages
 from dpo_data.checks.near_prompts import NearPrompts
 from dpo_data.checks.personal_data import redact
-from dpo_data.checks.row_keys import Place, RowKeyStore, run_dataset_checks
+from dpo_data.checks.row_keys import RowKeyStore, RowPosition, run_dataset_checks
 from dpo_data.errors import UsageError
 from dpo_data.records import FIELDS, PreferencePair
 
@@ -31,7 +31,7 @@ def require_libraries() -> None:
         raise UsageError(f'--deep needs {", ".join(missing)}.\n  Install what it needs: pip install "dpo-data[checks]"')
 
 
-class DeepLook:
+class DeepChecks:
     """What the deep checks over a whole data set gather while its pairs pass by; row keys wait on disk.
 
     Attributes:
@@ -68,7 +68,7 @@ class DeepLook:
         for store in self._stores.values():
             store.add(table)
 
-    def findings(self, origin_of: Callable[[Place], str], max_examples: int) -> CodeCounts:
+    def findings(self, origin_of: Callable[[RowPosition], str], max_examples: int) -> CodeCounts:
         """What the checks find in all that was added; nothing can be added afterwards."""
         counts = CodeCounts(max_examples)
         for by, store in self._stores.items():

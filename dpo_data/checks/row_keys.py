@@ -68,7 +68,7 @@ class RowKeyStore:
         shutil.rmtree(self._folder)
 
 
-class Place(NamedTuple):
+class RowPosition(NamedTuple):
     """A row by its split's number and its position there."""
 
     split: int
@@ -78,7 +78,7 @@ class Place(NamedTuple):
 def run_dataset_checks(
     store: RowKeyStore,
     checks: Sequence[DatasetCheck],
-    origin_of: Callable[[Place], str],
+    origin_of: Callable[[RowPosition], str],
     max_examples: int = MAX_EXAMPLES,
 ) -> CodeCounts:
     """Run dataset checks over all keys of a store.
@@ -88,7 +88,7 @@ def run_dataset_checks(
         max_examples: of each code.
     """
     rows = Counter[str]()
-    examples: dict[str, list[tuple[Place, Place]]] = {check.code: [] for check in checks}
+    examples: dict[str, list[tuple[RowPosition, RowPosition]]] = {check.code: [] for check in checks}
     for keys in store.buckets():
         for check in checks:
             found = check.find(keys)
@@ -103,5 +103,5 @@ def run_dataset_checks(
     return counts
 
 
-def _place(key: np.void) -> Place:
-    return Place(int(key["split"]), int(key["index"]))
+def _place(key: np.void) -> RowPosition:
+    return RowPosition(int(key["split"]), int(key["index"]))

@@ -226,17 +226,17 @@ def convert(
     dpo-data convert nectar --input data/ --pairing best-rest --max-pairs-per-prompt 3
     dpo-data convert pairs --input my.csv --map prompt=question --map chosen=good --map rejected=bad
     """
-    from dpo_data.convert.conversion import convert as convert_
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.conversion.convert import convert as convert_
+    from dpo_data.reports.terminal import tables as terminal
 
     loaded = None
     if tokenizer is not None:
-        from dpo_data.tokens.cache import ready_tokenizer
+        from dpo_data.tokens.cache import load_checked_tokenizer
         from dpo_data.tokens.truncation import check_limits
 
         # What cannot be tokenized is refused before a long conversion, not after it.
         check_limits(max_length or None, max_prompt_length)
-        loaded = ready_tokenizer(tokenizer, form, _read_template(chat_template), data=output)
+        loaded = load_checked_tokenizer(tokenizer, form, _read_template(chat_template), data=output)
     with _progress("Converting") as progress:
         manifest = convert_(
             source,
@@ -313,7 +313,7 @@ def validate(
     dpo-data validate prepared/ --deep --against truthfulqa.csv
     """
     from dpo_data.inspect.validation import validate as validate_
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.reports.terminal import tables as terminal
 
     with _progress("Validating") as progress:
         report = validate_(
@@ -357,7 +357,7 @@ def tokenize(
     \b
     dpo-data tokenize prepared/ --tokenizer M --max-length 512 --max-prompt-length 128
     """
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.reports.terminal import tables as terminal
 
     cache = _tokenize(
         path, tokenizer, max_length, max_prompt_length, truncation_mode, on_overlong, chat_template, cache_dir
@@ -371,7 +371,7 @@ def tokenize(
 @app.command(cls=PanelCommand, short_help="The sources that convert knows, and their licences.")
 def sources(json: JsonOption = False) -> None:
     """List the sources that convert knows: which response each prefers, its licence, and where it comes from."""
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.reports.terminal import tables as terminal
     from dpo_data.sources import list_sources
 
     entries = list_sources()
@@ -391,8 +391,8 @@ def sniff(
 
     Exit code 1 where no source fits.
     """
-    from dpo_data.convert.detect import sniff as sniff_
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.conversion.detect import sniff as sniff_
+    from dpo_data.reports.terminal import tables as terminal
 
     found = sniff_(file, input_format=input_format)
     if json:
@@ -439,9 +439,9 @@ def report(
     dpo-data report prepared/ --tokenizer M
     """
     from dpo_data.inspect.report_data import report as report_
-    from dpo_data.report.html.page import HTML_NAME, write_page
-    from dpo_data.report.terminal import summaries
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.reports.html.page import HTML_NAME, write_page
+    from dpo_data.reports.terminal import summaries
+    from dpo_data.reports.terminal import tables as terminal
 
     with _progress("Reading") as progress:
         content = report_(
@@ -498,8 +498,8 @@ def show(
     """
     from dpo_data.inspect.run_pairs import worst_pairs
     from dpo_data.inspect.search import find_to_show
-    from dpo_data.report.terminal import pairs as pair_views
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.reports.terminal import pairs as pair_views
+    from dpo_data.reports.terminal import tables as terminal
 
     if run is not None:
         if (row, id, find, tokenizer) != (None, None, None, None):
@@ -539,8 +539,8 @@ def diff(
     Exit code 0 where they hold the same pairs in the same splits, 1 where they differ, as diff(1).
     """
     from dpo_data.inspect.diff import compare
-    from dpo_data.report.terminal import summaries
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.reports.terminal import summaries
+    from dpo_data.reports.terminal import tables as terminal
 
     with _progress("Comparing") as progress:
         found = compare(a, b, progress=progress)
@@ -564,8 +564,8 @@ def where(
     Exit code 1 where none did.
     """
     from dpo_data.inspect.where import find_uses
-    from dpo_data.report.terminal import summaries
-    from dpo_data.report.terminal import tables as terminal
+    from dpo_data.reports.terminal import summaries
+    from dpo_data.reports.terminal import tables as terminal
 
     found = find_uses(id, paths)
     if json:

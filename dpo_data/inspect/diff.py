@@ -15,10 +15,10 @@ from pydantic import Field, NonNegativeInt
 from dpo_data.errors import UsageError
 from dpo_data.inspect.pairs import pair_at
 from dpo_data.inspect.statistics.distribution import MAX_EXAMPLES
-from dpo_data.inspect.statistics.measuring import measure
+from dpo_data.inspect.statistics.measuring import compute_statistics
 from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.options import Progress, silent
-from dpo_data.prepared.manifest import Stored
+from dpo_data.prepared.manifest import ManifestModel
 from dpo_data.prepared.reader import Prepared, open_prepared
 from dpo_data.records import ConversationalRow, TextRow, encoded_fields
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class PairChange(Stored):
+class PairChange(ManifestModel):
     """One pair that differs; None on the side where it is not."""
 
     id_a: str | None
@@ -40,7 +40,7 @@ class PairChange(Stored):
     rejected_b: str | None
 
 
-class Changes(Stored):
+class Changes(ManifestModel):
     """All pairs that differ in one way."""
 
     pairs: NonNegativeInt
@@ -48,7 +48,7 @@ class Changes(Stored):
     examples: list[PairChange]
 
 
-class Shift(Stored):
+class MetricChange(ManifestModel):
     """One number on both sides; None where a side has none."""
 
     name: str
@@ -56,7 +56,7 @@ class Shift(Stored):
     b: float | None
 
 
-class Comparison(Stored):
+class Comparison(ManifestModel):
     """What `dpo-data diff` found. Every pair of a is unchanged, moved, flipped, changed or removed; b likewise."""
 
     a: str
@@ -69,7 +69,7 @@ class Comparison(Stored):
     changed: Annotated[Changes, Field(description="The same prompt, and one of the two responses.")]
     removed: Annotated[Changes, Field(description="In a alone.")]
     added: Annotated[Changes, Field(description="In b alone.")]
-    shifts: Annotated[list[Shift], Field(description="What the pairs are like, where that differs.")]
+    shifts: Annotated[list[MetricChange], Field(description="What the pairs are like, where that differs.")]
 
     @property
     def same(self) -> bool:
@@ -113,7 +113,7 @@ def compare(a: str | Path, b: str | Path, *, progress: Progress = silent) -> Com
     lost = pd.DataFrame({"split_a": left["split"], "index_a": left["index"]})
     new = pd.DataFrame({"split_b": right["split"], "index_b": right["index"]})
     changes = {name: pd.concat(parts) for name, parts in found.items()} | {"removed": lost, "added": new}
-    statistics = measure(one, progress=progress), measure(other, progress=progress)
+    statistics = compute_statistics(one, progress=progress), compute_statistics(other, progress=progress)
     return Comparison(
         a=str(a),
         b=str(b),
@@ -189,11 +189,11 @@ def _example(folders: Mapping[str, Prepared], places: Mapping[str, tuple[str, in
     return PairChange.model_validate(fields)
 
 
-def _shifts(a: Statistics, b: Statistics) -> list[Shift]:
+def _shifts(a: Statistics, b: Statistics) -> list[MetricChange]:
     """The numbers of two folders that differ."""
     numbers_a, numbers_b = _numbers(a), _numbers(b)
     return [
-        Shift(name=name, a=numbers_a.get(name), b=numbers_b.get(name))
+        MetricChange(name=name, a=numbers_a.get(name), b=numbers_b.get(name))
         for name in dict.fromkeys([*numbers_a, *numbers_b])
         if numbers_a.get(name) != numbers_b.get(name)
     ]

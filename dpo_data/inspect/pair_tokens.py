@@ -17,7 +17,7 @@ from dpo_data.tokens.encoder import Encoder, tokenizer_hash
 from dpo_data.tokens.truncation import cut_prompts, kept_lengths
 
 
-class Token(NamedTuple):
+class DisplayToken(NamedTuple):
     """One token of a pair.
 
     Attributes:
@@ -34,7 +34,7 @@ class Token(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PairTokens:
+class DisplayedPair:
     """The tokens of a pair, those that are cut off among them.
 
     Attributes:
@@ -45,9 +45,9 @@ class PairTokens:
         cache: key of a token cache of these options that holds exactly the kept ids; None where there is none.
     """
 
-    prompt: list[Token]
-    chosen: list[Token]
-    rejected: list[Token]
+    prompt: list[DisplayToken]
+    chosen: list[DisplayToken]
+    rejected: list[DisplayToken]
     dropped: str | None
     cache: str | None
 
@@ -58,7 +58,7 @@ class PairTokens:
 
 def tokens_of(
     prepared: Prepared, pair: PairAt, encoder: Encoder, options: TokenOptions, cache_dir: str | Path | None = None
-) -> PairTokens:
+) -> DisplayedPair:
     """A pair as `tokenize` with the same options hands it to the trainer.
 
     Args:
@@ -80,7 +80,7 @@ def tokens_of(
         # The begin token takes the place of the oldest token that would have stayed.
         whole[stayed[0]] = (prompt_ids[stayed[0]], False)
         whole.insert(stayed[0] + 1, (final[0], True))
-    tokens = PairTokens(
+    tokens = DisplayedPair(
         prompt=_tokens(encoder, whole),
         chosen=_tokens(encoder, _first_kept(chosen, int(kept.chosen[0]))),
         rejected=_tokens(encoder, _first_kept(rejected, int(kept.rejected[0]))),
@@ -101,13 +101,13 @@ def _first_kept(ids: Ragged, length: int) -> list[tuple[int, bool]]:
     return [(id_, position < length) for position, id_ in enumerate(ids.values.tolist())]
 
 
-def _tokens(encoder: Encoder, ids: list[tuple[int, bool]]) -> list[Token]:
+def _tokens(encoder: Encoder, ids: list[tuple[int, bool]]) -> list[DisplayToken]:
     tokenizer = encoder.tokenizer
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     names = tokenizer.convert_ids_to_tokens([id_ for id_, _ in ids])
     texts = [tokenizer.decode([id_], clean_up_tokenization_spaces=False) for id_, _ in ids]
     return [
-        Token(id_, _readable(name, text), kept, id_ in special)
+        DisplayToken(id_, _readable(name, text), kept, id_ in special)
         for (id_, kept), name, text in zip(ids, names, texts, strict=True)
     ]
 

@@ -30,7 +30,8 @@ class PairAt:
     stored: pa.RecordBatch
 
 
-def _matching(prepared: Prepared, matches: Callable[[pa.RecordBatch], pa.BooleanArray]) -> Iterator[PairAt]:
+def matching_pairs(prepared: Prepared, matches: Callable[[pa.RecordBatch], pa.BooleanArray]) -> Iterator[PairAt]:
+    """Yield the pairs of the rows that `matches` marks in a batch, in order."""
     for split in prepared.split_names:
         start = 0
         for batch in prepared.batches(split):
@@ -61,7 +62,7 @@ def pair_at(prepared: Prepared, split: str, index: int) -> PairAt:
 
 def pairs_with_id(prepared: Prepared, prefix: str) -> Iterator[PairAt]:
     """The pairs whose id begins so."""
-    return _matching(prepared, lambda rows: pc.starts_with(rows.column("id"), prefix))
+    return matching_pairs(prepared, lambda rows: pc.starts_with(rows.column("id"), prefix))
 
 
 def pairs_by_id(prepared: Prepared, ids: Collection[str]) -> dict[str, PairAt]:
@@ -77,7 +78,7 @@ def pairs_by_origin(prepared: Prepared, origins: Collection[str]) -> dict[str, P
 def _pairs_by(prepared: Prepared, column: str, values: Collection[str]) -> dict[str, PairAt]:
     wanted = pa.array(sorted(values), pa.string())
     found: dict[str, PairAt] = {}
-    for pair in _matching(prepared, lambda rows: pc.is_in(rows.column(column), wanted)):
+    for pair in matching_pairs(prepared, lambda rows: pc.is_in(rows.column(column), wanted)):
         found.setdefault(getattr(pair.row, column), pair)
     return found
 

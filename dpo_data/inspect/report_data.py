@@ -10,13 +10,13 @@ from pydantic import Field
 
 from dpo_data.errors import PreparedError
 from dpo_data.inspect.pairs import PairAt, pairs_by_id, pairs_by_origin, quarantined_rows
-from dpo_data.inspect.statistics.measuring import measure
+from dpo_data.inspect.statistics.measuring import compute_statistics
 from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.inspect.validation import ValidationReport, validate
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Progress, silent
-from dpo_data.prepared.manifest import Manifest, QuarantinedRow, Stored
+from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
-from dpo_data.tokens.cache import ready_tokenizer
+from dpo_data.tokens.cache import load_checked_tokenizer
 from dpo_data.tokens.encoder import Encoder
 
 #: Of an example's texts; whole they stand in the data set.
@@ -29,7 +29,7 @@ QUARANTINE_SAMPLES = 2
 _ORIGIN = re.compile(r"(.*?:\d+): ", re.DOTALL)
 
 
-class ExamplePair(Stored):
+class ExamplePair(ManifestModel):
     """A pair behind a number; long texts are cut, a prompt at its beginning and a response at its end."""
 
     id: str
@@ -41,7 +41,7 @@ class ExamplePair(Stored):
     rejected: str
 
 
-class DataReport(Stored):
+class DataReport(ManifestModel):
     """What `dpo-data report` shows of a prepared folder."""
 
     path: str
@@ -86,13 +86,13 @@ def report(
     prepared = Prepared(Path(path), manifest)
     encoder = None
     if tokenizer is not None:
-        encoder = Encoder(ready_tokenizer(tokenizer, manifest.form, chat_template, data=path), chat_template)
+        encoder = Encoder(load_checked_tokenizer(tokenizer, manifest.form, chat_template, data=path), chat_template)
     validation = validate(path, cache_dir=cache_dir, deep=deep, against=against, progress=_part(progress, 0.0, 0.5))
     if damaged := [name for name in validation.damage if name in manifest.files or name in manifest.splits]:
         raise PreparedError(
             f"{path}: {damaged[0]} {validation.damage[damaged[0]]}.\n  Find out more: dpo-data validate {path}."
         )
-    statistics = measure(
+    statistics = compute_statistics(
         prepared,
         encoder=encoder,
         max_lengths=max_lengths,

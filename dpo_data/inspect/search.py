@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpo_data.errors import UsageError
-from dpo_data.inspect.pair_tokens import PairTokens, tokens_of
-from dpo_data.inspect.pairs import PairAt, _matching, pair_at, pairs_with_id, quarantined_rows
+from dpo_data.inspect.pair_tokens import DisplayedPair, tokens_of
+from dpo_data.inspect.pairs import PairAt, matching_pairs, pair_at, pairs_with_id, quarantined_rows
 from dpo_data.options import DEFAULT_MAX_LENGTH, TruncationMode
 from dpo_data.prepared.manifest import QuarantinedRow, TokenOptions
 from dpo_data.prepared.reader import Prepared, read_manifest
 from dpo_data.records import FIELDS
-from dpo_data.tokens.cache import ready_tokenizer
+from dpo_data.tokens.cache import load_checked_tokenizer
 from dpo_data.tokens.encoder import Encoder, content_hash
 from dpo_data.tokens.truncation import check_limits
 
@@ -33,7 +33,7 @@ HEX_DIGITS = re.compile(r"[0-9a-f]{1,32}")
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search found.
 
     Attributes:
@@ -48,7 +48,7 @@ class Found:
     pairs_found: int
     quarantined: list[QuarantinedRow]
     quarantined_found: int
-    tokens: PairTokens | None = None
+    tokens: DisplayedPair | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The same for machines; tokens as lists of objects."""
@@ -81,7 +81,7 @@ def find_to_show(
     truncation_mode: TruncationMode = "keep_end",
     chat_template: str | None = None,
     cache_dir: str | Path | None = None,
-) -> Found:
+) -> SearchResult:
     """What `find` finds in a prepared folder, rejected ones too, with the tokens of a pair that is found alone.
 
     Args:
@@ -105,7 +105,9 @@ def find_to_show(
     found = find(prepared, row=row, id_=id_, text=text)
     if tokenizer is None or found.pairs_found != 1:
         return found
-    encoder = Encoder(ready_tokenizer(tokenizer, prepared.manifest.form, chat_template, data=path), chat_template)
+    encoder = Encoder(
+        load_checked_tokenizer(tokenizer, prepared.manifest.form, chat_template, data=path), chat_template
+    )
     options = TokenOptions(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
@@ -116,7 +118,9 @@ def find_to_show(
     return replace(found, tokens=tokens_of(prepared, found.pairs[0], encoder, options, cache_dir))
 
 
-def find(prepared: Prepared, *, row: str | None = None, id_: str | None = None, text: str | None = None) -> Found:
+def find(
+    prepared: Prepared, *, row: str | None = None, id_: str | None = None, text: str | None = None
+) -> SearchResult:
     """The pairs, and the rows in quarantine, that are asked for.
 
     Args:
@@ -151,7 +155,7 @@ def _asked(row: str | None, id_: str | None, text: str | None) -> str:
     return f"is at {row}" if row is not None else f"has id {id_}" if id_ is not None else f'holds "{text}"'
 
 
-def _at_position(prepared: Prepared, split: str | None, index: int) -> Found:
+def _at_position(prepared: Prepared, split: str | None, index: int) -> SearchResult:
     filled = {name: entry.pairs for name, entry in prepared.manifest.splits.items() if entry.pairs}
     if not filled:
         raise UsageError(f"{prepared.path}: has no pair, only rows in quarantine.\n  Ask for one of those: file:line.")
@@ -161,10 +165,10 @@ def _at_position(prepared: Prepared, split: str | None, index: int) -> Found:
     pairs = filled[name]
     if index >= pairs:
         raise UsageError(f"{prepared.path}: {name} has {pairs:,} pairs; rows go from {name}:0 to {name}:{pairs - 1}.")
-    return Found([pair_at(prepared, name, index)], 1, [], 0)
+    return SearchResult([pair_at(prepared, name, index)], 1, [], 0)
 
 
-def _of_origin(prepared: Prepared, origin: str) -> Found:
+def _of_origin(prepared: Prepared, origin: str) -> SearchResult:
     def matches(rows: pa.RecordBatch) -> pa.BooleanArray:
         origins = rows.column("origin")
         return pc.or_(pc.equal(origins, origin), pc.ends_with(origins, f"/{origin}"))
@@ -173,10 +177,10 @@ def _of_origin(prepared: Prepared, origin: str) -> Found:
         place = f"{row.file}:{row.line}"
         return place == origin or place.endswith(f"/{origin}")
 
-    return _collect(_matching(prepared, matches), filter(is_it, quarantined_rows(prepared)))
+    return _collect(matching_pairs(prepared, matches), filter(is_it, quarantined_rows(prepared)))
 
 
-def _with_text(prepared: Prepared, text: str) -> Found:
+def _with_text(prepared: Prepared, text: str) -> SearchResult:
     def matches(rows: pa.RecordBatch) -> pa.BooleanArray:
         found = np.zeros(rows.num_rows, bool)
         for name in FIELDS:
@@ -188,7 +192,7 @@ def _with_text(prepared: Prepared, text: str) -> Found:
     def is_it(row: QuarantinedRow) -> bool:
         return folded in row.raw.casefold() or folded in _unescaped(row.raw).casefold()
 
-    return _collect(_matching(prepared, matches), filter(is_it, quarantined_rows(prepared)))
+    return _collect(matching_pairs(prepared, matches), filter(is_it, quarantined_rows(prepared)))
 
 
 def _holds(column: pa.Array, text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -212,10 +216,10 @@ def _unescaped(raw: str) -> str:
         return raw
 
 
-def _collect(pairs: Iterator[PairAt], quarantined: Iterator[QuarantinedRow]) -> Found:
+def _collect(pairs: Iterator[PairAt], quarantined: Iterator[QuarantinedRow]) -> SearchResult:
     first_pairs, pairs_found = _first(pairs)
     first_rows, rows_found = _first(quarantined)
-    return Found(first_pairs, pairs_found, first_rows, rows_found)
+    return SearchResult(first_pairs, pairs_found, first_rows, rows_found)
 
 
 def _first(items: Iterator[Any]) -> tuple[list[Any], int]:

@@ -28,12 +28,12 @@ from dpo_data.checks import (
 )
 from dpo_data.checks.contamination import contamination
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
-from dpo_data.checks.deep import DeepLook, require_libraries
+from dpo_data.checks.deep import DeepChecks, require_libraries
 from dpo_data.checks.eos_in_response import EOS_IN_RESPONSE, for_tokenizer
 from dpo_data.checks.row_keys import RowKeyStore, row_keys, run_dataset_checks
-from dpo_data.convert.conversion import convert
+from dpo_data.conversion.convert import convert
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, SPLITS, Axis, Form, Progress, Severity, silent
-from dpo_data.prepared.manifest import Manifest, QuarantinedRow, Stored
+from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
 from dpo_data.prepared.reader import (
     Prepared,
     TokenCache,
@@ -44,13 +44,13 @@ from dpo_data.prepared.reader import (
     read_shard,
 )
 from dpo_data.records import FIELDS, ConversationalRow, PairKeys, TextRow, pair_keys
-from dpo_data.tokens.cache import encode_rows, list_tokens, ready_tokenizer
+from dpo_data.tokens.cache import encode_rows, list_tokens, load_checked_tokenizer
 from dpo_data.tokens.encoder import Encoder
 
 QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
-class CodeFinding(Stored):
+class CodeFinding(ManifestModel):
     """What one check found."""
 
     severity: Severity
@@ -59,7 +59,7 @@ class CodeFinding(Stored):
     examples: Annotated[list[str], Field(description="file:row and what is wrong there; the first few.")]
 
 
-class Quantiles(Stored):
+class Quantiles(ManifestModel):
     """Order statistics of one length over all pairs."""
 
     min: int
@@ -70,7 +70,7 @@ class Quantiles(Stored):
     max: int
 
 
-class CutEntry(Stored):
+class TruncationCount(ManifestModel):
     """What a maximum length would do."""
 
     max_length: int
@@ -78,7 +78,7 @@ class CutEntry(Stored):
     responses_cut: Annotated[NonNegativeInt, Field(description="Pairs whose longer response alone is too long.")]
 
 
-class ValidationReport(Stored):
+class ValidationReport(ManifestModel):
     """What `dpo-data validate` found."""
 
     path: str
@@ -93,7 +93,7 @@ class ValidationReport(Stored):
     findings: Annotated[dict[str, CodeFinding], Field(description="Code of a check to what it found.")]
     characters: dict[str, Quantiles]
     tokens: dict[str, Quantiles] | None
-    cut: list[CutEntry] | None
+    cut: list[TruncationCount] | None
     chosen_longer: Annotated[float | None, Field(description="Share of pairs whose chosen has more characters.")]
     token_caches: Annotated[list[str], Field(description="Keys of the token caches of this text.")]
     languages: Annotated[
@@ -162,7 +162,7 @@ def validate(
     encoder = None
     if tokenizer is not None:
         data_form = read_manifest(folder).form if finished else form
-        encoder = Encoder(ready_tokenizer(tokenizer, data_form, chat_template, data=path), chat_template)
+        encoder = Encoder(load_checked_tokenizer(tokenizer, data_form, chat_template, data=path), chat_template)
     looks = _Looks(encoder, max_lengths, more_checks, deep, max_examples)
     if finished:
         return _validate_prepared(folder, str(path), "prepared", looks, cache_dir, progress)
@@ -212,7 +212,7 @@ def _validate_prepared(
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="dpo-data-keys-")))
         store = stack.enter_context(closing(RowKeyStore(scratch / "keys")))
         if looks.deep:
-            deep = stack.enter_context(closing(DeepLook(scratch / "deep", DEEP_DATASET_CHECKS)))
+            deep = stack.enter_context(closing(DeepChecks(scratch / "deep", DEEP_DATASET_CHECKS)))
         for split, entry in manifest.splits.items():
             for shard in entry.shards:
                 if shard in damage:
@@ -286,7 +286,7 @@ class _Content:
         self.errors = CodeCounts(self.looks.max_examples)
         self.warnings = CodeCounts(self.looks.max_examples)
 
-    def add(self, split: str, batch: pa.RecordBatch, store: RowKeyStore, deep: DeepLook | None) -> None:
+    def add(self, split: str, batch: pa.RecordBatch, store: RowKeyStore, deep: DeepChecks | None) -> None:
         """Check the pairs of one batch, and take their measures."""
         row_type = TextRow if self.manifest.form == "text" else ConversationalRow
         pairs = [row_type.model_validate(row) for row in batch.to_pylist()]
@@ -336,13 +336,13 @@ class _Content:
         """(3, N): tokens of prompt, chosen and rejected of the pairs that the chat template takes."""
         return np.concatenate([np.empty((3, 0), np.int64), *self._tokens], axis=1)
 
-    def cut(self, max_lengths: Sequence[int]) -> list[CutEntry]:
+    def cut(self, max_lengths: Sequence[int]) -> list[TruncationCount]:
         prompt, chosen, rejected = self._token_lengths()
         if not len(prompt):
             return []
         longer = np.maximum(chosen, rejected)
         return [
-            CutEntry(
+            TruncationCount(
                 max_length=limit,
                 pairs_cut=int((prompt + longer > limit).sum()),
                 responses_cut=int((longer >= limit).sum()),

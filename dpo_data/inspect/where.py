@@ -12,12 +12,12 @@ from dpo_data.errors import UsageError
 from dpo_data.inspect.pairs import pairs_with_id
 from dpo_data.inspect.run_pairs import RUN_PAIRS, read_run_pairs
 from dpo_data.inspect.search import HEX_DIGITS
-from dpo_data.prepared.manifest import Stored
+from dpo_data.prepared.manifest import ManifestModel
 from dpo_data.prepared.reader import is_prepared, open_prepared
 from dpo_data.tokens.cache import DROPPED, list_tokens
 
 
-class Use(Stored):
+class PairUse(ManifestModel):
     """A place where a pair is."""
 
     path: str
@@ -31,7 +31,7 @@ class Use(Stored):
     margin: Annotated[float | None, Field(description="Reward of chosen less reward of rejected, at that step.")] = None
 
 
-def find_uses(id_: str, paths: Sequence[str | Path]) -> list[Use]:
+def find_uses(id_: str, paths: Sequence[str | Path]) -> list[PairUse]:
     """Where a pair is: in prepared folders, dropped by their token caches, and in the pairs that runs saw.
 
     Args:
@@ -52,7 +52,7 @@ def find_uses(id_: str, paths: Sequence[str | Path]) -> list[Use]:
     return uses
 
 
-def _uses_in(id_: str, path: Path) -> Iterator[Use]:
+def _uses_in(id_: str, path: Path) -> Iterator[PairUse]:
     if (path / RUN_PAIRS).is_file():
         yield from _in_run(id_, path)
     elif is_prepared(path):
@@ -61,19 +61,19 @@ def _uses_in(id_: str, path: Path) -> Iterator[Use]:
         raise UsageError(f"{path}: is neither a prepared folder nor a run with {RUN_PAIRS}.")
 
 
-def _in_prepared(id_: str, path: Path) -> Iterator[Use]:
+def _in_prepared(id_: str, path: Path) -> Iterator[PairUse]:
     prepared = open_prepared(path)
     places = {}
     for pair in pairs_with_id(prepared, id_):
         places[pair.row.id] = pair
-        yield Use(
+        yield PairUse(
             path=str(path), kind="prepared", id=pair.row.id, split=pair.split, origin=pair.row.origin, index=pair.index
         )
     for cache in list_tokens(prepared) if places else ():
         with (cache.path / DROPPED).open(encoding="utf-8") as lines:
             for row in map(json.loads, lines):
                 if row["id"] in places:
-                    yield Use(
+                    yield PairUse(
                         path=str(cache.path),
                         kind="tokens",
                         id=row["id"],
@@ -83,7 +83,7 @@ def _in_prepared(id_: str, path: Path) -> Iterator[Use]:
                     )
 
 
-def _in_run(id_: str, path: Path) -> Iterator[Use]:
+def _in_run(id_: str, path: Path) -> Iterator[PairUse]:
     table = read_run_pairs(path)
     for row in table.filter(pc.starts_with(table.column("id"), id_)).sort_by("step").to_pylist():
-        yield Use(path=str(path), kind="run", **row)
+        yield PairUse(path=str(path), kind="run", **row)

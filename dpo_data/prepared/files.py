@@ -3,7 +3,8 @@
 from pathlib import Path
 
 
-def _is_utf8(path: Path) -> bool:
+def is_utf8(path: Path) -> bool:
+    """Return True if the path can be written as UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

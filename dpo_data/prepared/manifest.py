@@ -15,21 +15,21 @@ MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 
 
-class Stored(BaseModel):
+class ManifestModel(BaseModel):
     """Part of a manifest."""
 
     # Built on first use: worker processes import these models and need one of them.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
-class FileEntry(Stored):
+class FileEntry(ManifestModel):
     """A file of the folder."""
 
     sha256: str
     size_bytes: NonNegativeInt
 
 
-class InputEntry(Stored):
+class InputEntry(ManifestModel):
     """A raw file, by the name that origins use, and how many rows were read from it."""
 
     file: str
@@ -37,7 +37,7 @@ class InputEntry(Stored):
     rows: NonNegativeInt
 
 
-class SourceEntry(Stored):
+class SourceEntry(ManifestModel):
     """Where the data comes from."""
 
     name: str
@@ -47,7 +47,7 @@ class SourceEntry(Stored):
     eval_only: Annotated[bool, Field(description="An evaluation set, not meant for training.")] = False
 
 
-class PairingOptions(Stored):
+class PairingOptions(ManifestModel):
     """How pairs were made of scored or ranked responses."""
 
     pairing: Pairing = "best-worst"
@@ -57,7 +57,7 @@ class PairingOptions(Stored):
     seed: int = 0
 
 
-class ConvertOptions(Stored):
+class ConvertOptions(ManifestModel):
     """The options that shape the content."""
 
     mapping: dict[str, str] = {}
@@ -74,14 +74,14 @@ class ConvertOptions(Stored):
     redact: Annotated[bool, Field(description="Placeholders stand in the place of personal data.")] = False
 
 
-class Warned(Stored):
+class WarningCount(ManifestModel):
     """How many kept rows a check warns about, and the first few of them."""
 
     rows: NonNegativeInt
     examples: list[str]
 
 
-class SplitEntry(Stored):
+class SplitEntry(ManifestModel):
     """One split: pairs kept, and rows of its raw files that went to quarantine or were left out."""
 
     pairs: NonNegativeInt
@@ -90,7 +90,7 @@ class SplitEntry(Stored):
     shards: list[str]
 
 
-class Manifest(Stored):
+class Manifest(ManifestModel):
     """What a prepared folder holds. rows_read = rows_paired + quarantined + left_out, always."""
 
     format: Literal["dpo-data prepared"] = "dpo-data prepared"
@@ -113,7 +113,7 @@ class Manifest(Stored):
     unused_columns: Annotated[
         dict[str, NonNegativeInt], Field(description="Column that went into no pair to the rows that have it.")
     ]
-    warnings: Annotated[dict[str, Warned], Field(description="Code of a check to what it found in kept pairs.")]
+    warnings: Annotated[dict[str, WarningCount], Field(description="Code of a check to what it found in kept pairs.")]
     redacted: Annotated[
         dict[str, NonNegativeInt], Field(description="Kind of personal data to its placeholders in kept pairs.")
     ] = {}
@@ -121,7 +121,7 @@ class Manifest(Stored):
     files: dict[str, FileEntry]
 
 
-class QuarantinedRow(Stored):
+class QuarantinedRow(ManifestModel):
     """A raw row that was not kept, and why."""
 
     file: str
@@ -133,7 +133,7 @@ class QuarantinedRow(Stored):
     raw: Annotated[str, Field(description="The row as it stands in the file; a table's row as JSON.")]
 
 
-class TokenizerEntry(Stored):
+class TokenizerEntry(ManifestModel):
     """The tokenizer that made the ids; `hash` covers all that decides them, special tokens and chat template too."""
 
     name: str
@@ -144,7 +144,7 @@ class TokenizerEntry(Stored):
     pad_token_id: int | None
 
 
-class TokenOptions(Stored):
+class TokenOptions(ManifestModel):
     """The options that shape the ids; lengths in tokens."""
 
     max_length: int | None
@@ -154,7 +154,7 @@ class TokenOptions(Stored):
     chat_template: Annotated[str | None, Field(description="Hash of a template given by the user.")] = None
 
 
-class TokenCounts(Stored):
+class TokenCounts(ManifestModel):
     """What became of the pairs of one split; pairs_read = pairs + the sum of dropped."""
 
     pairs_read: NonNegativeInt
@@ -172,7 +172,7 @@ class TokenCounts(Stored):
     ]
 
 
-class TokenShard(Stored):
+class TokenShard(ManifestModel):
     """One Arrow file of ids, under the key of the text shard and the options that it was made from."""
 
     key: str
@@ -180,7 +180,7 @@ class TokenShard(Stored):
     counts: TokenCounts
 
 
-class TokensManifest(Stored):
+class TokensManifest(ManifestModel):
     """What a token cache holds."""
 
     format: Literal["dpo-data tokens"] = "dpo-data tokens"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pydantic import ValidationError
 
-from dpo_data.checks.row_keys import Place
+from dpo_data.checks.row_keys import RowPosition
 from dpo_data.errors import PreparedError, reading
 from dpo_data.options import SPLITS
-from dpo_data.prepared.files import _is_utf8, hash_file
+from dpo_data.prepared.files import hash_file, is_utf8
 from dpo_data.prepared.manifest import MANIFEST, PARTIAL, AnyManifest, Manifest, TokensManifest
 from dpo_data.prepared.writer import SHARD_ROWS
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 
-def origins_in(folder: Path, shards: Mapping[str, Sequence[str]]) -> Callable[[Place], str]:
+def origins_in(folder: Path, shards: Mapping[str, Sequence[str]]) -> Callable[[RowPosition], str]:
     """A function that looks up the origin of a row in the shards of `folder`, split to files."""
 
-    def origin_of(place: Place) -> str:
+    def origin_of(place: RowPosition) -> str:
         shard, row = divmod(place.position, SHARD_ROWS)
         with pa.memory_map(str(folder / shards[SPLITS[place.split]][shard])) as file:
             return str(pa.ipc.open_stream(file).read_all().column("origin")[row])
@@ -135,7 +135,7 @@ def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
 def _read_manifest(path: Path, model: type[AnyManifest], command: str) -> AnyManifest:
     file = path / MANIFEST
     kind = model.model_fields["format"].default
-    if not _is_utf8(path):
+    if not is_utf8(path):
         raise PreparedError(f"{path}: the name is not UTF-8, and Arrow opens no other.\n  Rename the folder.")
     if not path.is_dir():
         raise PreparedError(f"{path}: there is no such folder.\n  Make it: {command} {path}.")

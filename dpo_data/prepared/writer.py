@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from dpo_data.errors import Interrupted, UsageError, writing
-from dpo_data.prepared.files import _is_utf8, hash_file
+from dpo_data.prepared.files import hash_file, is_utf8
 from dpo_data.prepared.manifest import MANIFEST, PARTIAL, FileEntry, Manifest, QuarantinedRow, TokensManifest
 from dpo_data.prepared.schema import _features
 
@@ -89,7 +89,7 @@ def building(folder: Path, *, overwrite: bool, contents: Sequence[str]) -> Itera
 
 
 def _refuse_target(folder: Path, *, overwrite: bool) -> None:
-    if not _is_utf8(folder):
+    if not is_utf8(folder):
         raise UsageError(f"{folder}: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file.\n  Name a folder that is new or empty.")

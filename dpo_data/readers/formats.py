@@ -3,29 +3,29 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dpo_data.readers.arrow import _parse_batch, _read_arrow, _read_parquet
-from dpo_data.readers.json import _read_json
-from dpo_data.readers.jsonl import _parse_lines, _read_lines
-from dpo_data.readers.rows import RawRow, _parse_records
-from dpo_data.readers.tables import _read_csv, _read_tsv
+from dpo_data.readers.arrow import parse_batch, read_arrow, read_parquet
+from dpo_data.readers.json import read_json
+from dpo_data.readers.jsonl import parse_lines, read_lines
+from dpo_data.readers.rows import RawRow, parse_records
+from dpo_data.readers.tables import read_csv, read_tsv
 
 READERS: dict[str, Callable[[Any], Iterator[tuple[int, Any]]]] = {
-    "jsonl": _read_lines,
-    "json": _read_json,
-    "csv": _read_csv,
-    "tsv": _read_tsv,
-    "parquet": _read_parquet,
-    "arrow": _read_arrow,
+    "jsonl": read_lines,
+    "json": read_json,
+    "csv": read_csv,
+    "tsv": read_tsv,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
 }
 
 
 PARSERS: dict[str, Callable[[Any, int], Iterator[RawRow]]] = {
-    "jsonl": _parse_lines,
-    "json": _parse_records,
-    "csv": _parse_records,
-    "tsv": _parse_records,
-    "parquet": _parse_batch,
-    "arrow": _parse_batch,
+    "jsonl": parse_lines,
+    "json": parse_records,
+    "csv": parse_records,
+    "tsv": parse_records,
+    "parquet": parse_batch,
+    "arrow": parse_batch,
 }
 
 

@@ -6,7 +6,7 @@ from itertools import chain, groupby
 from typing import Any
 
 from dpo_data.errors import RowError
-from dpo_data.readers.rows import Chunk, RawRow, _chunked, _parse_records
+from dpo_data.readers.rows import Chunk, RawRow, chunked, parse_records
 
 #: What rows that belong together share; None of a row that stands for itself.
 GroupKey = Callable[[dict[str, Any]], Hashable]
@@ -54,8 +54,8 @@ def gathered(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
             by_key.setdefault(("row", row.line) if shared is None else ("key", shared), []).append(row)
     if first is None:
         return
-    for line, rows in _chunked(chain.from_iterable(by_key.values())):
-        yield replace(first, first_line=line, payload=rows, parse=_parse_records)
+    for line, rows in chunked(chain.from_iterable(by_key.values())):
+        yield replace(first, first_line=line, payload=rows, parse=parse_records)
         first = replace(first, opens_file=False)
 
 

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from dpo_data.errors import RowError
 from dpo_data.readers import rows
-from dpo_data.readers.jsonl import _as_row
-from dpo_data.readers.rows import RawRow, _chunked
+from dpo_data.readers.jsonl import as_row
+from dpo_data.readers.rows import RawRow, chunked
 
 
-def _read_json(stream: Any) -> Iterator[tuple[int, Any]]:
-    return _chunked(_json_values(stream))
+def read_json(stream: Any) -> Iterator[tuple[int, Any]]:
+    """Yield (first line, records) of a JSON file, in chunks."""
+    return chunked(_json_values(stream))
 
 
 def _json_values(stream: Any) -> Iterator[RawRow]:
@@ -53,7 +54,7 @@ def _json_values(stream: Any) -> Iterator[RawRow]:
             line += text.count("\n", position, start)
             if layout is None:
                 layout = "objects" if "\n" in text[start:end] else "lines"
-            yield RawRow(line, value if isinstance(value, RowError) else _as_row(value), text[start:end])
+            yield RawRow(line, value if isinstance(value, RowError) else as_row(value), text[start:end])
             line += text.count("\n", start, end)
             position = end
         line += text.count("\n", position, start)

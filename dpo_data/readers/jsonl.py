@@ -11,7 +11,8 @@ from dpo_data.readers import rows
 from dpo_data.readers.rows import RawRow
 
 
-def _read_lines(stream: Any) -> Iterator[tuple[int, bytes]]:
+def read_lines(stream: Any) -> Iterator[tuple[int, bytes]]:
+    """Yield (first line, bytes) of whole lines, in chunks of about `CHUNK_BYTES`."""
     line, rest = 1, b""
     while block := stream.read(rows.CHUNK_BYTES):
         if line == 1 and not rest:
@@ -33,7 +34,8 @@ def _refuse_utf16(start: bytes) -> None:
         raise OSError("it is UTF-16, not UTF-8; convert it with iconv -f UTF-16 -t UTF-8")
 
 
-def _parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
+def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
+    """Yield one row per line that is not blank."""
     for line, text in enumerate(payload.split(b"\n"), first_line):
         if text and not text.isspace():
             try:
@@ -42,7 +44,7 @@ def _parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
             else:
-                yield RawRow(line, _as_row(value), text)
+                yield RawRow(line, as_row(value), text)
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:
@@ -52,10 +54,11 @@ def _parse_json(text: str) -> dict[str, Any] | RowError:
         return RowError("unreadable_row", "", f"the line is not JSON: {error.msg} (column {error.colno}).")
     except (ValueError, RecursionError) as error:
         return RowError("unreadable_row", "", f"the line is not JSON that can be read: {error}.")
-    return _as_row(value)
+    return as_row(value)
 
 
-def _as_row(value: Any) -> dict[str, Any] | RowError:
+def as_row(value: Any) -> dict[str, Any] | RowError:
+    """Return the record, or a `RowError` if it is not an object with named fields."""
     if isinstance(value, dict):
         return value
     return RowError("unreadable_row", "", f"the record is {type(value).__name__}, not an object with named fields.")

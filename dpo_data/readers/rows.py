@@ -62,11 +62,12 @@ class Chunk:
         return islice(chain(own, self.extra), self.max_rows)
 
 
-def _parse_records(payload: list[RawRow], first_line: int) -> Iterator[RawRow]:
+def parse_records(payload: list[RawRow], first_line: int) -> Iterator[RawRow]:
+    """Return the rows of a chunk that its reader has parsed already."""
     return iter(payload)
 
 
-def _chunked(rows: Iterable[RawRow]) -> Iterator[tuple[int, list[RawRow]]]:
+def chunked(rows: Iterable[RawRow]) -> Iterator[tuple[int, list[RawRow]]]:
     """Rows that only their reader can tell apart, in chunks."""
     chunk: list[RawRow] = []
     size = 0

@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from dpo_data.errors import RowError
-from dpo_data.readers.rows import RawRow, _chunked
+from dpo_data.readers.rows import RawRow, chunked
 
 
-def _refuse_repeated(columns: list[str]) -> None:
+def refuse_repeated_columns(columns: list[str]) -> None:
+    """Raise OSError if two columns have the same name."""
     if len(set(columns)) < len(columns):
         raise OSError(f"the header names a column twice: {', '.join(columns)}")
 
@@ -48,7 +49,7 @@ def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
             continue
         if header is None:
             header = fields
-            _refuse_repeated(header)
+            refuse_repeated_columns(header)
         else:
             value: dict[str, Any] | RowError = dict(zip(header, fields, strict=False))
             if len(fields) != len(header):
@@ -56,15 +57,17 @@ def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
             yield RawRow(first, value, "".join(record))
 
 
-def _read_csv(stream: Any) -> Iterator[tuple[int, Any]]:
-    return _chunked(_csv_rows(stream, ","))
+def read_csv(stream: Any) -> Iterator[tuple[int, Any]]:
+    """Yield (first line, records) of a CSV file, in chunks."""
+    return chunked(_csv_rows(stream, ","))
 
 
-def _read_tsv(stream: Any) -> Iterator[tuple[int, Any]]:
-    return _chunked(_csv_rows(stream, "\t"))
+def read_tsv(stream: Any) -> Iterator[tuple[int, Any]]:
+    """Yield (first line, records) of a TSV file, in chunks."""
+    return chunked(_csv_rows(stream, "\t"))
 
 
-def _parse_table_row(payload: Any, row: int) -> RawRow:
+def parse_table_row(payload: Any, row: int) -> RawRow:
     """One row of a batch, some of whose cells Python cannot hold: text that is no UTF-8, dates after the year 9999."""
     value: dict[str, Any] = {}
     broken: RowError | None = None

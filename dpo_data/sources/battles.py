@@ -2,7 +2,7 @@
 
 from dpo_data.records import Message, ScoredResponses
 from dpo_data.sources.fields import Row, messages, required, required_choice
-from dpo_data.sources.responses import a_or_b, require_response, unscored
+from dpo_data.sources.responses import require_response, signed_preference, unscored
 
 #: Value of `winner` -> how much better B is.
 WINNERS = {"model_a": -1.0, "model_b": 1.0, "tie": 0.0, "tie (bothbad)": 0.0, "tie (inconsistent)": 0.0}
@@ -23,7 +23,7 @@ def battle(row: Row, turns: int | None = None) -> ScoredResponses:
         require_response(side, dialogue[-1:])
     if a[:-1] != b[:-1]:
         return unscored(a[:-1], a[-1:], b[-1:], "histories_differ")
-    return a_or_b(a[:-1], a[-1].content, b[-1].content, strength)
+    return signed_preference(a[:-1], a[-1].content, b[-1].content, strength)
 
 
 def _cut(dialogue: list[Message], turns: int | None) -> list[Message]:

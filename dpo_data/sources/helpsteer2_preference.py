@@ -8,7 +8,7 @@ Columns as in the card.
 from dpo_data.records import ScoredResponses
 from dpo_data.sources.fields import Row, required_number, required_text
 from dpo_data.sources.helpsteer2 import parse_prompt
-from dpo_data.sources.responses import a_or_b
+from dpo_data.sources.responses import signed_preference
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -17,7 +17,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
     Raises: RowError: missing_field, wrong_type.
     """
-    return a_or_b(
+    return signed_preference(
         parse_prompt(required_text(row, "prompt")),
         required_text(row, "response_1"),
         required_text(row, "response_2"),

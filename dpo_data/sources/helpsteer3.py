@@ -7,7 +7,7 @@ Columns as read by NeMo-RL's helpsteer3.py.
 
 from dpo_data.records import ScoredResponses
 from dpo_data.sources.fields import Row, messages, required, required_number, required_text
-from dpo_data.sources.responses import a_or_b
+from dpo_data.sources.responses import signed_preference
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -16,7 +16,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
     Raises: RowError: missing_field, wrong_type.
     """
-    return a_or_b(
+    return signed_preference(
         messages(required(row, "context"), "context"),
         required_text(row, "response1"),
         required_text(row, "response2"),

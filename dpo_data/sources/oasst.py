@@ -14,7 +14,7 @@ from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
 from dpo_data.sources.fields import Row, optional_number, required_choice, required_text
 from dpo_data.sources.responses import assistant
-from dpo_data.sources.source import Group, Source, SourceOptions
+from dpo_data.sources.source import AdaptedGroup, Source, SourceOptions
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 
@@ -36,9 +36,9 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     return ScoredResponses(prompt=[], responses=[response])
 
 
-def adapt_group(rows: Sequence[Row], options: SourceOptions) -> Group:
+def adapt_group(rows: Sequence[Row], options: SourceOptions) -> AdaptedGroup:
     """The rows of one tree: every prompter's message with the replies to it."""
-    group = Group()
+    group = AdaptedGroup()
     known: dict[str, Row] = {}
     replies: dict[str, list[Response]] = {}
     for place, row in enumerate(rows):

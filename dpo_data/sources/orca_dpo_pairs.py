@@ -9,7 +9,7 @@ Columns as in LLaMA-Factory's data/dataset_info.json and in the card of argilla'
 
 from dpo_data.records import ScoredResponses
 from dpo_data.sources.fields import Row, optional_text, required_text
-from dpo_data.sources.responses import a_or_b, preferred, question
+from dpo_data.sources.responses import preferred, question, signed_preference
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -22,7 +22,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     prompt = question(asked, optional_text(row, "system"))
     chosen, rejected = required_text(row, "chosen"), required_text(row, "rejected")
     if row.get("status") == "tie":
-        return a_or_b(prompt, chosen, rejected, 0.0)
+        return signed_preference(prompt, chosen, rejected, 0.0)
     return preferred(prompt, chosen, rejected)
 
 

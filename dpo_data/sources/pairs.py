@@ -71,9 +71,9 @@ def _conversational_pair(fields: dict[str, Any], scores: dict[str, Any]) -> Conv
     try:
         pair = ConversationalPair(
             # A prompt that is left out is found below; pydantic wants one message here.
-            prompt=_plain("prompt", prompt if prompt is not None else _first(fields["chosen"])),
-            chosen=_plain("chosen", fields["chosen"]),
-            rejected=_plain("rejected", fields["rejected"]),
+            prompt=_eager_attention("prompt", prompt if prompt is not None else _first(fields["chosen"])),
+            chosen=_eager_attention("chosen", fields["chosen"]),
+            rejected=_eager_attention("rejected", fields["rejected"]),
             **scores,
         )
     except ValidationError as error:
@@ -96,7 +96,7 @@ def _first(messages: Any) -> Any:
     return messages[:1] if isinstance(messages, list) else messages
 
 
-def _plain(field: str, messages: Any) -> Any:
+def _eager_attention(field: str, messages: Any) -> Any:
     """Messages without empty fields, which a table gives every message that any has; others than these are refused.
 
     Raises: RowError: wrong_type, where a message calls a tool: openai-preference keeps those.

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Message, Response, ScoredResponses
 from dpo_data.sources.fields import Row, as_row_error, messages, required
-from dpo_data.sources.source import Group, SourceOptions
+from dpo_data.sources.source import AdaptedGroup, SourceOptions
 
 
 def user(text: str) -> Message:
@@ -57,7 +57,7 @@ def preferred(
     )
 
 
-def a_or_b(prompt: Content, a: str, b: str, strength: float, *, tools: str | None = None) -> ScoredResponses:
+def signed_preference(prompt: Content, a: str, b: str, strength: float, *, tools: str | None = None) -> ScoredResponses:
     """Two responses and how much better B is: negative where A is better, 0 for a tie.
 
     The better one's score is the strength, the other's 0, so that the margin is what the annotators said.
@@ -125,7 +125,7 @@ def merge_rows(
     rows: Sequence[Row],
     options: SourceOptions,
     adapt: Callable[[Row, SourceOptions], ScoredResponses],
-) -> Group:
+) -> AdaptedGroup:
     """Each row by itself, and then those with one prompt and the same tools together."""
     group = separate_rows(rows, options, adapt)
     merged: list[ScoredResponses] = []
@@ -144,9 +144,9 @@ def separate_rows(
     rows: Sequence[Row],
     options: SourceOptions,
     adapt: Callable[[Row, SourceOptions], ScoredResponses],
-) -> Group:
+) -> AdaptedGroup:
     """Each row by itself: what it came to, or why it came to nothing."""
-    group = Group()
+    group = AdaptedGroup()
     for place, row in enumerate(rows):
         try:
             scored = adapt(row, options)

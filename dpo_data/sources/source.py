@@ -21,7 +21,7 @@ class SourceOptions:
 
 
 @dataclass
-class Group:
+class AdaptedGroup:
     """What rows that belong together came to.
 
     Attributes:
@@ -84,7 +84,7 @@ class Source:
     eval_only: bool = False
     group_key: Callable[[Row], Hashable] | None = None
     scattered: bool = False
-    adapt_group: Callable[[Sequence[Row], SourceOptions], Group] | None = None
+    adapt_group: Callable[[Sequence[Row], SourceOptions], AdaptedGroup] | None = None
 
     def required_columns(self, mapping: FieldMap) -> tuple[str, ...]:
         """The columns that a table must have, with those that the mapping names."""

@@ -135,7 +135,7 @@ def _job(
     require_choice("--truncation-mode", truncation_mode, TruncationMode)
     require_choice("--on-overlong", on_overlong, OnOverlong)
     folder = open_prepared(prepared)
-    loaded = ready_tokenizer(tokenizer, folder.manifest.form, chat_template, data=prepared)
+    loaded = load_checked_tokenizer(tokenizer, folder.manifest.form, chat_template, data=prepared)
     options = TokenOptions(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
@@ -146,7 +146,7 @@ def _job(
     return _Job(folder, loaded, chat_template, options, _parent(folder, cache_dir))
 
 
-def ready_tokenizer(tokenizer: Any, form: Form, chat_template: str | None, *, data: str | Path) -> Any:
+def load_checked_tokenizer(tokenizer: Any, form: Form, chat_template: str | None, *, data: str | Path) -> Any:
     """A loaded tokenizer, once it is known to suit data of that form; also to ask before a long conversion.
 
     Args:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import varlen
 from transformers import AttentionInterface
 
-from dpo_train.attention.segments import Segments, _length
+from dpo_train.attention.segments import Segments, segment_length
 from dpo_train.models import without_adapter
 
 NAME = "dpo_shared_prefix"
@@ -31,7 +31,7 @@ _WITHOUT_EFFECT = {
 }
 
 
-class NotServedError(Exception):
+class UnsupportedModelError(Exception):
     """The model asks for something that attention over shared prefixes does not compute."""
 
 
@@ -72,14 +72,14 @@ def shared_prefix_attention(
         NotServedError: there is a mask, no segments, dropout, or an argument that is not known here.
     """
     if segments is None:
-        raise NotServedError("its layers do not pass arguments on to their attention")
+        raise UnsupportedModelError("its layers do not pass arguments on to their attention")
     if attention_mask is not None:
-        raise NotServedError("it makes an attention mask of its own")
+        raise UnsupportedModelError("it makes an attention mask of its own")
     if dropout:
-        raise NotServedError("dropout in its attention is on")
+        raise UnsupportedModelError("dropout in its attention is on")
     unknown = [name for name, value in others.items() if value is not None and name not in _WITHOUT_EFFECT]
     if unknown:
-        raise NotServedError(f"its attention takes {', '.join(unknown)}")
+        raise UnsupportedModelError(f"its attention takes {', '.join(unknown)}")
     if torch.is_autocast_enabled(query.device.type):  # which knows neither of the kernels below
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
@@ -87,15 +87,17 @@ def shared_prefix_attention(
     plain |= query.device.type not in ("cpu", "cuda")
     if query.is_cuda:
         if plain:
-            raise NotServedError("its attention has a soft cap, sinks or narrower values, which varlen_attn has not")
-        return _varlen(query, key, value, segments, scaling, sliding_window), None
+            raise UnsupportedModelError(
+                "its attention has a soft cap, sinks or narrower values, which varlen_attn has not"
+            )
+        return _varlen_attention(query, key, value, segments, scaling, sliding_window), None
     if plain:
-        return _plain(query, key, value, segments, scaling, sliding_window, softcap, s_aux), None
-    attended: Tensor = _Flash.apply(query, key, value, segments, scaling, sliding_window)  # type: ignore[no-untyped-call]
+        return _eager_attention(query, key, value, segments, scaling, sliding_window, softcap, s_aux), None
+    attended: Tensor = _CpuFlashAttention.apply(query, key, value, segments, scaling, sliding_window)  # type: ignore[no-untyped-call]
     return attended, None
 
 
-class _Flash(torch.autograd.Function):
+class _CpuFlashAttention(torch.autograd.Function):
     """Attention of each segment by PyTorch's flash kernel for CPUs; (1, T, heads, D).
 
     The backward pass is written out: the one that autograd would put together makes a tensor of the whole sequence for
@@ -145,7 +147,7 @@ class _Flash(torch.autograd.Function):
                 for total, part in zip(of_joined, of_seen, strict=True):
                     total[:, :, seen] += part
             for total, parts in zip((of_key, of_value), of_joined, strict=True):
-                for place, part in zip(places, torch.split(parts, [*map(_length, places)], dim=2), strict=True):
+                for place, part in zip(places, torch.split(parts, [*map(segment_length, places)], dim=2), strict=True):
                     total[:, :, place] += part
         return of_query, of_key, of_value, None, None, None
 
@@ -181,7 +183,7 @@ def _flash_options(
     return {"dropout_p": 0.0, "is_causal": causal, "attn_mask": mask, "scale": scaling}
 
 
-def _plain(
+def _eager_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -207,12 +209,12 @@ def _plain(
     return torch.cat(attended, dim=1)
 
 
-def _varlen(
+def _varlen_attention(
     query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None, window: int | None
 ) -> Tensor:
     """All segments in one call of PyTorch's flash attention; (1, T, heads, D)."""
     if query.dtype not in (torch.bfloat16, torch.float16):
-        raise NotServedError(f"varlen_attn computes in half precision, not in {query.dtype}")
+        raise UnsupportedModelError(f"varlen_attn computes in half precision, not in {query.dtype}")
     inputs = segments.varlen(query.device)
     keys, values = (tensor[0].transpose(0, 1).index_select(0, inputs.keys) for tensor in (key, value))
     out: Any = varlen.varlen_attn(

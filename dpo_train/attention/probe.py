@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from dpo_train.attention.kernels import NotServedError, shared_prefixes
+from dpo_train.attention.kernels import UnsupportedModelError, shared_prefixes
 
 #: Largest relative difference of log-probabilities and of gradients, in float32 and in half precision: some hundred
 #: times what rounding makes of them, and far less than a mistake would.
@@ -41,7 +41,7 @@ def disagreement(model: nn.Module, shared: Way, padded: Way, dtype: torch.dtype)
                 logps = torch.stack(way())
                 # Different weights, so that what a prompt gives to both responses does not cancel out.
                 found.append((logps.detach(), _gradients(model, (logps[0] - 0.5 * logps[1]).sum())))
-    except (NotServedError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+    except (UnsupportedModelError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         if len(found) == 1:
             raise  # the plain way: no reason to blame the other
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

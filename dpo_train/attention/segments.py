@@ -63,7 +63,7 @@ class Segments:
         known = (queries, window, like.dtype, like.device)
         if known not in self._cache:
             # What is seen only depends on how far before the last key it is: fewer keys are the last of the most.
-            most = max(sum(map(_length, places)) for places in self.keys())
+            most = max(sum(map(segment_length, places)) for places in self.keys())
             places = torch.arange(most, device=like.device)
             behind = places[most - queries :, None] - places
             hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
@@ -79,7 +79,8 @@ class Segments:
         return inputs
 
 
-def _length(place: slice) -> int:
+def segment_length(place: slice) -> int:
+    """Return the number of tokens in a slice."""
     length: int = place.stop - place.start
     return length
 
@@ -87,7 +88,7 @@ def _length(place: slice) -> int:
 def _cut(places: list[slice], window: int | None) -> list[tuple[slice, slice]]:
     """Pieces of the last of these places, and which of the keys at all of them each sees."""
     own = places[-1]
-    before, length = sum(map(_length, places[:-1])), _length(own)
+    before, length = sum(map(segment_length, places[:-1])), segment_length(own)
     most = _PIECE if before or length < _LEAST_UNCUT else length
     pieces = []
     for done in range(0, length, most):
@@ -120,7 +121,7 @@ class VarlenInputs:
     def of(cls, segments: Segments, device: torch.device) -> "VarlenInputs":
         """From the segments of a packed sequence."""
         places = segments.keys()
-        lengths, seen = segments.table[:, 0], np.array([sum(map(_length, each)) for each in places])
+        lengths, seen = segments.table[:, 0], np.array([sum(map(segment_length, each)) for each in places])
         queries, keys = (np.cumsum([0, *counts], dtype=np.int32) for counts in (lengths, seen))
         return cls(
             keys=torch.from_numpy(np.concatenate([np.r_[place] for each in places for place in each])).to(device),

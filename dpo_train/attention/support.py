@@ -9,7 +9,7 @@ from dpo_train.models import active_dropout, router_weight, without_adapter
 SERVED_LAYERS = {"full_attention", "sliding_attention"}
 
 
-def why_not_served(model: Any) -> str | None:
+def unsupported_reason(model: Any) -> str | None:
     """Why a model cannot share prefixes, as far as its configuration tells; None where nothing speaks against it."""
     network = without_adapter(model)
     if not hasattr(network, "config"):

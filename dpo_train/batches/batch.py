@@ -13,7 +13,7 @@ SIDES = ("chosen", "rejected")
 
 
 #: What a row may say of its pair, and as which type it goes into the batch.
-_PER_PAIR = (("row", torch.int64), ("weight", torch.float32), ("score_margin", torch.float32))
+PER_PAIR_FIELDS = (("row", torch.int64), ("weight", torch.float32), ("score_margin", torch.float32))
 
 
 def tokens_in(batch: Mapping[str, Any]) -> int:

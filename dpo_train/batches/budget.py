@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpo_train.batches.batch import SIDES
-from dpo_train.batches.packed import _BYTES, _bytes, _common_with_previous, _flat
+from dpo_train.batches.packed import _BYTES, _bytes, concatenate, shared_prefix_lengths
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class TokenBudget:
         order = sorted(range(len(pairs)), key=lambda number: pairs[number][0])
         units: list[tuple[int, list[int]]] = []
         before, seen = b"", set[bytes]()
-        shared = _common_with_previous(*_flat([pairs[number][0] for number in order])).tolist()
+        shared = shared_prefix_lengths(*concatenate([pairs[number][0] for number in order])).tolist()
         for number, common in zip(order, shared, strict=True):
             prompt, *whole = pairs[number]
             responses = {response[:-_BYTES] for response in whole}  # as they are packed

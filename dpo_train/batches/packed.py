@@ -10,7 +10,7 @@ import torch
 from xxhash import xxh3_128_digest
 
 from dpo_train.attention.segments import Segments
-from dpo_train.batches.batch import _PER_PAIR, Batch
+from dpo_train.batches.batch import PER_PAIR_FIELDS, Batch
 
 #: Bytes of a token id, as it is stored.
 _BYTES = np.dtype(np.int32).itemsize
@@ -70,7 +70,7 @@ class SharedPrefixCollator:
             "chosen": torch.tensor([first[prompt] + chosen for prompt, chosen, _ in numbers]),
             "rejected": torch.tensor([first[prompt] + rejected for prompt, _, rejected in numbers]),
         }
-        for name, dtype in _PER_PAIR:
+        for name, dtype in PER_PAIR_FIELDS:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
         return batch | packed
@@ -102,7 +102,7 @@ def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
     tokens = [len(response) for response in responses]
     # The last token of a response predicts nothing, and so no model needs to see it.
     sequences = [prompt + response[:-_BYTES] for prompt, own in prompts.items() for response in own]
-    predicting, tree = _as_tree(sequences, tokens)
+    predicting, tree = _pack_prefix_tree(sequences, tokens)
     order = np.argsort(predicting, kind="stable")
     logits_to_keep, predictors = np.unique(predicting[order], return_inverse=True)
     keys = [key for prompt, own in prompts.items() for key in response_keys(prompt, own)]
@@ -117,7 +117,7 @@ def _pack(prompts: Mapping[bytes, Mapping[bytes, int]]) -> Batch:
     return tree | {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndarray, Batch]:
+def _pack_prefix_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndarray, Batch]:
     """Sequences of int32 that are packed such that what several begin with stands there once.
 
     Args:
@@ -128,8 +128,8 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     """
     order = sorted(range(len(sequences)), key=sequences.__getitem__)
     ordered = [sequences[number] for number in order]
-    tokens, lengths = _flat(ordered)
-    common = _common_with_previous(tokens, lengths)
+    tokens, lengths = concatenate(ordered)
+    common = shared_prefix_lengths(tokens, lengths)
     common[common * _TOO_LONG_TO_SHARE_ONE < lengths] = 0
     positions = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     new = positions >= np.repeat(common, lengths)
@@ -163,10 +163,10 @@ def _as_tree(sequences: Sequence[bytes], wanted: Sequence[int]) -> tuple[np.ndar
     }
 
 
-def _common_with_previous(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def shared_prefix_lengths(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """How many tokens each of some sequences has in common with the one before it, from the start.
 
-    >>> _common_with_previous(*_flat([_bytes([5, 6, 7]), _bytes([5, 6]), _bytes([5, 8, 7])])).tolist()
+    >>> shared_prefix_lengths(*concatenate([_bytes([5, 6, 7]), _bytes([5, 6]), _bytes([5, 8, 7])])).tolist()
     [0, 2, 1]
     """
     starts = np.cumsum(lengths) - lengths
@@ -179,7 +179,7 @@ def _common_with_previous(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray
     return np.append(0, np.minimum(first - ends + most, most))
 
 
-def _flat(sequences: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+def concatenate(sequences: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """The tokens of sequences one behind the other, and how many each has."""
     lengths = np.array([len(sequence) for sequence in sequences]) // _BYTES
     return np.frombuffer(b"".join(sequences), np.int32), lengths

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpo_train.batches.batch import _PER_PAIR, SIDES, Batch
+from dpo_train.batches.batch import PER_PAIR_FIELDS, SIDES, Batch
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DPODataCollatorWithPadding:
         batch: Batch = {}
         for side in SIDES:
             batch |= {f"{side}_{name}": tensor for name, tensor in self._pad(rows, f"{side}_ids").items()}
-        for name, dtype in _PER_PAIR:
+        for name, dtype in PER_PAIR_FIELDS:
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
         return batch
@@ -80,7 +80,7 @@ def unpadded(batch: Batch, ignored: int) -> list[dict[str, Any]]:
             real = batch[f"{side}_attention_mask"][index].bool()
             ids, labels = batch[f"{side}_input_ids"][index][real].cpu(), batch[f"{side}_labels"][index][real].cpu()
             row |= {"prompt_ids": ids[labels == ignored].numpy(), f"{side}_ids": ids[labels != ignored].numpy()}
-        rows.append(row | {name: batch[name][index].item() for name, _ in _PER_PAIR if name in batch})
+        rows.append(row | {name: batch[name][index].item() for name, _ in PER_PAIR_FIELDS if name in batch})
     return rows
 
 

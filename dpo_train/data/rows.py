@@ -19,7 +19,7 @@ TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 _KEYED_TOGETHER = 4096
 
 
-class PairTokens(TypedDict):
+class TokenPair(TypedDict):
     """One pair: token ids as views of the Arrow file, the number of its row, and how often it counts (0 or 1)."""
 
     prompt_ids: np.ndarray
@@ -70,7 +70,7 @@ class TokenColumn:
         return max((int(ids.max()) for ids in used if len(ids)), default=-1)
 
 
-class PairRows(torch.utils.data.Dataset[PairTokens]):
+class PairRows(torch.utils.data.Dataset[TokenPair]):
     """The pairs of a tokenized data set, straight from its memory-mapped Arrow columns.
 
     Args:
@@ -105,15 +105,15 @@ class PairRows(torch.utils.data.Dataset[PairTokens]):
         return int(self._table.num_rows)
 
     def __getitem__(self, row: int | Sequence[int]) -> Any:
-        """The `PairTokens` of a row, or of several; ~row gives the same pair counting nothing, to fill up a batch."""
+        """The `TokenPair` of a row, or of several; ~row gives the same pair counting nothing, to fill up a batch."""
         return self._pair(row) if isinstance(row, int) else [self._pair(one) for one in row]
 
-    def _pair(self, row: int) -> PairTokens:
+    def _pair(self, row: int) -> TokenPair:
         weight = 1.0
         if row < 0:
             row, weight = ~row, 0.0
         ids = self._columns
-        pair: PairTokens = {
+        pair: TokenPair = {
             "prompt_ids": ids["prompt_ids"][row],
             "chosen_ids": ids["chosen_ids"][row],
             "rejected_ids": ids["rejected_ids"][row],

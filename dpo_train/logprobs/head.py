@@ -11,13 +11,6 @@ from torch.utils.checkpoint import checkpoint
 _ROWS_AT_ONCE = 64
 
 
-#: Logits of one micro-batch beyond which they are made in chunks, and made again in backward; and where there is none.
-_MOST_LOGITS = 2**27
-
-
-_MOST_LOGITS_WITHOUT_BACKWARD = 2**24
-
-
 class _TokenLogps(torch.autograd.Function):
     """See `token_logps`."""
 
@@ -126,7 +119,7 @@ class ChunkedHead:
         return token_logps(self._forward(hidden), predictors, targets)
 
 
-def _is_last(config: Any) -> bool:
+def is_last_position(config: Any) -> bool:
     """Whether a model's logits are what its head gives, with no soft cap or scaling behind it."""
     behind = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
     return all(getattr(config, name, None) is None for name in behind)

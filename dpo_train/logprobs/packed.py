@@ -7,8 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpo_train.logprobs.head import _MOST_LOGITS, _MOST_LOGITS_WITHOUT_BACKWARD, ChunkedHead, _is_last, token_logps
-from dpo_train.memory.lean import lean_embedding, lean_gates
+from dpo_train.logprobs.head import ChunkedHead, is_last_position, token_logps
+from dpo_train.memory.lean import fuse_tied_embedding_grad, recompute_gated_mlp
+
+#: More logits than this in one micro-batch are computed in chunks, and again in the backward pass.
+MAX_LOGITS = 2**27
+MAX_LOGITS_WITHOUT_BACKWARD = 2**24
 
 
 def packed_logps(model: nn.Module, network: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -27,15 +31,15 @@ def packed_logps(model: nn.Module, network: Any, batch: Mapping[str, Any]) -> tu
     inputs = {name: batch[name] for name in ("input_ids", "position_ids", "logits_to_keep", "segments")}
     predictors, targets, positions = batch["predictors"], batch["targets"], len(batch["logits_to_keep"])
     head = network.get_output_embeddings()
-    most = _MOST_LOGITS if torch.is_grad_enabled() else _MOST_LOGITS_WITHOUT_BACKWARD
+    most = MAX_LOGITS if torch.is_grad_enabled() else MAX_LOGITS_WITHOUT_BACKWARD
     at_once = most // max(1, getattr(head, "out_features", 1))
-    with lean_gates(network) if torch.is_grad_enabled() else nullcontext():
-        if positions > at_once and _is_last(network.config):
+    with recompute_gated_mlp(network) if torch.is_grad_enabled() else nullcontext():
+        if positions > at_once and is_last_position(network.config):
             with ChunkedHead(head, predictors, targets, at_once) as chunked:
                 model(**inputs, use_cache=False)
             logps, means = chunked.logps, chunked.means
         else:
-            with lean_embedding(network):
+            with fuse_tied_embedding_grad(network):
                 logits = model(**inputs, use_cache=False).logits[0]
             logps, means = token_logps(logits, predictors, targets)
     zeros = logps.new_zeros(len(batch["tokens"]))

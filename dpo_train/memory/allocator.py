@@ -28,7 +28,7 @@ def suggested_tokens(model: Any, device: torch.device) -> int:
     return int(min(max((free - 3 * weights) / 2 / each, 2048), 65536))
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Let this process keep the memory that its tensors free, for the next ones.
 
     By default the C library gives large blocks back to the system, and each training step pays for all their pages

@@ -18,7 +18,7 @@ _FOUND_GATED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @contextmanager
-def lean_gates(network: Any) -> Iterator[None]:
+def recompute_gated_mlp(network: Any) -> Iterator[None]:
     """Let gated MLPs keep two tensors of their inner size instead of four; backward makes the other two again.
 
     Of down(act(gate) * up), products of matrices are never made again. Modules are replaced that compute exactly this,
@@ -70,7 +70,7 @@ def _computes_gated(module: Any) -> bool:
 
 
 @contextmanager
-def lean_embedding(network: Any) -> Iterator[None]:
+def fuse_tied_embedding_grad(network: Any) -> Iterator[None]:
     """Let an embedding that is also the head add its gradient to the head's, row by row.
 
     By themselves the two make a matrix of the vocabulary's size each, and a third for their sum. Other embeddings, and

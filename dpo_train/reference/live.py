@@ -68,7 +68,7 @@ class FrozenModel:
 
 
 @dataclass(frozen=True)
-class AdapterOff:
+class DisabledAdapter:
     """The policy itself with its adapter switched off."""
 
     policy: Any
@@ -87,7 +87,7 @@ class AdapterOff:
 
 
 @dataclass(frozen=True)
-class PolicyBeforeTraining:
+class InitialPolicy:
     """The policy itself, which is its own reference until it takes a step.
 
     Args:
@@ -178,7 +178,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-class WithWeights(nn.Module):
+class FunctionalModel(nn.Module):
     """A model that computes with other weights than its own, for some of its parameters."""
 
     def __init__(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -212,9 +212,9 @@ def own_reference(policy: Any) -> Reference:
     if not hasattr(policy, "disable_adapter"):
         return FrozenModel(frozen(deepcopy(policy)), "a frozen copy of the policy")
     if adapter_changes_nothing(policy):
-        return AdapterOff(policy)
+        return DisabledAdapter(policy)
     trained = {name: tensor.detach().clone() for name, tensor in policy.named_parameters() if tensor.requires_grad}
-    return FrozenModel(WithWeights(policy, trained), "the adapter as it was loaded")
+    return FrozenModel(FunctionalModel(policy, trained), "the adapter as it was loaded")
 
 
 def frozen(model: nn.Module) -> nn.Module:

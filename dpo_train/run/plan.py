@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from dpo_train.attention.support import why_not_served
+from dpo_train.attention.support import unsupported_reason
 from dpo_train.data.rows import PairRows
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
@@ -55,7 +55,7 @@ def plan(options: RunOptions) -> Plan:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     parameters = model.num_parameters()
-    why_padded = "asked for" if args.attention_path == "padded" else why_not_served(without_dropout(model))
+    why_padded = "asked for" if args.attention_path == "padded" else unsupported_reason(without_dropout(model))
     for split in rows.values():
         split.check_fits(config.vocab_size, getattr(config, "max_position_embeddings", None))
     longest = max(split.longest_pair for split in rows.values())

@@ -6,7 +6,7 @@ from dpo_train.run.report import Sample
 from dpo_train.trainer.trainer import DPOTrainer
 
 
-class _Samples:
+class Samples:
     """Texts that models write to the first prompts of the test split."""
 
     def __init__(self, trainer: DPOTrainer, count: int) -> None:

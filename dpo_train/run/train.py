@@ -16,7 +16,7 @@ from dpo_train.run.inputs import _inputs, _load
 from dpo_train.run.options import RunOptions, _adapter, _check_output, _quantization
 from dpo_train.run.outputs import RunResult, _report, _write_pairs
 from dpo_train.run.report import write_report
-from dpo_train.run.samples import _Samples
+from dpo_train.run.samples import Samples
 from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
 from dpo_train.trainer.trainer import DPOTrainer
 
@@ -66,7 +66,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     say(f"batch      {_batch_described(args, trainer.why_padded is None)}")
     say(f"path       {_path_described(trainer)}")
     say(f"reference  {options.reference or trainer.reference.description}")
-    samples = _Samples(trainer, options.generate_samples if "test" in splits else 0)
+    samples = Samples(trainer, options.generate_samples if "test" in splits else 0)
     before = samples.written_by(trainer.model if options.reference is None else trainer.reference)
     if options.eval_only:
         trainer.evaluate()

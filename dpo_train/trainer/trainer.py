@@ -27,20 +27,20 @@ from transformers.utils import logging
 from dpo_data.errors import UsageError
 from dpo_train.attention.kernels import shared_prefixes
 from dpo_train.attention.probe import disagreement
-from dpo_train.attention.support import why_not_served
+from dpo_train.attention.support import unsupported_reason
 from dpo_train.batches.batch import SIDES, Batch, pairs_in, tokens_in
 from dpo_train.batches.budget import TokenBudget
 from dpo_train.batches.packed import SharedPrefixCollator, StepCollator
 from dpo_train.batches.padded import DPODataCollatorWithPadding, left_aligned_prompts, right_pad, unpadded
 from dpo_train.batches.sampler import StepSampler
-from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, one_beta, one_of, own_copy
+from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, resolve_alias, resolve_beta, trainer_arguments
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import Truncation, as_rows
 from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
 from dpo_train.logprobs.packed import packed_logps
 from dpo_train.logprobs.padded import completion_logps, next_tokens
 from dpo_train.losses import LOSSES, inputs_of, needs_reference
-from dpo_train.memory.allocator import keep_freed_memory, suggested_tokens
+from dpo_train.memory.allocator import disable_malloc_trim, suggested_tokens
 from dpo_train.models import (
     load_model,
     router_weight,
@@ -50,11 +50,11 @@ from dpo_train.models import (
 )
 from dpo_train.reference.live import (
     FrozenModel,
+    FunctionalModel,
+    InitialPolicy,
     ModelOnDemand,
     NoReference,
-    PolicyBeforeTraining,
     Reference,
-    WithWeights,
     frozen,
     own_reference,
 )
@@ -167,14 +167,14 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         disable_dropout: bool = True,
         processing_class: PreTrainedTokenizerBase | None = None,
     ) -> None:
-        args = own_copy(args or DPOConfig())
-        tokenizer = one_of(tokenizer, processing_class, "tokenizer", "processing_class")
+        args = trainer_arguments(args or DPOConfig())
+        tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
         if isinstance(ref_model, nn.Module) and ref_model is model:
             raise UsageError(
                 "ref_model is the model itself, which would be compared with what it has just learned.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
-        self.beta = one_beta(beta, getattr(args, "beta", None))
+        self.beta = resolve_beta(beta, getattr(args, "beta", None))
         self.loss_type: str = getattr(args, "loss_type", "sigmoid")
         self.loss_options = loss_options(self.loss_type, self.beta, args)
         self.reference_free: bool = getattr(args, "reference_free", False)
@@ -220,7 +220,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             optimizers=optimizers,
         )
         if self.args.device.type == "cpu":
-            keep_freed_memory()
+            disable_malloc_trim()
         network = without_adapter(self.model)
         self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(network.forward).parameters
         self._parameters: int = sum(parameter.numel() for parameter in network.parameters())
@@ -249,7 +249,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         precompute = self._precomputes
         if ref_model is None:
             if precompute and not hasattr(self.model, "disable_adapter"):
-                live: Reference = PolicyBeforeTraining(self.model, lambda: self._training_began)
+                live: Reference = InitialPolicy(self.model, lambda: self._training_began)
             else:
                 live = own_reference(self.model)
         elif isinstance(ref_model, ModelOnDemand):
@@ -473,7 +473,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
     def _packed(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities and mean logits of the responses of a packed batch, (R,) each."""
         network = self.accelerator.unwrap_model(model)
-        network = without_adapter(network.policy if isinstance(network, WithWeights) else network)
+        network = without_adapter(network.policy if isinstance(network, FunctionalModel) else network)
         with shared_prefixes(network):
             return packed_logps(model, network, batch)
 
@@ -697,7 +697,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         elif self.args.n_gpu > 1:
             reason = "one process drives several GPUs; start it with torchrun"
         else:
-            reason = why_not_served(self.model)
+            reason = unsupported_reason(self.model)
         if reason is not None and asked == "shared":
             raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
         return reason
@@ -729,7 +729,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
         self.why_padded = reason
         if isinstance(self.reference, Precomputed):
-            own = isinstance(self.reference.live, PolicyBeforeTraining)
+            own = isinstance(self.reference.live, InitialPolicy)
             self.reference = own_reference(self.model) if own else self.reference.live
         logger.warning(f"Prompts are not shared, each sequence is padded: {reason}.")
 
@@ -770,7 +770,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             ahead = getattr(self.args, "precompute_reference", None)
             spare = but_first_step and alone and not ahead
             self._fill_reference(self.train_dataset, self._rows_visited(), self._rows_of_first_step if spare else None)
-        if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, PolicyBeforeTraining):
+        if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, InitialPolicy):
             # What is not asked now cannot be asked any more once the policy has changed.
             for rows in _all_rows(self.eval_dataset):
                 self._fill_reference(rows, np.arange(len(rows)))

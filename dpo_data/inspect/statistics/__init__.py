@@ -3,7 +3,7 @@
 Everything is gathered in one pass over a prepared folder, in memory that does not grow with its rows.
 """
 
-from dpo_data.inspect.statistics.measuring import measure
+from dpo_data.inspect.statistics.measuring import compute_statistics
 from dpo_data.inspect.statistics.models import Statistics
 
-__all__ = ["Statistics", "measure"]
+__all__ = ["Statistics", "compute_statistics"]

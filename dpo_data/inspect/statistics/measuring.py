@@ -40,7 +40,7 @@ GAPS = (1, 10, 30, 100, 300, 1000)
 Numbers = NDArray[np.float64]
 
 
-def measure(
+def compute_statistics(
     prepared: Prepared,
     *,
     encoder: Encoder | None = None,
@@ -69,7 +69,7 @@ def measure(
     with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as store:
         for split_number, split in enumerate(prepared.manifest.splits):
             for batch in prepared.batches(split):
-                pairs = _Pairs.of(prepared, batch)
+                pairs = PairBatch.of(prepared, batch)
                 store.add(row_keys(pairs.keys, split_number))
                 files.update(pairs.files)
                 characters.add(pairs.characters, pairs.ids)
@@ -126,7 +126,7 @@ def _margin_edges(prepared: Prepared) -> list[float]:
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class PairBatch:
     """N consecutive pairs, as the statistics read them."""
 
     ids: list[str]
@@ -139,7 +139,8 @@ class _Pairs:
     margins: Numbers
 
     @classmethod
-    def of(cls, prepared: Prepared, batch: pa.RecordBatch) -> "_Pairs":
+    def of(cls, prepared: Prepared, batch: pa.RecordBatch) -> "PairBatch":
+        """Read one Arrow batch of a prepared folder."""
         model = TextRow if prepared.manifest.form == "text" else ConversationalRow
         rows = [model.model_validate(row) for row in batch.to_pylist()]
         texts = [row.texts for row in rows]
@@ -199,7 +200,7 @@ class _LengthDifference:
         self._gaps = np.zeros((len(GAPS), 2), np.int64)
         self._chosen, self._rejected = Largest(), Largest()
 
-    def add(self, pairs: _Pairs) -> None:
+    def add(self, pairs: PairBatch) -> None:
         _, chosen, rejected = pairs.characters
         difference = chosen - rejected
         self._signs.update(np.sign(difference).tolist())
@@ -236,7 +237,7 @@ class _Scores:
         self._chosen, self._rejected, self._margins = ValueCounts(), ValueCounts(), ValueCounts()
         self._widest, self._narrowest = Largest(), Largest()
 
-    def add(self, pairs: _Pairs) -> None:
+    def add(self, pairs: PairBatch) -> None:
         self._chosen.add(pairs.chosen_scores)
         self._rejected.add(pairs.rejected_scores)
         self._margins.add(pairs.margins)
@@ -272,7 +273,7 @@ class _RuleTally:
     right_examples: list[str] = field(default_factory=list)
     wrong_examples: list[str] = field(default_factory=list)
 
-    def add(self, pairs: _Pairs, bins: Sequence[int | None]) -> None:
+    def add(self, pairs: PairBatch, bins: Sequence[int | None]) -> None:
         measure_ = self.rule.measure
         measures = ((measure_(chosen), measure_(rejected)) for chosen, rejected in pairs.responses)
         signs = [(one > other) - (one < other) for one, other in measures]
@@ -309,7 +310,7 @@ class _Rules:
         self._edges = margin_edges
         self._tallies = [_RuleTally(rule) for rule in RULES]
 
-    def add(self, pairs: _Pairs) -> None:
+    def add(self, pairs: PairBatch) -> None:
         bins: list[int | None] = [None] * len(pairs.ids)
         if len(self._edges) > 1:
             # A margin that is the last edge lies in the last bin; an unknown one in none.

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt
 
 from dpo_data.options import TruncationMode
-from dpo_data.prepared.manifest import Stored
+from dpo_data.prepared.manifest import ManifestModel
 
 #: Fewer pairs that were judged twice are a hint of the label noise, and no measurement.
 ENOUGH_REPEATS = 30
@@ -13,7 +13,7 @@ ENOUGH_REPEATS = 30
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Bin(Stored):
+class Bin(ManifestModel):
     """How many values lie at `low` or above and under `high`; None is without end."""
 
     low: float | None
@@ -21,7 +21,7 @@ class Bin(Stored):
     count: NonNegativeInt
 
 
-class Distribution(Stored):
+class Distribution(ManifestModel):
     """Order statistics of one quantity, all but the extremes rounded to three significant digits, and its histogram."""
 
     count: NonNegativeInt
@@ -37,7 +37,7 @@ class Distribution(Stored):
     bins: list[Bin]
 
 
-class Lengths(Stored):
+class Lengths(ManifestModel):
     """Lengths of the three texts of a pair, all in one unit, binned alike."""
 
     prompt: Distribution
@@ -46,7 +46,7 @@ class Lengths(Stored):
     longest: Annotated[list[str], Field(description="Ids of the longest pairs.")]
 
 
-class RuleScore(Stored):
+class RuleScore(ManifestModel):
     """How well a rule that reads no meaning guesses the label; the interval is Wilson's, 95%."""
 
     pairs: NonNegativeInt
@@ -58,7 +58,7 @@ class RuleScore(Stored):
     high: Share | None
 
 
-class GapScore(Stored):
+class GapScore(ManifestModel):
     """The rule "longer wins" on the pairs whose lengths differ by `low` to `high` characters; None is without end."""
 
     low: int
@@ -66,7 +66,7 @@ class GapScore(Stored):
     score: RuleScore
 
 
-class LengthDifference(Stored):
+class LengthDifference(ManifestModel):
     """Characters of chosen less characters of rejected."""
 
     chosen_longer: NonNegativeInt
@@ -78,7 +78,7 @@ class LengthDifference(Stored):
     rejected_longest: Annotated[list[str], Field(description="Ids of the pairs where rejected is longer by most.")]
 
 
-class ScoreDistributions(Stored):
+class ScoreDistributions(ManifestModel):
     """The scores that came with the pairs; margin is their difference where the source names none."""
 
     chosen: Distribution | None
@@ -88,7 +88,7 @@ class ScoreDistributions(Stored):
     narrowest: Annotated[list[str], Field(description="Ids of the pairs with the narrowest margins.")]
 
 
-class MarginScore(Stored):
+class MarginScore(ManifestModel):
     """A rule on the pairs whose margin lies at `low` or above and under `high`; the last bin has its `high` too."""
 
     low: float
@@ -96,7 +96,7 @@ class MarginScore(Stored):
     score: RuleScore
 
 
-class RuleEntry(Stored):
+class RuleEntry(ManifestModel):
     """One rule: over all pairs, by raw file (a folder is of one source, its files are often several), and by margin."""
 
     rule: str
@@ -107,7 +107,7 @@ class RuleEntry(Stored):
     wrong_examples: list[str]
 
 
-class LabelNoise(Stored):
+class LabelNoise(ManifestModel):
     """What pairs that were judged more than once say about the labels.
 
     Two judgements that each err with probability e, apart from each other, disagree with probability d = 2 e (1 - e).
@@ -127,7 +127,7 @@ class LabelNoise(Stored):
     examples: Annotated[list[str], Field(description="Ids of disputed pairs, one way round.")]
 
 
-class Truncation(Stored):
+class Truncation(ManifestModel):
     """What one maximum length would do to the pairs; a response that loses its end loses its end-of-sequence token."""
 
     max_length: int
@@ -148,7 +148,7 @@ class Truncation(Stored):
     one_side_examples: list[str]
 
 
-class Statistics(Stored):
+class Statistics(ManifestModel):
     """What the pairs of a prepared folder are like."""
 
     pairs: NonNegativeInt

@@ -1,0 +1,88 @@
+"""Counts of a conversion, by split and by code."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dpo_data.checks import CHECK_HINTS
+from dpo_data.checks.counts import CodeCounts
+from dpo_data.conversion.adapt import ConvertedChunk
+from dpo_data.options import Form
+from dpo_data.prepared.manifest import ConvertOptions, InputEntry, Manifest, SourceEntry, SplitEntry, WarningCount
+from dpo_data.readers.inputs import InputFile
+
+
+@dataclass
+class Tally:
+    """Counts over all chunks, from which the manifest is made."""
+
+    rows_read: int = 0
+    rows_paired: int = 0
+    pairs: int = 0
+    rows_by_file: Counter[str] = field(default_factory=Counter)
+    quarantined_by_split: Counter[str] = field(default_factory=Counter)
+    quarantined_by_code: Counter[str] = field(default_factory=Counter)
+    left_out_by_split: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    pairs_left_out: Counter[str] = field(default_factory=Counter)
+    unused_columns: Counter[str] = field(default_factory=Counter)
+    warned: CodeCounts = field(default_factory=CodeCounts)
+    redacted: Counter[str] = field(default_factory=Counter)
+
+    def add(self, chunk: ConvertedChunk) -> None:
+        """Count one chunk."""
+        self.rows_read += chunk.rows_read
+        self.rows_paired += chunk.rows_paired
+        self.pairs += sum(batch.num_rows for batch in chunk.batches.values())
+        self.rows_by_file[chunk.file] += chunk.rows_read
+        self.quarantined_by_split[chunk.split] += len(chunk.quarantined)
+        self.quarantined_by_code.update(row.code for row in chunk.quarantined)
+        self.left_out_by_split[chunk.split] += chunk.left_out.total()
+        self.left_out.update(chunk.left_out)
+        self.pairs_left_out.update(chunk.pairs_left_out)
+        self.unused_columns.update(chunk.unused_columns)
+        self.warned.merge(chunk.warned)
+        self.redacted.update(chunk.redacted)
+
+    def manifest(
+        self,
+        form: Form,
+        source: SourceEntry,
+        options: ConvertOptions,
+        files: Iterable[InputFile],
+        written: Mapping[str, tuple[int, list[str]]],
+    ) -> Manifest:
+        """The manifest of these counts, without the file hashes."""
+        quarantined = self.quarantined_by_code.total()
+        return Manifest(
+            status="rejected" if quarantined > options.max_invalid * self.rows_read else "complete",
+            form=form,
+            source=source,
+            options=options,
+            inputs=[InputEntry(file=f.label, split=f.split, rows=self.rows_by_file[f.label]) for f in files],
+            rows_read=self.rows_read,
+            rows_paired=self.rows_paired,
+            pairs=self.pairs,
+            quarantined=quarantined,
+            quarantined_by_code=dict(sorted(self.quarantined_by_code.items())),
+            left_out=self.left_out.total(),
+            left_out_by_reason=dict(sorted(self.left_out.items())),
+            pairs_left_out=dict(sorted(self.pairs_left_out.items())),
+            unused_columns=dict(sorted(self.unused_columns.items())),
+            warnings={
+                code: WarningCount(rows=rows, examples=examples)
+                for code, (rows, examples) in self.warned.in_order(CHECK_HINTS).items()
+            },
+            redacted=dict(sorted(self.redacted.items())),
+            splits={
+                name: SplitEntry(
+                    pairs=rows,
+                    quarantined=self.quarantined_by_split[name],
+                    left_out=self.left_out_by_split[name],
+                    shards=shards,
+                )
+                for name, (rows, shards) in written.items()
+                if rows or self.quarantined_by_split[name] or self.left_out_by_split[name]
+            },
+            files={},
+        )

@@ -1,0 +1,211 @@
+"""The sections of the report: each a pure function of the report's numbers, and a template of the same name.
+
+To add one: a function, its template in templates/sections/, and a line in `SECTIONS`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from dpo_data.inspect.report_data import DataReport
+from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, Lengths, RuleEntry, RuleScore
+from dpo_data.inspect.statistics.rules import LONGER_WINS
+from dpo_data.reports.html.charts import Flow, Interval, Series
+
+Content = dict[str, Any] | None
+
+
+def gap_name(gap: GapScore) -> str:
+    """How much longer one of two responses is, in words."""
+    return f"by {gap.low} or more" if gap.high is None else f"by {gap.low} to {gap.high}"
+
+
+class Section(NamedTuple):
+    """A section: its name is its template's and its anchor, its content what the template is filled with.
+
+    None as content leaves the section out: there is nothing to show.
+    """
+
+    name: str
+    title: str
+    content: Callable[[DataReport], Content]
+
+
+def flow(report: DataReport) -> Content:
+    """What became of the raw rows."""
+    manifest = report.manifest
+    kept = manifest.rows_paired
+    ways = []
+    for name, split in manifest.splits.items():
+        # Of rows that gave several pairs, or pairs of several rows, a split has its share.
+        rows = round(kept * split.pairs / manifest.pairs) if manifest.pairs else 0
+        if split.pairs:
+            ways.append(Flow(f"pairs in {name}", rows, "chosen", f"{split.pairs:,}"))
+    ways += [Flow(code, rows, "bad", f"{rows:,}") for code, rows in _most_first(manifest.quarantined_by_code)]
+    ways += [
+        Flow(f"left out: {reason}", rows, "rejected", f"{rows:,}")
+        for reason, rows in _most_first(manifest.left_out_by_reason)
+    ]
+    return {"ways": ways}
+
+
+def findings(report: DataReport) -> Content:
+    """What the checks found in kept pairs."""
+    found = report.validation.findings
+    if not found:
+        return {"findings": []}
+    return {
+        "findings": [
+            {"code": code, "finding": finding, "pairs": report.finding_pairs.get(code, [])}
+            for code, finding in sorted(found.items(), key=lambda item: (item[1].severity, -item[1].rows))
+        ]
+    }
+
+
+def lengths(report: DataReport) -> Content:
+    """Lengths of prompts and responses."""
+    statistics = report.statistics
+    units = [("characters", statistics.characters), ("tokens", statistics.tokens)]
+    panels = [{"unit": unit, "lengths": of_unit, **_length_charts(of_unit)} for unit, of_unit in units if of_unit]
+    return {"panels": panels} if panels else None
+
+
+def _length_charts(of_unit: Lengths) -> dict[str, list[Series]]:
+    return {
+        "prompts": [Series("prompt", "prompt", of_unit.prompt)],
+        "responses": [Series("chosen", "chosen", of_unit.chosen), Series("rejected", "rejected", of_unit.rejected)],
+    }
+
+
+def comparison(report: DataReport) -> Content:
+    """Chosen against rejected."""
+    return {"lengths": report.statistics.lengths} if report.statistics.lengths else None
+
+
+def scores(report: DataReport) -> Content:
+    """Scores and margins of the source."""
+    of_pairs = report.statistics.scores
+    if of_pairs is None:
+        return None
+    both = (("chosen", of_pairs.chosen), ("rejected", of_pairs.rejected))
+    return {"scores": of_pairs, "series": [Series(side, side, found) for side, found in both if found]}
+
+
+def bias(report: DataReport) -> Content:
+    """Rules that read no meaning."""
+    rules = report.statistics.rules
+    if not rules:
+        return None
+    gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
+    rows = [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
+    strongest = max(rules, key=lambda rule: _beyond_chance(rule.overall))
+    return {"rules": rules, "rows": rows, "strongest": strongest}
+
+
+def _beyond_chance(score: RuleScore) -> float:
+    """How far the interval lies from a half; negative where it holds it."""
+    return -1.0 if score.low is None or score.high is None else max(score.low - 0.5, 0.5 - score.high)
+
+
+def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore]) -> Iterator[Interval]:
+    yield _interval(rule.rule, rule.overall, indented=False)
+    if not rule.overall.decided:
+        return
+    for gap in gaps:
+        yield _interval(gap_name(gap), gap.score, indented=True)
+    if len(rule.by_file) > 1:
+        for file, score in rule.by_file.items():
+            yield _interval(file, score, indented=True)
+    if len(rule.by_margin) > 1:
+        for bin_ in rule.by_margin:
+            yield _interval(f"margin {bin_.low:.3g} to {bin_.high:.3g}", bin_.score, indented=True)
+
+
+def _interval(name: str, score: RuleScore, *, indented: bool) -> Interval:
+    note = "never decides" if score.accuracy is None else f"{score.accuracy:.1%} of {score.decided:,}"
+    return Interval(name, score.accuracy, score.low, score.high, note, indented)
+
+
+def noise(report: DataReport) -> Content:
+    """Label noise."""
+    return {"noise": report.statistics.label_noise, "enough": ENOUGH_REPEATS}
+
+
+def truncation(report: DataReport) -> Content:
+    """What maximum lengths would cut; an entry of each length comes with keep_end, then with keep_start."""
+    entries = report.statistics.truncation
+    if not entries:
+        return None
+    rows = [tuple(group) for _, group in groupby(entries, key=lambda entry: entry.max_length)]
+    pairs = entries[0].pairs
+    firsts = [row[0] for row in rows]
+    return {
+        "rows": rows,
+        "names": [f"{entry.max_length:,}" for entry in firsts],
+        "groups": [
+            ("pairs cut", "prompt", [entry.pairs_cut / max(1, pairs) for entry in firsts]),
+            ("chosen loses its end", "chosen", [entry.chosen_losing_end / max(1, pairs) for entry in firsts]),
+            ("rejected loses its end", "rejected", [entry.rejected_losing_end / max(1, pairs) for entry in firsts]),
+        ],
+        "counts": [
+            ("pairs cut", [entry.pairs_cut for entry in firsts]),
+            ("prompts that lose their start (keep_end)", [row[0].prompts_losing_start for row in rows]),
+            ("prompts that lose their end (keep_start)", [row[1].prompts_losing_end for row in rows]),
+            ("prompt tokens lost", [entry.prompt_tokens_lost for entry in firsts]),
+            ("chosen loses its end", [entry.chosen_losing_end for entry in firsts]),
+            ("rejected loses its end", [entry.rejected_losing_end for entry in firsts]),
+            ("only one of the two does", [entry.one_side_losing_end for entry in firsts]),
+            ("response tokens lost", [entry.response_tokens_lost for entry in firsts]),
+            ("pairs that become identical", [entry.identical for entry in firsts]),
+        ],
+        "one_side_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.one_side_examples)),
+        "identical_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.identical_examples)),
+    }
+
+
+def content(report: DataReport) -> Content:
+    """Languages and personal data, where the deep checks looked for them."""
+    languages, personal_data = report.validation.languages, report.validation.personal_data
+    if languages is None and personal_data is None:
+        return None
+    sides = languages or {}
+    names = Counter[str]()
+    for counts in sides.values():
+        names.update(counts)
+    return {
+        "sides": list(sides),
+        "languages": [(name, [counts.get(name, 0) for counts in sides.values()]) for name, _ in names.most_common()],
+        "personal_data": personal_data or {},
+    }
+
+
+def quarantine(report: DataReport) -> Content:
+    """Rows in quarantine."""
+    if not report.quarantined:
+        return None
+    counts = report.manifest.quarantined_by_code
+    return {
+        "codes": [
+            {"code": code, "rows": rows, "samples": [row for row in report.quarantined if row.code == code]}
+            for code, rows in _most_first(counts)
+        ]
+    }
+
+
+def _most_first(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section("flow", "What became of the raw rows", flow),
+    Section("findings", "What the checks found", findings),
+    Section("comparison", "Chosen against rejected", comparison),
+    Section("bias", "What could be learned instead of the preference", bias),
+    Section("noise", "Label noise", noise),
+    Section("scores", "Scores", scores),
+    Section("lengths", "Lengths", lengths),
+    Section("truncation", "What a maximum length would cut", truncation),
+    Section("content", "Languages and personal data", content),
+    Section("quarantine", "In quarantine", quarantine),
+)

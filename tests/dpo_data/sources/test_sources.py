@@ -1,0 +1,274 @@
+"""What all sources share: refusals that name the right one, options that mean something, groups of rows, tools."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dpo_data.readers.rows
+from dpo_data import SOURCES, convert, open_prepared
+from dpo_data.errors import InputError, UsageError
+from dpo_data.inspect.validation import validate
+from dpo_data.prepared.reader import read_manifest
+from dpo_data.sources import fitting_sources, list_sources, load_source
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
+
+
+def written(path: Path, rows: list[Any]) -> Path:
+    """A file of these rows, in a folder whose name says nothing of a split."""
+    path = path.parent / "data" / path.name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def golden(source: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (FIXTURES / source / "raw.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def pairs_of(folder: Path, split: str = "train") -> list[dict[str, Any]]:
+    return [row for batch in open_prepared(folder).batches(split) for row in batch.to_pylist()]
+
+
+def test_every_source_says_what_it_is() -> None:
+    entries = list_sources()
+    assert [entry.name for entry in entries] == list(SOURCES)
+    assert all(entry.direction and entry.licence for entry in entries)
+    assert all(load_source(name).__class__.__name__ == "Source" for name in SOURCES)
+
+
+@pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
+def test_the_first_golden_row_fits_its_source_before_any_other(source: str) -> None:
+    assert fitting_sources(golden(source)[0])[0] == source
+
+
+@pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
+def test_a_file_of_another_source_is_refused_by_its_right_name(source: str, tmp_path: Path) -> None:
+    raw = written(tmp_path / "raw.jsonl", golden(source)[:1])
+    wrong = "webgpt" if source != "webgpt" else "shp"
+    with pytest.raises(InputError, match=f"holds rows of {source}, not of {wrong}"):
+        convert(wrong, [raw], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_first_row_that_fits_nothing_goes_to_quarantine_like_any_other(tmp_path: Path) -> None:
+    rows = [{"stray": 1}, *golden("nectar")[:2]]
+    manifest = convert("nectar", [written(tmp_path / "raw.jsonl", rows)], output=tmp_path / "out", max_invalid=1)
+    assert (manifest.rows_read, manifest.pairs, manifest.quarantined_by_code) == (3, 2, {"missing_field": 1})
+
+
+# Options.
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("hh-rlhf", {"pairing": "all"}, "comes in pairs already: --pairing means nothing to it"),
+        ("hh-rlhf", {"max_pairs_per_prompt": 1}, "--max-pairs-per-prompt means nothing to it"),
+        ("tulu3-preference", {"min_margin": 1}, "has no scores: --min-margin means nothing to it"),
+        ("nectar", {"min_margin": -1}, "--min-margin -1: must be at least 0"),
+        ("nectar", {"max_pairs_per_prompt": 0}, "--max-pairs-per-prompt 0: must be at least 1"),
+        ("nectar", {"pairing": "some"}, "--pairing some: choose from best-worst"),
+        ("nectar", {"axis": "safer"}, "--axis safer: nectar has one judgement a row"),
+        ("pku-saferlhf", {}, "Say which one counts: --axis better|safer"),
+        ("nectar", {"train_on_eval": True}, "nectar is no evaluation set"),
+        ("nectar", {"revision": "main"}, "--revision is for files on the hub"),
+        ("mt-bench-judgments", {"split": "train"}, "is an evaluation set"),
+        ("mt-bench-judgments", {"test_fraction": 0.1}, "is an evaluation set"),
+    ],
+)
+def test_options_that_mean_nothing_or_mislead_are_refused(source, options, message, tmp_path) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert(source, [FIXTURES / source / "raw.jsonl"], output=tmp_path / "out", **options)
+    assert message in str(caught.value)
+
+
+def test_the_axis_decides_which_judgement_counts(tmp_path: Path) -> None:
+    raw = written(tmp_path / "raw.jsonl", golden("pku-saferlhf")[:1])
+    for axis in ("better", "safer"):
+        manifest = convert("pku-saferlhf", [raw], output=tmp_path / axis, axis=axis)
+        assert manifest.options.axis == axis
+    (better,), (safer,) = pairs_of(tmp_path / "better"), pairs_of(tmp_path / "safer")
+    assert (better["chosen"], better["rejected"]) == (safer["rejected"], safer["chosen"])
+    assert better["chosen"].startswith(" Best")
+
+
+def test_an_evaluation_set_goes_to_test_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    raw = [written(tmp_path / "train.jsonl", golden("mt-bench-judgments")[:2])]
+    manifest = convert("mt-bench-judgments", raw, output=tmp_path / "a")
+    assert list(manifest.splits) == ["test"]
+    assert manifest.source.eval_only
+    assert "evaluation set" in (tmp_path / "a" / "README.md").read_text()
+    manifest = convert("mt-bench-judgments", raw, output=tmp_path / "b", train_on_eval=True)
+    assert list(manifest.splits) == ["train"]
+
+
+def test_a_pinned_revision_and_a_split_choose_the_files_of_the_hub(tmp_path, monkeypatch) -> None:
+    asked: list[str] = []
+
+    def refuse(names, **options):
+        asked.extend(names)
+        raise InputError("offline")
+
+    monkeypatch.setattr("dpo_data.conversion.convert.find_inputs", refuse)
+    with pytest.raises(InputError):
+        convert("helpsteer2", output=tmp_path / "out", revision="abc", split="test")
+    assert asked == ["hf://datasets/nvidia/HelpSteer2@abc/validation.jsonl.gz"]
+
+
+# Several pairs of a row, and several rows of a pair.
+
+
+def test_one_row_may_give_several_pairs_of_one_origin(tmp_path: Path) -> None:
+    raw = written(tmp_path / "raw.jsonl", golden("nectar")[:1])
+    manifest = convert("nectar", [raw], output=tmp_path / "out", pairing="all")
+    rows = pairs_of(tmp_path / "out")
+    assert (manifest.rows_read, manifest.rows_paired, manifest.pairs) == (1, 1, 3)
+    assert {row["origin"].rpartition("/")[2] for row in rows} == {"raw.jsonl:1"}
+    assert len({row["id"] for row in rows}) == 3
+    assert [row["margin"] for row in rows] == [2.0, 6.0, 4.0]
+    assert validate(tmp_path / "out").worst() is None
+
+
+def test_a_bad_pair_leaves_the_others_of_its_row(tmp_path: Path) -> None:
+    row = {"prompt": "A question?", "responses": ["a  b", "a b", "c"], "scores": [3, 2, 1]}
+    manifest = convert("ranked", [written(tmp_path / "r.jsonl", [row])], output=tmp_path / "out", pairing="all")
+    assert (manifest.rows_paired, manifest.pairs, manifest.quarantined) == (1, 2, 0)
+    assert manifest.pairs_left_out == {"identical_responses": 1}
+
+
+def test_columns_that_went_into_no_pair_are_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": "P", "chosen": "a", "rejected": "b"}, {"prompt": "Q", "chosen": "a", "rejected": "b", "id": 3}]
+    manifest = convert("pairs", [written(tmp_path / "raw.jsonl", rows)], output=tmp_path / "out")
+    assert manifest.unused_columns == {"id": 1}
+
+
+def helpsteer2_rows(prompts: int) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"Question {n}?", "response": f"answer {n} {side}", "helpfulness": side}
+        for n in range(prompts)
+        for side in (1, 3)
+    ]
+
+
+def oasst_rows(trees: int) -> list[dict[str, Any]]:
+    rows = []
+    for n in range(trees):
+        common = {"message_tree_id": f"t{n}", "deleted": False, "review_result": True}
+        rows.append(
+            {"message_id": f"t{n}", "parent_id": None, "text": f"Q {n}?", "role": "prompter", "rank": None} | common
+        )
+        rows += [
+            {"message_id": f"a{n}.{rank}", "parent_id": f"t{n}", "text": f"answer {rank}", "role": "assistant"}
+            | {"rank": rank}
+            | common
+            for rank in (1, 0, 2)
+        ]
+    return rows
+
+
+def kto_rows(prompts: int) -> list[dict[str, Any]]:
+    good = [{"prompt": f"Q {n}?", "completion": "good", "label": True} for n in range(prompts)]
+    return good + [{"prompt": f"Q {n}?", "completion": "bad", "label": False} for n in range(prompts)]
+
+
+@pytest.mark.parametrize(
+    ("source", "rows", "margin"),
+    [("helpsteer2", helpsteer2_rows(300), 2), ("oasst", oasst_rows(300), 2), ("kto", kto_rows(300), 1)],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_group_of_rows_is_never_cut_by_a_chunk(
+    source: str, rows: list[dict[str, Any]], margin: int, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dpo_data.readers.rows, "CHUNK_BYTES", 1000)
+    manifest = convert(source, [written(tmp_path / "raw.jsonl", rows)], output=tmp_path / "out", workers=workers)
+    assert manifest.pairs == 300
+    assert manifest.quarantined == 0
+    assert {row["margin"] for row in pairs_of(tmp_path / "out")} == {margin}
+
+
+def test_rows_of_two_files_never_meet(tmp_path: Path) -> None:
+    rows = helpsteer2_rows(1)
+    raw = [written(tmp_path / f"{n}.jsonl", [row]) for n, row in enumerate(rows)]
+    manifest = convert("helpsteer2", raw, output=tmp_path / "out")
+    assert (manifest.pairs, manifest.left_out_by_reason) == (0, {"single_response": 2})
+
+
+@pytest.mark.parametrize("source", ["nectar", "helpsteer2", "kto", "openai-preference"])
+def test_any_number_of_workers_gives_the_same_bytes(source: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(dpo_data.readers.rows, "CHUNK_BYTES", 2000)
+    raw = written(tmp_path / "raw.jsonl", golden(source) * 40)
+    options: dict[str, Any] = {"pairing": "random", "seed": 7, "max_invalid": 1, "form": "conversational"}
+    for workers in (1, 2):
+        convert(source, [raw], output=tmp_path / str(workers), workers=workers, **options)
+    one, two = (read_manifest(tmp_path / str(workers)) for workers in (1, 2))
+    assert one == two
+    assert one.pairs >= 3
+
+
+def test_a_lone_surrogate_in_a_scored_response_goes_to_quarantine(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text('{"prompt": "Q", "responses": ["\\ud800", "b"], "scores": [2, 1]}\n')
+    manifest = convert("ranked", [raw], output=tmp_path / "out", max_invalid=1)
+    assert sum(manifest.quarantined_by_code.values()) == 1
+
+
+# Tools.
+
+
+def test_tools_reach_the_chat_template(tmp_path: Path, make_tokenizer: Callable[..., Any]) -> None:
+    from dpo_data import tokenize
+
+    template = (
+        "{% for tool in tools or [] %}T:{{ tool.function.name }};{% endfor %}"
+        "{% for m in messages %}{{ m.role }}:{% if m.tool_calls %}CALL {{ m.tool_calls[0].function.name }}"
+        "{% else %}{{ m.content }}{% endif %};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    raw = written(tmp_path / "raw.jsonl", golden("openai-preference")[3:4])
+    convert("openai-preference", [raw], output=tmp_path / "out", form="conversational")
+    tokenizer = make_tokenizer(template=template)
+    cache = tokenize(tmp_path / "out", tokenizer=tokenizer)
+    (row,) = cache.dataset()["train"].to_list()
+    assert "T:weather;" in tokenizer.decode(row["prompt_ids"])
+    assert "CALL weather" in tokenizer.decode(row["chosen_ids"])
+
+
+# Anything may stand in a row.
+
+JUNK: list[Any] = [None, 7, -1.5, True, "", "x", [], {}, [1], [{}], [[]], {"a": 1}, 10**400, float("nan"), ["x", "y"]]
+
+
+def damaged(value: Any) -> Iterator[Any]:
+    """Copies of a value with one place in it taken out or replaced, wherever it stands."""
+    yield from JUNK
+    if isinstance(value, dict):
+        for name in value:
+            yield {other: value[other] for other in value if other != name}
+            for inner in damaged(value[name]):
+                yield value | {name: inner}
+    elif isinstance(value, list):
+        for place in range(min(len(value), 2)):
+            for inner in damaged(value[place]):
+                yield [*value[:place], inner, *value[place + 1 :]]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_damaged_row_is_accounted_for_and_never_breaks_a_run(source: str, tmp_path: Path) -> None:
+    options = FIXTURES / source / "options.json"
+    arguments = json.loads(options.read_text()) if options.exists() else {}
+    whole = golden(source)[0] if source not in ("hh-rlhf", "pairs") else {"prompt": "Q", "chosen": "a", "rejected": "b"}
+    rows = [whole, *(row for row in damaged(whole) if isinstance(row, dict))]
+    assert len(rows) > 40
+    raw = written(tmp_path / "raw.jsonl", rows)
+    if source == "hh-rlhf":
+        raw.write_text((FIXTURES / source / "raw.jsonl").read_text() + raw.read_text())
+    for form in ("text", "conversational"):
+        folder = tmp_path / form
+        manifest = convert(source, [raw], output=folder, form=form, max_invalid=1, **arguments)
+        assert manifest.rows_read == manifest.rows_paired + manifest.quarantined + manifest.left_out
+        assert manifest.rows_read >= len(rows)
+        report = validate(folder)
+        assert report.damage == {}
