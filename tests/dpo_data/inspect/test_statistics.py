@@ -145,7 +145,7 @@ def test_label_noise_is_unknown_where_nothing_was_judged_twice(statistics_of):
 
 def test_planted_label_noise_is_found_again(statistics_of):
     """4,000 pairs judged twice, each label wrong with chance 0.15."""
-    coin = random.Random(0)  # noqa: S311
+    coin = random.Random(0)
     rows = []
     for number in range(4000):
         for _ in range(2):

@@ -78,7 +78,7 @@ def test_lengths_without_room_are_refused(audit):
 @pytest.mark.parametrize("mode", ["keep_end", "keep_start"])
 @pytest.mark.parametrize("max_length", [4, 9, 20, 64])
 def test_the_audit_says_what_tokenize_does(make_prepared, byte_tokenizer, max_length, mode):
-    letters = random.Random(max_length)  # noqa: S311
+    letters = random.Random(max_length)
     lengths = [(letters.randint(1, 30), letters.randint(1, 9), letters.randint(10, 40)) for _ in range(60)]
     rows = [{"prompt": "p" * p, "chosen": "c" * c, "rejected": "c" * r} for p, c, r in lengths]
     folder = make_prepared(rows)
