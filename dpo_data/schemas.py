@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from dpo_data.conversion.convert import convert
 from dpo_data.errors import writing
 from dpo_data.inspect import report_data
-from dpo_data.inspect.diff import Comparison, compare
+from dpo_data.inspect.diff import Comparison, diff
 from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.validation import ValidationReport, validate
 from dpo_data.prepared.manifest import Manifest, QuarantinedRow
@@ -62,7 +62,7 @@ def _examples() -> dict[str, Any]:
         report = validate(text).model_copy(update={"path": "prepared"})
         data_report = report_data.report(text).model_copy(update={"path": "prepared", "validation": report})
         convert("hh-rlhf", sample=True, output=Path(scratch) / "other", forbid=["repeated_role"])
-        comparison = compare(text, Path(scratch) / "other").model_copy(update={"a": "prepared", "b": "other"})
+        comparison = diff(text, Path(scratch) / "other").model_copy(update={"a": "prepared", "b": "other"})
         return {
             "pair-text": _first_row(text),
             "pair-conversational": _first_row(conversational),

@@ -22,7 +22,7 @@ LAYERS = {
         {"inspect"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
-        {"dialogue", "records", "ragged", "word_diff"},
+        {"dialogue", "records", "ragged", "word_diff", "excerpts"},
         {"errors", "options"},
     ],
     "dpo_train": [

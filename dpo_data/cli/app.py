@@ -497,7 +497,7 @@ def show(
     dpo-data show prepared/ --run run/ --worst 20
     """
     from dpo_data.inspect.run_pairs import worst_pairs
-    from dpo_data.inspect.search import find_to_show
+    from dpo_data.inspect.search import show as show_
     from dpo_data.reports.terminal import pairs as pair_views
     from dpo_data.reports.terminal import tables as terminal
 
@@ -510,7 +510,7 @@ def show(
         else:
             terminal.show(terminal.judged_pairs(judged))
         return
-    found = find_to_show(
+    found = show_(
         path,
         row=row,
         id_=id,
@@ -538,12 +538,12 @@ def diff(
 
     Exit code 0 where they hold the same pairs in the same splits, 1 where they differ, as diff(1).
     """
-    from dpo_data.inspect.diff import compare
+    from dpo_data.inspect.diff import diff as diff_
     from dpo_data.reports.terminal import summaries
     from dpo_data.reports.terminal import tables as terminal
 
     with _progress("Comparing") as progress:
-        found = compare(a, b, progress=progress)
+        found = diff_(a, b, progress=progress)
     if json:
         _print_json(found.model_dump(mode="json"))
     else:
@@ -563,11 +563,11 @@ def where(
 
     Exit code 1 where none did.
     """
-    from dpo_data.inspect.where import find_uses
+    from dpo_data.inspect.where import where as where_
     from dpo_data.reports.terminal import summaries
     from dpo_data.reports.terminal import tables as terminal
 
-    found = find_uses(id, paths)
+    found = where_(id, paths)
     if json:
         _print_json([use.model_dump(mode="json") for use in found])
     elif found:

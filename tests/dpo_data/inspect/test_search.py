@@ -10,7 +10,7 @@ from dpo_data import convert, open_prepared, tokenize
 from dpo_data.errors import InputError, UsageError
 from dpo_data.inspect import pairs
 from dpo_data.inspect.run_pairs import worst_pairs
-from dpo_data.inspect.search import find, find_to_show
+from dpo_data.inspect.search import find, show
 from dpo_data.prepared.reader import Prepared, read_manifest
 
 QUESTIONS = ("How far is it?", "How old are you?", "Who is there?")
@@ -263,14 +263,14 @@ def test_the_tokens_shown_are_those_of_the_cache(
     cache = tokenize(folder, tokenizer=tokenizer, **options)
     assert cache.manifest.splits["train"].dropped == {}
     for index, row in enumerate(cache.dataset()["train"]):
-        tokens = find_to_show(folder, row=str(index), tokenizer=tokenizer, **options).tokens
+        tokens = show(folder, row=str(index), tokenizer=tokenizer, **options).tokens
         assert tokens.kept_ids() == (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
         assert tokens.cache == cache.manifest.key
 
 
 def test_the_tokens_give_the_text_back_and_name_what_is_cut(make_prepared, byte_tokenizer):
     folder = make_prepared([{"prompt": "abcdefgh", "chosen": "xy", "rejected": "z"}])
-    tokens = find_to_show(folder, row="0", tokenizer=byte_tokenizer, max_length=8).tokens
+    tokens = show(folder, row="0", tokenizer=byte_tokenizer, max_length=8).tokens
     assert "".join(token.text for token in tokens.prompt) == "abcdefgh"
     assert "".join(token.text for token in tokens.prompt if not token.kept) == "abc"
     assert [(token.text, token.special) for token in tokens.chosen] == [("x", False), ("y", False), ("</s>", True)]
@@ -288,7 +288,7 @@ def test_json_holds_every_token(make_prepared, byte_tokenizer, dpo_data, tmp_pat
 
 def test_a_begin_token_that_survives_the_cut_is_shown(make_prepared, bos_tokenizer):
     folder = make_prepared([{"prompt": "one two three four five six seven", "chosen": "a bow", "rejected": "no"}])
-    tokens = find_to_show(folder, row="0", tokenizer=bos_tokenizer, max_length=12).tokens
+    tokens = show(folder, row="0", tokenizer=bos_tokenizer, max_length=12).tokens
     kept = [token for token in tokens.prompt if token.kept]
     assert (kept[0].text, kept[0].special) == ("<s>", True)
     assert [token.special for token in tokens.prompt if token.special] == [

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dpo_data.inspect.statistics.distribution import Largest, ValueCounts
 from dpo_data.inspect.statistics.label_noise import error_rate
-from dpo_data.inspect.statistics.measuring import compute_statistics, row_margins
+from dpo_data.inspect.batches import row_margins
+from dpo_data.inspect.statistics import compute_statistics
 from dpo_data.inspect.statistics.rules import list_items, wilson_interval
 from dpo_data.prepared.reader import open_prepared
 
@@ -201,7 +202,7 @@ def test_memory_does_not_grow_with_the_values():
 
 
 def test_of_equal_pairs_the_first_are_named():
-    largest = Largest()
+    largest = Largest(3)
     largest.add([1, 5, 5, 5, 5, float("nan")], list("abcdef"))
     assert largest.ids() == ["b", "c", "d"]
 

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from dpo_data.errors import PreparedError
-from dpo_data.inspect.report_data import DataReport, named_ids, report
+from dpo_data.inspect.report_data import DataReport, report
+from dpo_data.inspect.statistics.collector import named_ids
 from dpo_data.reports.html.page import page
 from dpo_data.reports.html.sections import SECTIONS
 
