@@ -227,7 +227,9 @@ def convert(
     dpo-data convert pairs --input my.csv --map prompt=question --map chosen=good --map rejected=bad
     """
     from dpo_data.conversion.convert import convert as convert_
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.convert import conversion
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.tokenize import tokens
 
     loaded = None
     if tokenizer is not None:
@@ -267,14 +269,14 @@ def convert(
             progress=progress,
         )
     if not json:
-        terminal.show(terminal.conversion(manifest, output))
+        echo(conversion(manifest, output))
     cache = None
     if loaded is not None and manifest.status == "complete":
         cache = _tokenize(
             output, loaded, max_length, max_prompt_length, truncation_mode, on_overlong, chat_template, cache_dir
         )
         if not json:
-            terminal.show(terminal.tokens(cache))
+            echo(tokens(cache))
     if json:
         _print_json({"path": str(output), "manifest": manifest.model_dump(mode="json"), "tokens": _cache_json(cache)})
     raise typer.Exit(0 if manifest.status == "complete" else 1)
@@ -313,7 +315,8 @@ def validate(
     dpo-data validate prepared/ --deep --against truthfulqa.csv
     """
     from dpo_data.inspect.validation import validate as validate_
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.validate import validation
 
     with _progress("Validating") as progress:
         report = validate_(
@@ -335,7 +338,7 @@ def validate(
     if json:
         _print_json(report.model_dump(mode="json"))
     else:
-        terminal.show(terminal.validation(report))
+        echo(validation(report))
     failing = ("error",) if fail_on == "error" else ("error", "warning")
     raise typer.Exit(1 if report.worst() in failing else 0)
 
@@ -357,7 +360,8 @@ def tokenize(
     \b
     dpo-data tokenize prepared/ --tokenizer M --max-length 512 --max-prompt-length 128
     """
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.tokenize import tokens
 
     cache = _tokenize(
         path, tokenizer, max_length, max_prompt_length, truncation_mode, on_overlong, chat_template, cache_dir
@@ -365,20 +369,21 @@ def tokenize(
     if json:
         _print_json(_cache_json(cache))
     else:
-        terminal.show(terminal.tokens(cache))
+        echo(tokens(cache))
 
 
 @app.command(cls=PanelCommand, short_help="The sources that convert knows, and their licenses.")
 def sources(json: JsonOption = False) -> None:
     """List the sources that convert knows: which response each prefers, its license, and where it comes from."""
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.sources import sources as source_table
+    from dpo_data.reports.terminal.tables import echo
     from dpo_data.sources import list_sources
 
     entries = list_sources()
     if json:
         _print_json([entry.model_dump(mode="json") for entry in entries])
     else:
-        terminal.show(terminal.sources(entries))
+        echo(source_table(entries))
 
 
 @app.command(cls=PanelCommand, short_help="Which source a raw file is of.")
@@ -392,13 +397,14 @@ def sniff(
     Exit code 1 where no source fits.
     """
     from dpo_data.conversion.detect import sniff as sniff_
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.sources import detected_source
+    from dpo_data.reports.terminal.tables import echo
 
     found = sniff_(file, input_format=input_format)
     if json:
         _print_json(found.model_dump(mode="json"))
     else:
-        terminal.show(terminal.sniffed(found))
+        echo(detected_source(found))
         typer.echo(found.command)
     raise typer.Exit(0 if found.source else 1)
 
@@ -440,8 +446,8 @@ def report(
     """
     from dpo_data.inspect.report_data import report as report_
     from dpo_data.reports.html.page import HTML_NAME, write_page
-    from dpo_data.reports.terminal import summaries
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.report import data_report
+    from dpo_data.reports.terminal.tables import echo
 
     with _progress("Reading") as progress:
         content = report_(
@@ -459,7 +465,7 @@ def report(
     if json:
         _print_json(content.model_dump(mode="json"))
     else:
-        terminal.show(summaries.data_report(content, page))
+        echo(data_report(content, page))
 
 
 @app.command(cls=PanelCommand, short_help="One pair, its tokens, its origin; or the worst of a run.")
@@ -498,8 +504,8 @@ def show(
     """
     from dpo_data.inspect.run_pairs import worst_pairs
     from dpo_data.inspect.search import show as show_
-    from dpo_data.reports.terminal import pairs as pair_views
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.show import judged_pairs, search_result
+    from dpo_data.reports.terminal.tables import echo
 
     if run is not None:
         if (row, id, find, tokenizer) != (None, None, None, None):
@@ -508,7 +514,7 @@ def show(
         if json:
             _print_json([pair._asdict() for pair in judged])
         else:
-            terminal.show(terminal.judged_pairs(judged))
+            echo(judged_pairs(judged))
         return
     found = show_(
         path,
@@ -525,7 +531,7 @@ def show(
     if json:
         _print_json(found.as_json())
     else:
-        terminal.show(pair_views.found(found, find))
+        echo(search_result(found, find))
 
 
 @app.command(cls=PanelCommand, short_help="How two prepared folders differ.")
@@ -539,15 +545,15 @@ def diff(
     Exit code 0 where they hold the same pairs in the same splits, 1 where they differ, as diff(1).
     """
     from dpo_data.inspect.diff import diff as diff_
-    from dpo_data.reports.terminal import summaries
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.diff import comparison
+    from dpo_data.reports.terminal.tables import echo
 
     with _progress("Comparing") as progress:
         found = diff_(a, b, progress=progress)
     if json:
         _print_json(found.model_dump(mode="json"))
     else:
-        terminal.show(summaries.comparison(found))
+        echo(comparison(found))
     raise typer.Exit(0 if found.same else 1)
 
 
@@ -564,14 +570,14 @@ def where(
     Exit code 1 where none did.
     """
     from dpo_data.inspect.where import where as where_
-    from dpo_data.reports.terminal import summaries
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.where import uses
 
     found = where_(id, paths)
     if json:
         _print_json([use.model_dump(mode="json") for use in found])
     elif found:
-        terminal.show(summaries.uses(found))
+        echo(uses(found))
     else:
         typer.echo(f"No pair with id {id} in {', '.join(map(str, paths))}.")
     raise typer.Exit(0 if found else 1)

@@ -120,7 +120,11 @@ def read_pairs(
                 continue
             for stored in read_shard(prepared.path / shard):
                 batch = PairBatch(
-                    split, start, parse_rows(prepared.manifest.form, stored), stored, _tokenized(stored, prepared, encoder)
+                    split,
+                    start,
+                    parse_rows(prepared.manifest.form, stored),
+                    stored,
+                    _tokenized(stored, prepared, encoder),
                 )
                 if keys is not None:
                     keys.add(batch.keys)
@@ -155,8 +159,6 @@ def _tokenized(stored: pa.RecordBatch, prepared: Prepared, encoder: Encoder | No
         return TokenizedPairs(ids, encoded, [])
     keep = np.ones(len(ids), bool)
     keep[list(refused)] = False
-    sides = (side.select(keep) for side in (encoded.prompts, encoded.chosen, encoded.rejected))
+    prompts, chosen, rejected = (side.select(keep) for side in (encoded.prompts, encoded.chosen, encoded.rejected))
     accepted = [id_ for id_, kept in zip(ids, keep, strict=True) if kept]
-    return TokenizedPairs(accepted, EncodedPairs(*sides, encoded.seams), list(refused.values()))
-
-
+    return TokenizedPairs(accepted, EncodedPairs(prompts, chosen, rejected, encoded.seams), list(refused.values()))

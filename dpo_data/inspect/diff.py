@@ -140,7 +140,7 @@ class _PairTable:
     """Observer that keeps a 64-bit hash of each field of each pair, and its position."""
 
     def __init__(self) -> None:
-        self._batches: list["pd.DataFrame"] = []
+        self._batches: list[pd.DataFrame] = []
 
     def add(self, batch: PairBatch) -> None:
         import pandas as pd
@@ -158,7 +158,7 @@ class _PairTable:
 
 
 def _read(prepared: Prepared, progress: Progress) -> tuple["pd.DataFrame", Statistics]:
-    table, collector = _PairTable(), StatisticsCollector(LengthStatistics(()))
+    table, collector = _PairTable(), StatisticsCollector(LengthStatistics())
     with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as keys:
         read_pairs(prepared, [table, collector], keys=keys, progress=progress)
         return table.result(), collector.result(keys)

@@ -98,6 +98,8 @@ class Findings:
 
     def _check_ids(self, batch: PairBatch) -> None:
         pair_ids, prompt_keys = (batch.keys[name].tobytes().hex() for name in ("pair", "prompt"))
+        if "".join(batch.ids) == pair_ids and "".join(pair.prompt_key for pair in batch.rows) == prompt_keys:
+            return
         for row, pair in enumerate(batch.rows):
             digits = slice(32 * row, 32 * row + 32)
             if (pair.id, pair.prompt_key) != (pair_ids[digits], prompt_keys[digits]):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,8 @@ from dpo_data.records import ConversationalRow, TextRow
 PairRow = TextRow | ConversationalRow
 
 
-class PairPosition(NamedTuple):
+@dataclass(frozen=True, order=True)
+class PairPosition:
     """The split of a pair and its index there, as in `dataset[split][index]`."""
 
     split: str

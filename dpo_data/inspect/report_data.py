@@ -11,11 +11,11 @@ from pydantic import Field
 from dpo_data.errors import PreparedError
 from dpo_data.excerpts import beginning, ending
 from dpo_data.inspect.findings import extra_checks
-from dpo_data.inspect.pairs import PairAt, pairs_at, quarantined_rows
+from dpo_data.inspect.pairs import PairAt, pairs_at, positions_of, quarantined_rows
 from dpo_data.inspect.statistics.collector import StatisticsCollector, named_ids
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Statistics
-from dpo_data.inspect.validation import ValidationReport, inspect_folder, open_encoder
+from dpo_data.inspect.validation import ValidationReport, open_encoder, read_folder, validation_report
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Progress, silent
 from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
@@ -86,25 +86,15 @@ def report(
     prepared = Prepared(Path(path), read_manifest(Path(path)))
     manifest = prepared.manifest
     encoder = open_encoder(tokenizer, manifest.form, chat_template, path)
-    collector = StatisticsCollector(
-        LengthStatistics(max_lengths, max_prompt_length),
-        None if encoder is None else str(encoder.tokenizer.name_or_path),
-    )
-    inspection = inspect_folder(
-        prepared,
-        extra_checks(deep, against),
-        collector,
-        encoder,
-        path=str(path),
-        cache_dir=cache_dir,
-        progress=progress,
-    )
-    validation, statistics = inspection.validation, inspection.statistics
+    collector = StatisticsCollector(LengthStatistics(encoder, max_lengths, max_prompt_length))
+    with read_folder(prepared, extra_checks(deep, against), collector, encoder, progress) as found:
+        statistics = collector.result(found.keys)
+        positions = found.findings.positions | positions_of(set(named_ids(statistics)), found.keys)
+        validation = validation_report(prepared, found, collector.lengths, path=str(path), cache_dir=cache_dir)
     if damaged := [name for name in validation.damage if name in manifest.files or name in manifest.splits]:
         raise PreparedError(
             f"{path}: {damaged[0]} {validation.damage[damaged[0]]}.\n  Find out more: dpo-data validate {path}."
         )
-    positions = inspection.positions
     pairs = pairs_at(prepared, set(positions.values()))
     finding_pairs = {
         code: list(dict.fromkeys(pairs[positions[origin]].row.id for origin in origins if origin in positions))

@@ -4,8 +4,8 @@ Raw pairs are first converted into a scratch folder, so that both are judged by 
 come from `dpo_data.inspect.statistics`.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, NamedTuple
@@ -18,12 +18,10 @@ from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks
 from dpo_data.checks.row_keys import RowKeyStore
 from dpo_data.conversion.convert import convert
-from dpo_data.inspect.batches import read_pairs
+from dpo_data.inspect.batches import Observer, read_pairs
 from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
-from dpo_data.inspect.pairs import PairPosition, positions_of
-from dpo_data.inspect.statistics.collector import StatisticsCollector, named_ids
 from dpo_data.inspect.statistics.lengths import LengthStatistics
-from dpo_data.inspect.statistics.models import Distribution, Statistics
+from dpo_data.inspect.statistics.models import Distribution
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, Progress, Severity, silent
 from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
 from dpo_data.prepared.reader import Prepared, TokenCache, damaged_files, is_prepared, read_manifest, read_shard
@@ -137,33 +135,36 @@ def validate(
             prompt or a response; an evaluation set that cannot be read; `deep` without its libraries.
     """
     checks = extra_checks(deep, against, max_examples)
-    lengths = LengthStatistics(max_lengths)
     folder = Path(path)
     finished = is_prepared(folder)
     encoder = open_encoder(tokenizer, read_manifest(folder).form if finished else form, chat_template, path)
-    if finished:
-        prepared = Prepared(folder, read_manifest(folder))
-        return inspect_folder(
-            prepared, checks, lengths, encoder, path=str(path), cache_dir=cache_dir, progress=progress
-        ).validation
+    lengths = LengthStatistics(encoder, max_lengths)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
-        converted = Path(scratch) / "prepared"
-        convert(
-            source,
-            [path],
-            output=converted,
-            form=form,
-            mapping=mapping,
-            axis=axis,
-            input_format=input_format,
-            max_invalid=1.0,
-            workers=workers,
-            progress=progress,
-        )
-        prepared = Prepared(converted, read_manifest(converted))
-        return inspect_folder(
-            prepared, checks, lengths, encoder, path=str(path), raw=True, progress=progress
-        ).validation
+        if not finished:
+            folder = Path(scratch) / "prepared"
+            convert(
+                source,
+                [path],
+                output=folder,
+                form=form,
+                mapping=mapping,
+                axis=axis,
+                input_format=input_format,
+                max_invalid=1.0,
+                workers=workers,
+                progress=progress,
+            )
+        prepared = Prepared(folder, read_manifest(folder))
+        with read_folder(prepared, checks, lengths, encoder, progress) as found:
+            return validation_report(
+                prepared,
+                found,
+                lengths,
+                path=str(path),
+                raw=not finished,
+                max_examples=max_examples,
+                cache_dir=cache_dir if finished else None,
+            )
 
 
 def open_encoder(tokenizer: Any, form: Form, chat_template: str | None, data: str | Path) -> Encoder | None:
@@ -176,60 +177,75 @@ def open_encoder(tokenizer: Any, form: Form, chat_template: str | None, data: st
     return Encoder(load_checked_tokenizer(tokenizer, form, chat_template, data=data), chat_template)
 
 
-class Inspection(NamedTuple):
-    """Everything that one pass over a prepared folder yields.
+class FolderPass(NamedTuple):
+    """What one pass over the shards of a prepared folder has found.
 
     Attributes:
-        validation: integrity and findings.
-        statistics: all statistics, if they were collected.
-        positions: positions of the pairs that serve as examples: by origin for findings, by id for statistics.
+        damage: file of the folder that is missing or changed to what is wrong with it; its pairs were not read.
+        findings: findings of the checks.
+        deep: the deep checks; None if they are not wanted.
+        keys: keys of all pairs, on disk.
     """
 
-    validation: ValidationReport
-    statistics: Statistics | None
-    positions: dict[str, PairPosition]
+    damage: dict[str, str]
+    findings: Findings
+    deep: DeepChecks | None
+    keys: RowKeyStore
 
 
-def inspect_folder(
+@contextmanager
+def read_folder(
     prepared: Prepared,
     checks: ExtraChecks,
-    statistics: LengthStatistics | StatisticsCollector,
+    observer: Observer,
     encoder: Encoder | None = None,
-    *,
-    path: str,
-    raw: bool = False,
-    cache_dir: str | Path | None = None,
     progress: Progress = silent,
-) -> Inspection:
-    """Validate a prepared folder and collect statistics of its pairs, in one pass over its shards.
+) -> Iterator[FolderPass]:
+    """Hash the files of a prepared folder, then check its pairs in one pass that `observer` sees too.
 
     Args:
         prepared: the folder; may be a rejected one.
         checks: checks beyond those of `convert`.
-        statistics: observer of the pairs that sees every batch.
-        encoder: for lengths in tokens.
-        path: path to name in the report.
-        raw: the folder was converted from raw pairs at `path`: rows in quarantine are findings.
-        cache_dir: where the token caches are, if not in the folder.
+        observer: sees every batch of pairs.
+        encoder: adds token ids to the batches.
         progress: called with the share of pairs that were read, and their number.
     """
-    folder, manifest = prepared.path, prepared.manifest
-    damage = damaged_files(folder, manifest)
+    damage = damaged_files(prepared.path, prepared.manifest)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="dpo-data-keys-")))
         keys = stack.enter_context(closing(RowKeyStore(scratch / "keys")))
         deep = stack.enter_context(closing(DeepChecks(scratch / "deep", DEEP_DATASET_CHECKS))) if checks.deep else None
         findings = Findings(prepared, checks, encoder, deep)
-        read_pairs(prepared, [findings, statistics], keys=keys, encoder=encoder, skip=damage, progress=progress)
+        read_pairs(prepared, [findings, observer], keys=keys, encoder=encoder, skip=damage, progress=progress)
         if not damage:
             findings.check_dataset(keys)
-        positions = findings.positions
-        found = None
-        if isinstance(statistics, StatisticsCollector):
-            found = statistics.result(keys)
-            positions = positions | positions_of(set(named_ids(found)), keys)
-    damage |= findings.damage
-    quarantined, hints = _read_quarantine(folder, manifest, damage, checks.max_examples)
+        yield FolderPass(damage, findings, deep, keys)
+
+
+def validation_report(
+    prepared: Prepared,
+    found: FolderPass,
+    lengths: LengthStatistics,
+    *,
+    path: str,
+    raw: bool = False,
+    max_examples: int = MAX_EXAMPLES,
+    cache_dir: str | Path | None = None,
+) -> ValidationReport:
+    """Return the report on a prepared folder after a pass over it, adding what its other files say.
+
+    Args:
+        prepared: the folder.
+        found: the result of `read_folder`.
+        lengths: the lengths of its pairs.
+        path: path to name in the report.
+        raw: the folder was converted from raw pairs at `path`: its rows in quarantine are findings.
+        max_examples: examples to keep of each finding in quarantine.
+        cache_dir: where the token caches are, if not in the folder.
+    """
+    manifest, findings, deep = prepared.manifest, found.findings, found.deep
+    damage = found.damage | findings.damage
+    quarantined, hints = _read_quarantine(prepared.path, manifest, damage, max_examples)
     if raw:
         findings.errors.merge(quarantined)
     if not damage:
@@ -242,7 +258,7 @@ def inspect_folder(
     caches = [] if damage else list_tokens(prepared, cache_dir)
     for cache in caches:
         damage |= _token_damage(cache)
-    validation = ValidationReport(
+    return ValidationReport(
         path=path,
         kind="raw" if raw else "prepared",
         form=manifest.form,
@@ -256,20 +272,19 @@ def inspect_folder(
         token_caches=[cache.manifest.key for cache in caches],
         languages=deep.language_counts() if deep else None,
         personal_data=dict(sorted(deep.personal_data.items())) if deep else None,
-        **_length_fields(statistics if isinstance(statistics, LengthStatistics) else statistics.lengths, encoder),
+        **_length_fields(lengths),
     )
-    return Inspection(validation, found, positions)
 
 
-def _length_fields(lengths: LengthStatistics, encoder: Encoder | None) -> dict[str, Any]:
+def _length_fields(lengths: LengthStatistics) -> dict[str, Any]:
     """Return the fields of the report that the statistics fill."""
     characters, tokens, difference, truncation = (
         lengths.characters, lengths.tokens, lengths.difference, lengths.truncation,
     )  # fmt: skip
     fields: dict[str, Any] = {
         "characters": {},
-        "tokens": None if encoder is None else {},
-        "cut": None if encoder is None else [],
+        "tokens": None if lengths.tokenizer is None else {},
+        "cut": None if lengths.tokenizer is None else [],
         "chosen_longer": None,
     }
     if characters is not None:

@@ -23,12 +23,10 @@ class StatisticsCollector:
 
     Args:
         lengths: the statistics of lengths.
-        tokenizer: name of the tokenizer of the batches; None without tokens.
     """
 
-    def __init__(self, lengths: LengthStatistics, tokenizer: str | None = None) -> None:
+    def __init__(self, lengths: LengthStatistics) -> None:
         self.lengths = lengths
-        self._tokenizer = tokenizer
         self._scores, self._rules = ScoreStatistics(), RuleStatistics()
         self._files = Counter[str]()
 
@@ -47,7 +45,7 @@ class StatisticsCollector:
             pairs_by_file=dict(self._files),
             characters=self.lengths.characters,
             tokens=self.lengths.tokens,
-            tokenizer=self._tokenizer,
+            tokenizer=self.lengths.tokenizer,
             refused=self.lengths.refused,
             lengths=self.lengths.difference,
             scores=self._scores.result(),
@@ -78,8 +76,7 @@ def compute_statistics(
         PreparedError: an Arrow file is missing or damaged.
         UsageError: lengths that leave no room for a prompt or a response.
     """
-    tokenizer = None if encoder is None else str(encoder.tokenizer.name_or_path)
-    collector = StatisticsCollector(LengthStatistics(max_lengths, max_prompt_length), tokenizer)
+    collector = StatisticsCollector(LengthStatistics(encoder, max_lengths, max_prompt_length))
     with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as keys:
         read_pairs(prepared, [collector], keys=keys, encoder=encoder, progress=progress)
         return collector.result(keys)

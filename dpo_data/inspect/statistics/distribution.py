@@ -18,6 +18,7 @@ TINY = 1e-12
 BINS = 24
 #: Different values that are counted exactly; beyond that all are rounded.
 MAX_EXACT_VALUES = 10_000
+MAX_PENDING_VALUES = 50_000
 
 
 class ValueCounts:
@@ -37,6 +38,9 @@ class ValueCounts:
         self.max = -math.inf
         self._exact = exact
         self._counts: Counter[float] = Counter()
+        # Values that are not counted yet: sorting many at once is quicker than a few at a time.
+        self._pending: list[NDArray[np.float64]] = []
+        self._num_pending = 0
 
     def add(self, values: ArrayLike) -> None:
         """Count values, without those that are NaN."""
@@ -47,14 +51,10 @@ class ValueCounts:
         self.count += len(array)
         self.total += float(array.sum())
         self.min, self.max = min(self.min, float(array.min())), max(self.max, float(array.max()))
-        different, counts = np.unique(array if self._exact else three_digits(array), return_counts=True)
-        self._counts.update(dict(zip(different.tolist(), counts.tolist(), strict=True)))
-        if self._exact and len(self._counts) > MAX_EXACT_VALUES:
-            self._exact = False
-            values, counts = self._sorted()
-            self._counts.clear()
-            for value, count in zip(three_digits(values).tolist(), counts.tolist(), strict=True):
-                self._counts[value] += count
+        self._pending.append(array)
+        self._num_pending += len(array)
+        if self._num_pending >= MAX_PENDING_VALUES:
+            self._count_pending()
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
         """Return the smallest value that each share of the values does not exceed; there must be values."""
@@ -76,7 +76,24 @@ class ValueCounts:
         mean = self.total / self.count
         return Distribution(count=self.count, mean=mean, min=self.min, max=self.max, bins=shown, **quantiles)
 
+    def _count_pending(self) -> None:
+        if not self._pending:
+            return
+        values, counts = np.unique(np.concatenate(self._pending), return_counts=True)
+        self._pending, self._num_pending = [], 0
+        self._count(values if self._exact else three_digits(values), counts)
+        if self._exact and len(self._counts) > MAX_EXACT_VALUES:
+            self._exact = False
+            values, counts = self._sorted()
+            self._counts.clear()
+            self._count(three_digits(values), counts)
+
+    def _count(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            self._counts[value] += count
+
     def _sorted(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        self._count_pending()
         values = np.array(sorted(self._counts))
         return values, np.array([self._counts[value] for value in values.tolist()])
 
@@ -89,17 +106,17 @@ class Largest:
         self._heap: list[tuple[float, int, str]] = []
         self._seen = 0
 
-    def add(self, values: Sequence[float], ids: Sequence[str]) -> None:
+    def add(self, values: ArrayLike, ids: Sequence[str]) -> None:
         """Look at more pairs, without those whose value is NaN."""
-        for value, id_ in zip(values, ids, strict=True):
-            self._seen += 1
-            if value != value or (len(self._heap) == self._count and value <= self._heap[0][0]):
-                continue
-            entry = (value, -self._seen, id_)
+        array = np.asarray(values, np.float64)
+        full = len(self._heap) == self._count
+        for row in np.flatnonzero(array > self._heap[0][0] if full else ~np.isnan(array)).tolist():
+            entry = (float(array[row]), -(self._seen + row), ids[row])
             if len(self._heap) < self._count:
                 heappush(self._heap, entry)
-            else:
+            elif entry[0] > self._heap[0][0]:
                 heappushpop(self._heap, entry)
+        self._seen += len(array)
 
     def ids(self) -> list[str]:
         """Return the ids, largest value first; an id that occurs several times is listed once."""

@@ -11,6 +11,7 @@ from dpo_data.inspect.statistics.distribution import Largest, ValueCounts, round
 from dpo_data.inspect.statistics.models import GapScore, LengthDifference, Lengths
 from dpo_data.inspect.statistics.rules import rule_score
 from dpo_data.inspect.statistics.truncation_audit import TruncationAudit
+from dpo_data.tokens.encoder import Encoder
 
 #: Lower bounds of the classes of length differences, in characters.
 GAPS = (1, 10, 30, 100, 300, 1000)
@@ -21,13 +22,20 @@ class LengthStatistics:
     """Observer of all lengths, in characters and in tokens, and of what maximum lengths would truncate.
 
     Args:
+        encoder: the encoder of the batches; None without tokens.
         max_lengths: maximum lengths to audit, in tokens.
         max_prompt_length: maximum prompt tokens when a pair is too long; None keeps as much of the responses as fits.
+
+    Attributes:
+        tokenizer: name of the tokenizer; None without tokens.
 
     Raises: UsageError: lengths that leave no room for a prompt or a response.
     """
 
-    def __init__(self, max_lengths: Sequence[int], max_prompt_length: int | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder | None = None, max_lengths: Sequence[int] = (), max_prompt_length: int | None = None
+    ) -> None:
+        self.tokenizer = None if encoder is None else str(encoder.tokenizer.name_or_path)
         self._characters, self._tokens, self._difference = _LengthCounts(), _LengthCounts(), _DifferenceCounts()
         self._audit = TruncationAudit(max_lengths, max_prompt_length)
         self._refused = Counter[str]()
@@ -84,7 +92,7 @@ class _LengthCounts:
         pair = prompt + np.maximum(chosen, rejected)
         for side, values in zip(SIDES, (prompt, chosen, rejected, pair), strict=True):
             self._sides[side].add(values)
-        self._longest.add(pair.tolist(), ids)
+        self._longest.add(pair, ids)
 
     def result(self) -> Lengths | None:
         if not self.count:
@@ -97,7 +105,7 @@ class _LengthCounts:
 
 class _DifferenceCounts:
     def __init__(self) -> None:
-        self._signs = Counter[int]()
+        self._chosen_longer = self._rejected_longer = 0
         self._differences = ValueCounts(exact=True)
         # (class of difference, chosen is longer)
         self._gaps = np.zeros((len(GAPS), 2), np.int64)
@@ -106,12 +114,13 @@ class _DifferenceCounts:
     def add(self, batch: PairBatch) -> None:
         _, chosen, rejected = batch.characters
         difference = chosen - rejected
-        self._signs.update(np.sign(difference).tolist())
+        self._chosen_longer += int((difference > 0).sum())
+        self._rejected_longer += int((difference < 0).sum())
         self._differences.add(difference)
         differs = difference[difference != 0]
         np.add.at(self._gaps, (np.searchsorted(GAPS, abs(differs), side="right") - 1, (differs > 0).astype(int)), 1)
-        self._chosen.add(np.where(difference > 0, difference, np.nan).tolist(), batch.ids)
-        self._rejected.add(np.where(difference < 0, -difference, np.nan).tolist(), batch.ids)
+        self._chosen.add(np.where(difference > 0, difference, np.nan), batch.ids)
+        self._rejected.add(np.where(difference < 0, -difference, np.nan), batch.ids)
 
     def result(self) -> LengthDifference | None:
         if not self._differences.count:
@@ -119,9 +128,9 @@ class _DifferenceCounts:
         low, high = self._differences.quantiles([0.01, 0.99])
         reach = max(abs(low), abs(high))
         return LengthDifference(
-            chosen_longer=self._signs[1],
-            equal=self._signs[0],
-            rejected_longer=self._signs[-1],
+            chosen_longer=self._chosen_longer,
+            equal=self._differences.count - self._chosen_longer - self._rejected_longer,
+            rejected_longer=self._rejected_longer,
             difference=self._differences.distribution(round_edges(-reach, reach)),
             by_gap=[
                 GapScore(low=low, high=high, score=rule_score(rejected + chosen, rejected + chosen, chosen))

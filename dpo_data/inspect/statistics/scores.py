@@ -20,8 +20,8 @@ class ScoreStatistics:
         self._chosen.add(batch.numbers("chosen_score"))
         self._rejected.add(batch.numbers("rejected_score"))
         self._margins.add(batch.margins)
-        self._widest.add(batch.margins.tolist(), batch.ids)
-        self._narrowest.add((-batch.margins).tolist(), batch.ids)
+        self._widest.add(batch.margins, batch.ids)
+        self._narrowest.add(-batch.margins, batch.ids)
 
     def margin_edges(self) -> list[float]:
         """Return the edges of the quarters of all margins: fewer if margins repeat, none without margins."""
