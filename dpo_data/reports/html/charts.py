@@ -249,7 +249,11 @@ def curves(lines: Sequence[Curve], label: str, level: Level | None = None) -> Ma
         y = y_of(level.value)
         parts.append(_line(left, y, WIDTH - RIGHT, y, "zero"))
         parts.append(_value_tick(WIDTH - RIGHT, y - 4, level.name))
-    parts += [_tick(x_of(step), number(step)) for step in _round_ticks(first, last) if first <= step <= last]
+    parts += [
+        _tick(x_of(step), number(step))
+        for step in _round_ticks(first, last)
+        if first <= step <= last and step == int(step)
+    ]
     for line in shown:
         path = " ".join(f"{x_of(step):.1f},{y_of(value):.1f}" for step, value in line.points)
         style = f"curve {line.style} guide" if line.dots else f"curve {line.style}"

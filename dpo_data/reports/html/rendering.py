@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from dpo_data.excerpts import beginning, ending
 from dpo_data.reports.html import charts
 from dpo_data.reports.numbers import number
 from dpo_data.word_diff import Piece, word_diff
@@ -75,7 +76,7 @@ def environment(templates: Path = TEMPLATES) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    loaded.filters |= {"count": _count, "percent": _percent, "number": number}
+    loaded.filters |= {"count": _count, "percent": _percent, "number": number, "beginning": beginning, "ending": ending}
     loaded.globals |= {"charts": charts, "diff": _diff}
     return loaded
 
