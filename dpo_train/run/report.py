@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from dpo_data.inspect.run_pairs import JudgedPair
-from dpo_data.reports.html.charts import Curve, Level
+from dpo_data.reports.html.charts import Curve
 from dpo_data.reports.html.rendering import Content, Section, render_page
 from dpo_train.data.caches import DataCard
 from dpo_train.run.curves import Record, draw_curves, evaluation_points, is_tied, training_points
@@ -141,10 +141,10 @@ def curves(report: RunReport) -> Content:
         Curve("rejected, test", "rejected", evaluation_points(report.records, "rewards/rejected"), dots=True),
     )
     panels = [
-        ("Loss", both("loss"), Level(math.log(2), "ln 2: no preference") if report.loss == "sigmoid" else None),
-        ("Reward accuracy", both("rewards/accuracies"), Level(0.5)),
-        ("Reward margin, chosen minus rejected", both("rewards/margins"), Level(0.0)),
-        ("Rewards", rewards, Level(0.0)),
+        ("Loss", both("loss"), math.log(2) if report.loss == "sigmoid" else None),
+        ("Reward accuracy", both("rewards/accuracies"), 0.5),
+        ("Reward margin, chosen minus rejected", both("rewards/margins"), 0.0),
+        ("Rewards", rewards, 0.0),
     ]
     return {"panels": [panel for panel in panels if panel[1]]}
 

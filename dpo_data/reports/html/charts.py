@@ -60,13 +60,6 @@ class Curve(NamedTuple):
     dots: bool = False
 
 
-class Level(NamedTuple):
-    """A value to compare curves with, drawn as a dashed line."""
-
-    value: float
-    name: str = ""
-
-
 def histogram(series: Sequence[Series], unit: str) -> Markup:
     """Return distributions with the same bins on top of each other: the first filled, the others as outlines."""
     # One of them may continue beyond the last edge of the other.
@@ -217,20 +210,20 @@ def columns(names: Sequence[str], groups: Sequence[tuple[str, str, Sequence[floa
     return _svg(parts, HEIGHT, f"{' and '.join(what for what, _, _ in groups)} by {unit}")
 
 
-def curves(lines: Sequence[Curve], label: str, level: Level | None = None) -> Markup:
+def curves(lines: Sequence[Curve], label: str, level: float | None = None) -> Markup:
     """Return curves over optimizer steps; values that are not finite are left out.
 
     Args:
         lines: at least one with a finite value.
         label: what is measured, for screen readers.
-        level: a value to compare with; on the chart only if it is near the values.
+        level: a value to compare with, drawn as a dashed line if it is near the values.
     """
     shown = [line._replace(points=_thinned(line.points)) for line in lines]
     steps = [step for line in shown for step, _ in line.points]
     values = [value for line in shown for _, value in line.points]
     low, high = min(values), max(values)
-    if level is not None and low - (high - low) <= level.value <= high + (high - low):
-        low, high = min(low, level.value), max(high, level.value)
+    if level is not None and low - (high - low) <= level <= high + (high - low):
+        low, high = min(low, level), max(high, level)
     ticks = _round_ticks(low, high)
     left, bottom = LEFT + 8, HEIGHT - BOTTOM
     first, last = min(steps), max(max(steps), min(steps) + 1)
@@ -245,10 +238,8 @@ def curves(lines: Sequence[Curve], label: str, level: Level | None = None) -> Ma
     for rank, tick in enumerate(ticks):
         parts.append(_line(left, y_of(tick), WIDTH - RIGHT, y_of(tick), "grid" if rank else "base"))
         parts.append(_value_tick(left - 5, y_of(tick) + 4, number(tick)))
-    if level is not None and ticks[0] <= level.value <= ticks[-1]:
-        y = y_of(level.value)
-        parts.append(_line(left, y, WIDTH - RIGHT, y, "zero"))
-        parts.append(_value_tick(WIDTH - RIGHT, y - 4, level.name))
+    if level is not None and ticks[0] <= level <= ticks[-1]:
+        parts.append(_line(left, y_of(level), WIDTH - RIGHT, y_of(level), "zero"))
     parts += [
         _tick(x_of(step), number(step))
         for step in _round_ticks(first, last)
