@@ -1,6 +1,10 @@
-"""The JSON Schemas of what a prepared folder holds and of reports on it, with examples from the embedded sample."""
+"""JSON Schemas of the files of a prepared folder and of reports, with examples from the embedded sample.
+
+`python -m dpo_data.schemas` writes those of this repository.
+"""
 
 import json
+from argparse import ArgumentParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,12 +34,12 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a name in `SCHEMAS`."""
+    """Return the JSON Schema (draft 2020-12) of a name in `SCHEMAS`."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Write every schema, and its example beside it; the paths of both.
+    """Write every schema and its example; return the paths of both.
 
     Raises: UsageError: the folder cannot be written.
     """
@@ -76,3 +80,15 @@ def _examples() -> dict[str, Any]:
 
 def _first_row(folder: Path) -> Any:
     return next(open_prepared(folder).batches("train")).slice(0, 1).to_pylist()[0]
+
+
+def main() -> None:
+    """Write the schemas to the folder that the command line names."""
+    parser = ArgumentParser(description="Write the JSON Schemas of this version, each with an example.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("schemas"), help="default: schemas")
+    for path in write_schemas(parser.parse_args().folder):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -34,8 +34,8 @@ LAYERS = {
         {"models", "losses", "memory"},
     ],
 }
-#: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads prepared
-#: folders and their tokens, `run` writes its report with the pages of dpo_data.
+#: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads
+#: prepared folders and their tokens, `run` writes its report with the pages of dpo_data.
 BRIDGES = {
     "dpo_train.data": {"options", "prepared", "records", "tokens"},
     "dpo_train.run": {"inspect", "reports"},
@@ -59,6 +59,9 @@ def imports(path: Path, *, at_top: bool = False) -> set[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             return
         if at_top and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            return
+        # Results of all layers are drawn by reports, which is imported when a notebook displays one.
+        if isinstance(node, ast.FunctionDef) and node.name == "_repr_html_":
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

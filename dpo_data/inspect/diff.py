@@ -82,6 +82,11 @@ class Comparison(ManifestModel):
         """True if both have the same pairs in the same splits, in any order."""
         return self.unchanged == self.pairs_a == self.pairs_b
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import comparison
+
+        return comparison(self)
+
 
 #: How pairs of a are matched to pairs of b, closest match first: columns of a to columns of b. A step sees only the
 #: pairs that no earlier step matched.

@@ -55,6 +55,11 @@ class DisplayedPair:
         """Return the ids that the trainer uses, for prompt, chosen and rejected."""
         return tuple([token.id for token in side if token.kept] for side in (self.prompt, self.chosen, self.rejected))
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import tokens
+
+        return tokens(self)
+
 
 def tokens_of(
     prepared: Prepared, pair: PairAt, encoder: Encoder, options: TokenOptions, cache_dir: str | Path | None = None

@@ -41,6 +41,11 @@ class PairAt:
     row: PairRow
     stored: pa.RecordBatch
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import pair
+
+        return pair(self)
+
 
 def parse_rows(form: Form, stored: pa.RecordBatch) -> list[PairRow]:
     """Return Arrow rows as pairs."""

@@ -53,6 +53,11 @@ class DataReport(ManifestModel):
     finding_pairs: Annotated[dict[str, list[str]], Field(description="Code of a finding to ids of pairs that have it.")]
     quarantined: Annotated[list[QuarantinedRow], Field(description="The first rows of each code, clipped.")]
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import data_report
+
+        return data_report(self)
+
 
 def report(
     path: str | Path,

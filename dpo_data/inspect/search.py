@@ -67,6 +67,11 @@ class SearchResult:
             "tokens": tokens,
         }
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import search_result
+
+        return search_result(self)
+
 
 def show(
     path: str | Path,

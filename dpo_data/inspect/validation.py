@@ -91,6 +91,11 @@ class ValidationReport(ManifestModel):
             return "error"
         return "warning" if severities else None
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import validation
+
+        return validation(self)
+
 
 def validate(
     path: str | Path,

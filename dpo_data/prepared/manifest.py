@@ -120,6 +120,11 @@ class Manifest(ManifestModel):
     splits: dict[str, SplitEntry]
     files: dict[str, FileEntry]
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import manifest
+
+        return manifest(self)
+
 
 class QuarantinedRow(ManifestModel):
     """A raw row that was not kept, and why."""

@@ -1,11 +1,17 @@
 """Phrases about statistics that the terminal and the pages share."""
 
 from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, LabelNoise
+from dpo_data.options import Severity
 
 
 def gap_name(gap: GapScore) -> str:
     """Return by how many characters the longer response is longer, in words."""
     return f"by {gap.low} or more" if gap.high is None else f"by {gap.low} to {gap.high}"
+
+
+def verdict(worst: Severity | None) -> str:
+    """Return the result of a validation in one sentence."""
+    return {"error": "Errors found.", "warning": "Warnings, but no errors.", None: "Nothing found."}[worst]
 
 
 def noise_headline(noise: LabelNoise | None) -> str:

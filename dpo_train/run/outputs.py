@@ -12,7 +12,7 @@ import pyarrow.parquet
 from dpo_data.inspect.run_pairs import RUN_PAIRS, worst_pairs
 from dpo_train.data.caches import data_card
 from dpo_train.run.options import RunOptions
-from dpo_train.run.report import RunReport, Sample, used_options
+from dpo_train.run.report import RunReport, Sample, run_result, used_options
 from dpo_train.trainer.trainer import COLUMNS, DPOTrainer
 
 #: Worst pairs to show in the report.
@@ -29,6 +29,9 @@ class RunResult:
     pairs: int
     before: Mapping[str, float]
     after: Mapping[str, float]
+
+    def _repr_html_(self) -> str:
+        return run_result(self.output, self.steps, self.before, self.after)
 
 
 def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dpo_data.inspect.run_pairs import JudgedPair
 from dpo_data.reports.html.charts import Curve
+from dpo_data.reports.html.fragments import render_fragment
 from dpo_data.reports.html.rendering import Content, Section, render_page
 from dpo_train.data.caches import DataCard
 from dpo_train.run.curves import Record, draw_curves, evaluation_points, is_tied, training_points
@@ -101,6 +102,15 @@ def write_report(folder: Path, report: RunReport) -> None:
 def page(report: RunReport) -> str:
     """Return the report as one HTML page."""
     return render_page("run_report.html", report, SECTIONS, templates=TEMPLATES, tiles=_tiles(report))
+
+
+def run_result(output: Path, steps: int, before: Record, after: Record) -> str:
+    """Return the result of a run as a piece of HTML, for notebooks."""
+    files = [
+        name for name in ("report.html", "curves.png", "metrics.jsonl", "pairs.parquet") if (output / name).exists()
+    ]
+    rows = compared(before, after)
+    return render_fragment("run_result.html", templates=TEMPLATES, output=output, steps=steps, rows=rows, files=files)
 
 
 def _tiles(report: RunReport) -> list[tuple[str, str]]:

@@ -50,11 +50,12 @@ def lengths(report: DataReport) -> Content:
     """Return the lengths of prompts and responses."""
     statistics = report.statistics
     units = [("characters", statistics.characters), ("tokens", statistics.tokens)]
-    panels = [{"unit": unit, "lengths": of_unit, **_length_charts(of_unit)} for unit, of_unit in units if of_unit]
+    panels = [{"unit": unit, "lengths": of_unit, **length_series(of_unit)} for unit, of_unit in units if of_unit]
     return {"panels": panels} if panels else None
 
 
-def _length_charts(of_unit: Lengths) -> dict[str, list[Series]]:
+def length_series(of_unit: Lengths) -> dict[str, list[Series]]:
+    """Return the series of the histograms of prompts and of responses."""
     return {
         "prompts": [Series("prompt", "prompt", of_unit.prompt)],
         "responses": [Series("chosen", "chosen", of_unit.chosen), Series("rejected", "rejected", of_unit.rejected)],
@@ -80,10 +81,15 @@ def bias(report: DataReport) -> Content:
     rules = report.statistics.rules
     if not rules:
         return None
-    gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
-    rows = [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
     strongest = max(rules, key=lambda rule: _beyond_chance(rule.overall))
-    return {"rules": rules, "rows": rows, "strongest": strongest}
+    return {"rules": rules, "rows": rule_intervals(report), "strongest": strongest}
+
+
+def rule_intervals(report: DataReport) -> list[Interval]:
+    """Return the accuracy of each rule: over all pairs, by difference of length, by raw file and by margin."""
+    gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
+    rules = report.statistics.rules
+    return [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
 
 
 def _beyond_chance(score: RuleScore) -> float:

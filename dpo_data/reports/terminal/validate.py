@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dpo_data.inspect.validation import Quantiles, ValidationReport
+from dpo_data.reports.phrases import verdict
 from dpo_data.reports.terminal.tables import (
     SEVERITY_STYLE,
     count_and_share,
@@ -61,9 +62,8 @@ def validation(report: ValidationReport) -> RenderableType:
         parts.append(counts_table("personal data", "times", report.personal_data))
     if report.chosen_longer is not None:
         parts.append(Text(f"Chosen is longer than rejected in {report.chosen_longer:.1%} of the pairs."))
-    verdicts = {"error": "Errors found.", "warning": "Warnings, but no errors.", None: "Nothing found."}
     styles = {"error": "bold red", "warning": "bold yellow", None: "bold green"}
-    parts.append(Text(verdicts[report.worst()], style=styles[report.worst()]))
+    parts.append(Text(verdict(report.worst()), style=styles[report.worst()]))
     return Group(*parts)
 
 
