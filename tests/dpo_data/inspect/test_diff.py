@@ -1,4 +1,4 @@
-"""`dpo-data diff`: what differs between two prepared folders."""
+"""`dpo-data diff`: the differences between two prepared folders."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_pairs_that_change_their_split_are_moved(tmp_path, write_rows):
     assert (found.unchanged, found.moved.pairs, found.moved.by_split) == (3, 1, {"train -> test": 1})
 
 
-def test_a_copy_in_another_split_is_added_and_not_moved(tmp_path, write_rows):
+def test_a_copy_in_another_split_counts_as_added_not_as_moved(tmp_path, write_rows):
     from dpo_data import convert
 
     for name, test in (("a", [OLD[0]]), ("b", [OLD[0], OLD[1]])):
@@ -132,16 +132,16 @@ def test_the_exit_code_is_that_of_diff(folders, dpo_data):
     assert "sits" in out
     code, out, _ = dpo_data("diff", folders[0], folders[0])
     assert code == 0
-    assert "hold the same pairs" in out
+    assert "have the same pairs" in out
 
 
-def test_json_is_all_there_is_on_standard_output(folders, dpo_data):
+def test_standard_output_is_only_json(folders, dpo_data):
     code, out, _ = dpo_data("diff", *folders, "--json")
     assert code == 1
     assert json.loads(out)["flipped"]["by_split"] == {"train": 1}
 
 
-def test_a_folder_that_is_none_is_refused_without_traceback(folders, dpo_data, tmp_path):
+def test_a_missing_folder_is_refused_without_a_traceback(folders, dpo_data, tmp_path):
     code, _, err = dpo_data("diff", folders[0], tmp_path / "nothing")
     assert code == 2
     assert "there is no such folder" in err
