@@ -140,6 +140,12 @@ def test_three_judgments_of_one_pair_are_compared_in_three_ways(statistics_of):
     assert (noise.error, noise.label_smoothing) == (0.5, None)
 
 
+def test_every_side_of_a_pair_has_its_lengths(statistics_of):
+    """Prompts of 2, 3, 4 and 5 characters, longer responses of 6, 7, 4 and 9."""
+    pair_lengths = statistics_of(FOUR).characters.pair
+    assert (pair_lengths.min, pair_lengths.median, pair_lengths.max) == (8, 8, 14)
+
+
 def test_label_noise_is_unknown_where_nothing_was_judged_twice(statistics_of):
     assert statistics_of(FOUR).label_noise is None
 
@@ -191,6 +197,27 @@ def test_other_quantiles_are_within_half_a_percent(values):
     shares = [0.0, 0.3, 0.5, 1.0]
     exact = np.quantile(values, shares, method="inverted_cdf")
     assert counts.quantiles(shares) == pytest.approx(exact.tolist(), rel=0.0051, abs=1e-12)
+
+
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=200))
+def test_quantiles_of_lengths_are_exact(values):
+    counts = ValueCounts(exact=True)
+    counts.add(values[: len(values) // 2])
+    counts.add(values[len(values) // 2 :])
+    shares = [0.0, 0.05, 0.25, 0.5, 0.75, 0.99, 1.0]
+    assert counts.quantiles(shares) == np.quantile(values, shares, method="inverted_cdf").tolist()
+
+
+def test_too_many_different_lengths_are_rounded_whatever_their_order():
+    values = np.arange(1, 200_000, 7)
+    forward, backward = ValueCounts(exact=True), ValueCounts(exact=True)
+    for start in range(0, len(values), 1000):
+        forward.add(values[start : start + 1000])
+        backward.add(values[::-1][start : start + 1000])
+    shares = [0.0, 0.1, 0.5, 0.9, 1.0]
+    exact = np.quantile(values, shares, method="inverted_cdf")
+    assert forward.quantiles(shares) == backward.quantiles(shares) == pytest.approx(exact.tolist(), rel=0.0051)
+    assert len(forward._counts) == len(backward._counts) < 4000
 
 
 def test_memory_does_not_grow_with_the_values():

@@ -44,6 +44,7 @@ def test_truncation_is_counted_token_by_token(audit):
     assert (at_16.chosen_losing_end, at_16.rejected_losing_end, at_16.one_side_losing_end) == (0, 0, 0)
     assert (at_8.pairs_cut, at_8.prompt_tokens_lost, at_8.response_tokens_lost) == (2, 10, 6)
     assert (at_8.chosen_losing_end, at_8.rejected_losing_end, at_8.one_side_losing_end) == (0, 1, 1)
+    assert (at_16.responses_too_long, at_8.responses_too_long) == (0, 1)
     assert len(at_8.one_side_examples) == 1
 
 
