@@ -11,6 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import dpo_data
+import dpo_train
+
 ROOT = Path(__file__).parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
@@ -75,7 +78,7 @@ def test_every_declared_dependency_is_imported() -> None:
     assert declared(*EXTRAS) - imported("dpo_data") - imported("dpo_train") == set()
 
 
-def test_torch_is_no_default_dependency() -> None:
+def test_torch_is_only_in_the_extra_train() -> None:
     assert "torch" not in declared()
     assert "torch" in declared("train")
 
@@ -96,3 +99,8 @@ def test_constraints_pin_every_dependency_to_an_allowed_version(file: str) -> No
     lines = [*PYPROJECT["project"]["dependencies"], *(line for lines in EXTRAS.values() for line in lines), *tools]
     for requirement in map(Requirement, lines):
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_both_packages_have_the_version_of_the_distribution() -> None:
+    assert PYPROJECT["tool"]["hatch"]["version"]["path"] == "dpo_data/__init__.py"
+    assert dpo_data.__version__ == dpo_train.__version__
