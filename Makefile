@@ -3,6 +3,8 @@ BIN := .venv/bin
 # -qq: errors only.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 EXTRAS := train,lora,checks
+# Neither the demo nor the tests use the network.
+export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo venv lint test test-all test-lowest schemas clean
