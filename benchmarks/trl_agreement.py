@@ -1,7 +1,7 @@
 """Ours beside TRL's DPOTrainer, step by step: same text rows, model, order and hyper-parameters, in one process.
 
     PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --model M --data prepared/ --output table.md
-    PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --toy --freeze tests/train/trl_reference.json
+    PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --toy --freeze tests/dpo_train/trainer/trl_reference.json
     PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --losses --output losses.md
 
 `peers/` is an environment with trl==1.16.0 beside what this project needs (benchmarks/README.md), never a dependency.

@@ -17,7 +17,7 @@ import typer.main
 
 from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS
 from dpo_data.checks.contamination import CONTAMINATION
-from dpo_data.cli import app as data_app
+from dpo_data.cli.app import app as data_app
 from dpo_data.errors import ROW_ERRORS
 from dpo_data.schemas import SCHEMAS, json_schema
 from dpo_data.sources import SOURCES, load_source

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from dpo_data.cli import app as data_app
+from dpo_data.cli.app import app as data_app
 from dpo_train.cli import app as train_app
 
 REPOSITORY = Path(__file__).parents[1]
