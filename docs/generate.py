@@ -1,4 +1,4 @@
-"""Generator of the reference pages: sources, checks, losses, command lines and schemas, from the registries of the code.
+"""Generator of the reference pages: sources, checks, losses, command lines and schemas, from the registries.
 
     python docs/generate.py
 
@@ -26,6 +26,38 @@ from dpo_train.cli import app as train_app
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py: do not edit. -->"
+
+SOURCES_INTRO = """\
+`dpo-data convert` reads these {count} sources; `dpo-data sources` lists them. Without `--input`, the files on the
+Hugging Face Hub are read where the command below allows it; `--revision` pins them and `--split` selects among them.
+
+"Golden rows" means that the adapter has been tested only on synthetic rows that follow the dataset's schema, odd rows
+included; neither real files nor the Hub file names have been checked. Licenses are those of the dataset cards as far as
+known; read the card before you publish."""
+NOT_INCLUDED = """\
+## Not included
+
+The columns of these datasets could not be confirmed: allenai/tulu-2.5-preference-data, the later arena-human-preference
+sets, mlabonne/orpo-dpo-mix-40k, the nested tree files of oasst (the flat ones have the same messages), and the axis
+config of summarize_from_feedback (one summary per row). RLAIF-V needs images, and lm-human-preferences holds token ids.
+The turn markers of helpsteer2's multi-turn prompts were only partly verified: a prompt without them stays one user
+message."""
+CHECKS_INTRO = """\
+Codes are stable. An *error* puts the row in quarantine; a *warning* is counted, and the pair is kept. `--forbid CODE`
+and `--allow CODE` of `convert` change the severity of the checks of one pair.
+
+## Unreadable rows
+
+Rows that cannot become a pair at all go to quarantine under one of these codes."""
+LOSSES_INTRO = """\
+`dpo-train --loss NAME` selects a loss; the default is `sigmoid`, the loss of DPO. An option that the loss does not have
+is refused."""
+LOSSES_NOTATION = """\
+In the equations below, s is the logistic function, c and r are the log-ratios of the chosen and rejected response
+(log-probability under the policy less that under the reference), b is `--beta`, and |.| is a number of tokens."""
+SCHEMAS_INTRO = """\
+The fields of every file that `dpo-data` writes. The repository's `schemas/` folder holds the same as JSON Schema (draft
+2020-12), with a real example of each."""
 #: Width of help texts before they are split into tables: wide enough that nothing wraps.
 WIDTH = 10_000
 
@@ -60,20 +92,10 @@ def sources_page() -> str:
     )
     return _page(
         "Sources",
-        f"`dpo-data convert` reads these {len(sources)} sources; `dpo-data sources` lists them. Without `--input`, the"
-        " files on the Hugging Face Hub are read where the command below allows it; `--revision` pins them and `--split`"
-        " selects among them.",
-        '"Golden rows" means that the adapter has been tested only on synthetic rows that follow the dataset\'s schema, odd'
-        " rows included; neither real files nor the Hub file names have been checked. Licenses are those of the dataset"
-        " cards as far as known; read the card before you publish.",
+        SOURCES_INTRO.format(count=len(sources)),
         table,
         *(_source(source) for source in sources),
-        "## Not included",
-        "The columns of these datasets could not be confirmed: allenai/tulu-2.5-preference-data, the later"
-        " arena-human-preference sets, mlabonne/orpo-dpo-mix-40k, the nested tree files of oasst (the flat ones have the"
-        " same messages), and the axis config of summarize_from_feedback (one summary per row). RLAIF-V needs images, and"
-        " lm-human-preferences holds token ids. The turn markers of helpsteer2's multi-turn prompts were only partly"
-        " verified: a prompt without them stays one user message.",
+        NOT_INCLUDED,
     )
 
 
@@ -86,7 +108,7 @@ def _source(source: Any) -> str:
         f"Homepage: <{source.homepage}>." if source.homepage else "",
         f"`--map` accepts {_codes(source.mapped_fields)}." if source.mapped_fields else "",
         f"`--axis` must be one of {_codes(source.axes)}." if source.axes else "",
-        "An evaluation set: its rows go to the test split unless `--train-on-eval` is given." if source.eval_only else "",
+        "Evaluation only: its rows go to the test split unless you pass `--train-on-eval`." if source.eval_only else "",
     ]
     return "\n\n".join(
         [
@@ -132,10 +154,7 @@ def checks_page() -> str:
         sections += [f"## {title}", f"Run by {commands}.", *(_check(check) for check in checks)]
     return _page(
         "Checks",
-        "Codes are stable. An *error* puts the row in quarantine; a *warning* is counted, and the pair is kept."
-        " `--forbid CODE` and `--allow CODE` of `convert` change the severity of the checks of one pair.",
-        "## Unreadable rows",
-        "Rows that cannot become a pair at all go to quarantine under one of these codes.",
+        CHECKS_INTRO,
         _table(("code", "what to do"), ((f"`{code}`", hint) for code, hint in ROW_ERRORS.items())),
         *sections,
     )
@@ -181,11 +200,9 @@ def losses_page() -> str:
     )
     return _page(
         "Losses",
-        "`dpo-train --loss NAME` selects a loss; the default is `sigmoid`, the loss of DPO. An option that the loss does not"
-        " have is refused.",
+        LOSSES_INTRO,
         table,
-        "In the equations below, s is the logistic function, c and r are the log-ratios of the chosen and rejected response"
-        " (log-probability under the policy less that under the reference), b is `--beta`, and |.| is a number of tokens.",
+        LOSSES_NOTATION,
         *(_loss(name, loss) for name, loss in losses.LOSSES.items()),
     )
 
@@ -282,8 +299,7 @@ def schemas_page() -> str:
             sections += ["Example:", _code(f'--8<-- "schemas/{name}.example.json"', "json")]
     return _page(
         "Schemas",
-        "The fields of every file that `dpo-data` writes. The repository's `schemas/` folder holds the same as JSON Schema"
-        " (draft 2020-12), with a real example of each.",
+        SCHEMAS_INTRO,
         *sections,
     )
 
@@ -295,7 +311,11 @@ def _model(schema: dict[str, Any]) -> Iterator[str]:
     yield _table(
         ("field", "type", "description"),
         (
-            (f"`{name}`" + ("" if name in required else " (optional)"), _type(field), _escape(field.get("description", "")))
+            (
+                f"`{name}`" + ("" if name in required else " (optional)"),
+                _type(field),
+                _escape(field.get("description", "")),
+            )
             for name, field in schema["properties"].items()
         ),
     )
