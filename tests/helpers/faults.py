@@ -2,8 +2,8 @@
 
     PYTHONPATH=benchmarks python tests/helpers/faults.py [--faults 10000] [--seed 6]
 
-Six datasets, one for each source or form with error codes of its own. A fault is a code and an origin; other rows that it
-needs (the first of two duplicates) are clean rows. The clean rows resemble faults: one-sided refusals, lists and
+Six datasets, one for each source or form with error codes of its own. A fault is a code and an origin; other rows that
+it needs (the first of two duplicates) are clean rows. The clean rows resemble faults: one-sided refusals, lists and
 addresses without a full stop, code with angle brackets, version numbers, dates and order numbers, questions in six
 languages. tests/dpo_data/checks/test_fault_corpus.py runs a small one.
 """
@@ -723,8 +723,8 @@ def main() -> None:
         *machine_facts(),
         f"- {versions(('datasketch', 'py3langid', 'rapidfuzz'))}",
         "",
-        f"{result.clean:,} clean rows and {total[0]:,} faults over {len(rows) - 1} codes. Found: reported under its code with",
-        "its file:row. False: clean rows that the check reports. At other faults: rows with another planted fault.",
+        f"{result.clean:,} clean rows and {total[0]:,} faults over {len(rows) - 1} codes. Found: reported under its",
+        "code with its file:row. False: clean rows reported. At other faults: rows with another planted fault.",
         "",
         table(["code", "planted", "found", "lost", "false", "at other faults"], rows),
         "",
