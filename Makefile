@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test docs docs-pages clean
 
 demo: .venv/installed-train  ## the main job on the embedded sample, offline
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh demo
@@ -12,6 +12,12 @@ test: .venv/installed-dev  ## lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q
+
+docs: .venv/installed-docs  ## build the site into site/, offline
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-pages: .venv/installed-dev  ## write docs/reference/ anew from the code
+	$(BIN)/python docs/generate.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -24,5 +30,11 @@ test: .venv/installed-dev  ## lint, types, tests
 	$(PIP) --editable '.[dev]'
 	touch $@ .venv/installed-train
 
+# pip==26.3 of the constraints, because the one of python -m venv may not know dependency groups.
+.venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) pip
+	$(PIP) --group docs
+	touch $@
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site
