@@ -121,16 +121,17 @@ def _source(source: Any) -> str:
 
 
 def _convert_command(source: Any) -> str:
+    if hasattr(source, "command"):
+        return str(source.command)
     command = f"dpo-data convert {source.name}"
     if source.axes:
         command += f" --axis {source.axes[0]}"
-    if not source.hub_files:
-        command += " --input FILE"
-    return f"{command} {getattr(source, 'example_options', '')}".rstrip()
+    return command if source.hub_files else f"{command} --input FILE"
 
 
 def _license(source: Any) -> str:
-    return f"{source.licence}, evaluation only" if source.eval_only and "eval" not in source.licence else source.licence
+    license_ = getattr(source, "license", None) or source.licence
+    return f"{license_}, evaluation only" if source.eval_only and "eval" not in license_ else license_
 
 
 def _tested_on(source: Any) -> str:
