@@ -11,7 +11,10 @@ import pytest
 import typer.main
 
 from dpo_data.cli.app import app as data_app
+from dpo_data.sources import SOURCES
 from dpo_train.cli import app as train_app
+from dpo_train.config import training_fields
+from dpo_train.losses import LOSSES
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -70,10 +73,8 @@ def test_every_dpo_data_command_in_the_docs_parses(place, words):
 
 
 @pytest.mark.parametrize(("place", "words"), commands("dpo-train"))
-def test_every_dpo_train_command_in_the_docs_parses(place, words, tmp_path):
+def test_every_dpo_train_command_in_the_docs_has_known_options(place, words):
     known = {name for parameter in typer.main.get_command(train_app).params for name in parameter.opts}
-    from dpo_train.config import training_fields
-
     known |= {"--" + field.replace("_", "-") for field in training_fields()}
     unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
     assert not unknown, f"{place}: unknown options {unknown}"
@@ -92,6 +93,13 @@ def test_every_relative_link_leads_to_a_file(page):
     base = REPOSITORY if page.parent == DOCS and page.name in ("contributing.md", "changelog.md") else page.parent
     targets = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
     assert [target for target in targets if not (base / target).exists()] == []
+
+
+def test_counts_in_the_docs_are_those_of_the_registries():
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    counted = [count for text in texts.values() for count in re.findall(r"(\d+) (?:sources|are built in)", text)]
+    assert set(counted) == {str(len(SOURCES))}
+    assert set(re.findall(r"(\d+) losses", texts[DOCS / "training.md"])) == {str(len(LOSSES))}
 
 
 def test_the_readme_fits_on_a_page():
