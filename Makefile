@@ -7,7 +7,7 @@ EXTRAS := train,lora,checks
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lint test test-all test-lowest schemas clean
+.PHONY: help demo venv lint test test-all test-lowest docs docs-pages schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +31,17 @@ test-all: lint ## lint and every test
 test-lowest: .venv-lowest/installed ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	.venv-lowest/bin/pytest -q -m "not slow"
 
-schemas: .venv/installed-dev ## write schemas/ again, after a change of an on-disk format
-	$(BIN)/dpo-data schema --output schemas
+docs: .venv/installed-docs ## build the site into site/, offline
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-clean: ## remove the virtual environments, the demo and the builds
-	rm -rf .venv .venv-lowest demo dist
+docs-pages: .venv/installed-dev ## write docs/reference/ again from the code
+	$(BIN)/python docs/generate.py
+
+schemas: .venv/installed-dev ## write schemas/ again, after a change of an on-disk format
+	$(BIN)/python -m dpo_data.schemas
+
+clean: ## remove the virtual environments, the demo, the site and the builds
+	rm -rf .venv .venv-lowest demo dist site
 
 .venv/bin/python .venv-lowest/bin/python:
 	$(PYTHON) -m venv $(@:/bin/python=)
@@ -49,6 +55,11 @@ clean: ## remove the virtual environments, the demo and the builds
 	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt pip
 	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(EXTRAS)]' --group dev
 	touch $@ .venv/installed-train
+
+.venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt pip
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable . --group docs
+	touch $@
 
 .venv-lowest/installed: .venv-lowest/bin/python pyproject.toml constraints-lowest.txt
 	.venv-lowest/bin/python $(PIP_INSTALL) --constraint constraints-lowest.txt pip

@@ -1,11 +1,11 @@
-"""The fault corpus: clean generated data with every defect planted in it, and what validate --deep makes of it.
+"""Fault corpus: clean generated data with every defect planted in it, and the findings of `validate --deep`.
 
-    python benchmarks/faults.py [--faults 10000] [--seed 6]
+    PYTHONPATH=benchmarks python tests/helpers/faults.py [--faults 10000] [--seed 6]
 
-Six data sets, one for each source or form that has error codes of its own. A fault is a code and an origin; the rows
-beside it that it needs (the first of two duplicates) are clean rows. The clean rows are made to be mistaken: one-sided
-refusals, lists and addresses without a full stop, code with angle brackets, version numbers, dates and order numbers,
-questions in six languages. tests/data/test_fault_corpus.py runs a small one.
+Six datasets, one for each source or form with error codes of its own. A fault is a code and an origin; other rows that
+it needs (the first of two duplicates) are clean rows. The clean rows resemble faults: one-sided refusals, lists and
+addresses without a full stop, code with angle brackets, version numbers, dates and order numbers, questions in six
+languages. tests/dpo_data/checks/test_fault_corpus.py runs a small one.
 """
 
 import argparse
@@ -718,14 +718,13 @@ def main() -> None:
     total = [sum(int(row[column].replace(",", "")) for row in rows) for column in range(1, 6)]
     rows.append(["**all**", *(f"**{number:,}**" for number in total)])
     lines = [
-        "# The fault corpus",
-        "",
-        f"`python benchmarks/faults.py --faults {options.faults} --seed {options.seed}`",
+        "# Fault corpus",
         "",
         *machine_facts(),
         f"- {versions(('datasketch', 'py3langid', 'rapidfuzz'))}",
-        f"- {result.clean:,} clean rows, {total[0]:,} faults over {len(rows) - 1} codes; found is what",
-        "  stands under its code with its file:row. False: clean rows that a check names; last column: other faults.",
+        "",
+        f"{result.clean:,} clean rows and {total[0]:,} faults over {len(rows) - 1} codes. Found: reported under its",
+        "code with its file:row. False: clean rows reported. At other faults: rows with another planted fault.",
         "",
         table(["code", "planted", "found", "lost", "false", "at other faults"], rows),
         "",
