@@ -52,7 +52,7 @@ class Match:
     @property
     def margin(self) -> float:
         """By how much chosen is better."""
-        return _worth(self.chosen) - _worth(self.rejected)
+        return _sort_score(self.chosen) - _sort_score(self.rejected)
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -114,8 +114,8 @@ def make_pairs(groups: Sequence[ScoredResponses], policy: PairingPolicy) -> Matc
     return matches
 
 
-def _worth(response: Response) -> float:
-    return -math.inf if response.worth is None else response.worth
+def _sort_score(response: Response) -> float:
+    return -math.inf if response.sort_score is None else response.sort_score
 
 
 def _usable(group: ScoredResponses, matches: Matches) -> list[Response]:
@@ -126,11 +126,11 @@ def _usable(group: ScoredResponses, matches: Matches) -> list[Response]:
     """
     scored = []
     for response in group.responses:
-        if response.worth is None:
-            matches.leave_out(response.note or "unscored", [response.row])
+        if response.sort_score is None:
+            matches.leave_out(response.reason or "unscored", [response.row])
         else:
             scored.append(response)
-    ordered = sorted(scored, key=_worth, reverse=True)
+    ordered = sorted(scored, key=_sort_score, reverse=True)
     seen: set[str | bytes] = set()
     fine, flawed = [], []
     for response in ordered:

@@ -111,18 +111,18 @@ class Response(Record):
         content: what was answered.
         score: how good it is; higher is better.
         rank: its place among the others, where there is no score; lower is better.
-        note: why it has neither, in one word for the counts.
+        reason: why it has neither, in one word for the counts.
         row: which raw row it comes from, counted from 0 in a group of rows.
     """
 
     content: Content
     score: Score | None = None
     rank: Score | None = None
-    note: str | None = None
+    reason: str | None = None
     row: int = 0
 
     @property
-    def worth(self) -> float | None:
+    def sort_score(self) -> float | None:
         """The score, or the negative rank: higher is better."""
         return self.score if self.rank is None else 0.0 - self.rank
 

@@ -207,8 +207,8 @@ def _pair(match: Match, *, scores: bool) -> PreferencePair:
     }
     if scores:
         values |= {
-            "chosen_score": match.chosen.worth,
-            "rejected_score": match.rejected.worth,
+            "chosen_score": match.chosen.sort_score,
+            "rejected_score": match.rejected.sort_score,
             "margin": match.margin,
         }
     if isinstance(match.group.prompt, str):

@@ -25,14 +25,14 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     Raises: RowError: missing_field, wrong_type.
     """
     rank = optional_number(row, "rank")
-    note = None
+    reason = None
     if row.get("deleted") is True:
-        note = "deleted"
+        reason = "deleted"
     elif row.get("review_result") is False:
-        note = "failed_review"
+        reason = "failed_review"
     elif rank is None:
-        note = "unranked"
-    response = Response(content=[assistant(required_text(row, "text"))], rank=None if note else rank, note=note)
+        reason = "unranked"
+    response = Response(content=[assistant(required_text(row, "text"))], rank=None if reason else rank, reason=reason)
     return ScoredResponses(prompt=[], responses=[response])
 
 

@@ -36,11 +36,11 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     as_text = isinstance(prompt, str) and all(isinstance(answer, str) for answer in answers)
     responses = []
     for place, (answer, value) in enumerate(zip(answers, values, strict=True)):
-        worth = number(value, f"{paths[kinds[0]]}.{place}")
-        note = "unscored" if worth is None else None
+        value = number(value, f"{paths[kinds[0]]}.{place}")
+        reason = "unscored" if value is None else None
         content = _content(answer, f"{paths['responses']}.{place}", as_text)
-        score, rank = (worth, None) if kinds[0] == "scores" else (None, worth)
-        responses.append(Response(content=content, score=score, rank=rank, note=note))
+        score, rank = (value, None) if kinds[0] == "scores" else (None, value)
+        responses.append(Response(content=content, score=score, rank=rank, reason=reason))
     if not as_text:
         prompt = [user(prompt)] if isinstance(prompt, str) else messages(prompt, paths["prompt"])
     return ScoredResponses(prompt=prompt, responses=responses)

@@ -72,10 +72,10 @@ def signed_preference(prompt: Content, a: str, b: str, strength: float, *, tools
     )
 
 
-def unscored(prompt: Content, a: Sequence[Message], b: Sequence[Message], note: str) -> ScoredResponses:
+def unscored(prompt: Content, a: Sequence[Message], b: Sequence[Message], reason: str) -> ScoredResponses:
     """Two responses that nothing can be said of, for a reason in one word."""
     return ScoredResponses(
-        prompt=prompt, responses=[Response(content=list(a), note=note), Response(content=list(b), note=note)]
+        prompt=prompt, responses=[Response(content=list(a), reason=reason), Response(content=list(b), reason=reason)]
     )
 
 

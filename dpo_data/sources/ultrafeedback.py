@@ -36,7 +36,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
         completion = as_object(value, path[:-1])
         score = mean_rating(required_object(completion, "annotations", path), f"{path}annotations.")
         content = [assistant(required_text(completion, "response", path))]
-        responses.append(Response(content=content, score=score, note=None if score is not None else "unrated"))
+        responses.append(Response(content=content, score=score, reason=None if score is not None else "unrated"))
     return ScoredResponses(prompt=question(required_text(row, "instruction")), responses=responses)
 
 
