@@ -20,7 +20,7 @@ def dataset_card(manifest: Manifest) -> str:
     evaluation = "This is an evaluation set: training on it spoils what it measures.\n\n" if source.eval_only else ""
     where = f" ({source.homepage})" if source.homepage else ""
     return f"""---
-license: {source.licence}
+license: {source.license}
 tags: [dpo, preference]
 configs:
 - config_name: default
@@ -32,7 +32,7 @@ configs:
 Made by dpo-data from {source.name}{where}. Preferred is: {source.direction}.
 
 {evaluation}{row_balance(manifest)}.
-Form: {manifest.form}. Licence of the source: {source.licence}.
+Form: {manifest.form}. License of the source: {source.license}.
 
 | split | pairs | quarantined | left out |
 | --- | --- | --- | --- |

@@ -146,7 +146,7 @@ def convert(
         store.remove()
         entry = SourceEntry(
             name=source_.name,
-            licence=source_.licence,
+            license=source_.license,
             homepage=source_.homepage,
             direction=source_.direction,
             eval_only=source_.eval_only,

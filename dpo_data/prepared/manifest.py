@@ -41,7 +41,7 @@ class SourceEntry(ManifestModel):
     """Where the data comes from."""
 
     name: str
-    licence: str
+    license: str
     homepage: str
     direction: Annotated[str, Field(description="The rule that says which response is preferred.")]
     eval_only: Annotated[bool, Field(description="An evaluation set, not meant for training.")] = False
