@@ -78,7 +78,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     columns: dict[str, PairBatchBuilder] = {}
     shapes = Counter[tuple[str, ...]]()
-    for rows in groups(chunk.rows(), source.group_key):
+    for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
         for raw in rows:
             if isinstance(raw.value, dict):
                 shapes[tuple(raw.value)] += 1
@@ -118,9 +118,9 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
                 converted.quarantined.append(_quarantined(chunk.file, raw, outcome.errors[place], job.redact))
             else:
                 converted.left_out[outcome.row_reasons.get(place, "not_paired")] += 1
-    reads = source.reads(job.options.mapping)
+    used = source.used_columns(job.options.mapping)
     for shape, count in shapes.items():
-        converted.unused_columns.update({column: count for column in shape if column not in reads})
+        converted.unused_columns.update({column: count for column in shape if column not in used})
     schema = _schema(source, job.options.form)
     for split, kept in columns.items():
         converted.batches[split] = kept.batch(schema)
@@ -162,9 +162,9 @@ def _adapt(rows: Sequence[RawRow], source: Source, job: ConversionJob) -> GroupR
     if isinstance(first, RowError):  # an unreadable row is in no group but its own
         return GroupResult(errors={0: first})
     try:
-        if source.adapt_group is not None:
+        if source.grouping is not None:
             values = [raw.value for raw in rows if isinstance(raw.value, dict)]
-            return _paired(source.adapt_group(values, job.options), source, job)
+            return _paired(source.grouping.adapt(values, job.options), source, job)
         adapted = source.adapt(first, job.options)
         if isinstance(adapted, ScoredResponses):
             return _paired(AdaptedGroup([adapted]), source, job)

@@ -10,7 +10,7 @@ from dpo_data.options import Progress, silent
 from dpo_data.readers.grouping import gathered, whole_groups
 from dpo_data.readers.inputs import InputFile
 from dpo_data.readers.rows import Chunk
-from dpo_data.sources import fitting_sources, load_source
+from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -71,9 +71,9 @@ def _chunks(files: Sequence[InputFile], job: ConversionJob, limit: int | None, p
 
 def grouped_chunks(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
     """The chunks of a file, rows that belong together in one of them."""
-    if source.group_key is None:
+    if (grouping := source.grouping) is None:
         return chunks
-    return whole_groups(gathered(chunks, source.group_key) if source.scattered else chunks, source.group_key)
+    return whole_groups(gathered(chunks, grouping.key) if grouping.buffer_whole_file else chunks, grouping.key)
 
 
 def _require_fit(chunk: Chunk, source: Source, options: SourceOptions) -> None:
@@ -85,9 +85,9 @@ def _require_fit(chunk: Chunk, source: Source, options: SourceOptions) -> None:
     """
     first = next(chunk.rows(), None)
     if first is not None and isinstance(first.value, dict):
-        if reason := source.refuse(first.value, options):
+        if reason := source.check_file(first.value, options):
             raise InputError(f"{chunk.file}: {reason}")
-        if not source.fits(first.value, options.mapping) and (others := fitting_sources(first.value)):
+        if not source.matches(first.value, options.mapping) and (others := matching_sources(first.value)):
             raise InputError(
                 f"{chunk.file}: holds rows of {others[0]}, not of {source.name}.\n"
                 f"  Convert it so: dpo-data convert {others[0]} --input FILE"

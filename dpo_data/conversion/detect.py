@@ -17,7 +17,7 @@ from dpo_data.options import Form
 from dpo_data.readers.inputs import find_inputs
 from dpo_data.readers.rows import Chunk
 from dpo_data.records import FIELDS
-from dpo_data.sources import fitting_sources, load_source
+from dpo_data.sources import load_source, matching_sources
 
 SNIFFED_ROWS = 200
 SHOWN_CHARACTERS = 200
@@ -71,7 +71,7 @@ def sniff(path: str, *, input_format: str | None = None) -> DetectedSource:
     first = next((row.value for row in start.rows() if isinstance(row.value, dict)), None) if start else None
     if start is None or first is None:
         raise InputError(f"{path}: no row in it can be read.")
-    fitting = fitting_sources(first)
+    fitting = matching_sources(first)
     if not fitting:
         command, complete = _stub(path, first)
         empty = DetectedCounts(rows_read=0, rows_paired=0, pairs=0, quarantined=0, left_out=0, reasons={})
@@ -109,7 +109,7 @@ def _form(source: str, row: dict[str, Any]) -> Form:
     """The form that keeps all of a row: text, unless the source refuses it or has tools."""
     found = load_source(source)
     options = make_job(source, "text", {}, axis=next(iter(found.axes), None)).options
-    return "conversational" if found.has_tools or found.refuse(row, options) else "text"
+    return "conversational" if found.has_tools or found.check_file(row, options) else "text"
 
 
 def _try(start: Chunk, name: str, form: Form) -> tuple[DetectedCounts, dict[str, str]]:

@@ -7,11 +7,12 @@ prompt that does not read so is kept as one user message.
 """
 
 import re
+from functools import partial
 
 from dpo_data.records import Message, Response, ScoredResponses
 from dpo_data.sources.fields import Row, required_number, required_text
 from dpo_data.sources.responses import assistant, merge_rows, user
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import Grouping, Source, SourceOptions
 
 TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 
@@ -47,6 +48,5 @@ SOURCE = Source(
     has_scores=True,
     hub="nvidia/HelpSteer2",
     hub_files=("train.jsonl.gz", "validation.jsonl.gz"),
-    adapt_group=lambda rows, options: merge_rows(rows, options, adapt),
-    group_key=lambda row: row.get("prompt"),
+    grouping=Grouping(lambda row: row.get("prompt"), partial(merge_rows, adapt=adapt)),
 )

@@ -87,7 +87,7 @@ def _messages(field: str, turns: list[Turn]) -> list[Message]:
     return [Message(role=ROLES[speaker], content=text[1:]) for speaker, text in turns]
 
 
-def refuse(row: Row, options: SourceOptions) -> str | None:
+def check_file(row: Row, options: SourceOptions) -> str | None:
     """Why a file of such rows is never pairs: red-team-attempts has single transcripts with harm ratings."""
     if "transcript" in row and "chosen" not in row:
         return (
@@ -117,5 +117,5 @@ SOURCE = Source(
     hub="Anthropic/hh-rlhf",
     hub_files=tuple(f"{folder}/{split}.jsonl.gz" for folder in FOLDERS for split in ("train", "test")),
     sample=("sample/train.jsonl", "sample/test.jsonl"),
-    refuse=refuse,
+    check_file=check_file,
 )

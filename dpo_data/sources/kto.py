@@ -7,11 +7,12 @@ Columns as read by TRL.
 
 import json
 from collections.abc import Hashable
+from functools import partial
 
 from dpo_data.records import Content, Response, ScoredResponses
 from dpo_data.sources.fields import Row, messages, required, required_choice
 from dpo_data.sources.responses import assistant, merge_rows, require_response, user
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import Grouping, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -50,7 +51,5 @@ SOURCE = Source(
     columns=("prompt", "completion", "label"),
     adapt=adapt,
     has_scores=True,
-    adapt_group=lambda rows, options: merge_rows(rows, options, adapt),
-    group_key=group_key,
-    scattered=True,
+    grouping=Grouping(group_key, partial(merge_rows, adapt=adapt), buffer_whole_file=True),
 )

@@ -14,7 +14,7 @@ from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
 from dpo_data.sources.fields import Row, optional_number, required_choice, required_text
 from dpo_data.sources.responses import assistant
-from dpo_data.sources.source import AdaptedGroup, Source, SourceOptions
+from dpo_data.sources.source import AdaptedGroup, Grouping, Source, SourceOptions
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 
@@ -91,6 +91,5 @@ SOURCE = Source(
     has_scores=True,
     hub="OpenAssistant/oasst1",
     hub_files=("data/train-*.parquet", "data/validation-*.parquet"),
-    group_key=lambda row: row.get("message_tree_id"),
-    adapt_group=adapt_group,
+    grouping=Grouping(lambda row: row.get("message_tree_id"), adapt_group),
 )

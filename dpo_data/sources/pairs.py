@@ -120,7 +120,7 @@ def _split(pair: ConversationalPair, start: int) -> ConversationalPair:
     return pair.model_copy(update={"chosen": chosen, "rejected": rejected})
 
 
-def refuse(row: Row, options: SourceOptions) -> str | None:
+def check_file(row: Row, options: SourceOptions) -> str | None:
     """Why a file of such rows does not fit the form: message lists are not text."""
     if options.form == "text" and isinstance(lookup(row, options.mapping.get("chosen", "chosen")), list):
         return "the responses are lists of messages, not text.\n  Keep them so: --form conversational."
@@ -144,7 +144,7 @@ SOURCE = Source(
     adapt=adapt,
     optional=("prompt", *SCORES),
     looks_like=looks_like,
-    refuse=refuse,
+    check_file=check_file,
     comes_in_pairs=True,
     has_scores=True,
     mapped_fields=(*FIELDS, *SCORES),

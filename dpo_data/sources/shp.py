@@ -5,11 +5,13 @@ share `--max-pairs-per-prompt`.
 Columns as in the card of JayHyeon/SHP_test.
 """
 
+from functools import partial
+
 from dpo_data.errors import RowError
 from dpo_data.records import Response, ScoredResponses
 from dpo_data.sources.fields import Row, required_choice, required_number, required_text
 from dpo_data.sources.responses import assistant, question, separate_rows
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import Grouping, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -43,6 +45,5 @@ SOURCE = Source(
     has_scores=True,
     hub="stanfordnlp/SHP",
     hub_files=("*/train.json", "*/validation.json", "*/test.json"),
-    group_key=lambda row: row.get("post_id"),
-    adapt_group=lambda rows, options: separate_rows(rows, options, adapt),
+    grouping=Grouping(lambda row: row.get("post_id"), partial(separate_rows, adapt=adapt)),
 )
