@@ -64,7 +64,7 @@ class Source:
         adapt: converts a raw row to a pair, or to scored responses for `dpo_data.pairing`; pure; raises RowError if it
             can do neither.
         optional: columns that are used where present; every other column is counted as unused.
-        looks_like: returns True if a row with those columns is of this source; tells sources with equal columns apart.
+        looks_like: returns True if a row with those columns is of this source; for sources with the same columns.
         has_scores: True if pairs may have scores.
         has_tools: True if messages may call tools.
         comes_in_pairs: True if `adapt` returns pairs, to which no pairing policy applies.

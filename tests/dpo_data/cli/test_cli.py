@@ -324,12 +324,12 @@ USER_ERRORS = {
     ),
     "message lists as text": (
         "convert pairs --input messages.jsonl",
-        "work/messages.jsonl: the responses are lists of messages, not text.\n  Keep them so: --form conversational.",
+        "work/messages.jsonl: the responses are lists of messages, not text.\n  Convert them with --form conversational.",
     ),
     "red-team rows": (
         "convert hh-rlhf --input red.jsonl",
-        "work/red.jsonl: red-team-attempts holds single transcripts with harm ratings, not pairs: nothing there says "
-        "which of two answers is better.\n  Convert the other folders of hh-rlhf, and leave this file out.",
+        "work/red.jsonl: red-team-attempts has single transcripts with harm ratings, not preference pairs.\n"
+        "  Leave this file out, and convert the other folders of hh-rlhf.",
     ),
     "table without a column": (
         "convert pairs --input table.csv",
