@@ -1,30 +1,23 @@
 """The rows that everything speaks: preference pairs, scored responses, and the content keys of pairs."""
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 FIELDS = ("prompt", "chosen", "rejected")
 
 
-class _Once(cached_property[Any]):
-    """A cached property without the lock that Python 3.11 takes, which costs more than the texts of a pair do."""
-
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
-        if instance is None:
-            return self
-        value = instance.__dict__[self.attrname] = self.func(instance)
-        return value
+#: Prompt, chosen and rejected as text.
+PairTexts = tuple[str, str, str]
 
 
 class Record(BaseModel):
     """A row read from outside: no unknown fields, no silent conversion between types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ignored_types=(_Once,))
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Message(Record):
@@ -49,12 +42,6 @@ class Scores(Record):
     rejected_score: Score | None = None
     margin: Annotated[Score | None, Field(description="By how much chosen is better.")] = None
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, whose texts are read off its own fields: pydantic would hand on the cached ones."""
-        copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("texts", None)
-        return copied
-
 
 class TextPair(Scores):
     """Two responses to one prompt, as text; prompt + response is what the model reads."""
@@ -63,8 +50,8 @@ class TextPair(Scores):
     chosen: str
     rejected: str
 
-    @_Once
-    def texts(self) -> tuple[str, str, str]:
+    @property
+    def texts(self) -> PairTexts:
         """Prompt, chosen and rejected as text."""
         return self.prompt, self.chosen, self.rejected
 
@@ -86,8 +73,8 @@ class ConversationalPair(Scores):
     rejected: list[Message]
     tools: Annotated[str | None, Field(description="Tools that the dialogue may use, as JSON.")] = None
 
-    @_Once
-    def texts(self) -> tuple[str, str, str]:
+    @property
+    def texts(self) -> PairTexts:
         """Prompt, chosen and rejected as text: the contents, a blank line between messages."""
         return joined_contents(self.prompt), joined_contents(self.chosen), joined_contents(self.rejected)
 

@@ -87,8 +87,9 @@ __all__ = [
 def run_row_checks(pair: PreferencePair, checks: Iterable[RowCheck]) -> list[tuple[RowCheck, Finding]]:
     """What the checks find in one pair, up to the first error, which is then the last of the list."""
     findings = []
+    texts = pair.texts
     for check in checks:
-        if finding := check.find(pair):
+        if finding := check.find(pair, texts):
             findings.append((check, finding))
             if check.severity == "error":
                 break

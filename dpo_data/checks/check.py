@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.records import PairKeys, PreferencePair
+from dpo_data.records import PairKeys, PairTexts, PreferencePair
 
 Severity = Literal["error", "warning"]
 
@@ -21,13 +21,16 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class RowCheck:
-    """A check of one pair. An error puts the row in quarantine, a warning keeps and counts it."""
+    """A check of one pair. An error puts the row in quarantine, a warning keeps and counts it.
+
+    `find` gets the pair and its texts, which the caller makes once for all checks.
+    """
 
     code: str
     severity: Severity
     summary: str
     hint: str
-    find: Callable[[PreferencePair], Finding | None]
+    find: Callable[[PreferencePair, PairTexts], Finding | None]
 
 
 #: The keys of one row, as the dataset checks read them: the hashes of `records.PairKeys`, the number of the split, and

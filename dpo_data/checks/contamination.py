@@ -10,7 +10,7 @@ from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.text import ngrams, words
 from dpo_data.errors import InputError, RowError, UsageError, reading
 from dpo_data.readers.inputs import find_inputs
-from dpo_data.records import FIELDS, PreferencePair
+from dpo_data.records import FIELDS, PairTexts, PreferencePair
 
 #: Words of a run that two texts hardly share by chance. Source: Brown et al. 2020, arXiv:2005.14165, appendix C.
 RUN = 13
@@ -21,16 +21,17 @@ MIN_WORDS = 8
 Runs = dict[str, str]
 
 
-def find(pair: PreferencePair, runs: Runs, lengths: Sequence[int] = (RUN,)) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts, runs: Runs, lengths: Sequence[int] = (RUN,)) -> Finding | None:
     r"""Which field shares a run of words with an evaluation set, with the run and its place there.
 
     >>> from dpo_data.records import TextPair
     >>> runs = {"what has keys but can not open even one door": "riddles.txt:1"}
     >>> ask = "What has keys, but can NOT open even one door?"
-    >>> find(TextPair(prompt=ask, chosen="A piano.", rejected="A map."), runs, lengths=[10]).message
+    >>> pair = TextPair(prompt=ask, chosen="A piano.", rejected="A map.")
+    >>> find(pair, pair.texts, runs, lengths=[10]).message
     'prompt shares "what has keys but can not open even one door" with riddles.txt:1.'
     """
-    for field, text in zip(FIELDS, pair.texts, strict=True):
+    for field, text in zip(FIELDS, texts, strict=True):
         of = words(text)
         for length in lengths:
             if len(of) >= length:

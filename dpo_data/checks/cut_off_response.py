@@ -3,7 +3,7 @@
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 #: What a whole text may end with: punctuation of sentences, what may stand behind it, the end of code and of emphasis.
 ENDS = frozenset(".!?\u2026\"'\u201d\u2019\u00bb)]}>`*_~:;|\u3002\uff01\uff1f\uff09\u300d\u0964\u061f\u06d4")
@@ -19,7 +19,7 @@ LIST_ITEM = re.compile(r"\s*(?:[-*\u2022#>|]|\(?\w{1,3}[.):])\s")
 SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)]?\s")
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Which response ends without the end of a sentence, though it has sentences.
 
     Lists, titles, addresses, links, short answers and texts without any sentence end are left alone. Scripts that are
@@ -27,10 +27,11 @@ def find(pair: PreferencePair) -> Finding | None:
 
     >>> from dpo_data.records import TextPair
     >>> cut = "Cross the two ends first. Then pull the left one under the right one, and hold on to the"
-    >>> find(TextPair(prompt="How do I tie a bow?", chosen="Cross the ends.", rejected=cut)).message
+    >>> pair = TextPair(prompt="How do I tie a bow?", chosen="Cross the ends.", rejected=cut)
+    >>> find(pair, pair.texts).message
     'rejected does not end its last sentence: "... and hold on to the".'
     """
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     # Most pairs are done with here.
     if chosen[-1:] in ENDS and rejected[-1:] in ENDS:
         return None

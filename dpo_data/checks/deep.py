@@ -58,11 +58,12 @@ class DeepChecks:
         for row, pair in enumerate(pairs):
             for field, language in zip(FIELDS, languages(pair), strict=True):
                 self.languages[field][language or "undecided"] += 1
-            for text in pair.texts:
+            texts = pair.texts
+            for text in texts:
                 self.personal_data += redact(text)[1]
             prompt_key = keys["prompt"][row].tobytes()
-            table["near_prompt"][row] = np.void(self._near_prompts.first_like(prompt_key, pair.texts[0]))
-            prompt, chosen, rejected = (_hash(_alike(text)) for text in pair.texts)
+            table["near_prompt"][row] = np.void(self._near_prompts.first_like(prompt_key, texts[0]))
+            prompt, chosen, rejected = (_hash(_alike(text)) for text in texts)
             table["alike"][row] = np.void(_hash(prompt + min(chosen, rejected) + max(chosen, rejected)))
             table["alike_chosen"][row] = np.void(chosen)
         for store in self._stores.values():

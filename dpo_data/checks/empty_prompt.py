@@ -2,17 +2,18 @@
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.dialogue import TURN_START
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Whether nothing but white space and role markers is in the prompt.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="\n\nHuman: \n\nAssistant:", chosen=" a", rejected=" b")).message
+    >>> pair = TextPair(prompt="\n\nHuman: \n\nAssistant:", chosen=" a", rejected=" b")
+    >>> find(pair, pair.texts).message
     'prompt is empty.'
     """
-    prompt = pair.texts[0]
+    prompt = texts[0]
     # A transcript of role markers alone is short: longer prompts need no second look.
     if not prompt or prompt.isspace() or (len(prompt) < 80 and not TURN_START.sub("", prompt).strip()):
         return Finding("prompt", "prompt is empty.")

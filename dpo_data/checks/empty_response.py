@@ -1,17 +1,18 @@
 """A response without a word in it."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Which of the responses is empty or white space.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen=" \n", rejected="Hello"))
+    >>> pair = TextPair(prompt="Hi", chosen=" \n", rejected="Hello")
+    >>> find(pair, pair.texts)
     Finding(field='chosen', message='chosen is empty.')
     """
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     if not chosen or chosen.isspace():
         return Finding("chosen", "chosen is empty.")
     if not rejected or rejected.isspace():

@@ -3,20 +3,21 @@
 from dataclasses import replace
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 #: Of Llama 2 and Mistral, GPT-2 and NeoX, Llama 3, Gemma, DeepSeek; a tokenizer adds its own.
 EOS_TEXTS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<|eos|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Which response holds the text of an end-of-sequence token.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen="Hello</s>", rejected="No")).message
+    >>> pair = TextPair(prompt="Hi", chosen="Hello</s>", rejected="No")
+    >>> find(pair, pair.texts).message
     'chosen holds "</s>", which many tokenizers read as the end of the sequence.'
     """
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     if "<" not in chosen and "<" not in rejected:
         return None
     for field, response in (("chosen", chosen), ("rejected", rejected)):
@@ -36,16 +37,17 @@ def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:
     r"""The check, looking for the end-of-sequence token of one tokenizer too.
 
     >>> from dpo_data.records import TextPair
-    >>> for_tokenizer(EOS_IN_RESPONSE, "[SEP]").find(TextPair(prompt="Hi", chosen="Yes", rejected="No[SEP]")).message
+    >>> pair = TextPair(prompt="Hi", chosen="Yes", rejected="No[SEP]")
+    >>> for_tokenizer(EOS_IN_RESPONSE, "[SEP]").find(pair, pair.texts).message
     'rejected holds "[SEP]", which the tokenizer reads as the end of the sequence.'
     """
 
-    def find_own(pair: PreferencePair) -> Finding | None:
-        _, chosen, rejected = pair.texts
+    def find_own(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+        _, chosen, rejected = texts
         for field, response in (("chosen", chosen), ("rejected", rejected)):
             if eos in response:
                 return Finding(field, f'{field} holds "{eos}", which the tokenizer reads as the end of the sequence.')
-        return find(pair)
+        return find(pair, texts)
 
     return replace(check, find=find_own)
 

@@ -3,17 +3,18 @@
 from unicodedata import normalize
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Whether the responses are equal once white space and Unicode composition (NFC) are made alike.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen="caf\u00e9  please", rejected="cafe\u0301 please\n")).message
+    >>> pair = TextPair(prompt="Hi", chosen="caf\u00e9  please", rejected="cafe\u0301 please\n")
+    >>> find(pair, pair.texts).message
     'chosen and rejected differ only in white space or Unicode composition.'
     """
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     if chosen == rejected:
         return Finding("rejected", "chosen and rejected are the same text.")
     # Most pairs differ in their first letter, which costs a tenth of comparing them word by word.

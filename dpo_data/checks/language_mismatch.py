@@ -5,7 +5,7 @@ from typing import Any
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.text import question
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 #: Letters from which a language is told: of 1,400 responses of hh-rlhf, all in English, none with more was misjudged.
 MIN_LETTERS = 20
@@ -47,12 +47,13 @@ def languages(pair: PreferencePair) -> tuple[str | None, str | None, str | None]
     return language_of(question(pair)), language_of(chosen), language_of(rejected)
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Which response is in another language than the last turn of the user's.
 
     >>> from dpo_data.records import TextPair
     >>> ask, answer = "How do I tie a bow with two ends?", "Croise les deux bouts, puis passe l'un sous l'autre."
-    >>> find(TextPair(prompt=f"{ask} Tell me slowly, please.", chosen="Cross the ends.", rejected=answer)).message
+    >>> pair = TextPair(prompt=f"{ask} Tell me slowly, please.", chosen="Cross the ends.", rejected=answer)
+    >>> find(pair, pair.texts).message
     'rejected is in fr, the prompt in en.'
     """
     asked, *answered = languages(pair)

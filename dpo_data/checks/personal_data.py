@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import FIELDS, Content, PreferencePair
+from dpo_data.records import FIELDS, Content, PairTexts, PreferencePair
 
 
 class Kind(NamedTuple):
@@ -114,14 +114,15 @@ def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
     return (pair.model_copy(update=fields) if counts else pair), counts
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Which field holds personal data, and of which kinds; the message does not repeat it.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Who are you?", chosen="Jo.", rejected="Jo, jo@example.org.")).message
+    >>> pair = TextPair(prompt="Who are you?", chosen="Jo.", rejected="Jo, jo@example.org.")
+    >>> find(pair, pair.texts).message
     'rejected holds personal data: 1 email.'
     """
-    for field, text in zip(FIELDS, pair.texts, strict=True):
+    for field, text in zip(FIELDS, texts, strict=True):
         if counts := redact(text)[1]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
             return Finding(field, f"{field} holds personal data: {kinds}.")

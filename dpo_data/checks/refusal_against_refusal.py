@@ -3,7 +3,7 @@
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 #: Characters of a response in which a refusal says that it is one.
 OPENING = 120
@@ -35,14 +35,15 @@ def is_refusal(response: str) -> bool:
     return any(map(opening.__contains__, NEEDLES)) and REFUSAL.search(opening) is not None
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Whether both responses open by refusing.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Write my essay.", chosen="I'm sorry, I can't.", rejected="I won't do that.")).message
+    >>> pair = TextPair(prompt="Write my essay.", chosen="I'm sorry, I can't.", rejected="I won't do that.")
+    >>> find(pair, pair.texts).message
     'chosen and rejected both open with a refusal.'
     """
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     if is_refusal(chosen) and is_refusal(rejected):
         return Finding("rejected", "chosen and rejected both open with a refusal.")
     return None

@@ -6,16 +6,17 @@ from operator import eq
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.dialogue import TURN_START
-from dpo_data.records import ConversationalPair, PreferencePair
+from dpo_data.records import ConversationalPair, PairTexts, PreferencePair
 
 MAY_REPEAT = ("tool", "system")
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Whether one side has two turns of one speaker in a row; tool results and system messages may follow each other.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="\n\nHuman: hi\n\nHuman: you?\n\nAssistant:", chosen=" Yes", rejected=" No")).message
+    >>> pair = TextPair(prompt="\n\nHuman: hi\n\nHuman: you?\n\nAssistant:", chosen=" Yes", rejected=" No")
+    >>> find(pair, pair.texts).message
     'prompt has two Human turns in a row.'
     """
     for field, roles in _roles(pair):

@@ -1,14 +1,15 @@
 """Scores that say that rejected is the better response."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Whether rejected has the higher score, or the margin is negative; pairs without scores are left alone.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen="Hello", rejected="No", chosen_score=1, rejected_score=4)).message
+    >>> pair = TextPair(prompt="Hi", chosen="Hello", rejected="No", chosen_score=1, rejected_score=4)
+    >>> find(pair, pair.texts).message
     'chosen has the score 1, rejected the higher one 4.'
     """
     chosen, margin = pair.chosen_score, pair.margin

@@ -3,7 +3,7 @@
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import FIELDS, PreferencePair
+from dpo_data.records import FIELDS, PairTexts, PreferencePair
 
 #: Of ChatML, Llama 2, 3 and 4, Gemma, Zephyr, Phi, Command R, DeepSeek, GPT-OSS, and HelpSteer2's <extra_id_1>. Texts
 #: that end a whole sequence are `eos_in_response`'s.
@@ -14,20 +14,22 @@ MARKER = re.compile(
 )
 
 
-def find(pair: PreferencePair) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Which field holds the marker of a chat template.
 
     >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="[INST] Hi [/INST]", chosen="Hello", rejected="No")).message
+    >>> pair = TextPair(prompt="[INST] Hi [/INST]", chosen="Hello", rejected="No")
+    >>> find(pair, pair.texts).message
     'prompt holds the chat template marker "[INST]".'
-    >>> find(TextPair(prompt="Hi", chosen="Hello<|im_end|>", rejected="No")).message
+    >>> pair = TextPair(prompt="Hi", chosen="Hello<|im_end|>", rejected="No")
+    >>> find(pair, pair.texts).message
     'chosen holds the chat template marker "<|im_end|>".'
     """
     # Single characters first: most texts hold neither, and looking for one costs next to nothing.
-    prompt, chosen, rejected = pair.texts
+    prompt, chosen, rejected = texts
     if not ("<" in prompt or "<" in chosen or "<" in rejected or "[" in prompt or "[" in chosen or "[" in rejected):
         return None
-    for field, text in zip(FIELDS, pair.texts, strict=True):
+    for field, text in zip(FIELDS, texts, strict=True):
         if match := MARKER.search(text):
             return Finding(field, f'{field} holds the chat template marker "{match[0]}".')
     return None

@@ -20,7 +20,7 @@ from dpo_data.checks import (
     select_row_checks,
 )
 from dpo_data.checks.bad_characters import BAD_CHARACTERS
-from dpo_data.checks.check import ROW_KEY, RowCheck
+from dpo_data.checks.check import ROW_KEY, Finding, RowCheck
 from dpo_data.checks.contradiction import CONTRADICTION
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.duplicate_pair import DUPLICATE_PAIR
@@ -202,13 +202,17 @@ CLEAN: list[PreferencePair] = [
 ]
 
 
+def finding(check: RowCheck, pair: PreferencePair) -> Finding | None:
+    return check.find(pair, pair.texts)
+
+
 def codes(pair: PreferencePair) -> list[str]:
     return [check.code for check, _ in run_row_checks(pair, ROW_CHECKS)]
 
 
 @pytest.mark.parametrize(("check", "pair", "field", "message"), DEFECTS)
 def test_a_check_finds_its_defect_and_names_the_field(check, pair, field, message):
-    assert check.find(pair) == (field, message)
+    assert finding(check, pair) == (field, message)
     assert check.code in codes(pair)
 
 
@@ -248,9 +252,9 @@ def test_the_end_token_of_a_tokenizer_is_looked_for_beside_the_usual_ones():
     check = for_tokenizer(EOS_IN_RESPONSE, "[SEP]")
     assert (check.code, check.severity) == ("eos_in_response", "warning")
     message = 'chosen holds "[SEP]", which the tokenizer reads as the end of the sequence.'
-    assert check.find(text(chosen="a[SEP]")) == ("chosen", message)
-    assert check.find(text(chosen="a</s>")).field == "chosen"
-    assert check.find(CLEAN_TEXT) is None
+    assert finding(check, text(chosen="a[SEP]")) == ("chosen", message)
+    assert finding(check, text(chosen="a</s>")).field == "chosen"
+    assert finding(check, CLEAN_TEXT) is None
 
 
 def test_one_row_may_have_several_warnings_and_stops_at_its_first_error():

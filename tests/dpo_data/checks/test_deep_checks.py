@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from dpo_data import convert
 from dpo_data.checks import DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS
-from dpo_data.checks.check import RowCheck
+from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.contamination import contamination
 from dpo_data.checks.cut_off_response import CUT_OFF_RESPONSE
 from dpo_data.checks.language_mismatch import LANGUAGE_MISMATCH, language_of
@@ -147,9 +147,13 @@ CLEAN: list[PreferencePair] = [
 ]
 
 
+def finding(check: RowCheck, pair: PreferencePair) -> Finding | None:
+    return check.find(pair, pair.texts)
+
+
 @pytest.mark.parametrize(("check", "pair", "field", "message"), DEFECTS)
 def test_a_deep_check_finds_its_defect_and_names_the_field(check, pair, field, message):
-    assert check.find(pair) == (field, message)
+    assert finding(check, pair) == (field, message)
 
 
 def test_every_deep_row_check_has_a_defect_above():
@@ -158,7 +162,7 @@ def test_every_deep_row_check_has_a_defect_above():
 
 @pytest.mark.parametrize("pair", CLEAN)
 def test_a_clean_row_is_left_alone_by_every_deep_check(pair):
-    assert [check.code for check in DEEP_ROW_CHECKS if check.find(pair)] == []
+    assert [check.code for check in DEEP_ROW_CHECKS if finding(check, pair)] == []
 
 
 def test_deep_checks_only_warn():
@@ -323,8 +327,8 @@ def test_text_of_an_evaluation_set_is_found_with_the_words_and_both_places(tmp_p
 def test_an_evaluation_text_shorter_than_a_run_must_stand_in_the_pair_as_a_whole(tmp_path):
     (tmp_path / "short.txt").write_text("What has keys but opens no door?\nWhat has keys but opens not one door?\n")
     check = contamination([tmp_path / "short.txt"])
-    assert check.find(text(prompt="Tell me: what has keys but opens no door?")) is None  # seven words
-    assert check.find(text(prompt="Tell me: what has keys but opens not one door, please?")) == (
+    assert finding(check, text(prompt="Tell me: what has keys but opens no door?")) is None  # seven words
+    assert finding(check, text(prompt="Tell me: what has keys but opens not one door, please?")) == (
         "prompt",
         'prompt shares "what has keys but opens not one door" with short.txt:2.',
     )
