@@ -49,6 +49,7 @@ def render_turns(messages: Iterable[tuple[str, str]]) -> str:
     return "".join(f"\n\n{SPEAKERS[role]}: {content}" for role, content in messages)
 
 
+HUMAN_START = "\n\nHuman:"
 ASSISTANT_START = "\n\nAssistant:"
 
 
