@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dpo_data import SOURCES, convert, tokenize
+from dpo_data.checks import ROW_CHECKS
 from dpo_data.cli.app import main
 from dpo_data.inspect.validation import ValidationReport
 from dpo_data.prepared.reader import open_prepared, open_tokens
@@ -288,13 +289,11 @@ USER_ERRORS = {
     "limit of 0": ("convert pairs --input pairs.jsonl --limit 0", "--limit 0: must be at least 1."),
     "forbid of an unknown code": (
         "convert pairs --input pairs.jsonl --forbid nope",
-        "nope is not the code of a row check.\n  Row checks: bad_characters, empty_prompt, "
-        "empty_response, eos_in_response, identical_responses, repeated_role, response_repeats_prompt, "
-        "role_marker_in_response, scores_against_label, template_marker.",
+        f"nope is not the code of a row check.\n  Row checks: {', '.join(sorted(check.code for check in ROW_CHECKS))}.",
     ),
     "allow of a row that is no pair": (
         "convert pairs --input pairs.jsonl --allow missing_field",
-        "missing_field cannot be allowed or forbidden: there is no pair to keep in such a row.",
+        "missing_field cannot be allowed or forbidden, because such a row has no pair to keep.",
     ),
     "forbid and allow": (
         "convert pairs --input pairs.jsonl --forbid empty_prompt --allow empty_prompt",
@@ -324,7 +323,8 @@ USER_ERRORS = {
     ),
     "message lists as text": (
         "convert pairs --input messages.jsonl",
-        "work/messages.jsonl: the responses are lists of messages, not text.\n  Convert them with --form conversational.",
+        "work/messages.jsonl: the responses are lists of messages, not text.\n"
+        "  Convert them with --form conversational.",
     ),
     "red-team rows": (
         "convert hh-rlhf --input red.jsonl",
@@ -466,7 +466,7 @@ def test_on_error_stop_names_the_first_bad_row_and_leaves_nothing(dpo_data, work
         1,
         "",
         "Error: work/bad.jsonl:4: chosen is empty. [empty_response]\n"
-        "  An empty response has no token to learn from: leave the row out, or repair it in the raw file.\n"
+        "  An empty response has no tokens to learn from: remove the row, or fix it in the raw file.\n"
         "  To put such rows in quarantine and go on: --on-error quarantine.\n",
     )
     assert not (work / "prepared").exists()
