@@ -155,7 +155,7 @@ def test_validate_prints_a_readable_table(dpo_data, work):
         "bad.jsonl: 4 rows = 3 pairs + 1 in quarantine (train 3)",
         "finding         severity  rows  where",
         f"empty_response  error        1  {place}:4: chosen is empty.",
-        "                                An empty response has no token to learn from: leave the row out, or repair it"
+        "                                An empty response has no tokens to learn from: remove the row, or fix it"
         " in the raw file.",
         "characters  min  p5  median  p95  p99  max",
         "prompt       11  11      12   13   13   13",
