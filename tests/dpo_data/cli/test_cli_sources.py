@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
+from golden import FIXTURES
 from typer.testing import CliRunner
 
 from dpo_data import SOURCES
 from dpo_data.cli.app import app
 from dpo_data.prepared.reader import read_manifest
-
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
 
 
 def run(*arguments: object) -> tuple[int, str]:

@@ -5,18 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import raw_rows
 
 from dpo_data import convert, open_prepared
 from dpo_data.prepared.manifest import Manifest
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
-
 
 def golden(source: str, line: int) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(
-        (FIXTURES / source / "raw.jsonl").read_text(encoding="utf-8").splitlines()[line - 1]
-    )
-    return row
+    return raw_rows(source)[line - 1]
 
 
 def converted(source: str, rows: list[dict[str, Any]], folder: Path, **options: Any) -> tuple[Manifest, list[Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import FIXTURES, GOLDEN_SOURCES, raw_rows, required_options
 
 import dpo_data.readers.rows
 from dpo_data import SOURCES, convert, open_prepared
@@ -14,8 +15,6 @@ from dpo_data.inspect.validation import validate
 from dpo_data.prepared.reader import read_manifest
 from dpo_data.sources import list_sources, load_source, matching_sources
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
-
 
 def written(path: Path, rows: list[Any]) -> Path:
     """A file of these rows, in a folder whose name says nothing of a split."""
@@ -23,10 +22,6 @@ def written(path: Path, rows: list[Any]) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
-
-
-def golden(source: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (FIXTURES / source / "raw.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def pairs_of(folder: Path, split: str = "train") -> list[dict[str, Any]]:
@@ -40,14 +35,14 @@ def test_every_source_says_what_it_is() -> None:
     assert all(load_source(name).__class__.__name__ == "Source" for name in SOURCES)
 
 
-@pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
+@pytest.mark.parametrize("source", [name for name in GOLDEN_SOURCES if name not in ("hh-rlhf", "pairs")])
 def test_the_first_golden_row_fits_its_source_before_any_other(source: str) -> None:
-    assert matching_sources(golden(source)[0])[0] == source
+    assert matching_sources(raw_rows(source)[0])[0] == source
 
 
-@pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
+@pytest.mark.parametrize("source", [name for name in GOLDEN_SOURCES if name not in ("hh-rlhf", "pairs")])
 def test_a_file_of_another_source_is_refused_by_its_right_name(source: str, tmp_path: Path) -> None:
-    raw = written(tmp_path / "raw.jsonl", golden(source)[:1])
+    raw = written(tmp_path / "raw.jsonl", raw_rows(source)[:1])
     wrong = "webgpt" if source != "webgpt" else "shp"
     with pytest.raises(InputError, match=f"holds rows of {source}, not of {wrong}"):
         convert(wrong, [raw], output=tmp_path / "out")
@@ -55,7 +50,7 @@ def test_a_file_of_another_source_is_refused_by_its_right_name(source: str, tmp_
 
 
 def test_a_first_row_that_fits_nothing_goes_to_quarantine_like_any_other(tmp_path: Path) -> None:
-    rows = [{"stray": 1}, *golden("nectar")[:2]]
+    rows = [{"stray": 1}, *raw_rows("nectar")[:2]]
     manifest = convert("nectar", [written(tmp_path / "raw.jsonl", rows)], output=tmp_path / "out", max_invalid=1)
     assert (manifest.rows_read, manifest.pairs, manifest.quarantined_by_code) == (3, 2, {"missing_field": 1})
 
@@ -87,7 +82,7 @@ def test_options_that_mean_nothing_or_mislead_are_refused(source, options, messa
 
 
 def test_the_axis_decides_which_judgement_counts(tmp_path: Path) -> None:
-    raw = written(tmp_path / "raw.jsonl", golden("pku-saferlhf")[:1])
+    raw = written(tmp_path / "raw.jsonl", raw_rows("pku-saferlhf")[:1])
     for axis in ("better", "safer"):
         manifest = convert("pku-saferlhf", [raw], output=tmp_path / axis, axis=axis)
         assert manifest.options.axis == axis
@@ -97,7 +92,7 @@ def test_the_axis_decides_which_judgement_counts(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_set_goes_to_test_unless_the_user_says_otherwise(tmp_path: Path) -> None:
-    raw = [written(tmp_path / "train.jsonl", golden("mt-bench-judgments")[:2])]
+    raw = [written(tmp_path / "train.jsonl", raw_rows("mt-bench-judgments")[:2])]
     manifest = convert("mt-bench-judgments", raw, output=tmp_path / "a")
     assert list(manifest.splits) == ["test"]
     assert manifest.source.eval_only
@@ -123,7 +118,7 @@ def test_a_pinned_revision_and_a_split_choose_the_files_of_the_hub(tmp_path, mon
 
 
 def test_one_row_may_give_several_pairs_of_one_origin(tmp_path: Path) -> None:
-    raw = written(tmp_path / "raw.jsonl", golden("nectar")[:1])
+    raw = written(tmp_path / "raw.jsonl", raw_rows("nectar")[:1])
     manifest = convert("nectar", [raw], output=tmp_path / "out", pairing="all")
     rows = pairs_of(tmp_path / "out")
     assert (manifest.rows_read, manifest.rows_paired, manifest.pairs) == (1, 1, 3)
@@ -200,7 +195,7 @@ def test_rows_of_two_files_never_meet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["nectar", "helpsteer2", "kto", "openai-preference"])
 def test_any_number_of_workers_gives_the_same_bytes(source: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(dpo_data.readers.rows, "CHUNK_BYTES", 2000)
-    raw = written(tmp_path / "raw.jsonl", golden(source) * 40)
+    raw = written(tmp_path / "raw.jsonl", raw_rows(source) * 40)
     options: dict[str, Any] = {"pairing": "random", "seed": 7, "max_invalid": 1, "form": "conversational"}
     for workers in (1, 2):
         convert(source, [raw], output=tmp_path / str(workers), workers=workers, **options)
@@ -227,7 +222,7 @@ def test_tools_reach_the_chat_template(tmp_path: Path, make_tokenizer: Callable[
         "{% for m in messages %}{{ m.role }}:{% if m.tool_calls %}CALL {{ m.tool_calls[0].function.name }}"
         "{% else %}{{ m.content }}{% endif %};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    raw = written(tmp_path / "raw.jsonl", golden("openai-preference")[3:4])
+    raw = written(tmp_path / "raw.jsonl", raw_rows("openai-preference")[3:4])
     convert("openai-preference", [raw], output=tmp_path / "out", form="conversational")
     tokenizer = make_tokenizer(template=template)
     cache = tokenize(tmp_path / "out", tokenizer=tokenizer)
@@ -255,11 +250,11 @@ def damaged(value: Any) -> Iterator[Any]:
                 yield [*value[:place], inner, *value[place + 1 :]]
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", GOLDEN_SOURCES)
 def test_a_damaged_row_is_accounted_for_and_never_breaks_a_run(source: str, tmp_path: Path) -> None:
-    options = FIXTURES / source / "options.json"
-    arguments = json.loads(options.read_text()) if options.exists() else {}
-    whole = golden(source)[0] if source not in ("hh-rlhf", "pairs") else {"prompt": "Q", "chosen": "a", "rejected": "b"}
+    whole = (
+        raw_rows(source)[0] if source not in ("hh-rlhf", "pairs") else {"prompt": "Q", "chosen": "a", "rejected": "b"}
+    )
     rows = [whole, *(row for row in damaged(whole) if isinstance(row, dict))]
     assert len(rows) > 40
     raw = written(tmp_path / "raw.jsonl", rows)
@@ -267,7 +262,7 @@ def test_a_damaged_row_is_accounted_for_and_never_breaks_a_run(source: str, tmp_
         raw.write_text((FIXTURES / source / "raw.jsonl").read_text() + raw.read_text())
     for form in ("text", "conversational"):
         folder = tmp_path / form
-        manifest = convert(source, [raw], output=folder, form=form, max_invalid=1, **arguments)
+        manifest = convert(source, [raw], output=folder, form=form, max_invalid=1, **required_options(source))
         assert manifest.rows_read == manifest.rows_paired + manifest.quarantined + manifest.left_out
         assert manifest.rows_read >= len(rows)
         report = validate(folder)
