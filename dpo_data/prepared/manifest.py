@@ -4,7 +4,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-from dpo_data.options import Axis, Form, OnOverlong, Pairing, Tie, TruncationMode
+from dpo_data.options import Axis, Form, OnOverlong, TruncationMode
+from dpo_data.pairing import PairingPolicy
 
 TOKENS_VERSION = 1
 
@@ -47,23 +48,13 @@ class SourceEntry(ManifestModel):
     eval_only: Annotated[bool, Field(description="An evaluation set, not meant for training.")] = False
 
 
-class PairingOptions(ManifestModel):
-    """How pairs were made of scored or ranked responses."""
-
-    pairing: Pairing = "best-worst"
-    min_margin: float = 0.0
-    tie: Tie = "drop"
-    max_pairs_per_prompt: int | None = None
-    seed: int = 0
-
-
 class ConvertOptions(ManifestModel):
     """The options that shape the content."""
 
     mapping: dict[str, str] = {}
     axis: Axis | None = None
     revision: Annotated[str | None, Field(description="Of the files on the hub.")] = None
-    pairing: Annotated[PairingOptions | None, Field(description="None where rows are pairs already.")] = None
+    pairing: Annotated[PairingPolicy | None, Field(description="None where rows are pairs already.")] = None
     train_on_eval: bool = False
     split: str | None = None
     test_fraction: float = 0.0
