@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from dpo_data.errors import DataError, UsageError, reading
+from dpo_data.errors import DataError, UsageError, as_flag, reading
 from dpo_data.options import (
     DEFAULT_AUDIT_LENGTHS,
     DEFAULT_MAX_LENGTH,
@@ -597,7 +597,7 @@ def main() -> None:
     try:
         app()
     except DataError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {error.spelled(as_flag)}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("Stopped.", err=True)

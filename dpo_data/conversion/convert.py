@@ -85,9 +85,9 @@ def convert(
         InputError: an input that cannot be read, or is of another source.
         RowError: with on_error="stop", the first bad row.
     """
-    require_choice("--on-error", on_error, OnError)
+    require_choice("on_error", on_error, OnError)
     if split is not None:
-        require_choice("--split", split, SplitName)
+        require_choice("split", split, SplitName)
     if split is not None and test_fraction:
         raise UsageError("--split and --test-fraction both say which split a row belongs to. Give one of them.")
     if not 0 <= test_fraction < 1:

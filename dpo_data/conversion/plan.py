@@ -31,7 +31,7 @@ def make_job(
     Raises: UsageError: an unknown source, form or code; a mapping or axis that the source does not take, or lacks.
     """
     source_ = load_source(source)
-    require_choice("--form", form, Form)
+    require_choice("form", form, Form)
     if mapping and not source_.mapped_fields:
         raise UsageError(f"{source} knows its columns and takes no --map.\n  Use the source `pairs` for other tables.")
     if unknown := sorted(set(mapping) - set(source_.mapped_fields)):
@@ -61,9 +61,9 @@ def pairing_policy(source: Source, **options: Any) -> PairingPolicy:
     if "min_margin" in given and not source.has_scores:
         raise UsageError(f"{source.name} has no scores: --min-margin means nothing to it.")
     if "pairing" in given:
-        require_choice("--pairing", given["pairing"], Pairing)
+        require_choice("pairing", given["pairing"], Pairing)
     if "tie" in given:
-        require_choice("--tie", given["tie"], Tie)
+        require_choice("tie", given["tie"], Tie)
     if not 0 <= given.get("min_margin", 0) < float("inf"):
         raise UsageError(f"--min-margin {given['min_margin']}: must be at least 0.")
     if given.get("max_pairs_per_prompt", 1) < 1:

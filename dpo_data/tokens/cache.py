@@ -132,8 +132,8 @@ def _job(
     cache_dir: str | Path | None,
 ) -> "_Job":
     check_limits(max_length, max_prompt_length)
-    require_choice("--truncation-mode", truncation_mode, TruncationMode)
-    require_choice("--on-overlong", on_overlong, OnOverlong)
+    require_choice("truncation_mode", truncation_mode, TruncationMode)
+    require_choice("on_overlong", on_overlong, OnOverlong)
     folder = open_prepared(prepared)
     loaded = load_checked_tokenizer(tokenizer, folder.manifest.form, chat_template, data=prepared)
     options = TokenOptions(

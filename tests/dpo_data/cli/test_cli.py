@@ -373,7 +373,7 @@ USER_ERRORS = {
     "schemas onto a file": (
         "schema --output pairs.jsonl",
         "pairs.jsonl: writing failed: File exists.\n"
-        "  Nothing half-written is left that reads as complete. Free some space, or write elsewhere.",
+        "  No incomplete output was left behind. Free some space, or write to another folder.",
     ),
 }
 

@@ -314,7 +314,7 @@ def test_on_error_stop_names_the_first_bad_row_and_leaves_nothing(tmp_path, writ
     raw = write_rows(tmp_path / "in" / "a.jsonl", [pair(1), "", pair(2, rejected=None), "{"])
     assert refusal(RowError, raw, output=tmp_path / "out", on_error="stop") == (
         "in/a.jsonl:3: rejected is null. [missing_field]\n"
-        "  Name the column that holds it with --map, or leave the row out.\n"
+        "  Name the column that holds it with --map, or remove the row.\n"
         "  To put such rows in quarantine and go on: --on-error quarantine."
     )
     assert not (tmp_path / "out").exists()
@@ -376,9 +376,9 @@ def test_a_truncated_file_leaves_nothing(tmp_path, write_rows):
     ("options", "message"),
     [
         ({"source": "nope"}, f"nope: there is no such source.\n  Sources: {', '.join(SOURCES)}."),
-        ({"form": "chat"}, "--form chat: choose from text, conversational."),
-        ({"on_error": "skip"}, "--on-error skip: choose from quarantine, stop."),
-        ({"split": "dev"}, "--split dev: choose from train, test."),
+        ({"form": "chat"}, "form=chat: choose from text, conversational."),
+        ({"on_error": "skip"}, "on_error=skip: choose from quarantine, stop."),
+        ({"split": "dev"}, "split=dev: choose from train, test."),
         (
             {"split": "train", "test_fraction": 0.1},
             "--split and --test-fraction both say which split a row belongs to. Give one of them.",
@@ -498,7 +498,7 @@ def test_a_folder_without_permission_is_refused(write_rows):
         folder.chmod(0o555)
         with without_privileges():
             found = refusal(UsageError, source, output=folder / "out")
-        assert found == f"{folder / 'out'}: no permission to write there.\n  Write elsewhere."
+        assert found == f"{folder / 'out'}: no permission to write there.\n  Write to another folder."
         source.chmod(0)
         folder.chmod(0o777)
         with without_privileges():
@@ -516,7 +516,7 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_left(tmp_path, write_rows):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert found == (
         f"{tmp_path / 'out'}: writing failed: Error writing bytes to file. Detail: [errno 27] File too large.\n"
-        "  Nothing half-written is left that reads as complete. Free some space, or write elsewhere."
+        "  No incomplete output was left behind. Free some space, or write to another folder."
     )
     assert not (tmp_path / "out").exists()
 
