@@ -17,8 +17,9 @@ from dpo_data.dialogue import in_form as responses_in_form
 from dpo_data.errors import RowError
 from dpo_data.options import SPLITS, Form
 from dpo_data.pairing import DEFAULT_POLICY, Match, PairingPolicy, make_pairs
-from dpo_data.prepared.manifest import QuarantinedRow
-from dpo_data.prepared.schema import messages_column, pair_schema, scores_column, text_column
+from dpo_data.prepared.columns import messages_column, scores_column, text_column
+from dpo_data.prepared.quarantine import QuarantinedRow
+from dpo_data.prepared.schema import pair_schema
 from dpo_data.readers.grouping import groups
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import (

@@ -1,7 +1,7 @@
 """Convert a raw source to a prepared folder."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from dpo_data.conversion.chunks import convert_chunks
 from dpo_data.conversion.plan import evaluation_split, input_names, make_job, pairing_policy
 from dpo_data.conversion.tally import Tally
 from dpo_data.errors import DataError, InputError, RowError, UsageError, require_choice
-from dpo_data.options import DEFAULT_MAX_INVALID, SPLITS, Axis, Form, OnError, Pairing, Progress, SplitName, Tie, silent
-from dpo_data.prepared.manifest import ConvertOptions, Manifest, PairingOptions, QuarantinedRow, SourceEntry
-from dpo_data.prepared.reader import origins_in
-from dpo_data.prepared.writer import CONTENTS, SplitWriter, _write_quarantine, building, finish_folder, write_manifest
+from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, OnError, Pairing, Progress, SplitName, Tie, silent
+from dpo_data.prepared.manifest import ConvertOptions, Manifest, PairingOptions, SourceEntry
+from dpo_data.prepared.quarantine import QuarantinedRow
+from dpo_data.prepared.writer import building_prepared
 from dpo_data.readers.inputs import find_inputs
 from dpo_data.sources import load_source
 
@@ -115,34 +115,21 @@ def convert(
         raise UsageError(f"{source} is no evaluation set: --train-on-eval means nothing to it.")
     files = find_inputs(names, split=split, input_format=input_format)
 
-    folder = Path(output)
-    schema = _schema(source_, form)
     tally = Tally()
-    with building(folder, overwrite=overwrite, contents=CONTENTS) as scratch:
-        store = RowKeyStore(scratch / "keys")
-        writers = {name: SplitWriter(scratch, name, schema) for name in SPLITS}
-        with ExitStack() as open_files:
-            open_files.enter_context(closing(store))
-            quarantine: dict[str, object] = {}
+    with building_prepared(Path(output), form, _schema(source_, form), overwrite=overwrite) as writer:
+        store = RowKeyStore(writer.folder / "keys")
+        with closing(store):
             for chunk in convert_chunks(files, job, limit=limit, workers=workers, progress=progress):
                 if chunk.quarantined and on_error == "stop":
                     raise _stopped_at(chunk.quarantined[0])
                 tally.add(chunk)
                 for name, batch in chunk.batches.items():
-                    chunk.keys[name]["index"] += writers[name].rows
+                    chunk.keys[name]["index"] += writer.add(name, batch)
                     store.add(chunk.keys[name])
-                    writers[name].write_in_shards(batch)
-                if chunk.quarantined:
-                    if chunk.split not in quarantine:
-                        (scratch / "quarantine").mkdir(exist_ok=True)
-                        path = scratch / "quarantine" / f"{chunk.split}.jsonl"
-                        quarantine[chunk.split] = open_files.enter_context(path.open("w", encoding="utf-8"))
-                    _write_quarantine(quarantine[chunk.split], chunk.quarantined)
+                writer.quarantine(chunk.split, chunk.quarantined)
         if not tally.rows_read:
             raise InputError(f"{', '.join(file.label for file in files)}: no rows in it.")
-        hashes = {name: writer.close() for name, writer in writers.items() if writer.rows}
-        shards = {name: list(hashes_of_split) for name, hashes_of_split in hashes.items()}
-        tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, origins_in(scratch, shards)))
+        tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
         store.remove()
         entry = SourceEntry(
             name=source_.name,
@@ -165,13 +152,8 @@ def convert(
             allow=sorted(allow),
             redact=redact,
         )
-        manifest = tally.manifest(
-            form, entry, options, files, {name: (writers[name].rows, shards.get(name, [])) for name in SPLITS}
-        )
-        (scratch / "README.md").write_text(dataset_card(manifest), encoding="utf-8")
-        manifest = manifest.model_copy(update={"files": finish_folder(scratch, hashes)})
-        write_manifest(scratch, manifest)
-    return manifest
+        header = tally.header(form, entry, options, files)
+        return writer.finish(header, dataset_card, left_out=tally.left_out_by_split)
 
 
 def _stopped_at(row: QuarantinedRow) -> DataError:
