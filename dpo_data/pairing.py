@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain, combinations, pairwise
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,29 +22,36 @@ TOLERANCE = 1e-9
 
 
 class PairingPolicy(BaseModel):
-    """How pairs were made of scored or ranked responses."""
+    """How pairs are made of scored or ranked responses."""
 
-    # Built on first use: most conversions have no need of it.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     pairing: Annotated[
         Pairing,
         Field(
-            description="best-worst is one pair; best-rest pairs the best with each other one; all pairs every two; "
-            "adjacent pairs neighbors in the order of the scores; random pairs the best with one other one."
+            description="best-worst makes one pair; best-rest pairs the best response with every other; all makes "
+            "every pair; adjacent pairs neighbors in the order of the scores; random pairs the best with one that "
+            "is drawn."
         ),
     ] = "best-worst"
-    min_margin: Annotated[float, Field(description="Minimum difference of scores, or of ranks.")] = 0.0
-    tie: Annotated[Tie, Field(description="Drop pairs with equal scores, or keep them in the order of the row.")] = (
-        "drop"
-    )
+    min_margin: Annotated[float, Field(description="Minimum difference of scores or ranks.")] = 0.0
+    tie: Annotated[
+        Tie, Field(description="drop skips pairs with equal scores; keep keeps them in raw-row order, with margin 0.")
+    ] = "drop"
     max_pairs_per_prompt: Annotated[
         int | None, Field(description="Maximum pairs per prompt, preferring the largest margins.")
     ] = None
-    seed: Annotated[int, Field(description="For random: the draw depends on it and on the texts alone.")] = 0
+    seed: Annotated[int, Field(description="For random; the draw depends on the seed and the texts alone.")] = 0
 
 
-DEFAULT_POLICY = PairingPolicy()
+class PairingArguments(TypedDict, total=False):
+    """Keyword arguments for the fields of `PairingPolicy`; None stands for the default."""
+
+    pairing: Pairing | None
+    min_margin: float | None
+    tie: Tie | None
+    max_pairs_per_prompt: int | None
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Matches:
 
 
 def make_pairs(groups: Sequence[ScoredResponses], policy: PairingPolicy) -> Matches:
-    """Return the pairs of each group, and what is left out; a maximum per prompt holds for all groups with that prompt."""
+    """Return the pairs of each group, and what is left out; a cap counts over all groups of a prompt."""
     matches = Matches()
     for group in groups:
         ordered = _usable(group, matches)

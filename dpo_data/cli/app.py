@@ -368,9 +368,9 @@ def tokenize(
         terminal.show(terminal.tokens(cache))
 
 
-@app.command(cls=PanelCommand, short_help="The sources that convert knows, and their licences.")
+@app.command(cls=PanelCommand, short_help="The sources that convert knows, and their licenses.")
 def sources(json: JsonOption = False) -> None:
-    """List the sources that convert knows: which response each prefers, its licence, and where it comes from."""
+    """List the sources that convert knows: which response each prefers, its license, and where it comes from."""
     from dpo_data.reports.terminal import tables as terminal
     from dpo_data.sources import list_sources
 

@@ -59,7 +59,7 @@ def map_in_processes(
             yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise DataError(
-            f"a worker process was killed, most likely because memory ran out.\n  Use fewer {argument('workers')}."
+            f"a worker process was killed, most likely because memory ran out.\n  Lower {argument('workers')}."
         ) from error
     finally:
         sys.setswitchinterval(usual_interval_s)

@@ -1,6 +1,11 @@
-"""Hashes and names of files."""
+"""Names and hashes of files."""
 
+import hashlib
 from pathlib import Path
+
+MANIFEST = "manifest.json"
+#: Where a folder is built; a folder that has it without a manifest is unfinished.
+PARTIAL = ".partial"
 
 
 def is_utf8(path: Path) -> bool:
@@ -13,8 +18,6 @@ def is_utf8(path: Path) -> bool:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    import hashlib
-
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """Rows that belong together, kept in one chunk."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from itertools import chain, groupby, takewhile
+from itertools import chain, groupby
 from typing import Any
 
 from dpo_data.errors import RowError
@@ -30,14 +30,16 @@ def whole_groups(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
     rows: list[RawRow] = []
     for chunk in chunks:
         new = list(chunk.rows())
-        last = key_of(rows[-1]) if rows else None
-        continued = [] if last is None else list(takewhile(lambda row, last=last: key_of(row) == last, new))
-        rows += continued
-        if len(continued) == len(new):
+        moved = 0
+        if rows and (last := key_of(rows[-1])) is not None:
+            while moved < len(new) and key_of(new[moved]) == last:
+                moved += 1
+        rows += new[:moved]
+        if moved == len(new):
             continue
         if held is not None:
             yield held.with_rows(rows)
-        held, rows = chunk, new[len(continued) :]
+        held, rows = chunk, new[moved:]
     if held is not None:
         yield held.with_rows(rows)
 

@@ -22,7 +22,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="capybara-dpo",
-    licence="apache-2.0",
+    license="apache-2.0",
     homepage="https://huggingface.co/datasets/argilla/distilabel-capybara-dpo-7k-binarized",
     direction="chosen; equal ratings are a tie",
     columns=("chosen", "rejected", "rating_chosen", "rating_rejected"),

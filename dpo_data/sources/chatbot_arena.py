@@ -22,7 +22,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="chatbot-arena",
-    licence="cc",
+    license="cc",
     homepage="https://huggingface.co/datasets/lmsys/chatbot_arena_conversations",
     direction="winner names model_a or model_b; anything else is a tie",
     columns=("question_id", "winner", "conversation_a", "conversation_b", "language"),

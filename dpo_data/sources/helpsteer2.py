@@ -39,7 +39,7 @@ def parse_prompt(text: str) -> list[Message]:
 
 SOURCE = Source(
     name="helpsteer2",
-    licence="cc-by-4.0",
+    license="cc-by-4.0",
     homepage="https://huggingface.co/datasets/nvidia/HelpSteer2",
     direction="the response with the higher helpfulness",
     columns=("prompt", "response", "helpfulness"),

@@ -27,7 +27,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="helpsteer2-preference",
-    licence="cc-by-4.0",
+    license="cc-by-4.0",
     homepage="https://huggingface.co/datasets/nvidia/HelpSteer2",
     direction="preference_strength negative: response_1; positive: response_2; 0: tie",
     columns=("prompt", "response_1", "response_2", "preference_strength"),

@@ -26,7 +26,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="helpsteer3",
-    licence="cc-by-4.0",
+    license="cc-by-4.0",
     homepage="https://huggingface.co/datasets/nvidia/HelpSteer3",
     direction="overall_preference negative: response1; positive: response2; 0: tie",
     columns=("context", "response1", "response2", "overall_preference"),

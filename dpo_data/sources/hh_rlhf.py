@@ -107,7 +107,7 @@ FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection
 
 SOURCE = Source(
     name="hh-rlhf",
-    licence="mit",
+    license="mit",
     homepage="https://huggingface.co/datasets/Anthropic/hh-rlhf",
     direction="chosen is the transcript whose last reply a crowd worker preferred",
     columns=("chosen", "rejected"),

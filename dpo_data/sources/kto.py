@@ -44,7 +44,7 @@ def group_key(row: Row) -> Hashable:
 
 SOURCE = Source(
     name="kto",
-    licence="unknown",
+    license="unknown",
     homepage="https://huggingface.co/docs/trl/dataset_formats#unpaired-preference",
     direction="label true over label false of the same prompt",
     columns=("prompt", "completion", "label"),

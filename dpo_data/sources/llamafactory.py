@@ -126,7 +126,7 @@ def looks_like(row: Row) -> bool:
 
 SOURCE = Source(
     name="llamafactory",
-    licence="unknown",
+    license="unknown",
     homepage="https://github.com/hiyouga/LLaMA-Factory/tree/main/data",
     direction="chosen, or chosen_messages",
     columns=(),

@@ -26,7 +26,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="mt-bench-judgments",
-    licence="cc-by-4.0",
+    license="cc-by-4.0",
     homepage="https://huggingface.co/datasets/lmsys/mt_bench_human_judgments",
     direction="winner names model_a or model_b; anything else is a tie",
     columns=("question_id", "winner", "conversation_a", "conversation_b", "turn"),

@@ -45,7 +45,7 @@ def parse_prompt(transcript: str) -> list[Message]:
 
 SOURCE = Source(
     name="nectar",
-    licence="apache-2.0",
+    license="apache-2.0",
     homepage="https://huggingface.co/datasets/berkeley-nest/Nectar",
     direction="the lower rank; rank 1 is the best",
     columns=("prompt", "answers"),

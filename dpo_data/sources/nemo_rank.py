@@ -26,7 +26,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="nemo-rank",
-    licence="unknown",
+    license="unknown",
     homepage="https://github.com/NVIDIA-NeMo/RL",
     direction="the lower rank; rank 0 is the best",
     columns=("context", "completions"),

@@ -82,7 +82,7 @@ def path_to(message_id: str, known: Mapping[str, Row]) -> list[Message]:
 
 SOURCE = Source(
     name="oasst",
-    licence="apache-2.0",
+    license="apache-2.0",
     homepage="https://huggingface.co/datasets/OpenAssistant/oasst1",
     direction="the lower rank among the replies to one message; rank 0 is the best",
     columns=("message_id", "parent_id", "text", "role", "rank", "message_tree_id"),

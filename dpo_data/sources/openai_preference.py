@@ -27,7 +27,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="openai-preference",
-    licence="unknown",
+    license="unknown",
     homepage="https://developers.openai.com/api/docs/guides/direct-preference-optimization",
     direction="preferred_output",
     columns=("input", "preferred_output", "non_preferred_output"),

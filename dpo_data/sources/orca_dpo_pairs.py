@@ -28,7 +28,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="orca-dpo-pairs",
-    licence="apache-2.0",
+    license="apache-2.0",
     homepage="https://huggingface.co/datasets/Intel/orca_dpo_pairs",
     direction="chosen is the bigger model's answer; in argilla's form the judge's choice",
     columns=("system", "chosen", "rejected"),

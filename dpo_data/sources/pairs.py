@@ -137,7 +137,7 @@ def looks_like(row: Row) -> bool:
 
 SOURCE = Source(
     name="pairs",
-    licence="unknown",
+    license="unknown",
     homepage="",
     direction="as the columns say",
     columns=("chosen", "rejected"),

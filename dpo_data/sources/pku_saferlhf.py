@@ -1,6 +1,6 @@
 """PKU-Alignment/PKU-SafeRLHF: two responses judged twice, which one is better and which one is safer.
 
-The two judgements often disagree, so that the axis is the user's to name. The licence forbids commercial use. The older
+The two judgements often disagree, so that the axis is the user's to name. The license forbids commercial use. The older
 revision round0 has fewer columns, with those read here among them.
 Columns as in the card.
 """
@@ -23,7 +23,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="pku-saferlhf",
-    licence="cc-by-nc-4.0",
+    license="cc-by-nc-4.0",
     homepage="https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF",
     direction="the response that better_response_id or, with --axis safer, safer_response_id names",
     columns=("prompt", "response_0", "response_1", "better_response_id", "safer_response_id"),

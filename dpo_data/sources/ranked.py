@@ -56,7 +56,7 @@ def _content(answer: Any, path: str, as_text: bool) -> Content:
 
 SOURCE = Source(
     name="ranked",
-    licence="unknown",
+    license="unknown",
     homepage="",
     direction="the higher score, or the lower rank",
     columns=("prompt", "responses"),

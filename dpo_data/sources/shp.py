@@ -34,7 +34,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="shp",
-    licence="unknown",
+    license="unknown",
     homepage="https://huggingface.co/datasets/stanfordnlp/SHP",
     direction="labels 1: human_ref_A is preferred; 0: human_ref_B",
     columns=("history", "human_ref_A", "human_ref_B", "score_A", "score_B", "labels"),

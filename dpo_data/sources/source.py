@@ -41,7 +41,7 @@ class Source:
 
     Attributes:
         name: on the command line.
-        licence: of the data; "unknown" where only its owner knows.
+        license: of the data; "unknown" where only its owner knows.
         homepage: where the data comes from; empty for one's own files.
         direction: the rule that says which response is preferred.
         columns: the columns that every row has; a user's mapping may rename them.
@@ -65,7 +65,7 @@ class Source:
     """
 
     name: str
-    licence: str
+    license: str
     homepage: str
     direction: str
     columns: tuple[str, ...]
@@ -106,7 +106,7 @@ class SourceSummary(BaseModel):
 
     name: str
     direction: str
-    licence: str
+    license: str
     homepage: str
     eval_only: bool
     hub: str

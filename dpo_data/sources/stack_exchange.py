@@ -92,7 +92,7 @@ def html_to_text(html: str) -> str:
 
 SOURCE = Source(
     name="stack-exchange",
-    licence="cc-by-sa-4.0",
+    license="cc-by-sa-4.0",
     homepage="https://huggingface.co/datasets/HuggingFaceH4/stack-exchange-preferences",
     direction="the answer with the higher pm_score; in the paired form response_j",
     columns=("question",),

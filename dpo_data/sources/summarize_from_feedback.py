@@ -60,7 +60,7 @@ def parse_info(info: Row) -> str:
 
 SOURCE = Source(
     name="summarize-from-feedback",
-    licence="unknown",
+    license="unknown",
     homepage="https://huggingface.co/datasets/openai/summarize_from_feedback",
     direction="choice is the index of the better summary",
     columns=("info", "summaries", "choice"),

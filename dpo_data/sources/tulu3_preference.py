@@ -21,7 +21,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="tulu3-preference",
-    licence="odc-by",
+    license="odc-by",
     homepage="https://huggingface.co/datasets/allenai/llama-3.1-tulu-3-8b-preference-mixture",
     direction="chosen",
     columns=("id", "source", "prompt", "chosen", "rejected"),

@@ -58,7 +58,7 @@ def mean_rating(annotations: Row, path: str) -> float | None:
 
 SOURCE = Source(
     name="ultrafeedback",
-    licence="mit",
+    license="mit",
     homepage="https://huggingface.co/datasets/openbmb/UltraFeedback",
     direction="the completion with the higher mean of its aspect ratings",
     columns=("instruction", "completions"),

@@ -34,7 +34,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="ultrafeedback-binarized",
-    licence="mit",
+    license="mit",
     homepage="https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized",
     direction="chosen, or chosen_response; equal scores are a tie",
     columns=(),

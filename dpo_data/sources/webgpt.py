@@ -31,7 +31,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 SOURCE = Source(
     name="webgpt",
-    licence="unknown",
+    license="unknown",
     homepage="https://huggingface.co/datasets/openai/webgpt_comparisons",
     direction="the answer with the higher score; equal scores are a tie",
     columns=("question", "answer_0", "answer_1", "score_0", "score_1"),

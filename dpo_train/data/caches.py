@@ -79,7 +79,7 @@ class DataCard:
     """Where the training data comes from, for a model card."""
 
     source: str
-    licence: str
+    license: str
     homepage: str
     pairs: int
     quarantined: int
@@ -89,4 +89,4 @@ def data_card(folder: Path) -> DataCard:
     """What the manifest of a prepared folder says about its source."""
     manifest = open_prepared(folder).manifest
     source = manifest.source
-    return DataCard(source.name, source.licence, source.homepage, manifest.pairs, manifest.quarantined)
+    return DataCard(source.name, source.license, source.homepage, manifest.pairs, manifest.quarantined)

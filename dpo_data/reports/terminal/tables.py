@@ -96,10 +96,10 @@ def _kept(manifest: "Manifest") -> list[str | tuple[str, str]]:
 
 def sources(entries: Iterable["SourceSummary"]) -> RenderableType:
     """All sources: what they are, and which response they prefer."""
-    table = plain_table("source", "preferred is", "licence", "where")
+    table = plain_table("source", "preferred is", "license", "where")
     for entry in entries:
         name = f"{entry.name} (evaluation only)" if entry.eval_only else entry.name
-        table.add_row(Text(name), Text(entry.direction), Text(entry.licence), Text(entry.homepage))
+        table.add_row(Text(name), Text(entry.direction), Text(entry.license), Text(entry.homepage))
     return table
 
 
@@ -274,7 +274,7 @@ def plain_table(*columns: str, text_columns: Collection[str] = ()) -> Table:
         "for example",
         "where",
         "preferred is",
-        "licence",
+        "license",
         "what is wrong",
         "what to do",
         "severity",

@@ -69,7 +69,7 @@ def test_the_manifest_says_what_became_of_every_row(tmp_path, write_rows):
         "form": "text",
         "source": {
             "name": "pairs",
-            "licence": "unknown",
+            "license": "unknown",
             "homepage": "",
             "direction": "as the columns say",
             "eval_only": False,

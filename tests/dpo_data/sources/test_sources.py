@@ -36,7 +36,7 @@ def pairs_of(folder: Path, split: str = "train") -> list[dict[str, Any]]:
 def test_every_source_says_what_it_is() -> None:
     entries = list_sources()
     assert [entry.name for entry in entries] == list(SOURCES)
-    assert all(entry.direction and entry.licence for entry in entries)
+    assert all(entry.direction and entry.license for entry in entries)
     assert all(load_source(name).__class__.__name__ == "Source" for name in SOURCES)
 
 
