@@ -30,7 +30,7 @@ from dpo_data.options import (
 from dpo_data.sources import SOURCES
 
 if TYPE_CHECKING:
-    from dpo_data.prepared.reader import TokenCache
+    from dpo_data.tokens.cache import TokenCache
 
 app = typer.Typer(
     name="dpo-data",

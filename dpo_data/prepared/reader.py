@@ -12,6 +12,7 @@ from dpo_data.errors import PreparedError, argument, reading
 from dpo_data.options import SPLITS
 from dpo_data.prepared.files import MANIFEST, PARTIAL, hash_file
 from dpo_data.prepared.manifest import FileEntry, Manifest, SplitEntry, load_manifest
+from dpo_data.prepared.quarantine import QuarantinedRow, read_quarantine
 from dpo_data.prepared.upgrade import upgrade_v1
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Prepared:
         for shard in self.manifest.splits[split].shards:
             yield from read_shard(self.path / shard)
 
+    def quarantined(self) -> Iterator[QuarantinedRow]:
+        """Yield the quarantined rows."""
+        return read_quarantine(self.path, self.manifest.files)
+
 
 def open_prepared(path: str | Path) -> Prepared:
     """Return a prepared folder whose manifest says that it is complete.
@@ -52,8 +57,8 @@ def open_prepared(path: str | Path) -> Prepared:
         raise PreparedError(
             f"{path}: was rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, more "
             f"than {argument('max_invalid', format(manifest.options.max_invalid, '.3g'))} allows.\n"
-            f"  See {path / 'quarantine'} for the reasons; fix the rows or raise {argument('max_invalid')}, and convert "
-            "again."
+            f"  See {path / 'quarantine'} for the reasons; fix the rows, or raise {argument('max_invalid')}, and "
+            "convert again."
         )
     return Prepared(path, manifest)
 
@@ -100,8 +105,19 @@ def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
         with pa.memory_map(str(path)) as file:
             yield from pa.ipc.open_stream(file)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).rstrip(".")
-        raise PreparedError(f"{path}: cannot be read: {reason}.\n  Find out more: dpo-data validate FOLDER.") from error
+        raise _unreadable(path, error) from error
+
+
+def shard_schema(path: Path) -> pa.Schema:
+    """Return the schema of an Arrow file.
+
+    Raises: PreparedError: the file is missing or damaged.
+    """
+    try:
+        with pa.memory_map(str(path)) as file:
+            return pa.ipc.open_stream(file).schema
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
 
 
 def origin_lookup(folder: Path, splits: Mapping[str, SplitEntry]) -> Callable[[RowPosition], str]:
@@ -131,3 +147,8 @@ def load_dataset(path: Path) -> "DatasetDict":
         return datasets.DatasetDict.load_from_disk(str(path))
     except (OSError, pa.ArrowException) as error:
         raise PreparedError(f"{path}: cannot be loaded: {error}.") from error
+
+
+def _unreadable(path: Path, error: Exception) -> PreparedError:
+    reason = str(error).rstrip(".")
+    return PreparedError(f"{path}: cannot be read: {reason}.\n  Find out more: dpo-data validate FOLDER.")

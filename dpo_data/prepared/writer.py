@@ -240,14 +240,15 @@ class SplitWriter:
 
     Attributes:
         split: name of the split.
+        schema: of its shards.
         shard_rows: number of rows in each shard so far.
     """
 
     def __init__(self, folder: Path, split: str, schema: pa.Schema) -> None:
         self.split = split
+        self.schema = schema
         self.shard_rows: list[int] = []
         self._folder = folder / split
-        self._schema = schema
         self._sink: Any = None
         self._writer: Any = None
 
@@ -260,7 +261,7 @@ class SplitWriter:
         """Append rows to the current shard, opening one if there is none."""
         if self._writer is None:
             self._sink = pa.OSFile(str(self._next_shard(0)), "wb")
-            self._writer = pa.ipc.new_stream(self._sink, self._schema)
+            self._writer = pa.ipc.new_stream(self._sink, self.schema)
         self._writer.write_batch(batch)
         self.shard_rows[-1] += batch.num_rows
 
@@ -299,7 +300,7 @@ class SplitWriter:
         for index, name in enumerate(names):
             os.replace(self._folder / f"{index:05d}", self._folder / name)
         hashes = {name: hash_file(self._folder / name) for name in names}
-        write_split_description(self._folder, self.split, self._schema, hashes)
+        write_split_description(self._folder, self.split, self.schema, hashes)
         return {f"{self.split}/{name}": hash_ for name, hash_ in hashes.items()}
 
     def entry(self, shards: list[str], *, quarantined: int = 0, left_out: int = 0) -> SplitEntry:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpo_data.errors import InputError, UsageError
-from dpo_data.prepared.manifest import TokenizerEntry
+from dpo_data.prepared.files import hash_json
 from dpo_data.ragged import Ragged, equal_rows
+from dpo_data.tokens.manifest import TokenizerEntry
 
 #: A response in a conversation that the template or the tokenizer cannot serve; the reasons in dropped.jsonl.
 TEMPLATE_REFUSED = "template_refused"
@@ -66,7 +67,7 @@ def tokenizer_hash(tokenizer: Any) -> str:
         model = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     # The ids too: the map leaves out tokens without a role of their own, and a turn may end with one of them.
-    return content_hash([model, special, sorted(tokenizer.all_special_ids), tokenizer.chat_template])
+    return hash_json([model, special, sorted(tokenizer.all_special_ids), tokenizer.chat_template])
 
 
 def _neither_cuts_nor_pads(backend: Any) -> Any:
@@ -77,11 +78,6 @@ def _neither_cuts_nor_pads(backend: Any) -> Any:
     backend.no_truncation()
     backend.no_padding()
     return backend
-
-
-def content_hash(content: Any) -> str:
-    """128 bits, in hexadecimal, of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
