@@ -239,7 +239,9 @@ def _format_of(location: str, input_format: str | None) -> tuple[Format, str | N
             f"  Known: {_known_formats()}; or name it: {argument('input_format', '|'.join(FORMATS))}."
         )
     if compression and format_.random_access:
-        raise InputError(f"{location}: {format_.name} files cannot be read if they are compressed as a whole.")
+        raise InputError(
+            f"{location}: a {format_.name} file cannot be compressed as a whole.\n  Decompress it first."
+        )
     return format_, compression
 
 
