@@ -169,7 +169,8 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     by_name = {choice.lstrip("-"): choice for choice in choices}
-    near = get_close_matches(word.lstrip("-").lower(), by_name, n=1)
+    word = word.lstrip("-").lower()
+    near = [name for name in by_name if word and name.startswith(word)] or get_close_matches(word, by_name, n=1)
     return f"\n  Did you mean {by_name[near[0]]}?" if near else ""
 
 

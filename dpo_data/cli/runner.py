@@ -62,32 +62,44 @@ class PlainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command's name."""
-        self._require_known_options(ctx, args)
+        values = self._option_values(ctx, args)
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # typer parses with pydantic since 0.27
+            value = values.get(getattr(error.param, "name", None))
             if "is not one of" in error.message:
-                value, *known = re.findall(r"'([^']*)'", error.message)
-                error.message += did_you_mean(value, known)
+                word, *known = re.findall(r"'([^']*)'", error.message)
+                error.message += did_you_mean(word, known)
+            elif value is not None and value not in error.message:
+                error.message = f"{value}: {error.message[0].lower()}{error.message[1:]}."
             raise
+
+    def get_usage(self, ctx: Any) -> str:
+        """Return the usage line."""
+        return re.sub("[{}]", "", super().get_usage(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
         formatter.write(help_page(self, ctx, formatter.width))
 
-    def _require_known_options(self, ctx: Any, args: list[str]) -> None:
+    def _option_values(self, ctx: Any, args: list[str]) -> dict[str, str]:
+        """Return the last value given for each option; fail, suggesting a name, if a word is an unknown option."""
         known = {name: param for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
+        values = {}
         words = iter(args)
         for word in words:
-            name, equals, _ = word.partition("=")
+            name, equals, value = word.partition("=")
             if word == "--":
-                return
+                break
             if name in known:
                 if not equals and not getattr(known[name], "is_flag", True):
-                    next(words, None)  # the value, which may look like an option
+                    value = next(words, "")  # which may look like an option
+                values[known[name].name] = value
             elif name.startswith("--"):
                 visible = [name for name, param in known.items() if not getattr(param, "hidden", False)]
                 ctx.fail(f"{name}: there is no such option.{did_you_mean(name, visible)}")
+        return values
 
 
 class PlainGroup(TyperGroup):
@@ -106,7 +118,7 @@ def help_page(command: Any, ctx: Any, width: int) -> str:
         ctx: its context.
         width: in columns; paragraphs of the description that are commands keep their lines.
     """
-    blocks = [re.sub("[{}]", "", command.get_usage(ctx))]
+    blocks = [command.get_usage(ctx)]
     for paragraph in re.split(r"\n{2,}", command.help or ""):
         is_example = paragraph.lstrip().startswith(("dpo-data ", "dpo-train "))
         blocks.append(textwrap.indent(textwrap.dedent(paragraph) if is_example else _fill(paragraph, width - 2), "  "))

@@ -91,8 +91,11 @@ def validate(
     dpo-data validate prepared/ --deep --against truthfulqa.csv
     """
     from dpo_data.inspect.validation import validate as validate_
+    from dpo_data.prepared.reader import open_prepared
     from dpo_data.reports.terminal import tables as terminal
 
+    if path == str(PREPARED) and not PREPARED.exists():
+        open_prepared(path)  # its error says how to make the folder
     with progress("Validating", quiet=quiet) as show_progress:
         report = validate_(
             path,
