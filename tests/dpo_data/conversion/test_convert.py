@@ -677,7 +677,7 @@ def content(folder):
 def found():
     try:
         prepared = open_prepared(work)
-        return [sorted(damaged_files(work, prepared.manifest)), prepared.manifest.pairs]
+        return [sorted(damaged_files(work, prepared.manifest.files)), prepared.manifest.pairs]
     except DataError as error:
         return str(error).splitlines()[0]
 
