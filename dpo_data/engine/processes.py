@@ -50,9 +50,7 @@ def map_in_processes(
                 with _sigint_blocked():
                     pending.append(pool.submit(function, item, job))
             else:
-                own: Future[Result] = Future()
-                own.set_result(function(item, job))
-                pending.append(own)
+                pending.append(_completed(function, item, job))
             while pending and (pending[0].done() or len(pending) >= MAX_PENDING * workers):
                 yield pending.popleft().result()
         while pending:
@@ -64,6 +62,16 @@ def map_in_processes(
     finally:
         sys.setswitchinterval(usual_interval_s)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _completed(function: Callable[[Item, Job], Result], item: Item, job: Job) -> Future[Result]:
+    """Call the function in this process, and return its result, or its exception, as a future."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(function(item, job))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 @contextmanager

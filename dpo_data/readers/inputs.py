@@ -239,9 +239,7 @@ def _format_of(location: str, input_format: str | None) -> tuple[Format, str | N
             f"  Known: {_known_formats()}; or name it: {argument('input_format', '|'.join(FORMATS))}."
         )
     if compression and format_.random_access:
-        raise InputError(
-            f"{location}: a {format_.name} file cannot be compressed as a whole.\n  Decompress it first."
-        )
+        raise InputError(f"{location}: a {format_.name} file cannot be compressed as a whole.\n  Decompress it first.")
     return format_, compression
 
 

@@ -178,7 +178,10 @@ def _refuse_old_cache(manifest: dict[str, Any], folder: Path) -> NoReturn:
     """Raise PreparedError with the command that makes the cache again."""
     defaults = token_options().model_dump()
     changed = {name: value for name, value in manifest["options"].items() if value != defaults[name]}
-    flags = "".join(f" {as_flag(name, 0 if value is None else value)}" for name, value in changed.items())
+    shown = {name: 0 if value is None else value for name, value in changed.items()}
+    if "chat_template" in shown:
+        shown["chat_template"] = "FILE"
+    flags = "".join(f" {as_flag(name, value)}" for name, value in shown.items())
     prepared = folder.parent.parent
     raise PreparedError(
         f"{folder}: has format version {manifest['version']}; this program reads version {TOKENS_VERSION}.\n"

@@ -489,7 +489,6 @@ def test_findings_over_the_data_set_name_both_rows_and_remove_none(tmp_path, wri
 
 def test_findings_are_placed_right_across_shards(tmp_path, write_rows, monkeypatch):
     monkeypatch.setattr("dpo_data.prepared.writer.SHARD_ROWS", 3)
-    monkeypatch.setattr("dpo_data.prepared.reader.SHARD_ROWS", 3)
     rows = [{"prompt": f"prompt {n}", "chosen": "a", "rejected": "b"} for n in range(8)]
     raw = write_rows(Path(tmp_path, "in", "train.jsonl"), [*rows, rows[6], rows[1]])
     manifest = convert("pairs", [raw], output=tmp_path / "out")

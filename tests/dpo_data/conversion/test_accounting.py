@@ -19,11 +19,17 @@ def test_the_manifest_accounts_for_every_row(tmp_path, write_rows):
     test = write_rows(tmp_path / "in" / "test.jsonl", [pair(4), pair(5, rejected="no\ufffd"), pair(6, chosen="")])
     manifest = convert("pairs", [train, test], output=tmp_path / "out", max_invalid=0.6)
     assert manifest == read_manifest(tmp_path / "out")
-    assert manifest.model_dump(exclude={"files"}) == {
+    assert manifest.model_dump(exclude={"files", "content_hash"}) == {
         "format": "dpo-data prepared",
-        "version": 1,
+        "version": 2,
         "status": "complete",
+        "name": None,
+        "description": None,
+        "license": None,
         "form": "text",
+        "form_reason": None,
+        "made_by": "convert",
+        "kept_columns": {},
         "source": {
             "name": "pairs",
             "license": "unknown",
@@ -68,8 +74,25 @@ def test_the_manifest_accounts_for_every_row(tmp_path, write_rows):
         },
         "redacted": {},
         "splits": {
-            "train": {"pairs": 1, "quarantined": 3, "left_out": 0, "shards": ["train/data-00000-of-00001.arrow"]},
-            "test": {"pairs": 2, "quarantined": 1, "left_out": 0, "shards": ["test/data-00000-of-00001.arrow"]},
+            "train": {
+                "pairs": 1,
+                "quarantined": 3,
+                "left_out": 0,
+                "shards": ["train/data-00000-of-00001.arrow"],
+                "shard_rows": [1],
+            },
+            "test": {
+                "pairs": 2,
+                "quarantined": 1,
+                "left_out": 0,
+                "shards": ["test/data-00000-of-00001.arrow"],
+                "shard_rows": [2],
+            },
+        },
+        "columns": {
+            **dict.fromkeys(["prompt", "chosen", "rejected"], "string"),
+            **dict.fromkeys(["chosen_score", "rejected_score", "margin"], "float64"),
+            **dict.fromkeys(["source", "origin", "id", "prompt_key"], "string"),
         },
     }
     assert kept_lines(tmp_path / "out") == ["in/train.jsonl:1", "in/test.jsonl:1", "in/test.jsonl:2"]

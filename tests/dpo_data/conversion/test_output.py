@@ -13,12 +13,12 @@ from dpo_data import convert, open_prepared
 from dpo_data.errors import InputError, UsageError
 
 
-def test_a_finished_folder_is_replaced_only_when_asked(tmp_path, raw, write_rows):
+def test_a_finished_folder_is_replaced_only_with_overwrite(tmp_path, raw, write_rows):
     out = tmp_path / "out"
     convert("pairs", [raw], output=out)
     before = hashes(out)
     assert refusal(UsageError, raw, output=out) == (
-        f"{out}: holds a finished data set.\n  Replace it with --overwrite, or name another."
+        f"{out}: holds a finished dataset.\n  Replace it with overwrite=True, or name another."
     )
     assert hashes(out) == before
     other = write_rows(tmp_path / "in" / "test.jsonl", [pair(2), pair(3, chosen="")])
@@ -26,7 +26,7 @@ def test_a_finished_folder_is_replaced_only_when_asked(tmp_path, raw, write_rows
     (out / "tokens" / "key").mkdir(parents=True)
     convert("pairs", [other], output=out, overwrite=True, max_invalid=0.5)
     assert prompts(out) == {"test": ["Question 2?"]}
-    # The old split goes, token caches and files that are not ours stay.
+    # The old split is removed; token caches and files that are not ours stay.
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
         "dataset_dict.json",
@@ -80,7 +80,7 @@ def test_an_empty_folder_is_used_and_left_empty_by_a_run_that_fails(tmp_path, ra
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """As another user, where the tests run as root, whom no permission stops."""
+    """Run the block as another user if the tests run as root, whom no permission stops."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -92,7 +92,7 @@ def without_privileges() -> Iterator[None]:
 
 
 def test_a_folder_without_permission_is_refused(write_rows):
-    # Not tmp_path: nobody but its owner may pass through that.
+    # Not tmp_path, which only its owner may enter.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = write_rows(folder / "a.jsonl", [pair(1)])
@@ -107,7 +107,7 @@ def test_a_folder_without_permission_is_refused(write_rows):
         assert found == f"{folder.name}/a.jsonl: no permission to read it."
 
 
-def test_a_disk_that_is_full_is_said_and_nothing_is_left(tmp_path, write_rows):
+def test_a_full_disk_is_reported_and_nothing_is_left(tmp_path, write_rows):
     raw = write_rows(tmp_path / "a.jsonl", [pair(n, chosen="word " * 200) for n in range(500)])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
