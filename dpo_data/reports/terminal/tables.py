@@ -12,9 +12,10 @@ if TYPE_CHECKING:  # no command loads what another one needs
     from dpo_data.conversion.detect import DetectedSource
     from dpo_data.inspect.run_pairs import JudgedPair
     from dpo_data.inspect.validation import Quantiles, ValidationReport
-    from dpo_data.prepared.manifest import Manifest, TokensManifest
-    from dpo_data.prepared.reader import TokenCache
+    from dpo_data.prepared.manifest import Manifest
     from dpo_data.sources.source import SourceSummary
+    from dpo_data.tokens.cache import TokenCache
+    from dpo_data.tokens.manifest import TokensManifest
 
 SHOWN_EXAMPLES = 2
 SHOWN_CHARACTERS = 600

@@ -192,7 +192,6 @@ def test_findings_of_dataset_checks_name_both_rows_and_keep_all_pairs(tmp_path, 
 
 def test_findings_have_the_right_origins_across_shards(tmp_path, write_rows, monkeypatch):
     monkeypatch.setattr("dpo_data.prepared.writer.SHARD_ROWS", 3)
-    monkeypatch.setattr("dpo_data.prepared.reader.SHARD_ROWS", 3)
     rows = [{"prompt": f"prompt {n}", "chosen": "a", "rejected": "b"} for n in range(8)]
     raw = write_rows(Path(tmp_path, "in", "train.jsonl"), [*rows, rows[6], rows[1]])
     manifest = convert("pairs", [raw], output=tmp_path / "out")

@@ -17,7 +17,8 @@ from dpo_data import SOURCES, convert, tokenize
 from dpo_data.checks import ROW_CHECKS
 from dpo_data.cli.app import main
 from dpo_data.inspect.validation import ValidationReport
-from dpo_data.prepared.reader import open_prepared, open_tokens
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens.cache import open_tokens
 
 ROWS = [
     {"prompt": "What is this?", "chosen": " a bow", "rejected": " no"},

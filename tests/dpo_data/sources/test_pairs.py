@@ -287,10 +287,10 @@ def test_a_mapping_names_fields_that_there_are(tmp_path):
     with pytest.raises(UsageError) as caught:
         convert("pairs", ["a.jsonl"], output=tmp_path / "out", mapping={"question": "q"})
     assert str(caught.value) == (
-        "--map question=...: there is no such field.\n"
+        "mapping=question=...: there is no such field.\n"
         "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin."
     )
-    with pytest.raises(UsageError, match="hh-rlhf knows its columns and takes no --map"):
+    with pytest.raises(UsageError, match="mapping= does not apply to hh-rlhf, whose columns are fixed"):
         convert("hh-rlhf", ["a.jsonl"], output=tmp_path / "out", mapping={"prompt": "q"})
 
 
