@@ -42,7 +42,7 @@ def test_the_answer_of_rank_1_is_chosen_and_not_the_last_one(tmp_path):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_random_rejected_answer_never_outranks_chosen(seed, tmp_path):
-    # open-instruct's nectar.py draws both at random, so rejected may be better; its prompts of several turns are one string.
+    # open-instruct's nectar.py draws both, so rejected may be better; its prompts of several turns are one string.
     row = golden("nectar", 2)
     row["answers"] = [{"answer": f"rank {rank}", "model": "m", "rank": float(rank)} for rank in (4, 2, 6, 5, 3)]
     _, (pair,) = converted("nectar", [row], tmp_path, pairing="random", seed=seed)
