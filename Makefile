@@ -58,7 +58,7 @@ clean: ## remove the virtual environments, the demo, the site and the builds
 
 .venv/installed-docs: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt pip
-	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable . --group docs
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --group docs
 	touch $@
 
 .venv-lowest/installed: .venv-lowest/bin/python pyproject.toml constraints-lowest.txt

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from bench import REPOSITORY, machine_facts, median_and_range, results_file, table, versions
 
-from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS, run_row_checks
+from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS, RowCheck, run_row_checks
 from dpo_data.checks.check import DEEP_ROW_KEY, RowKeys
 from dpo_data.checks.contamination import contamination
 from dpo_data.checks.near_prompts import NearPrompts
@@ -76,21 +76,21 @@ def best_of(repeats: int, work: Callable[[], Any]) -> float:
 
 def row_costs(pairs: Sequence[PreferencePair], against: Path, repeats: int) -> list[list[str]]:
     """Return a table row for each row check alone, and one for all those of `convert`."""
-    finds: list[tuple[str, str, Callable[[PreferencePair], Any]]] = [
-        *((check.code, "convert", check.find) for check in ROW_CHECKS),
-        ("all checks of convert together", "convert", partial(run_row_checks, checks=ROW_CHECKS)),
-        *((check.code, "--deep", check.find) for check in DEEP_ROW_CHECKS),
-        ("contamination (--against 200 texts)", "--against", contamination([against]).find),
+    rows: list[tuple[str, str, Sequence[RowCheck]]] = [
+        *((check.code, "convert", [check]) for check in ROW_CHECKS),
+        ("all checks of convert together", "convert", ROW_CHECKS),
+        *((check.code, "--deep", [check]) for check in DEEP_ROW_CHECKS),
+        ("contamination (--against 200 texts)", "--against", [contamination([against])]),
     ]
 
-    def work(find: Callable[[PreferencePair], Any]) -> None:
+    def work(checks: Sequence[RowCheck]) -> None:
         for pair in pairs:
-            find(pair)
+            run_row_checks(pair, checks)
 
     table_rows = []
-    for code, where, find in finds:
-        seconds = best_of(repeats if where == "convert" else 3, partial(work, find))
-        found = sum(bool(find(pair)) for pair in pairs)
+    for code, where, checks in rows:
+        seconds = best_of(repeats if where == "convert" else 3, partial(work, checks))
+        found = sum(bool(run_row_checks(pair, checks)) for pair in pairs)
         table_rows.append([code, where, *cost(seconds, len(pairs)), f"{found:,}"])
     return table_rows
 
@@ -114,7 +114,7 @@ def many_keys(rows: int) -> RowKeys:
     plain = row_keys(keys, 0)
     for name in plain.dtype.names:
         table_[name] = plain[name]
-    for name, of in (("near_prompt", "prompt"), ("alike", "unordered"), ("alike_chosen", "chosen")):
+    for name, of in (("near_prompt", "prompt"), ("normalized_unordered", "unordered"), ("normalized_chosen", "chosen")):
         table_[name] = table_[of]
     return table_
 
@@ -146,7 +146,7 @@ def main() -> None:
     lines += [
         "",
         f"CPU time in one process on {len(pairs):,} real pairs of hh-rlhf, the best of {options.repeats} repeats",
-        "(3 for the slow checks). The first check also pays for joining the texts of a pair, once.",
+        "(3 for the slow checks). Each row includes the cost of collecting the texts of a pair.",
         "",
     ]
     with tempfile.TemporaryDirectory() as name:

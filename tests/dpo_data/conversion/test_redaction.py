@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from dpo_data import convert, open_prepared
 from dpo_data.cli.app import app
-from dpo_data.engine.processes import ITEMS_WITHOUT_POOL
+from dpo_data.engine import ITEMS_WITHOUT_POOL
 from dpo_data.inspect.validation import validate
 
 ROWS = [

@@ -10,7 +10,8 @@ import pytest
 
 from dpo_data import convert, open_prepared
 from dpo_data.errors import PreparedError
-from dpo_data.prepared.reader import damaged_files, is_prepared, open_tokens, read_manifest, read_shard
+from dpo_data.prepared.reader import damaged_files, is_prepared, read_manifest, read_shard
+from dpo_data.tokens.cache import open_tokens
 
 GOOD = [{"prompt": f"Question {n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(5)]
 BAD = {"prompt": "Question?", "chosen": "same", "rejected": "same"}
@@ -129,7 +130,7 @@ def test_pandas_reads_the_quarantine(folder):
             "code": "identical_responses",
             "field": "rejected",
             "message": "chosen and rejected are the same text.",
-            "hint": "Equal responses give a loss of ln 2 and no gradient: leave the row out.",
+            "hint": "Identical responses give a loss of ln 2 and no gradient: remove the row.",
             "raw": '{"prompt": "Question?", "chosen": "same", "rejected": "same"}',
         }
     ]
@@ -173,7 +174,7 @@ def test_a_whole_folder_opens(folder):
     assert prepared.split_names == ["train", "test"]
     assert [batch.num_rows for batch in prepared.batches("train")] == [5]
     assert {name: split.num_rows for name, split in prepared.dataset().items()} == {"train": 5, "test": 1}
-    assert damaged_files(folder, prepared.manifest) == {}
+    assert damaged_files(folder, prepared.manifest.files) == {}
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
@@ -265,7 +266,9 @@ def test_a_flipped_byte_anywhere_in_an_arrow_file_is_found_and_named(folder, spl
         changed = bytearray(whole)
         changed[position] ^= 1
         (folder / name).write_bytes(changed)
-        assert damaged_files(folder, manifest) == {name: "has other bytes than when it was written (SHA-256 differs)"}
+        assert damaged_files(folder, manifest.files) == {
+            name: "has other bytes than when it was written (SHA-256 differs)"
+        }
 
 
 def test_every_missing_shortened_or_changed_file_is_named(folder):
@@ -275,7 +278,7 @@ def test_every_missing_shortened_or_changed_file_is_named(folder):
     size = manifest.files["quarantine/train.jsonl"].size_bytes
     state = folder / "train" / "state.json"
     state.write_text(state.read_text().replace("train", "tsain"))
-    assert damaged_files(folder, manifest) == {
+    assert damaged_files(folder, manifest.files) == {
         "README.md": "is missing",
         "quarantine/train.jsonl": f"has 1 bytes, not {size}",
         "train/state.json": "has other bytes than when it was written (SHA-256 differs)",
@@ -287,7 +290,7 @@ def test_files_that_the_manifest_does_not_name_are_no_damage(folder):
     loaded["train"].map(lambda row: {"length": len(row["prompt"])})  # writes cache-*.arrow beside the data
     (folder / "notes.txt").write_text("mine")
     assert list((folder / "train").glob("cache-*.arrow"))
-    assert damaged_files(folder, read_manifest(folder)) == {}
+    assert damaged_files(folder, read_manifest(folder).files) == {}
 
 
 def test_a_shard_that_is_cut_short_or_gone_is_refused_by_its_path(folder):
@@ -313,7 +316,6 @@ def test_datasets_errors_come_as_ours(folder):
 
 def test_shards_are_full_whatever_the_sizes_of_the_batches(tmp_path, write_rows, monkeypatch):
     monkeypatch.setattr("dpo_data.prepared.writer.SHARD_ROWS", 4)
-    monkeypatch.setattr("dpo_data.prepared.reader.SHARD_ROWS", 4)
     raw = write_rows(tmp_path / "in" / "a.jsonl", [{**GOOD[0], "prompt": f"Question {n}?"} for n in range(10)])
     for chunk_bytes in (1, 150, 1 << 20):
         monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)

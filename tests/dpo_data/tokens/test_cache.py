@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from dpo_data.errors import InputError, PreparedError, RowError, UsageError
-from dpo_data.prepared.reader import TokenCache, open_prepared, open_tokens
-from dpo_data.tokens.cache import find_tokens, list_tokens, tokenize
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, open_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
 
 EOS = 256

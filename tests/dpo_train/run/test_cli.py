@@ -231,7 +231,7 @@ def test_several_processes_do_not_tokenize(
 def test_a_run_leaves_a_card_a_report_with_samples_and_what_was_measured_of_every_pair(trained: Trained) -> None:
     run = trained.folder
     card = (run / "README.md").read_text()
-    assert "Licence of the data:" in card
+    assert "License of the data:" in card
     assert "| reward margin | 0.0000 |" in card
     page = (run / "report.html").read_text()
     assert page.count('<div class="sample">') == 2
