@@ -257,7 +257,8 @@ def test_a_prepared_folder_is_not_a_token_cache(folder):
     with pytest.raises(PreparedError) as caught:
         open_tokens(folder)
     assert str(caught.value) == (
-        f"{folder}/manifest.json: is damaged, or not a manifest of dpo-data tokens.\n  Make it again: dpo-data tokenize."
+        f"{folder}/manifest.json: is damaged, or not a manifest of dpo-data tokens.\n"
+        "  Make it again: dpo-data tokenize."
     )
 
 
