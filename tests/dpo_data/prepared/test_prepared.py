@@ -318,24 +318,6 @@ def test_errors_of_datasets_become_prepared_errors(folder):
         open_prepared(folder).dataset()
 
 
-# Shards.
-
-
-def test_shards_are_full_whatever_the_sizes_of_the_batches(tmp_path, write_rows, monkeypatch):
-    monkeypatch.setattr("dpo_data.prepared.writer.SHARD_ROWS", 4)
-    raw = write_rows(tmp_path / "in" / "a.jsonl", [{**GOOD[0], "prompt": f"Question {n}?"} for n in range(10)])
-    for chunk_bytes in (1, 150, 1 << 20):
-        monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
-        out = tmp_path / f"out{chunk_bytes}"
-        manifest = convert("pairs", [raw], output=out, split="train")
-        assert manifest.splits["train"].shards == [f"train/data-0000{n}-of-00003.arrow" for n in range(3)]
-        rows = [sum(batch.num_rows for batch in read_shard(out / shard)) for shard in manifest.splits["train"].shards]
-        assert rows == [4, 4, 2]
-        prompts = [p for batch in open_prepared(out).batches("train") for p in batch.column("prompt").to_pylist()]
-        assert prompts == [f"Question {n}?" for n in range(10)]
-        assert datasets.load_from_disk(out)["train"]["prompt"][:] == prompts
-
-
 def test_a_text_of_any_character_survives(tmp_path, write_rows):
     text = "\x00\x7f\u00e9\u2028\ufeff\U0001f600\r\n\t end"
     raw = write_rows(tmp_path / "in" / "a.jsonl", [{"prompt": text, "chosen": text + "a", "rejected": text + "b"}])
