@@ -60,7 +60,7 @@ def in_form(responses: ScoredResponses, form: Form) -> ScoredResponses:
     return ScoredResponses(
         prompt=convert(responses.prompt, "prompt"),
         responses=[
-            Response(content=convert(r.content, "response"), score=r.score, rank=r.rank, note=r.note, row=r.row)
+            Response(content=convert(r.content, "response"), score=r.score, rank=r.rank, reason=r.reason, row=r.row)
             for r in responses.responses
         ],
         tools=responses.tools,

@@ -139,7 +139,7 @@ def _usable(group: ScoredResponses, matches: Matches) -> list[Response]:
     scored = []
     for response in group.responses:
         if response.sort_score is None:
-            matches.leave_out(response.note or "unscored", [response.row])
+            matches.leave_out(response.reason or "unscored", [response.row])
         else:
             scored.append(response)
     ordered = sorted(scored, key=_sort_score, reverse=True)

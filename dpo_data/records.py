@@ -102,14 +102,14 @@ class Response(Record):
         content: the text, or the messages.
         score: higher is better.
         rank: for responses without a score; lower is better.
-        note: why it has neither, in one word for the counts.
+        reason: why it has neither, in one word for the counts.
         row: the raw row that it comes from, counted from 0 in its group of rows.
     """
 
     content: Content
     score: Score | None = None
     rank: Score | None = None
-    note: str | None = None
+    reason: str | None = None
     row: int = 0
 
     @property

@@ -99,9 +99,9 @@ def adapt(rows: Sequence[RawRow], source: Source, job: ConversionJob) -> GroupRe
     if isinstance(first, RowError):  # an unreadable row is a group of its own
         return GroupResult(errors={0: first})
     try:
-        if source.adapt_group is not None:
+        if source.grouping is not None:
             values = [row.value for row in rows if isinstance(row.value, dict)]
-            return _make_pairs(source.adapt_group(values, job.options), source, job)
+            return _make_pairs(source.grouping.adapt(values, job.options), source, job)
         adapted = source.adapt(first, job.options)
         if isinstance(adapted, ScoredResponses):
             return _make_pairs(AdaptedGroup([adapted]), source, job)

@@ -22,7 +22,7 @@ from dpo_data.readers.grouping import gathered, groups, whole_groups
 from dpo_data.readers.inputs import InputFile
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS, PairKeys
-from dpo_data.sources import fitting_sources, load_source
+from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -156,7 +156,8 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
     shapes = Counter[tuple[str, ...]]()
-    for rows in groups(chunk.rows(), source.group_key):
+    key = source.grouping.key if source.grouping else None
+    for rows in groups(chunk.rows(), key):
         for row in rows:
             if isinstance(row.value, dict):
                 shapes[tuple(row.value)] += 1
@@ -175,7 +176,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
             builders[split].add(checked, origin)
             converted.count_pair(checked, origin)
         converted.count_rows(rows, result, redacting=job.redact)
-    used = source.reads(job.options.mapping)
+    used = source.used_columns(job.options.mapping)
     for shape, count in shapes.items():
         converted.unused_columns.update({column: count for column in shape if column not in used})
     for split, builder in builders.items():
@@ -186,9 +187,9 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
 
 def grouped_chunks(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
     """Yield the chunks of a file so that rows that belong together are in one of them."""
-    if source.group_key is None:
+    if (grouping := source.grouping) is None:
         return chunks
-    return whole_groups(gathered(chunks, source.group_key) if source.scattered else chunks, source.group_key)
+    return whole_groups(gathered(chunks, grouping.key) if grouping.buffer_whole_file else chunks, grouping.key)
 
 
 def _raw_chunks(
@@ -219,9 +220,9 @@ def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options:
     A row that matches no source at all proves nothing: it is quarantined like any other.
     """
     if first is not None and isinstance(first.value, dict):
-        if reason := source.refuse(first.value, options):
+        if reason := source.check_file(first.value, options):
             raise InputError(f"{chunk.file}: {reason}")
-        if not source.fits(first.value, options.mapping) and (others := fitting_sources(first.value)):
+        if not source.matches(first.value, options.mapping) and (others := matching_sources(first.value)):
             raise InputError(
                 f"{chunk.file}: holds rows of {others[0]}, not of {source.name}.\n"
                 f"  Convert it with: dpo-data convert {others[0]} --input FILE"

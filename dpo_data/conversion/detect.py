@@ -16,7 +16,7 @@ from dpo_data.options import Form
 from dpo_data.readers.inputs import find_inputs
 from dpo_data.readers.rows import Chunk
 from dpo_data.records import FIELDS
-from dpo_data.sources import fitting_sources, load_source
+from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.source import Source, SourceOptions
 
 SNIFFED_ROWS = 200
@@ -72,7 +72,7 @@ def sniff(path: str | Path, *, input_format: str | None = None) -> DetectedSourc
     if start is None or first is None:
         raise InputError(f"{path}: none of its rows can be read.")
     columns = list(first)
-    matching = fitting_sources(first)
+    matching = matching_sources(first)
     if not matching:
         command, complete = _command_to_complete(path, first)
         return DetectedSource(file=path, columns=columns, source=None, command=command, complete=complete)
@@ -104,7 +104,7 @@ def _first_rows(path: str, input_format: str | None) -> Chunk | None:
 def _form(source: Source, row: dict[str, Any]) -> Form:
     """Return the form that keeps all of a row: text, unless the source refuses it or has tools."""
     options = SourceOptions("text", axis=next(iter(source.axes), None))
-    return "conversational" if source.has_tools or source.refuse(row, options) else "text"
+    return "conversational" if source.has_tools or source.check_file(row, options) else "text"
 
 
 def _try(start: Chunk, source: Source, form: Form) -> tuple[DetectedCounts, dict[str, str]]:

@@ -68,7 +68,7 @@ def test_the_manifest_accounts_for_every_row(tmp_path, write_rows):
             "bad_characters": {
                 "rows": 1,
                 "examples": [
-                    "in/test.jsonl:2: rejected holds a replacement character (U+FFFD): bytes were lost in decoding."
+                    "in/test.jsonl:2: rejected contains a replacement character (U+FFFD): bytes were lost in decoding."
                 ],
             }
         },

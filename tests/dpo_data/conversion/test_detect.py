@@ -100,4 +100,4 @@ def test_a_file_without_a_readable_row_is_refused(tmp_path: Path) -> None:
 def test_no_row_breaks_the_detection(source: str, junk: dict[str, Any]) -> None:
     whole = dict.fromkeys(load_source(source).columns, 7)
     for row in (junk, whole, whole | junk):
-        assert load_source(source).fits(row, {}) in (True, False)
+        assert load_source(source).matches(row, {}) in (True, False)

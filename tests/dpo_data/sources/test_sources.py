@@ -12,7 +12,7 @@ from dpo_data import SOURCES, convert, open_prepared
 from dpo_data.errors import InputError, UsageError
 from dpo_data.inspect.validation import validate
 from dpo_data.prepared.reader import read_manifest
-from dpo_data.sources import fitting_sources, list_sources, load_source
+from dpo_data.sources import list_sources, load_source, matching_sources
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
 
@@ -42,7 +42,7 @@ def test_every_source_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
 def test_the_first_golden_row_fits_its_source_before_any_other(source: str) -> None:
-    assert fitting_sources(golden(source)[0])[0] == source
+    assert matching_sources(golden(source)[0])[0] == source
 
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
@@ -74,7 +74,7 @@ def test_a_first_row_that_fits_nothing_goes_to_quarantine_like_any_other(tmp_pat
         ("nectar", {"pairing": "some"}, "pairing=some: choose from best-worst"),
         ("nectar", {"axis": "safer"}, "axis=safer: nectar has only one judgment in each row"),
         ("pku-saferlhf", {}, "Choose one: axis=better|safer"),
-        ("nectar", {"train_on_eval": True}, "train_on_eval=True does not apply to nectar, which is not an evaluation set"),
+        ("nectar", {"train_on_eval": True}, "train_on_eval=True does not apply to nectar, which is not an evaluation"),
         ("nectar", {"revision": "main"}, "revision= only applies to Hub files"),
         ("mt-bench-judgments", {"split": "train"}, "is an evaluation set"),
         ("mt-bench-judgments", {"test_fraction": 0.1}, "is an evaluation set"),
