@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from dpo_data.errors import PreparedError, reading
-from dpo_data.options import Axis, Form, Pairing, Tie
+from dpo_data.options import Axis, Form
+from dpo_data.pairing import PairingPolicy
 from dpo_data.prepared.files import MANIFEST, PARTIAL, is_utf8
 
 #: Version of the prepared folder; a new one needs a function that upgrades the manifests of the one before.
@@ -55,23 +56,13 @@ class SourceEntry(ManifestModel):
     eval_only: Annotated[bool, Field(description="An evaluation set, not meant for training.")] = False
 
 
-class PairingOptions(ManifestModel):
-    """How pairs were made of scored or ranked responses."""
-
-    pairing: Pairing = "best-worst"
-    min_margin: float = 0.0
-    tie: Tie = "drop"
-    max_pairs_per_prompt: int | None = None
-    seed: int = 0
-
-
 class ConvertOptions(ManifestModel):
     """Options of a conversion that affect the content."""
 
     mapping: dict[str, str] = {}
     axis: Axis | None = None
     revision: Annotated[str | None, Field(description="Revision of the files on the Hub.")] = None
-    pairing: Annotated[PairingOptions | None, Field(description="Null if the source's rows are pairs.")] = None
+    pairing: Annotated[PairingPolicy | None, Field(description="Null if the source's rows are pairs.")] = None
     train_on_eval: bool = False
     split: str | None = None
     test_fraction: float = 0.0

@@ -130,7 +130,7 @@ def test_pandas_reads_the_quarantine(folder):
             "code": "identical_responses",
             "field": "rejected",
             "message": "chosen and rejected are the same text.",
-            "hint": "Equal responses give a loss of ln 2 and no gradient: leave the row out.",
+            "hint": "Identical responses give a loss of ln 2 and no gradient: remove the row.",
             "raw": '{"prompt": "Question?", "chosen": "same", "rejected": "same"}',
         }
     ]
