@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dpo_data.errors import DataError, UsageError, reading
+from dpo_data.errors import DataError, UsageError, as_flag, reading
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -283,5 +283,5 @@ def _print_json(result: Any) -> None:
 
 
 def _fail(error: DataError) -> None:
-    typer.echo(str(error), err=True)
+    typer.echo(error.spelled(as_flag), err=True)
     raise typer.Exit(error.exit_code)

@@ -22,7 +22,7 @@ LAYERS = {
         {"inspect"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
-        {"dialogue", "records", "ragged", "word_diff", "excerpts"},
+        {"dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts"},
         {"errors", "options"},
     ],
     "dpo_train": [
@@ -37,8 +37,9 @@ LAYERS = {
 #: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads
 #: prepared folders and their tokens, `run` writes its report with the pages of dpo_data.
 BRIDGES = {
-    "dpo_train.data": {"options", "prepared", "records", "tokens"},
-    "dpo_train.run": {"inspect", "reports"},
+    "dpo_train": {"__init__"},  # for __version__
+    "dpo_train.data": {"options", "prepared", "records", "run_pairs", "tokens"},
+    "dpo_train.run": {"inspect", "reports", "run_pairs"},
 }
 HEAVY = {"torch", "transformers", "datasets", "pandas", "pydantic", "pyarrow", "numpy"}
 

@@ -14,8 +14,8 @@ from dpo_data.checks.row_keys import RowKeyStore, row_keys
 from dpo_data.inspect.pairs import PairRow, parse_rows
 from dpo_data.options import SPLITS, Progress, silent
 from dpo_data.prepared.reader import Prepared, read_shard
-from dpo_data.records import pair_keys
-from dpo_data.tokens.cache import encode_rows
+from dpo_data.records import PairTexts, pair_keys
+from dpo_data.tokens.build import encode_rows
 from dpo_data.tokens.encoder import EncodedPairs, Encoder
 
 
@@ -70,9 +70,14 @@ class PairBatch:
         return table
 
     @cached_property
+    def texts(self) -> list[PairTexts]:
+        """(N,) prompts, chosen and rejected responses as text."""
+        return [row.texts for row in self.rows]
+
+    @cached_property
     def characters(self) -> NDArray[np.int64]:
         """(3, N) characters of prompt, chosen and rejected."""
-        return np.array([[len(text) for text in row.texts] for row in self.rows], np.int64).reshape(-1, 3).T
+        return np.array([[len(text) for text in texts] for texts in self.texts], np.int64).reshape(-1, 3).T
 
     @cached_property
     def margins(self) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt
 
 from dpo_data.checks.counts import MAX_EXAMPLES
 from dpo_data.checks.row_keys import RowKeyStore
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, argument
 from dpo_data.inspect.batches import PairBatch, read_pairs
 from dpo_data.inspect.pairs import PairAt, PairPosition, pairs_at
 from dpo_data.inspect.statistics.collector import StatisticsCollector
@@ -112,7 +112,7 @@ def diff(a: str | Path, b: str | Path, *, progress: Progress = silent) -> Compar
     if prepared_a.manifest.form != prepared_b.manifest.form:
         raise UsageError(
             f"{a} is {prepared_a.manifest.form}, {b} is {prepared_b.manifest.form}: their pairs cannot be compared.\n"
-            f"  Convert one of them again with --form {prepared_a.manifest.form}."
+            f"  Convert one of them again with {argument('form', prepared_a.manifest.form)}."
         )
     left, statistics_a = _read(prepared_a, progress)
     right, statistics_b = _read(prepared_b, progress)

@@ -15,13 +15,14 @@ from dpo_data.checks import (
 from dpo_data.checks.contamination import contamination
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks, require_libraries
-from dpo_data.checks.eos_in_response import EOS_IN_RESPONSE, for_tokenizer
+from dpo_data.checks.eos_in_response import CHECK as EOS_IN_RESPONSE
+from dpo_data.checks.eos_in_response import for_tokenizer
 from dpo_data.checks.row_keys import RowKeyStore, RowPosition, run_dataset_checks
 from dpo_data.inspect.batches import PairBatch
 from dpo_data.inspect.pairs import PairPosition
 from dpo_data.options import SPLITS
 from dpo_data.prepared.manifest import Manifest
-from dpo_data.prepared.reader import Prepared, origins_in
+from dpo_data.prepared.reader import Prepared, origin_lookup
 from dpo_data.tokens.encoder import Encoder
 
 
@@ -109,8 +110,7 @@ class Findings:
 
     def check_dataset(self, keys: RowKeyStore) -> None:
         """Add the findings over all pairs, whose keys are in a store."""
-        shards = {split: entry.shards for split, entry in self._prepared.manifest.splits.items()}
-        origin_in_shard = origins_in(self._prepared.path, shards)
+        origin_in_shard = origin_lookup(self._prepared.path, self._prepared.manifest.splits)
 
         def origin_of(row: RowPosition) -> str:
             origin = origin_in_shard(row)

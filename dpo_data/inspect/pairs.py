@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpo_data.checks.row_keys import RowKeyStore
-from dpo_data.errors import PreparedError, reading
+from dpo_data.errors import PreparedError
 from dpo_data.options import SPLITS, Form
-from dpo_data.prepared.manifest import QuarantinedRow
 from dpo_data.prepared.reader import Prepared
-from dpo_data.records import ConversationalRow, TextRow
+from dpo_data.records import ConversationalRow, TextRow, row_model
 
 PairRow = TextRow | ConversationalRow
 
@@ -49,7 +48,7 @@ class PairAt:
 
 def parse_rows(form: Form, stored: pa.RecordBatch) -> list[PairRow]:
     """Return Arrow rows as pairs."""
-    model = TextRow if form == "text" else ConversationalRow
+    model = row_model(form)
     return [model.model_validate(row) for row in stored.to_pylist()]
 
 
@@ -128,12 +127,3 @@ def pairs_by_id(prepared: Prepared, ids: Collection[str]) -> dict[str, PairAt]:
     for pair in matching_pairs(prepared, lambda rows: pc.is_in(rows.column("id"), wanted)):
         found.setdefault(pair.row.id, pair)
     return found
-
-
-def quarantined_rows(prepared: Prepared) -> Iterator[QuarantinedRow]:
-    """Yield the rows in quarantine."""
-    for name in prepared.manifest.files:
-        if name.startswith("quarantine/"):
-            with reading(prepared.path / name), (prepared.path / name).open(encoding="utf-8") as lines:
-                for line in lines:
-                    yield QuarantinedRow.model_validate_json(line)

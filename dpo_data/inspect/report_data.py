@@ -11,13 +11,14 @@ from pydantic import Field
 from dpo_data.errors import PreparedError
 from dpo_data.excerpts import beginning, ending
 from dpo_data.inspect.findings import extra_checks
-from dpo_data.inspect.pairs import PairAt, pairs_at, positions_of, quarantined_rows
+from dpo_data.inspect.pairs import PairAt, pairs_at, positions_of
 from dpo_data.inspect.statistics.collector import StatisticsCollector, named_ids
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.inspect.validation import ValidationReport, open_encoder, read_folder, validation_report
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Progress, silent
-from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
+from dpo_data.prepared.manifest import Manifest, ManifestModel
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
 
 #: Characters of an example's texts; the dataset has them in full.
@@ -139,7 +140,7 @@ def _example(pair: PairAt) -> ExamplePair:
 
 def _samples(prepared: Prepared) -> Iterable[QuarantinedRow]:
     shown = Counter[str]()
-    for row in quarantined_rows(prepared):
+    for row in prepared.quarantined():
         shown[row.code] += 1
         if shown[row.code] <= QUARANTINE_SAMPLES:
             yield row.model_copy(update={"raw": beginning(row.raw, RAW_CHARACTERS)})

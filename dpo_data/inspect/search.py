@@ -12,16 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, argument
 from dpo_data.inspect.pair_tokens import DisplayedPair, tokens_of
-from dpo_data.inspect.pairs import PairAt, matching_pairs, pair_at, pairs_with_id, quarantined_rows
+from dpo_data.inspect.pairs import PairAt, matching_pairs, pair_at, pairs_with_id
 from dpo_data.inspect.validation import open_encoder
 from dpo_data.options import DEFAULT_MAX_LENGTH, TruncationMode
-from dpo_data.prepared.manifest import QuarantinedRow, TokenOptions
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
 from dpo_data.records import FIELDS
-from dpo_data.tokens.encoder import content_hash
-from dpo_data.tokens.truncation import check_limits
+from dpo_data.tokens.options import token_options
 
 #: Matches to list; all are counted.
 MAX_MATCHES = 20
@@ -105,20 +104,18 @@ def show(
         InputError, UsageError: as `find` and `tokenize`.
     """
     prepared = Prepared(Path(path), read_manifest(Path(path)))
-    check_limits(max_length, max_prompt_length)
+    options = token_options(
+        max_length=max_length,
+        max_prompt_length=max_prompt_length,
+        truncation_mode=truncation_mode,
+        chat_template=chat_template,
+    )
     found = find(prepared, row=row, id_=id_, text=text)
     if found.pairs_found != 1:
         return found
     encoder = open_encoder(tokenizer, prepared.manifest.form, chat_template, path)
     if encoder is None:
         return found
-    options = TokenOptions(
-        max_length=max_length,
-        max_prompt_length=max_prompt_length,
-        truncation_mode=truncation_mode,
-        on_overlong="truncate",
-        chat_template=None if chat_template is None else content_hash(chat_template),
-    )
     return replace(found, tokens=tokens_of(prepared, found.pairs[0], encoder, options, cache_dir))
 
 
@@ -137,13 +134,15 @@ def find(
     Raises: UsageError: not exactly one of the three is given, or nothing matches.
     """
     if sum(criterion is not None for criterion in (row, id_, text)) != 1 or text == "":
-        raise UsageError('Say which pair: a row (train:12, or file:line), --id ID, or --find "TEXT".')
+        raise UsageError(
+            f"Say which pair: a row (train:12, or file:line), {argument('id_', 'ID')} or {argument('text', 'TEXT')}."
+        )
     if row is not None:
         position = _POSITION.fullmatch(row)
         found = _at_position(prepared, position[1], int(position[2])) if position else _of_origin(prepared, row)
         criterion = f"is at {row}"
     elif id_ is not None:
-        check_id(id_, "--id ")
+        check_id(id_, "id_")
         found = _collect(pairs_with_id(prepared, id_), iter(()))
         criterion = f"has id {id_}"
     else:
@@ -157,10 +156,11 @@ def find(
     return found
 
 
-def check_id(prefix: str, option: str = "") -> None:
+def check_id(prefix: str, option: str | None = None) -> None:
     """Raise UsageError if a string cannot be the beginning of a pair id."""
     if not _ID_PREFIX.fullmatch(prefix):
-        raise UsageError(f"{option}{prefix}: not a pair id (up to 32 hexadecimal digits).")
+        message = "not a pair id (up to 32 hexadecimal digits)."
+        raise UsageError(message if option else f"{prefix}: {message}", option, prefix)
 
 
 def _at_position(prepared: Prepared, split: str | None, index: int) -> SearchResult:
@@ -187,7 +187,7 @@ def _of_origin(prepared: Prepared, origin: str) -> SearchResult:
         row_origin = f"{row.file}:{row.line}"
         return row_origin == origin or row_origin.endswith(f"/{origin}")
 
-    return _collect(matching_pairs(prepared, matches), filter(in_quarantine, quarantined_rows(prepared)))
+    return _collect(matching_pairs(prepared, matches), filter(in_quarantine, prepared.quarantined()))
 
 
 def _with_text(prepared: Prepared, text: str) -> SearchResult:
@@ -202,7 +202,7 @@ def _with_text(prepared: Prepared, text: str) -> SearchResult:
     def in_quarantine(row: QuarantinedRow) -> bool:
         return folded in row.raw.casefold() or folded in _unescaped(row.raw).casefold()
 
-    return _collect(matching_pairs(prepared, matches), filter(in_quarantine, quarantined_rows(prepared)))
+    return _collect(matching_pairs(prepared, matches), filter(in_quarantine, prepared.quarantined()))
 
 
 def _contains(column: pa.Array, text: str) -> NDArray[np.bool_]:

@@ -23,10 +23,12 @@ from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Distribution
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, Progress, Severity, silent
-from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
-from dpo_data.prepared.reader import Prepared, TokenCache, damaged_files, is_prepared, read_manifest, read_shard
+from dpo_data.prepared.manifest import Manifest, ManifestModel
+from dpo_data.prepared.quarantine import read_quarantine
+from dpo_data.prepared.reader import Prepared, damaged_files, is_prepared, read_manifest, read_shard
+from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.records import FIELDS
-from dpo_data.tokens.cache import list_tokens, load_checked_tokenizer
+from dpo_data.tokens.cache import TokenCache, list_tokens, load_checked_tokenizer
 from dpo_data.tokens.encoder import Encoder
 
 
@@ -215,7 +217,7 @@ def read_folder(
         encoder: adds token ids to the batches.
         progress: called with the share of pairs that were read, and their number.
     """
-    damage = damaged_files(prepared.path, prepared.manifest)
+    damage = damaged_files(prepared.path, prepared.manifest.files)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="dpo-data-keys-")))
         keys = stack.enter_context(closing(RowKeyStore(scratch / "keys")))
@@ -326,13 +328,9 @@ def _read_quarantine(
     """Return the rows in quarantine by code, and the hint of every code."""
     counts = CodeCounts(max_examples)
     hints = dict(CHECK_HINTS)
-    for name in manifest.files:
-        if name.startswith("quarantine/") and name not in damage:
-            with (folder / name).open(encoding="utf-8") as lines:
-                for line in lines:
-                    row = QuarantinedRow.model_validate_json(line)
-                    counts.add(row.code, [f"{row.file}:{row.line}: {row.message}"])
-                    hints[row.code] = row.hint
+    for row in read_quarantine(folder, [name for name in manifest.files if name not in damage]):
+        counts.add(row.code, [f"{row.file}:{row.line}: {row.message}"])
+        hints[row.code] = row.hint
     return counts, hints
 
 
@@ -345,15 +343,14 @@ def _wrong_counts(manifest: Manifest, findings: Findings, quarantined: int) -> d
     }
     if quarantined != manifest.quarantined:
         wrong["quarantine"] = f"has {quarantined:,} rows, but the manifest says {manifest.quarantined:,}"
-    if manifest.rows_read != manifest.rows_paired + manifest.quarantined + manifest.left_out:
-        wrong["manifest.json"] = "rows_read is not rows_paired + quarantined + left_out"
     return wrong
 
 
 def _token_damage(cache: TokenCache) -> dict[str, str]:
     """Return what is wrong with a token cache: its bytes, or ids that no trainer could use."""
     damage = {
-        f"tokens/{cache.path.name}/{name}": text for name, text in damaged_files(cache.path, cache.manifest).items()
+        f"tokens/{cache.path.name}/{name}": text
+        for name, text in damaged_files(cache.path, cache.manifest.files).items()
     }
     if damage:
         return damage
@@ -363,7 +360,7 @@ def _token_damage(cache: TokenCache) -> dict[str, str]:
             rows = 0
             for batch in read_shard(cache.path / shard.file):
                 rows += batch.num_rows
-                for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
+                for name in TOKEN_COLUMNS:
                     ids = batch.column(name)
                     values = ids.flatten().to_numpy()
                     if batch.num_rows and pc.min(pc.list_value_length(ids)).as_py() == 0:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_data.errors import PreparedError, UsageError
-from dpo_data.prepared.reader import TokenCache, open_prepared
-from dpo_data.tokens.cache import find_tokens, list_tokens, tokenize
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
 
 
@@ -35,7 +35,10 @@ def training_tokens(
     command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in shown.items())
     command += f" --cache-dir {cache_dir}" if cache_dir else ""
 
-    caches = {cache.manifest.key: cache for cache in list_tokens(open_prepared(data), cache_dir)}
+    prepared = open_prepared(data)
+    caches = {cache.manifest.key: cache for cache in list_tokens(prepared, cache_dir)}
+    if not caches and not options:
+        refuse_old_tokens(prepared, cache_dir)
     if key is not None:
         if key not in caches:
             raise UsageError(f"{data}: it has no token cache {key}, but {', '.join(caches) or 'none'}.\n  {command}")

@@ -96,7 +96,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     trained = trainer.trained_pairs()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
-        _write_pairs(trainer, trained, options.output / "pairs.parquet")
+        _write_pairs(trainer, trained, options.output)
         write_report(options.output, _report(options, result, trainer, written))
     if args.world_size > 1:
         trainer.end()  # gloo's threads may abort the process at its exit otherwise

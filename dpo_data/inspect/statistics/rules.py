@@ -72,7 +72,7 @@ class _RuleTally:
 
     def add(self, batch: PairBatch, margins: Sequence[float | None]) -> None:
         measure = self.rule.measure
-        measures = ((measure(chosen), measure(rejected)) for _, chosen, rejected in (row.texts for row in batch.rows))
+        measures = ((measure(chosen), measure(rejected)) for _, chosen, rejected in batch.texts)
         signs = [(one > other) - (one < other) for one, other in measures]
         self.counts.update(zip(batch.files, margins, signs, strict=True))
         for examples, wanted in ((self.right_examples, 1), (self.wrong_examples, -1)):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dpo_data.errors import UsageError, writing
+from dpo_data.errors import UsageError, argument, writing
 from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.statistics.models import ENOUGH_REPEATS
 from dpo_data.reports.html.rendering import render_page
@@ -24,8 +24,10 @@ def write_page(report: DataReport, output: Path) -> Path:
     json_path = output.with_suffix(".json")
     if json_path == output:
         raise UsageError(
-            f"--output {output}: names the page, and its JSON is written next to it.\n"
-            "  Choose another name: --output report.html."
+            "names the page, and its JSON is written next to it.\n"
+            f"  Choose another name: {argument('output', 'report.html')}.",
+            "output",
+            output,
         )
     try:
         with writing(output):
@@ -33,5 +35,5 @@ def write_page(report: DataReport, output: Path) -> Path:
             output.write_text(page(report), encoding="utf-8")
             json_path.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except UsageError as error:
-        raise UsageError(f"{error}\n  Name a file elsewhere: --output report.html.") from error
+        raise UsageError(f"{error.text}\n  Name another file: {argument('output', 'report.html')}.") from error
     return output

@@ -11,7 +11,7 @@ from dpo_data.inspect.pair_tokens import DisplayedPair, DisplayToken
 from dpo_data.inspect.pairs import PairAt
 from dpo_data.inspect.run_pairs import JudgedPair
 from dpo_data.inspect.search import SearchResult
-from dpo_data.prepared.manifest import QuarantinedRow
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.records import ConversationalRow, Message
 from dpo_data.reports.terminal.tables import named_values, plain_table, with_diff
 from dpo_data.word_diff import word_diff

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from dpo_data.prepared.manifest import TokensManifest
-from dpo_data.prepared.reader import TokenCache
 from dpo_data.reports.terminal.tables import plain_table
+from dpo_data.tokens.cache import TokenCache
+from dpo_data.tokens.manifest import TokensManifest
 
 
 def tokens(cache: TokenCache) -> RenderableType:

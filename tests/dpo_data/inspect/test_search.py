@@ -230,7 +230,7 @@ def test_a_missing_pair_is_a_usage_error_without_a_traceback(three, dpo_data):
 def test_a_run_and_a_row_exclude_each_other(three, dpo_data):
     code, _, err = dpo_data("show", three, "1", "--run", "run")
     assert code == 2
-    assert "leave out the row" in err
+    assert "--run: cannot be combined with a row" in err
 
 
 def test_markup_in_texts_is_not_interpreted(make_prepared, dpo_data):
