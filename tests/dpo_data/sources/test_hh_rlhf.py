@@ -11,10 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dpo_data import convert, open_prepared
+from dpo_data.dialogue import ASSISTANT_START as ASSISTANT
+from dpo_data.dialogue import HUMAN_START as HUMAN
 from dpo_data.dialogue import render_turns
 from dpo_data.errors import InputError, RowError
 from dpo_data.records import ConversationalPair, TextPair
-from dpo_data.sources.hh_rlhf import ASSISTANT, HUMAN, _simple_response_start, adapt
+from dpo_data.sources.hh_rlhf import _simple_response_start, adapt
 from dpo_data.sources.source import SourceOptions
 
 #: The first 1,500 rows of harmless-base/test.jsonl.gz, in the folder that DPO_DATA_REAL_ROWS names.
