@@ -77,10 +77,12 @@ def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bo
         try:
             with writing(folder):
                 yield partial
-        except BaseException:  # KeyboardInterrupt too
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
             if not existed:
                 shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(f"{folder}: nothing of this run was left behind.")
             raise
         # A run that is killed from here on leaves `.partial`, which marks the folder as unfinished.
         with writing(folder):
@@ -112,7 +114,7 @@ def _acquire_lock(folder: Path) -> FileLock:
 
 
 def _clear(partial: Path) -> None:
-    """Remove what a killed run left."""
+    """Remove the leftovers of a killed run."""
     for leftover in partial.iterdir():
         if leftover.is_dir():
             shutil.rmtree(leftover)
@@ -194,7 +196,7 @@ class PreparedWriter:
         """Write the remaining files, the manifest last, and return the manifest.
 
         Args:
-            header: what the manifest says beyond splits and files.
+            header: all fields of the manifest but splits, columns and files.
             card: makes README.md from the manifest, whose `files` are not known yet.
             left_out: split to the number of raw rows that are in no pair.
         """
