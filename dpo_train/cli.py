@@ -68,7 +68,13 @@ class TrainCommand(PlainCommand):
             if name not in known:
                 raise UsageError(f"{file}: there is no option {name}.{did_you_mean(name, known)}")
         ctx.default_map = {known[name].name: _value(value, known[name], file) for name, value in options.items()}
-        rest = super().parse_args(ctx, ["--help"] if "help_all" in words else args)
+        try:
+            rest = super().parse_args(ctx, ["--help"] if "help_all" in words else args)
+        except typer.BadParameter as error:
+            wrong = getattr(error.param, "name", None)
+            if wrong in ctx.default_map.keys() - {known[word].name for word in words if word in known}:
+                error.message = f"{file}: {ctx.default_map[wrong]}: {error.message}"
+            raise
         values = {parameter.name: ctx.params.pop(parameter.name) for parameter in further}
         ctx.obj = {name: value for name, value in values.items() if _is_given(ctx, name)}
         return rest
@@ -142,8 +148,8 @@ def _option(field: Any) -> inspect.Parameter:
     dashed = field.name.replace("_", "-")
     usual = [f"--{dashed}/--no-{dashed}"] if kind is bool and default is not False else [f"--{dashed}"]
     values = "|".join(get_args(kind)) if get_origin(kind) is Literal else None
-    annotation = Annotated[
-        kind | None if default is None else kind,  # type: ignore[valid-type]
+    annotation = Annotated[  # type: ignore[valid-type]
+        kind | None if default is None else kind,
         typer.Option(
             *(described.get("names") or usual),
             help=" ".join(described.get("help", "").replace("%%", "%").split()),  # argparse's escape
@@ -233,7 +239,7 @@ def train(context: typer.Context, **values: Any) -> None:
     training = {name: values[name] for name in _TRAINING if _is_given(context, name)}
     options = RunOptions(**{name: values[name] for name in _names(RunOptions)}, training=training | context.obj)
     try:
-        result: Any = plan(options, say) if values["dry_run"] else run_(options, say)
+        result: Any = plan(options, say) if values["dry_run"] else run_(options, say, quiet=values["quiet"])
     except KeyboardInterrupt as stopped:
         if not values["dry_run"]:
             stopped.add_note("Resume from the latest checkpoint, if one was saved: --resume.")

@@ -76,7 +76,7 @@ def loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[s
 
 
 def check_loss(args: DPOConfig, data: Iterable[Any], *, has_reference: bool, why_padded: str | None) -> None:
-    """Raise UsageError if the loss, its options, the data and the reference do not go together.
+    """Raise UsageError if the loss, the data and the reference do not go together.
 
     Args:
         args: of the trainer.
@@ -84,7 +84,6 @@ def check_loss(args: DPOConfig, data: Iterable[Any], *, has_reference: bool, why
         has_reference: whether a reference model is given.
         why_padded: why prefixes are not shared; None if they are.
     """
-    loss_options(args.loss_type, resolve_beta(DEFAULT_BETA, args.beta), args)
     loss = LOSSES[args.loss_type]
     if args.reference_free and not needs_reference(loss):
         raise UsageError(f"the loss {args.loss_type} has no reference; leave out {argument('reference_free')}.")

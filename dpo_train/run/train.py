@@ -23,12 +23,13 @@ from dpo_train.run.samples import Samples
 from dpo_train.trainer.trainer import DPOTrainer
 
 
-def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
+def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False) -> RunResult:
     """Train and save a model, or only evaluate it.
 
     Args:
         options: of the run.
-        say: takes a line for the user about the progress of the run.
+        say: takes a line for the user, before training.
+        quiet: show no progress of the training.
 
     Raises: DataError: options, data and model do not go together, and nothing has been written; or the loss is not
         finite, or memory ran out.
@@ -36,7 +37,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     transformers.utils.logging.disable_progress_bar()
     inputs = load_inputs(options, say)
     options = inputs.options
-    trainer = _make_trainer(inputs)
+    trainer = _make_trainer(inputs, quiet)
     say(f"tokens     {inputs.tokens.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
     try:
@@ -48,7 +49,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         ) from error
 
 
-def _make_trainer(inputs: Inputs) -> DPOTrainer:
+def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
     options, args, splits = inputs.options, inputs.args, inputs.splits
     args.eval_on_start = "test" in splits and inputs.checkpoint is None and not options.eval_only
     loaded = loading_options(options)
@@ -64,7 +65,7 @@ def _make_trainer(inputs: Inputs) -> DPOTrainer:
         train_dataset=splits.get("train"),
         eval_dataset=splits.get("test"),
         tokenizer=inputs.tokenizer,
-        callbacks=_callbacks(options),
+        callbacks=_callbacks(options, quiet),
         peft_config=lora_config(options),
     )
     for callback in (PrinterCallback, ProgressCallback):
@@ -121,8 +122,8 @@ def _evaluated(trainer: DPOTrainer, inputs: Inputs) -> RunResult:
     )
 
 
-def _callbacks(options: RunOptions) -> list[transformers.TrainerCallback]:
-    callbacks = [ProgressLine()]
+def _callbacks(options: RunOptions, quiet: bool) -> list[transformers.TrainerCallback]:
+    callbacks: list[transformers.TrainerCallback] = [] if quiet else [ProgressLine()]
     if not options.eval_only:
         callbacks.append(MetricsFile(options.output / "metrics.jsonl"))
     if options.early_stopping is not None:
