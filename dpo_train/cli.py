@@ -142,11 +142,11 @@ def _option(field: Any) -> inspect.Parameter:
     shown = described.get("show_default", default is not None)
     if kind is bool:
         default = default if isinstance(default, bool) else None
-        shown = default and "on"
+        shown = {True: "on", False: False, None: shown if isinstance(shown, str) else "unset"}[default]
     if is_list:
         kind, shown, default = list[kind], default or False, None  # type: ignore[valid-type]
     dashed = field.name.replace("_", "-")
-    usual = [f"--{dashed}/--no-{dashed}"] if kind is bool and default is not False else [f"--{dashed}"]
+    usual = [f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}"]
     values = "|".join(get_args(kind)) if get_origin(kind) is Literal else None
     annotation = Annotated[  # type: ignore[valid-type]
         kind | None if default is None else kind,
@@ -214,6 +214,12 @@ _FIELDS = [field for options in (RunOptions, DPOOptions, LossOptions) for field 
 _OPTIONS = [_option(field) for field in sorted(filter(_group, _FIELDS), key=lambda field: GROUPS.index(_group(field)))]
 
 
+def run_options(context: Any, values: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a run from the values of a parsed command line."""
+    training = {name: values[name] for name in _TRAINING if _is_given(context, name)}
+    return RunOptions(**{name: values[name] for name in _names(RunOptions)}, training=training | context.obj)
+
+
 def train(context: typer.Context, **values: Any) -> None:
     """Train a model with DPO on a prepared folder.
 
@@ -236,8 +242,7 @@ def train(context: typer.Context, **values: Any) -> None:
     from dpo_train.run.plan import plan
     from dpo_train.run.train import run as run_
 
-    training = {name: values[name] for name in _TRAINING if _is_given(context, name)}
-    options = RunOptions(**{name: values[name] for name in _names(RunOptions)}, training=training | context.obj)
+    options = run_options(context, values)
     try:
         result: Any = plan(options, say) if values["dry_run"] else run_(options, say, quiet=values["quiet"])
     except KeyboardInterrupt as stopped:

@@ -146,6 +146,7 @@ class DPOOptions:
             "Precompute reference log-probabilities for the whole training set, not only for the rows that this run "
             "visits.",
             group=LOSS,
+            show_default="if possible, for the rows it visits",
         ),
     )
     reference_cache: str | None = field(

@@ -164,7 +164,12 @@ def help_page(command: Any, ctx: Any, width: int) -> str:
 
 
 def _tidy(names: str, text: str) -> tuple[str, str]:
-    """Return a row of the help with short names first, and without the marks that typer adds to types and ranges."""
+    """Return a row of the help without the marks that typer adds to types and ranges.
+
+    Short names come first. The name that turns a switch off is left out if it is off by default.
+    """
+    if "[default" not in text:
+        names = names.partition(" / --no-")[0]
     words = [word.strip(",") for word in names.split() if not word.startswith("<")]
     if "/" not in words:
         options = sorted((word for word in words if word.startswith("-")), key=lambda option: option.startswith("--"))
