@@ -258,7 +258,7 @@ def train(context: typer.Context, **values: Any) -> None:
 
 
 app = typer.Typer(name="dpo-train", pretty_exceptions_enable=False, rich_markup_mode=None)
-app.command(cls=TrainCommand, no_args_is_help=True, epilog=EXIT_CODES, context_settings=CONTEXT)(
+app.command("dpo-train", cls=TrainCommand, no_args_is_help=True, epilog=EXIT_CODES, context_settings=CONTEXT)(
     _with_signature(
         train,
         [

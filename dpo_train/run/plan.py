@@ -68,7 +68,8 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
     # Tokens that do not exist yet are made in a temporary folder, so that all checks of the run are made here too.
     with TemporaryDirectory(prefix="dpo-train-") as scratch:
         options, args, tokens, splits, *_ = load_inputs(options, say, scratch=Path(scratch))
-        rows = {name: PairRows(split, f"{tokens.path} {name}") for name, split in splits.items()}
+        names = {"train": "the training set", "test": "the evaluation set"}  # as the trainer's messages have them
+        rows = {name: PairRows(split, names[name]) for name, split in splits.items()}
         for name in filter(None, (options.model, options.reference)):
             require_weights(name)
         model = _empty_model(str(options.model))
