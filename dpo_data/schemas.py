@@ -13,7 +13,8 @@ from dpo_data.inspect import report_data
 from dpo_data.inspect.diff import Comparison, compare
 from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.validation import ValidationReport, validate
-from dpo_data.prepared.manifest import Manifest, QuarantinedRow
+from dpo_data.prepared.manifest import Manifest
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.prepared.writer import write_json
 from dpo_data.records import ConversationalRow, TextRow

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from dpo_data.inspect.pairs import PairAt
-from dpo_data.prepared.manifest import TokenOptions
-from dpo_data.prepared.reader import Prepared, TokenCache, read_shard
-from dpo_data.prepared.schema import token_schema
+from dpo_data.prepared.reader import Prepared, read_shard
+from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.ragged import Ragged
-from dpo_data.tokens.cache import encode_rows, list_tokens, pack
+from dpo_data.tokens.build import drop_reasons, encode_rows, truncate_pairs
+from dpo_data.tokens.cache import TokenCache, list_tokens
 from dpo_data.tokens.encoder import Encoder, tokenizer_hash
-from dpo_data.tokens.truncation import cut_prompts, kept_lengths
+from dpo_data.tokens.options import TokenOptions
+from dpo_data.tokens.truncation import cut_prompts
 
 
 class DisplayToken(NamedTuple):
@@ -69,12 +70,11 @@ def tokens_of(
         cache_dir: where the folder's token caches are, if not in itself.
     """
     encoded, refused = encode_rows(encoder, prepared.manifest.form, pair.stored)
-    packed = pack(pair.stored, encoded, refused, options, encoder.bos_token_id, token_schema(pair.stored.schema))
-    prompt, chosen, rejected = encoded.prompts, encoded.chosen, encoded.rejected
-    kept = kept_lengths(prompt.lengths, chosen.lengths, rejected.lengths, options.max_length, options.max_prompt_length)
-    stayed = cut_prompts(prompt.positions, kept.prompt, options.truncation_mode, None).values.tolist()
-    final = cut_prompts(prompt, kept.prompt, options.truncation_mode, encoder.bos_token_id).values.tolist()
-    prompt_ids = prompt.values.tolist()
+    truncated = truncate_pairs(encoded, options, encoder.bos_token_id)
+    kept = truncated.kept
+    stayed = cut_prompts(encoded.prompts.positions, kept.prompt, options.truncation_mode, None).values.tolist()
+    final = truncated.prompts.values.tolist()
+    prompt_ids = encoded.prompts.values.tolist()
     whole = [(id_, position in set(stayed)) for position, id_ in enumerate(prompt_ids)]
     if stayed and final[0] != prompt_ids[stayed[0]]:
         # The begin token takes the place of the oldest token that would have stayed.
@@ -82,9 +82,9 @@ def tokens_of(
         whole.insert(stayed[0] + 1, (final[0], True))
     tokens = DisplayedPair(
         prompt=_tokens(encoder, whole),
-        chosen=_tokens(encoder, _first_kept(chosen, int(kept.chosen[0]))),
-        rejected=_tokens(encoder, _first_kept(rejected, int(kept.rejected[0]))),
-        dropped=packed.dropped[0]["reason"] if packed.dropped else None,
+        chosen=_tokens(encoder, _first_kept(encoded.chosen, int(kept.chosen[0]))),
+        rejected=_tokens(encoder, _first_kept(encoded.rejected, int(kept.rejected[0]))),
+        dropped=drop_reasons(truncated, refused, options).get(0),
         cache=None,
     )
     made_by = tokenizer_hash(encoder.tokenizer)
@@ -124,6 +124,5 @@ def _cached_ids(cache: TokenCache, pair: PairAt) -> tuple[list[int], ...] | None
         for batch in read_shard(cache.path / shard.file):
             rows = np.flatnonzero(pc.equal(batch.column("id"), pair.row.id).to_numpy(zero_copy_only=False))
             if len(rows):
-                names = ("prompt_ids", "chosen_ids", "rejected_ids")
-                return tuple(batch.column(name)[int(rows[0])].as_py() for name in names)
+                return tuple(batch.column(name)[int(rows[0])].as_py() for name in TOKEN_COLUMNS)
     return None

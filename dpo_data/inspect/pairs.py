@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpo_data.errors import PreparedError, reading
-from dpo_data.prepared.manifest import QuarantinedRow
+from dpo_data.errors import PreparedError
 from dpo_data.prepared.reader import Prepared
 from dpo_data.records import ConversationalRow, TextRow
 
@@ -81,12 +80,3 @@ def _pairs_by(prepared: Prepared, column: str, values: Collection[str]) -> dict[
     for pair in matching_pairs(prepared, lambda rows: pc.is_in(rows.column(column), wanted)):
         found.setdefault(getattr(pair.row, column), pair)
     return found
-
-
-def quarantined_rows(prepared: Prepared) -> Iterator[QuarantinedRow]:
-    """The rows in quarantine, one at a time."""
-    for name in prepared.manifest.files:
-        if name.startswith("quarantine/"):
-            with reading(prepared.path / name), (prepared.path / name).open(encoding="utf-8") as lines:
-                for line in lines:
-                    yield QuarantinedRow.model_validate_json(line)

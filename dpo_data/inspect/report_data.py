@@ -9,12 +9,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dpo_data.errors import PreparedError
-from dpo_data.inspect.pairs import PairAt, pairs_by_id, pairs_by_origin, quarantined_rows
+from dpo_data.inspect.pairs import PairAt, pairs_by_id, pairs_by_origin
 from dpo_data.inspect.statistics.measuring import compute_statistics
 from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.inspect.validation import ValidationReport, validate
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Progress, silent
-from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
+from dpo_data.prepared.manifest import Manifest, ManifestModel
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
 from dpo_data.tokens.cache import load_checked_tokenizer
 from dpo_data.tokens.encoder import Encoder
@@ -171,7 +172,7 @@ def _example(pair: PairAt) -> ExamplePair:
 
 def _samples(prepared: Prepared) -> Iterable[QuarantinedRow]:
     shown = Counter[str]()
-    for row in quarantined_rows(prepared):
+    for row in prepared.quarantined():
         shown[row.code] += 1
         if shown[row.code] <= QUARANTINE_SAMPLES:
             yield row.model_copy(update={"raw": _beginning(row.raw, RAW_CHARACTERS)})

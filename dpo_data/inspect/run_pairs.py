@@ -5,17 +5,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from dpo_data.errors import InputError, UsageError, reading
+from dpo_data.errors import InputError, UsageError
 from dpo_data.inspect.pairs import pairs_by_id
 from dpo_data.prepared.reader import Prepared, open_prepared
-
-#: What `dpo-train` writes of every pair that it saw.
-RUN_PAIRS = "pairs.parquet"
-
-
-RUN_COLUMNS = ("split", "id", "origin", "step", "margin")
+from dpo_data.run_pairs import RUN_COLUMNS, RUN_PAIRS, read_run_pairs
 
 
 class JudgedPair(NamedTuple):
@@ -80,19 +74,6 @@ def worst_pairs(prepared: str | Path, run: str | Path, *, count: int = 20) -> li
         )
         for row in worst
     ]  # fmt: skip
-
-
-def read_run_pairs(run: str | Path) -> pa.Table:
-    """What a run wrote of its pairs: the columns `RUN_COLUMNS`.
-
-    Raises: InputError: the file is missing, damaged or lacks a column.
-    """
-    path = Path(run) / RUN_PAIRS
-    with reading(path):
-        table = pq.read_table(path)
-    if missing := [name for name in RUN_COLUMNS if name not in table.column_names]:
-        raise InputError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(table.column_names)}.")
-    return table.select(RUN_COLUMNS)
 
 
 def _present_ids(folder: Prepared) -> pa.ChunkedArray:

@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 
 from dpo_data.errors import UsageError
 from dpo_data.inspect.pair_tokens import DisplayedPair, tokens_of
-from dpo_data.inspect.pairs import PairAt, matching_pairs, pair_at, pairs_with_id, quarantined_rows
+from dpo_data.inspect.pairs import PairAt, matching_pairs, pair_at, pairs_with_id
 from dpo_data.options import DEFAULT_MAX_LENGTH, TruncationMode
-from dpo_data.prepared.manifest import QuarantinedRow, TokenOptions
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
 from dpo_data.records import FIELDS
 from dpo_data.tokens.cache import load_checked_tokenizer
-from dpo_data.tokens.encoder import Encoder, content_hash
-from dpo_data.tokens.truncation import check_limits
+from dpo_data.tokens.encoder import Encoder
+from dpo_data.tokens.options import token_options
 
 #: Matches that are listed; all are counted.
 MAX_MATCHES = 20
@@ -101,19 +101,17 @@ def find_to_show(
         InputError, UsageError: as `find` and `tokenize`.
     """
     prepared = Prepared(Path(path), read_manifest(Path(path)))
-    check_limits(max_length, max_prompt_length)
+    options = token_options(
+        max_length=max_length,
+        max_prompt_length=max_prompt_length,
+        truncation_mode=truncation_mode,
+        chat_template=chat_template,
+    )
     found = find(prepared, row=row, id_=id_, text=text)
     if tokenizer is None or found.pairs_found != 1:
         return found
     encoder = Encoder(
         load_checked_tokenizer(tokenizer, prepared.manifest.form, chat_template, data=path), chat_template
-    )
-    options = TokenOptions(
-        max_length=max_length,
-        max_prompt_length=max_prompt_length,
-        truncation_mode=truncation_mode,
-        on_overlong="truncate",
-        chat_template=None if chat_template is None else content_hash(chat_template),
     )
     return replace(found, tokens=tokens_of(prepared, found.pairs[0], encoder, options, cache_dir))
 
@@ -177,7 +175,7 @@ def _of_origin(prepared: Prepared, origin: str) -> SearchResult:
         place = f"{row.file}:{row.line}"
         return place == origin or place.endswith(f"/{origin}")
 
-    return _collect(matching_pairs(prepared, matches), filter(is_it, quarantined_rows(prepared)))
+    return _collect(matching_pairs(prepared, matches), filter(is_it, prepared.quarantined()))
 
 
 def _with_text(prepared: Prepared, text: str) -> SearchResult:
@@ -192,7 +190,7 @@ def _with_text(prepared: Prepared, text: str) -> SearchResult:
     def is_it(row: QuarantinedRow) -> bool:
         return folded in row.raw.casefold() or folded in _unescaped(row.raw).casefold()
 
-    return _collect(matching_pairs(prepared, matches), filter(is_it, quarantined_rows(prepared)))
+    return _collect(matching_pairs(prepared, matches), filter(is_it, prepared.quarantined()))
 
 
 def _holds(column: pa.Array, text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -29,22 +29,25 @@ from dpo_data.checks import (
 from dpo_data.checks.contamination import contamination
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks, require_libraries
-from dpo_data.checks.eos_in_response import EOS_IN_RESPONSE, for_tokenizer
+from dpo_data.checks.eos_in_response import CHECK as EOS_IN_RESPONSE
+from dpo_data.checks.eos_in_response import for_tokenizer
 from dpo_data.checks.row_keys import RowKeyStore, row_keys, run_dataset_checks
 from dpo_data.conversion.convert import convert
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, SPLITS, Axis, Form, Progress, Severity, silent
-from dpo_data.prepared.manifest import Manifest, ManifestModel, QuarantinedRow
+from dpo_data.prepared.manifest import Manifest, ManifestModel
+from dpo_data.prepared.quarantine import read_quarantine
 from dpo_data.prepared.reader import (
     Prepared,
-    TokenCache,
     damaged_files,
     is_prepared,
-    origins_in,
+    origin_lookup,
     read_manifest,
     read_shard,
 )
+from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.records import FIELDS, ConversationalRow, PairKeys, TextRow, pair_keys
-from dpo_data.tokens.cache import encode_rows, list_tokens, load_checked_tokenizer
+from dpo_data.tokens.build import encode_rows
+from dpo_data.tokens.cache import TokenCache, list_tokens, load_checked_tokenizer
 from dpo_data.tokens.encoder import Encoder
 
 QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -204,7 +207,7 @@ def _validate_prepared(
 ) -> ValidationReport:
     manifest = read_manifest(folder)
     prepared = Prepared(folder, manifest)
-    damage = damaged_files(folder, manifest)
+    damage = damaged_files(folder, manifest.files)
     content = _Content(manifest, looks)
     encoder = looks.encoder
     deep = None
@@ -221,8 +224,7 @@ def _validate_prepared(
                     content.add(split, batch, store, deep)
                     progress(min(1.0, content.rows / max(1, manifest.pairs)), content.rows)
         if not damage:
-            shards = {split: entry.shards for split, entry in manifest.splits.items()}
-            origin_of = origins_in(folder, shards)
+            origin_of = origin_lookup(folder, manifest.splits)
             content.warnings.merge(run_dataset_checks(store, DATASET_CHECKS, origin_of, looks.max_examples))
             if deep:
                 content.warnings.merge(deep.findings(origin_of, looks.max_examples))
@@ -373,13 +375,9 @@ def _read_quarantine(
     """The rows in quarantine by code, and the hint of every code."""
     counts = CodeCounts(max_examples)
     hints = dict(CHECK_HINTS)
-    for name in manifest.files:
-        if name.startswith("quarantine/") and name not in damage:
-            with (folder / name).open(encoding="utf-8") as lines:
-                for line in lines:
-                    row = QuarantinedRow.model_validate_json(line)
-                    counts.add(row.code, [f"{row.file}:{row.line}: {row.message}"])
-                    hints[row.code] = row.hint
+    for row in read_quarantine(folder, [name for name in manifest.files if name not in damage]):
+        counts.add(row.code, [f"{row.file}:{row.line}: {row.message}"])
+        hints[row.code] = row.hint
     return counts, hints
 
 
@@ -392,15 +390,14 @@ def _wrong_counts(manifest: Manifest, content: _Content, quarantined: int) -> di
     }
     if quarantined != manifest.quarantined:
         wrong["quarantine"] = f"has {quarantined:,} rows, and the manifest says {manifest.quarantined:,}"
-    if manifest.rows_read != manifest.rows_paired + manifest.quarantined + manifest.left_out:
-        wrong["manifest.json"] = "rows_read is not rows_paired + quarantined + left_out"
     return wrong
 
 
 def _token_damage(cache: TokenCache) -> dict[str, str]:
     """What is wrong with a token cache: its bytes, and ids that no trainer could use."""
     damage = {
-        f"tokens/{cache.path.name}/{name}": text for name, text in damaged_files(cache.path, cache.manifest).items()
+        f"tokens/{cache.path.name}/{name}": text
+        for name, text in damaged_files(cache.path, cache.manifest.files).items()
     }
     if damage:
         return damage
@@ -410,7 +407,7 @@ def _token_damage(cache: TokenCache) -> dict[str, str]:
             rows = 0
             for batch in read_shard(cache.path / shard.file):
                 rows += batch.num_rows
-                for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
+                for name in TOKEN_COLUMNS:
                     ids = batch.column(name)
                     values = ids.flatten().to_numpy()
                     if batch.num_rows and pc.min(pc.list_value_length(ids)).as_py() == 0:

@@ -1,6 +1,5 @@
 """Which prepared folders and which training runs used a pair."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,11 +9,12 @@ from pydantic import Field
 
 from dpo_data.errors import UsageError
 from dpo_data.inspect.pairs import pairs_with_id
-from dpo_data.inspect.run_pairs import RUN_PAIRS, read_run_pairs
 from dpo_data.inspect.search import HEX_DIGITS
 from dpo_data.prepared.manifest import ManifestModel
 from dpo_data.prepared.reader import is_prepared, open_prepared
-from dpo_data.tokens.cache import DROPPED, list_tokens
+from dpo_data.run_pairs import RUN_PAIRS, read_run_pairs
+from dpo_data.tokens.cache import list_tokens
+from dpo_data.tokens.dropped import read_dropped
 
 
 class PairUse(ManifestModel):
@@ -70,17 +70,16 @@ def _in_prepared(id_: str, path: Path) -> Iterator[PairUse]:
             path=str(path), kind="prepared", id=pair.row.id, split=pair.split, origin=pair.row.origin, index=pair.index
         )
     for cache in list_tokens(prepared) if places else ():
-        with (cache.path / DROPPED).open(encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                if row["id"] in places:
-                    yield PairUse(
-                        path=str(cache.path),
-                        kind="tokens",
-                        id=row["id"],
-                        split=row["split"],
-                        origin=row["origin"],
-                        dropped=row["reason"],
-                    )
+        for row in read_dropped(cache.path):
+            if row.id in places:
+                yield PairUse(
+                    path=str(cache.path),
+                    kind="tokens",
+                    id=row.id,
+                    split=row.split,
+                    origin=row.origin,
+                    dropped=row.reason,
+                )
 
 
 def _in_run(id_: str, path: Path) -> Iterator[PairUse]:

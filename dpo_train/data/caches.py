@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dpo_data.errors import PreparedError, UsageError, argument
-from dpo_data.prepared.reader import TokenCache, open_prepared
-from dpo_data.tokens.cache import find_tokens, list_tokens, tokenize
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
 
 
@@ -43,7 +43,10 @@ def training_tokens(
     command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in shown.items())
     command += f" --cache-dir {cache_dir}" if cache_dir else ""
 
-    caches = {cache.manifest.key: cache for cache in list_tokens(open_prepared(data), cache_dir)}
+    prepared = open_prepared(data)
+    caches = {cache.manifest.key: cache for cache in list_tokens(prepared, cache_dir)}
+    if not caches and not options:
+        refuse_old_tokens(prepared, cache_dir)
     if key is not None:
         if key not in caches:
             raise UsageError(f"{data}: it has no token cache {key}, but {', '.join(caches) or 'none'}.\n  {command}")
@@ -113,7 +116,7 @@ class DataCard:
     """Where the training data comes from, for a model card."""
 
     source: str
-    licence: str
+    license: str
     homepage: str
     pairs: int
     quarantined: int
@@ -123,4 +126,4 @@ def data_card(folder: Path) -> DataCard:
     """What the manifest of a prepared folder says about its source."""
     manifest = open_prepared(folder).manifest
     source = manifest.source
-    return DataCard(source.name, source.licence, source.homepage, manifest.pairs, manifest.quarantined)
+    return DataCard(source.name, source.license, source.homepage, manifest.pairs, manifest.quarantined)

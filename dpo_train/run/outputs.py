@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
 from dpo_train.data.caches import data_card
+from dpo_train.data.rows import PairRows
+from dpo_train.data.run_pairs import MeasuredRows, write_measured_rows
 from dpo_train.run.options import RunOptions
 from dpo_train.run.report import RunReport, Sample
 from dpo_train.trainer.trainer import COLUMNS, DPOTrainer
@@ -27,41 +27,32 @@ class RunResult:
     after: Mapping[str, float]
 
 
-def write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], path: Path) -> None:
-    """Write the metrics of every pair: when it was trained on, and in the last evaluation.
+#: Measurement of a pair in the run's file -> the trainer's column.
+_MEASURES = {
+    "policy_chosen_logps": "logps/chosen",
+    "policy_rejected_logps": "logps/rejected",
+    "ref_chosen_logps": "reference_logps/chosen",
+    "ref_rejected_logps": "reference_logps/rejected",
+    "margin": "rewards/margins",
+}
 
-    Columns: split, id, origin, step, policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps,
-    margin (of the rewards).
-    """
+
+def write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], run: Path) -> None:
+    """Write the metrics of every pair: when it was trained on, and in the last evaluation."""
+
+    def measured(split: str, dataset: PairRows, steps: np.ndarray, rows: np.ndarray, table: np.ndarray) -> MeasuredRows:
+        values = {name: table[:, COLUMNS.index(column)] for name, column in _MEASURES.items()}
+        return MeasuredRows(split, dataset, rows, steps, values)
+
     parts = []
     steps, rows, table = trained
     if len(rows):
-        parts.append(("train", trainer.train_dataset, steps, rows, table))
+        parts.append(measured("train", trainer.train_dataset, steps, rows, table))
     if trainer.evaluated is not None:
         count = len(trainer.evaluated)
         steps = np.full(count, trainer.state.global_step)
-        parts.append(("test", trainer.eval_dataset, steps, np.arange(count), trainer.evaluated))
-    kept = {
-        "policy_chosen_logps": "logps/chosen",
-        "policy_rejected_logps": "logps/rejected",
-        "ref_chosen_logps": "reference_logps/chosen",
-        "ref_rejected_logps": "reference_logps/rejected",
-        "margin": "rewards/margins",
-    }
-    tables = [
-        pa.table(
-            {
-                "split": [split] * len(rows),
-                "id": dataset.column("id", rows),
-                "origin": dataset.column("origin", rows),
-                "step": steps,
-                **{name: values[:, COLUMNS.index(column)] for name, column in kept.items()},
-            }
-        )
-        for split, dataset, steps, rows, values in parts
-    ]
-    if tables:
-        pyarrow.parquet.write_table(pa.concat_tables(tables), path)
+        parts.append(measured("test", trainer.eval_dataset, steps, np.arange(count), trainer.evaluated))
+    write_measured_rows(run, parts)
 
 
 def run_report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:

@@ -116,7 +116,7 @@ tags: [dpo, preference-data]
 ## Data
 
 {report.card.source}, {report.card.pairs:,} pairs ({report.card.quarantined:,} raw rows were left out with a reason).
-Licence of the data: {report.card.licence}.{source} The base model's licence applies too.
+License of the data: {report.card.license}.{source} The base model's license applies too.
 
 ## Evaluation
 

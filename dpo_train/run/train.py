@@ -98,7 +98,7 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
     trained = trainer.trained_pairs()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
-        write_pairs(trainer, trained, options.output / "pairs.parquet")
+        write_pairs(trainer, trained, options.output)
         write_report(options.output, run_report(options, result, trainer, compared))
     if inputs.args.world_size > 1:
         trainer.end()  # gloo's threads may abort the process at its exit otherwise

@@ -30,7 +30,7 @@ from dpo_data.inspect.statistics.truncation_audit import TruncationAudit
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Progress, silent
 from dpo_data.prepared.reader import Prepared
 from dpo_data.records import FIELDS, ConversationalRow, PairKeys, TextRow, pair_keys
-from dpo_data.tokens.cache import encode_rows
+from dpo_data.tokens.build import encode_rows
 from dpo_data.tokens.encoder import EncodedPairs, Encoder
 
 #: Rules are scored apart on the quarters of the margins.

@@ -9,7 +9,7 @@ from rich.text import Text
 from dpo_data.inspect.pair_tokens import DisplayedPair, DisplayToken
 from dpo_data.inspect.pairs import PairAt
 from dpo_data.inspect.search import SearchResult
-from dpo_data.prepared.manifest import QuarantinedRow
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.records import ConversationalRow, Message
 from dpo_data.word_diff import Piece, word_diff
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:  # no command loads what another one needs
     from dpo_data.conversion.detect import DetectedSource
     from dpo_data.inspect.run_pairs import JudgedPair
     from dpo_data.inspect.validation import Quantiles, ValidationReport
-    from dpo_data.prepared.manifest import Manifest, TokensManifest
-    from dpo_data.prepared.reader import TokenCache
+    from dpo_data.prepared.manifest import Manifest
     from dpo_data.sources.source import SourceSummary
+    from dpo_data.tokens.cache import TokenCache
+    from dpo_data.tokens.manifest import TokensManifest
 
 SHOWN_EXAMPLES = 2
 SHOWN_CHARACTERS = 600
@@ -96,10 +97,10 @@ def _kept(manifest: "Manifest") -> list[str | tuple[str, str]]:
 
 def sources(entries: Iterable["SourceSummary"]) -> RenderableType:
     """All sources: what they are, and which response they prefer."""
-    table = plain_table("source", "preferred is", "licence", "where")
+    table = plain_table("source", "preferred is", "license", "where")
     for entry in entries:
         name = f"{entry.name} (evaluation only)" if entry.eval_only else entry.name
-        table.add_row(Text(name), Text(entry.direction), Text(entry.licence), Text(entry.homepage))
+        table.add_row(Text(name), Text(entry.direction), Text(entry.license), Text(entry.homepage))
     return table
 
 
@@ -274,7 +275,7 @@ def plain_table(*columns: str, text_columns: Collection[str] = ()) -> Table:
         "for example",
         "where",
         "preferred is",
-        "licence",
+        "license",
         "what is wrong",
         "what to do",
         "severity",

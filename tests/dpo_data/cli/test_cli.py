@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from dpo_data import SOURCES, convert, tokenize
+from dpo_data.checks import ROW_CHECKS
 from dpo_data.cli.app import main
 from dpo_data.inspect.validation import ValidationReport
-from dpo_data.prepared.reader import open_prepared, open_tokens
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens.cache import open_tokens
 
 ROWS = [
     {"prompt": "What is this?", "chosen": " a bow", "rejected": " no"},
@@ -154,7 +156,7 @@ def test_validate_prints_a_readable_table(dpo_data, work):
         "bad.jsonl: 4 rows = 3 pairs + 1 in quarantine (train 3)",
         "finding         severity  rows  where",
         f"empty_response  error        1  {place}:4: chosen is empty.",
-        "                                An empty response has no token to learn from: leave the row out, or repair it"
+        "                                An empty response has no tokens to learn from: remove the row, or fix it"
         " in the raw file.",
         "characters  min  p5  median  p95  p99  max",
         "prompt       11  11      12   13   13   13",
@@ -288,13 +290,11 @@ USER_ERRORS = {
     "limit of 0": ("convert pairs --input pairs.jsonl --limit 0", "--limit 0: must be at least 1."),
     "forbid of an unknown code": (
         "convert pairs --input pairs.jsonl --forbid nope",
-        "nope is not the code of a row check.\n  Row checks: bad_characters, empty_prompt, "
-        "empty_response, eos_in_response, identical_responses, repeated_role, response_repeats_prompt, "
-        "role_marker_in_response, scores_against_label, template_marker.",
+        f"nope is not the code of a row check.\n  Row checks: {', '.join(sorted(check.code for check in ROW_CHECKS))}.",
     ),
     "allow of a row that is no pair": (
         "convert pairs --input pairs.jsonl --allow missing_field",
-        "missing_field cannot be allowed or forbidden: there is no pair to keep in such a row.",
+        "missing_field cannot be allowed or forbidden, because such a row has no pair to keep.",
     ),
     "forbid and allow": (
         "convert pairs --input pairs.jsonl --forbid empty_prompt --allow empty_prompt",
@@ -315,7 +315,7 @@ USER_ERRORS = {
     ),
     "output that is finished": (
         "convert pairs --input pairs.jsonl --output done",
-        "done: holds a finished data set.\n  Replace it with --overwrite, or name another.",
+        "done: holds a finished dataset.\n  Replace it with --overwrite, or name another.",
     ),
     "input that is a prepared folder": (
         "convert pairs --input done",
@@ -324,12 +324,13 @@ USER_ERRORS = {
     ),
     "message lists as text": (
         "convert pairs --input messages.jsonl",
-        "work/messages.jsonl: the responses are lists of messages, not text.\n  Keep them so: --form conversational.",
+        "work/messages.jsonl: the responses are lists of messages, not text.\n"
+        "  Convert them with --form conversational.",
     ),
     "red-team rows": (
         "convert hh-rlhf --input red.jsonl",
-        "work/red.jsonl: red-team-attempts holds single transcripts with harm ratings, not pairs: nothing there says "
-        "which of two answers is better.\n  Convert the other folders of hh-rlhf, and leave this file out.",
+        "work/red.jsonl: red-team-attempts has single transcripts with harm ratings, not preference pairs.\n"
+        "  Leave this file out, and convert the other folders of hh-rlhf.",
     ),
     "table without a column": (
         "convert pairs --input table.csv",
@@ -342,16 +343,16 @@ USER_ERRORS = {
     ),
     "max prompt length over max length": (
         "tokenize done --tokenizer T --max-length 8 --max-prompt-length 8",
-        "--max-prompt-length 8 leaves no token of --max-length 8 for the response.\n"
-        "  Give a smaller --max-prompt-length; the field's custom is a quarter of --max-length.",
+        "--max-prompt-length 8: leaves no token of --max-length 8 for the response.\n"
+        "  Give a smaller value; a quarter of the maximum length is common.",
     ),
     "max prompt length without max length": (
         "tokenize done --tokenizer T --max-length 0 --max-prompt-length 8",
-        "--max-prompt-length works only beside --max-length: nothing is cut without it.",
+        "--max-prompt-length 8: has no effect without truncation.\n  Give --max-length too.",
     ),
     "negative max length": (
         "tokenize done --tokenizer T --max-length -5",
-        "--max-length -5: must be at least 2, a prompt token and a response token.",
+        "--max-length -5: must be at least 2: a prompt token and a response token.",
     ),
     "chat template for text": (
         "tokenize done --tokenizer T --chat-template template.jinja",
@@ -363,7 +364,7 @@ USER_ERRORS = {
     ),
     "tokenizer folder that is not there": (
         "tokenize done --tokenizer ../no/such",
-        "../no/such: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the hub.",
+        "../no/such: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the Hub.",
     ),
     "validate nothing": ("validate no.jsonl", "no.jsonl: there is no such file."),
     "validate with an unknown source": (
@@ -466,7 +467,7 @@ def test_on_error_stop_names_the_first_bad_row_and_leaves_nothing(dpo_data, work
         1,
         "",
         "Error: work/bad.jsonl:4: chosen is empty. [empty_response]\n"
-        "  An empty response has no token to learn from: leave the row out, or repair it in the raw file.\n"
+        "  An empty response has no tokens to learn from: remove the row, or fix it in the raw file.\n"
         "  To put such rows in quarantine and go on: --on-error quarantine.\n",
     )
     assert not (work / "prepared").exists()
@@ -621,14 +622,12 @@ def test_a_folder_name_that_is_not_utf8_is_refused_by_name(work, dpo_data):
     name = os.fsdecode(b"caf\xe9")
     ran = process("convert", "pairs", "--input", "pairs.jsonl", "--output", name, cwd=work)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.\n"
-    )
+    assert ran.stderr == ("Error: caf\\udce9: the name is not UTF-8, which Arrow requires.\n  Name another folder.\n")
     assert dpo_data("convert", "pairs", "--input", "pairs.jsonl").code == 0
     os.rename("prepared", name)
     ran = process("validate", name, cwd=work)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Rename the folder.\n"
+    assert ran.stderr == "Error: caf\\udce9: the name is not UTF-8, which Arrow requires.\n  Rename the folder.\n"
 
 
 def test_progress_is_shown_on_a_terminal_alone(work):
@@ -681,7 +680,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(work, words):
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")
-    assert "stopped; nothing of this run is left there." in err
+    assert "nothing of this run was left behind." in err
     assert "Traceback" not in err
     assert not (work / "prepared").exists()
     assert list(scratch.iterdir()) == []

@@ -44,7 +44,7 @@ def test_only_json_goes_to_standard_output(prepared: Path, model_folder: Path, t
 def test_a_run_writes_a_card_a_report_with_samples_and_the_metrics_of_every_pair(trained: Trained) -> None:
     run = trained.folder
     card = (run / "README.md").read_text()
-    assert "Licence of the data:" in card
+    assert "License of the data:" in card
     assert "| reward margin | 0.0000 |" in card
     page = (run / "report.html").read_text()
     assert page.count('<div class="sample">') == 2
