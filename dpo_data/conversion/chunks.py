@@ -156,8 +156,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
     shapes = Counter[tuple[str, ...]]()
-    key = source.grouping.key if source.grouping else None
-    for rows in groups(chunk.rows(), key):
+    for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
         for row in rows:
             if isinstance(row.value, dict):
                 shapes[tuple(row.value)] += 1
