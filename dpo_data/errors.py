@@ -113,12 +113,6 @@ class RowError(DataError):
         return f"{self.message} [{self.code}]\n  {self.hint}"
 
 
-class Interrupted(DataError):
-    """Stopped by the user."""
-
-    exit_code = 130
-
-
 def argument(name: str, value: object = None) -> str:
     r"""Return a mention of an argument for the text of an error.
 

@@ -11,7 +11,7 @@ import typer
 from train_cli import dpo_train
 from transformers import TrainingArguments
 
-from dpo_train import LOSSES, DPOConfig
+from dpo_train import LOSSES
 from dpo_train.cli import app, run_options
 from dpo_train.losses import options_of
 from dpo_train.run.options import RunOptions
@@ -66,14 +66,6 @@ def test_help_all_lists_every_field_of_training_arguments() -> None:
 def test_help_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     assert max(len(line) for line in dpo_train("--help").stdout.splitlines()) <= columns
-
-
-def test_the_options_of_a_loss_come_from_its_signature() -> None:
-    fields = {field.name: field.metadata for field in dataclasses.fields(DPOConfig)}
-    for option in {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}:
-        with_it = [name for name, loss in LOSSES.items() if option in options_of(loss)]
-        assert fields[option]["help"].endswith(f"Losses: {', '.join(with_it)}.")
-    assert fields["label_smoothing"]["show_default"] == "0.0; robust: 0.1"
 
 
 def test_values_get_the_type_of_their_field() -> None:
@@ -154,18 +146,3 @@ def test_options_of_the_command_line_override_those_of_a_file(tmp_path: Path) ->
     file.write_text("data: prepared\nbatch_size: 4\nmax-steps: 3\nseed: 1\nweight_decay: 0.1\n")
     found = parsed("--config", file, "--batch-size", 8, "--weight-decay", 0.2)
     assert (found.batch_size, found.training) == (8, {"max_steps": 3, "seed": 1, "weight_decay": 0.2})
-
-
-def test_the_defaults_are_those_of_the_sources() -> None:
-    config = DPOConfig(output_dir="unused", use_cpu=True)
-    assert (config.learning_rate, config.num_train_epochs, config.warmup_steps) == (1e-6, 1.0, 0.1)
-
-
-def test_other_defaults_are_those_of_transformers() -> None:
-    ours = {field.name: field.default for field in dataclasses.fields(DPOConfig)}
-    changed = {
-        field.name
-        for field in dataclasses.fields(TrainingArguments)
-        if ours[field.name] != field.default and field.default is not dataclasses.MISSING
-    }
-    assert changed == {"learning_rate", "num_train_epochs", "warmup_steps", "logging_steps", "logging_first_step"}
