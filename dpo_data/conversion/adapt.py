@@ -30,7 +30,7 @@ EncodedFields = tuple[bytes, bytes, bytes]
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """What rows need to become pairs; travels to worker processes."""
+    """Settings by which rows become pairs; sent to worker processes."""
 
     source: str
     options: SourceOptions

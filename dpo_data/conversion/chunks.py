@@ -29,7 +29,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 @dataclass
 class ConvertedChunk:
-    """What became of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`."""
+    """Pairs and counts of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`."""
 
     file: str
     split: str

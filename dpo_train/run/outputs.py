@@ -1,4 +1,4 @@
-"""Files that a run writes beside the model."""
+"""Files that a run writes next to the model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from dpo_train.trainer.trainer import COLUMNS, DPOTrainer
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of it: evaluation metrics before and after (empty without a test split), and where things lie."""
+    """Result of a run: evaluation metrics before and after (empty without a test split), and where its files are."""
 
     output: Path
     tokens: Path
@@ -37,8 +37,8 @@ _MEASURES = {
 }
 
 
-def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], run: Path) -> None:
-    """Write what was measured of every pair: when it was trained on, and in the last evaluation."""
+def write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], run: Path) -> None:
+    """Write the metrics of every pair: when it was trained on, and in the last evaluation."""
 
     def measured(split: str, dataset: PairRows, steps: np.ndarray, rows: np.ndarray, table: np.ndarray) -> MeasuredRows:
         values = {name: table[:, COLUMNS.index(column)] for name, column in _MEASURES.items()}
@@ -55,17 +55,19 @@ def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.
     write_measured_rows(run, parts)
 
 
-def _report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+def run_report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+    """Return the content of the reports of a run."""
+    given = {name: value for name, value in dataclasses.asdict(options).items() if value not in (None, {}, False)}
     return RunReport(
-        title=f"{Path(options.model).name} on {options.data}",
-        model=options.model,
+        title=f"{Path(str(options.model)).name} on {options.data}",
+        model=str(options.model),
         data=options.data,
         card=data_card(options.data),
         loss=trainer.loss_type,
         records=trainer.state.log_history,
         before=result.before,
         after=result.after,
-        options={name: value for name, value in dataclasses.asdict(options).items() if value not in (None, {}, False)},
+        options=given | given.pop("training", {}),
         samples=samples,
         trained=not options.eval_only,
     )

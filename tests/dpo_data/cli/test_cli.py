@@ -364,7 +364,7 @@ USER_ERRORS = {
     ),
     "tokenizer folder that is not there": (
         "tokenize done --tokenizer ../no/such",
-        "../no/such: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the Hub.",
+        "../no/such: there is no such folder.\n  Name a folder with the tokenizer, or a model on the Hub.",
     ),
     "validate nothing": ("validate no.jsonl", "no.jsonl: there is no such file."),
     "validate with an unknown source": (
