@@ -156,7 +156,8 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
     shapes = Counter[tuple[str, ...]]()
-    for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
+    key = source.grouping.key if source.grouping else None
+    for rows in groups(chunk.rows(), key):
         for row in rows:
             if isinstance(row.value, dict):
                 shapes[tuple(row.value)] += 1

@@ -1,6 +1,7 @@
 """hh-rlhf: every row is either exactly recoverable or refused with its reason, whatever it contains."""
 
 import gzip
+import itertools
 import json
 import os
 import re
@@ -19,8 +20,9 @@ from dpo_data.records import ConversationalPair, TextPair
 from dpo_data.sources.hh_rlhf import _simple_response_start, adapt
 from dpo_data.sources.source import SourceOptions
 
-#: The first 1,500 rows of harmless-base/test.jsonl.gz, in the folder that DPO_DATA_REAL_ROWS names.
-REAL_ROWS = Path(os.environ.get("DPO_DATA_REAL_ROWS", "")) / "harmless-base-test-part1.jsonl.gz"
+#: A folder with files of Anthropic/hh-rlhf: harmless-base/test.jsonl.gz as on the Hub, or its first 1,500 rows.
+REAL_ROWS = os.environ.get("DPO_DATA_REAL_ROWS")
+REAL_FILES = ("harmless-base-test-part1.jsonl.gz", "harmless-base/test.jsonl.gz")
 HI = "\n\nHuman: Hi\n\nAssistant:"
 
 
@@ -268,11 +270,22 @@ def test_messages_give_back_the_raw_strings_of_rows_that_are_not_refused(both):
 
 
 @pytest.fixture(scope="module")
-def real_rows() -> dict[int, dict[str, str]]:
-    """Return 1,500 rows of harmless-base/test by line number."""
-    if not REAL_ROWS.is_file():
-        pytest.skip("needs real rows of hh-rlhf: set DPO_DATA_REAL_ROWS to their folder")
-    with gzip.open(REAL_ROWS, "rt", encoding="utf-8", newline="\n") as lines:
+def real_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 1,500 rows of harmless-base/test."""
+    if not REAL_ROWS:
+        pytest.skip("set DPO_DATA_REAL_ROWS to a folder with the files of Anthropic/hh-rlhf to test its real rows")
+    source = next(path for path in (Path(REAL_ROWS, name) for name in REAL_FILES) if path.is_file())
+    folder = tmp_path_factory.mktemp("real") / "hh-rlhf"
+    folder.mkdir()
+    with gzip.open(source, "rb") as lines, gzip.open(folder / REAL_FILES[0], "wb") as first:
+        first.writelines(itertools.islice(lines, 1500))
+    return folder / REAL_FILES[0]
+
+
+@pytest.fixture(scope="module")
+def real_rows(real_file: Path) -> dict[int, dict[str, str]]:
+    """The real rows by line number."""
+    with gzip.open(real_file, "rt", encoding="utf-8", newline="\n") as lines:
         return {number: json.loads(line) for number, line in enumerate(lines, 1)}
 
 
@@ -281,9 +294,9 @@ EMPTY_REPLIES = {87, 517, 926, 1104}
 
 
 @pytest.mark.parametrize("form", ["text", "conversational"])
-def test_every_real_row_is_exactly_recoverable_or_quarantined_for_its_empty_reply(real_rows, form, tmp_path):
+def test_every_real_row_is_exactly_recoverable_or_quarantined_for_its_empty_reply(real_file, real_rows, form, tmp_path):
     assert len(real_rows) == 1500
-    manifest = convert("hh-rlhf", [REAL_ROWS], output=tmp_path / "out", form=form)
+    manifest = convert("hh-rlhf", [real_file], output=tmp_path / "out", form=form)
     kept = {}
     for batch in open_prepared(tmp_path / "out").batches("test"):
         for row in batch.to_pylist():
