@@ -37,6 +37,10 @@ class DPOConfig(TrainingArguments):  # type: ignore[misc]
     max_tokens_per_microbatch: int | None = field(
         default=None, metadata={"help": "distinct tokens computed at a time on the shared path; None: as memory allows"}
     )
+    reduce_activation_memory: bool = field(
+        default=True,
+        metadata={"help": "recompute parts of gated MLPs and fuse the gradients of tied embeddings (packed batches)"},
+    )
     scatter_prompts: bool = field(
         default=False, metadata={"help": "let the pairs of one prompt fall into different steps"}
     )
@@ -127,14 +131,18 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
 
 
 def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
-    """The arguments as this trainer needs them, the user's object left as it is."""
+    """Return a copy of the arguments with every option of `DPOConfig` and with the settings that DPOTrainer needs."""
     args = copy.copy(args)
+    for option in dataclasses.fields(DPOConfig):
+        if not hasattr(args, option.name):
+            setattr(args, option.name, option.default)
     args.remove_unused_columns = False
-    args.logging_nan_inf_filter = False  # a NaN is an error here, not something to leave out of a mean
+    args.logging_nan_inf_filter = False  # a NaN is an error here, and must not be left out of a mean
     args.batch_eval_metrics = False
     args.eval_do_concat_batches = True
+    args.include_for_metrics = []  # there is no compute_metrics to pass packed inputs to
     if args.ddp_find_unused_parameters is None:
-        args.ddp_find_unused_parameters = False  # looking for them walks the graph in every step
+        args.ddp_find_unused_parameters = False  # searching for them walks the graph in every step
     args.dataloader_pin_memory = args.dataloader_pin_memory and torch.cuda.is_available()
     return args
 

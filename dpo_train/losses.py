@@ -235,8 +235,14 @@ def options_of(loss: Loss) -> tuple[str, ...]:
 
 
 def needs_reference(loss: Loss) -> bool:
-    """Whether a loss compares the policy with a reference at all."""
+    """Return True if a loss compares the policy with a reference."""
     return "chosen_logratios" in inputs_of(loss)
+
+
+def terms_of(loss: Loss) -> tuple[str, ...]:
+    """Return the names of properties of the pairs that are needed for a loss and its rewards."""
+    # Rewards of losses without a reference are per token.
+    return inputs_of(loss) if needs_reference(loss) else (*inputs_of(loss), "chosen_tokens", "rejected_tokens")
 
 
 def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:

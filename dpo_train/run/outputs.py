@@ -12,7 +12,8 @@ import pyarrow.parquet
 from dpo_train.data.caches import data_card
 from dpo_train.run.options import RunOptions
 from dpo_train.run.report import RunReport, Sample
-from dpo_train.trainer.trainer import COLUMNS, DPOTrainer
+from dpo_train.trainer.metrics import COLUMNS
+from dpo_train.trainer.trainer import DPOTrainer
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def plan(options: RunOptions) -> Plan:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     parameters = model.num_parameters()
-    why_padded = "asked for" if args.attention_path == "padded" else unsupported_reason(without_dropout(model))
+    why_padded = "as requested" if args.attention_path == "padded" else unsupported_reason(without_dropout(model))
     for split in rows.values():
         split.check_fits(config.vocab_size, getattr(config, "max_position_embeddings", None))
     longest = max(split.longest_pair for split in rows.values())

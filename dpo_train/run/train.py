@@ -9,6 +9,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
 from dpo_train.run.describe import _batch_described, _path_described
@@ -17,7 +18,7 @@ from dpo_train.run.options import RunOptions, _adapter, _check_output, _quantiza
 from dpo_train.run.outputs import RunResult, _report, _write_pairs
 from dpo_train.run.report import write_report
 from dpo_train.run.samples import Samples
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
 from dpo_train.trainer.trainer import DPOTrainer
 
 
@@ -37,7 +38,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     tokenizer = _load(AutoTokenizer, options.model)
     checkpoint = newest_checkpoint(options.output) if options.resume else None
     if checkpoint is not None:
-        require_whole(checkpoint)
+        require_complete(checkpoint)
     args.eval_on_start = "test" in splits and checkpoint is None and not options.eval_only
     settings = {"dtype": options.dtype, **_quantization(options)}
     reference = None
@@ -56,14 +57,16 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         callbacks=_callbacks(options),
         peft_config=_adapter(options),
     )
+    if args.device.type == "cpu":
+        disable_malloc_trim()
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     if not trainer.is_world_process_zero():
         say = _keep_quiet
     say(f"tokens     {cache.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in splits.items())}")
-    trainer.choose_path()
-    say(f"batch      {_batch_described(args, trainer.why_padded is None)}")
+    packing = trainer.resolve_packing()
+    say(f"batch      {_batch_described(args, packing.reason is None)}")
     say(f"path       {_path_described(trainer)}")
     say(f"reference  {options.reference or trainer.reference.description}")
     samples = Samples(trainer, options.generate_samples if "test" in splits else 0)
@@ -93,7 +96,7 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
         if options.merge_adapter:
             trainer.model = trainer.model.merge_and_unload()
         trainer.save_model()
-    trained = trainer.trained_pairs()
+    trained = trainer.pair_metrics.history()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
         _write_pairs(trainer, trained, options.output / "pairs.parquet")

@@ -100,7 +100,7 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
     trainer.train()
     metrics = trainer.evaluate()
     trainer.save_model()
-    steps, rows, table = trainer.trained_pairs()
+    steps, rows, table = trainer.pair_metrics.history()
     if trainer.is_world_process_zero():
         seen = {
             "sharded": is_sharded(trainer.model),

@@ -20,13 +20,15 @@ from toys import make_pairs, make_tiny_model
 from transformers import LlamaForCausalLM
 
 import dpo_train.attention.kernels
+import dpo_train.attention.register
 import dpo_train.logprobs.packed
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.attention.kernels import shared_prefix_attention, shared_prefixes
+from dpo_train.attention.register import shared_prefix_attention, shared_prefixes
 from dpo_train.attention.segments import Segments
+from dpo_train.batches.batch import PackedBatch
 from dpo_train.batches.budget import TokenBudget
-from dpo_train.batches.packed import SharedPrefixCollator
+from dpo_train.batches.packed import collate_packed
 from dpo_train.batches.padded import DPODataCollatorWithPadding
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.data.rows import PairRows
@@ -56,8 +58,8 @@ def dataset(rows: Rows) -> datasets.Dataset:
     return datasets.Dataset.from_list(rows)
 
 
-def packed(rows: Rows) -> dict[str, Any]:
-    return SharedPrefixCollator()([{name: np.array(ids, np.int32) for name, ids in row.items()} for row in rows])
+def packed(rows: Rows) -> PackedBatch:
+    return collate_packed([{name: np.array(ids, np.int32) for name, ids in row.items()} for row in rows])
 
 
 def gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -106,7 +108,7 @@ def test_log_probabilities_and_gradients_equal_one_sequence_at_a_time_and_two_pa
     batch = packed(ROWS)
     with shared_prefixes(model):
         sums, _ = packed_logps(model, model, batch)
-        shared = [sums[batch[side]] for side in ("chosen", "rejected")]
+        shared = [sums[getattr(batch, side)] for side in ("chosen", "rejected")]
         assert_same_gradients(gradients(model, loss_of(*shared)), expected)
     padded = trainer.concatenated_forward(model, trainer.data_collator(ROWS))[:2]
     assert_same_gradients(gradients(model, loss_of(*padded)), expected)
@@ -131,7 +133,7 @@ def test_any_rows_give_the_log_probabilities_of_one_sequence_at_a_time(drawn: li
     with torch.no_grad(), shared_prefixes(model):
         sums, _ = packed_logps(model, model, batch)
     for side in ("chosen", "rejected"):
-        np.testing.assert_allclose(sums[batch[side]], naive_logps(model, dataset(rows), side), rtol=2e-5)
+        np.testing.assert_allclose(sums[getattr(batch, side)], naive_logps(model, dataset(rows), side), rtol=2e-5)
 
 
 def test_both_paths_learn_alike(config: Config) -> None:
@@ -184,18 +186,18 @@ def test_a_packed_batch_holds_each_distinct_prefix_once(drawn: list[Any]) -> Non
     rows: Rows = [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), lists, strict=True)) for lists in drawn]
     batch = packed(rows)
     prefixes = {sequence[:end] for sequence in sequences_of(rows) for end in range(1, len(sequence) + 1)}
-    assert batch["input_ids"].numel() == batch["position_ids"].numel() == len(prefixes)
+    assert batch.input_ids.numel() == batch.position_ids.numel() == len(prefixes)
     responses = {(*row["prompt_ids"], -1, *row[f"{side}_ids"]) for row in rows for side in ("chosen", "rejected")}
-    assert len(batch["tokens"]) == len(responses)
-    assert int(batch["tokens"].sum()) == len(batch["targets"]) == sum(len(r) - r.index(-1) - 1 for r in responses)
+    assert len(batch.lengths) == len(responses)
+    assert int(batch.lengths.sum()) == len(batch.targets) == sum(len(r) - r.index(-1) - 1 for r in responses)
     predicting = {
         tuple(row["prompt_ids"] + row[f"{side}_ids"][:end])
         for row in rows
         for side in ("chosen", "rejected")
         for end in range(len(row[f"{side}_ids"]))
     }
-    assert len(batch["logits_to_keep"]) == len(predicting)
-    assert (batch["predictors"].diff() >= 0).all()  # in the order of the places, as a head in chunks wants them
+    assert len(batch.logits_to_keep) == len(predicting)
+    assert (batch.predictors.diff() >= 0).all()  # in the order of the places, as a head in chunks wants them
 
 
 def test_a_ranking_of_seven_responses_is_one_prompt_and_seven_segments() -> None:
@@ -206,9 +208,9 @@ def test_a_ranking_of_seven_responses_is_one_prompt_and_seven_segments() -> None
         for worse in range(better + 1, 7)
     ]
     batch = packed(rows)
-    assert len(rows) == len(batch["chosen"]) == 21
-    assert batch["input_ids"].numel() == 20 + sum(range(1, 8))
-    assert len(batch["tokens"]) == len(batch["segments"].table) == 7
+    assert len(rows) == len(batch.chosen) == 21
+    assert batch.input_ids.numel() == 20 + sum(range(1, 8))
+    assert len(batch.lengths) == len(batch.segments.table) == 7
 
 
 def test_what_prompts_begin_with_is_computed_once() -> None:
@@ -220,10 +222,10 @@ def test_what_prompts_begin_with_is_computed_once() -> None:
     ]
     rows.append({"prompt_ids": [*system, 10, 3, 5, 20, 8], "chosen_ids": [7, 9], "rejected_ids": [4, 9]})
     batch = packed(rows)
-    assert batch["input_ids"].numel() == 40 + 5 * (2 + 2 + 1) + (1 + 1 + 1)
+    assert batch.input_ids.numel() == 40 + 5 * (2 + 2 + 1) + (1 + 1 + 1)
     cut = TokenBudget(PairRows(dataset(rows)), 80)
-    assert [sorted(batch) for batch in cut.cut(np.arange(6), 1)[0]] == [[0, 1, 2, 3, 4, 5]]
-    assert sorted(map(len, itertools.chain(*cut.cut(np.arange(6), 2)))) == [3, 3]  # each rank has its share
+    assert [sorted(batch) for batch in cut.split_into_micro_batches(np.arange(6), 1)[0]] == [[0, 1, 2, 3, 4, 5]]
+    assert sorted(map(len, itertools.chain(*cut.split_into_micro_batches(np.arange(6), 2)))) == [3, 3]  # each rank has its share
 
 
 @pytest.mark.parametrize(("common", "tokens"), [(2, 2 + 2 * (98 + 1)), (1, 2 * (100 + 1))])
@@ -231,19 +233,19 @@ def test_one_token_in_more_than_64_is_not_worth_a_branch(common: int, tokens: in
     """Two prompts of 100 tokens that begin with the same two or one; of their responses, one token is packed."""
     prompts = [[5] * common + [10 + row] * (100 - common) for row in range(2)]
     batch = packed([{"prompt_ids": prompt, "chosen_ids": [7, 9], "rejected_ids": [8]} for prompt in prompts])
-    assert batch["input_ids"].numel() == tokens
+    assert batch.input_ids.numel() == tokens
 
 
 def test_what_a_packed_token_sees_is_the_sequence_up_to_itself() -> None:
     """Rebuilt from the table alone."""
     batch = packed(ROWS)
-    ids, positions = batch["input_ids"][0].tolist(), batch["position_ids"][0].tolist()
+    ids, positions = batch.input_ids[0].tolist(), batch.position_ids[0].tolist()
     seen_by: list[list[int]] = []
-    for length, parent, behind in batch["segments"].table.tolist():
-        start = sum(batch["segments"].table[: len(seen_by), 0])
+    for length, parent, behind in batch.segments.table.tolist():
+        start = sum(batch.segments.table[: len(seen_by), 0])
         before = [] if parent < 0 else seen_by[parent]
         # Of what the parent sees, its last tokens are its own.
-        own = int(batch["segments"].table[parent, 0]) if parent >= 0 else 0
+        own = int(batch.segments.table[parent, 0]) if parent >= 0 else 0
         seen_by.append([*before[: len(before) - own + behind], *range(start, start + length)])
     for places in seen_by:
         assert [positions[place] for place in places] == list(range(len(places)))
@@ -252,22 +254,22 @@ def test_what_a_packed_token_sees_is_the_sequence_up_to_itself() -> None:
     longest = {one for one in sequences_of(ROWS) if not any(o[: len(one)] == one != o for o in sequences_of(ROWS))}
     assert found == longest
     for name, of_pair in (("chosen", "chosen_ids"), ("rejected", "rejected_ids")):
-        for response, row in zip(batch[name].tolist(), ROWS, strict=True):
-            own = batch["responses"] == response
-            assert batch["targets"][own].tolist() == row[of_pair]
-            at = batch["logits_to_keep"][batch["predictors"][own]].tolist()
+        for response, row in zip(getattr(batch, name).tolist(), ROWS, strict=True):
+            own = batch.responses == response
+            assert batch.targets[own].tolist() == row[of_pair]
+            at = batch.logits_to_keep[batch.predictors[own]].tolist()
             start = len(row["prompt_ids"]) - 1
             assert [positions[place] for place in at] == list(range(start, start + len(row[of_pair])))
-    assert len({tuple(key) for key in batch["keys"].tolist()}) == len(batch["tokens"])
+    assert len({tuple(key) for key in batch.keys.tolist()}) == len(batch.lengths)
 
 
 def test_where_the_prompt_ends_is_part_of_a_responses_key() -> None:
     one = packed([{"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [9]}])
     other = packed([{"prompt_ids": [1, 2, 3], "chosen_ids": [4], "rejected_ids": [9]}])
-    assert one["keys"][0].tolist() != other["keys"][0].tolist()
+    assert one.keys[0].tolist() != other.keys[0].tolist()
     rows = PairRows(dataset(ROWS))
     batch = packed(ROWS)
-    expected = torch.stack([batch["keys"][batch["chosen"]], batch["keys"][batch["rejected"]]], dim=1)
+    expected = torch.stack([batch.keys[batch.chosen], batch.keys[batch.rejected]], dim=1)
     np.testing.assert_array_equal(rows.response_keys(np.arange(len(ROWS))), expected)
 
 
@@ -290,7 +292,7 @@ def test_a_step_is_cut_into_equally_many_micro_batches_that_keep_the_budget(
     rows = PairRows(
         dataset([dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), lists, strict=True)) for lists in drawn])
     )
-    cut = TokenBudget(rows, budget).cut(np.arange(len(rows)), parts)
+    cut = TokenBudget(rows, budget).split_into_micro_batches(np.arange(len(rows)), parts)
     assert len(cut) == parts
     assert len({len(part) for part in cut}) == 1
     counted = [row for part in cut for batch in part for row in batch if row >= 0]
@@ -299,7 +301,7 @@ def test_a_step_is_cut_into_equally_many_micro_batches_that_keep_the_budget(
     assert len(batches) <= len(rows) + parts - 1
     for batch in batches:
         assert batch
-        tokens = SharedPrefixCollator()(rows[batch])["input_ids"].numel()
+        tokens = collate_packed(rows[batch]).input_ids.numel()
         assert tokens <= budget or len(batch) == 1
 
 
@@ -307,7 +309,7 @@ def test_loads_of_the_ranks_are_balanced() -> None:
     rows = PairRows(make_pairs(64))
     lengths = rows.lengths
     tokens = sum(lengths.values())
-    parts = TokenBudget(rows, 100).cut(np.arange(64), 2)
+    parts = TokenBudget(rows, 100).split_into_micro_batches(np.arange(64), 2)
     loads = [[sum(tokens[row] for row in batch) for batch in part] for part in parts]
     assert abs(sum(loads[0]) - sum(loads[1])) <= 30
     assert all(abs(one - other) <= 20 for one, other in zip(*loads, strict=True))
@@ -521,7 +523,7 @@ def test_the_inputs_of_varlen_attention_say_what_the_segments_say(
     window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dpo_train.attention.kernels.varlen, "varlen_attn", varlen_attn)
-    segments: Segments = packed(ROWS)["segments"]
+    segments: Segments = packed(ROWS).segments
     tokens = int(segments.table[:, 0].sum())
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, heads, tokens, 8, generator=generator).half() for heads in (4, 2, 2))
@@ -579,7 +581,7 @@ def test_what_cannot_share_prompts_is_padded_and_says_why(reason: str, changes: 
     model = changes.pop("model", make_tiny_model)()
     rows = changes.pop("train_dataset", lambda: make_pairs(8))()
     trainer = trainer_class(model, args=config(attention_path=path, max_steps=1), train_dataset=rows, **changes)
-    assert trainer.why_padded == reason
+    assert trainer.padding_reason == reason
     trainer.train()
     if path == "auto":
         with pytest.raises(UsageError, match="attention_path is shared, and prompts cannot be shared: "):
@@ -601,15 +603,15 @@ def test_a_model_that_disagrees_on_a_real_batch_is_padded_and_trains_as_if_asked
         table[:, 2] = 0
         return shared_prefix_attention(*args, segments=Segments(table), **options)
 
-    monkeypatch.setattr(dpo_train.attention.kernels, "NAME", "forgetful")
-    dpo_train.attention.kernels.AttentionInterface.register("forgetful", forgetful)
+    monkeypatch.setattr(dpo_train.attention.register, "NAME", "forgetful")
+    dpo_train.attention.register.AttentionInterface.register("forgetful", forgetful)
     curves = []
     for path in ("auto", "padded"):
         trainer = DPOTrainer(make_tiny_model(), args=config(attention_path=path), train_dataset=make_pairs(12))
         trainer.train()
         curves.append([record["loss"] for record in trainer.state.log_history if "loss" in record])
         if path == "auto":
-            assert str(trainer.why_padded).startswith("its log-probabilities differ by ")
+            assert str(trainer.padding_reason).startswith("its log-probabilities differ by ")
     assert "Prompts are not shared, each sequence is padded: its log-probabilities differ by" in caplog.text
     assert curves[0] == curves[1]
 
@@ -633,8 +635,8 @@ def test_the_comparison_of_the_paths_keeps_the_budget_of_a_micro_batch(
     args = config(max_tokens_per_microbatch=280, attention_path="shared")
     trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=dataset(rows))
     computed.clear()
-    trainer.choose_path()
-    assert trainer.why_padded is None
+    trainer.resolve_packing()
+    assert trainer.padding_reason is None
     assert computed == [2 * (35 + 29 + 34), 4 * 70]
 
 
@@ -644,6 +646,6 @@ def test_outside_its_steps_the_model_keeps_its_own_attention(config: Config) -> 
     trainer = DPOTrainer(model, args=config(), train_dataset=make_pairs(8), eval_dataset=make_pairs(4))
     trainer.train()
     trainer.evaluate()
-    assert trainer.why_padded is None
+    assert trainer.padding_reason is None
     assert model.config._attn_implementation == before
     assert model.generate(torch.tensor([[30, 31]]), max_new_tokens=3, do_sample=False).shape == (1, 5)

@@ -185,7 +185,7 @@ def test_a_stale_store_that_lacks_the_first_step_is_refused_before_it(
         np.save(file, entries)
     trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
     with pytest.raises(UsageError, match="holds other log-probabilities"):
-        trainer.fill_reference(but_first_step=True)
+        trainer.compute_reference(skip_first_step=True)
 
 
 def test_a_reference_that_is_all_stored_is_never_loaded(

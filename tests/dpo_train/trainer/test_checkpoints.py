@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from dpo_data.errors import UsageError
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
 
 FILES: dict[str, Callable[[Path], object]] = {
     "model.safetensors": lambda path: save_file({"weight": torch.ones(50)}, path),
@@ -44,13 +44,13 @@ def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None
 
 
 def test_a_whole_checkpoint_passes(tmp_path: Path) -> None:
-    require_whole(save(tmp_path, 1))
+    require_complete(save(tmp_path, 1))
 
 
 @pytest.mark.parametrize("name", list(FILES)[:-1])
 def test_a_checkpoint_that_lacks_a_state_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"checkpoint-1: .* is missing"):
-        require_whole(save(tmp_path, 1, without=name))
+        require_complete(save(tmp_path, 1, without=name))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -58,4 +58,4 @@ def test_a_checkpoint_with_a_file_cut_off_is_refused_naming_it(tmp_path: Path, n
     file = save(tmp_path, 1) / name
     file.write_bytes(file.read_bytes()[:-7])
     with pytest.raises(UsageError, match=rf"{name}: the file is damaged"):
-        require_whole(file.parent)
+        require_complete(file.parent)

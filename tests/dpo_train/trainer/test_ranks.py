@@ -9,7 +9,7 @@ import torch
 from ranks_worker import TwoRanks
 from transformers import AutoModelForCausalLM
 
-from dpo_train.trainer.trainer import METRICS
+from dpo_train.trainer.metrics import METRICS
 
 
 @pytest.fixture(scope="module")

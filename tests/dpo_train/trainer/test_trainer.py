@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, TrainingArguments
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.trainer.trainer import METRICS
+from dpo_train.trainer.metrics import METRICS
 
 Config = Callable[..., DPOConfig]
 
