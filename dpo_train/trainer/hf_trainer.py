@@ -46,6 +46,10 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         """Move a model to the device of this process."""
         self._move_model_to_device(model, self.args.device)
 
+    def batch_on_device(self, inputs: Any) -> Any:
+        """Return a batch on the device of this process."""
+        return self._prepare_inputs(inputs)
+
     @property
     def micro_batch_size(self) -> int:
         """Pairs per forward pass; `auto_find_batch_size` lowers it during training."""

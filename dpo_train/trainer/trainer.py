@@ -327,7 +327,7 @@ class DPOTrainer(HFTrainer):
         """Return the texts that a model or reference generates for the prompts of a padded batch."""
         return generate_texts(
             writer,
-            self._prepare_inputs(batch),
+            self.batch_on_device(batch),
             self.tokenizer,
             label_pad_token_id=self.label_pad_token_id,
             max_length=self.max_length,
@@ -426,7 +426,7 @@ class DPOTrainer(HFTrainer):
     ) -> tuple[Tensor, Tensor, None]:
         """Return the loss and the (B, len(COLUMNS)) table of a batch; the table also if only the loss is requested."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses, table, _ = self._measure(model, self.as_batch(self._prepare_inputs(inputs)))
+            losses, table, _ = self._measure(model, self.as_batch(self.batch_on_device(inputs)))
         return losses.mean(), table, None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
