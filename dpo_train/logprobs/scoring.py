@@ -1,6 +1,5 @@
 """Score the pairs of a batch with a model: two padded sequences per pair, or one packed sequence."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,6 +93,7 @@ class PaddedScorer:
     Args:
         accelerator: that wraps the model and sets autocast.
         label_pad_token_id: label of prompt and padding tokens.
+        takes_logits_to_keep: whether the forward pass of the model takes `logits_to_keep`.
         concatenate: `DPOTrainer.concatenated_inputs`.
         custom_forward: `DPOTrainer.concatenated_forward` of a subclass that overrides it; None to use `forward`.
         preprocess_logits: applied to logits and labels before mean logits are computed, in evaluation.
@@ -101,6 +101,7 @@ class PaddedScorer:
 
     accelerator: Accelerator
     label_pad_token_id: int
+    takes_logits_to_keep: bool
     concatenate: Callable[[TensorDict], TensorDict]
     custom_forward: Callable[[nn.Module, TensorDict], tuple[Tensor, ...]] | None = None
     preprocess_logits: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -111,11 +112,10 @@ class PaddedScorer:
         targets = next_tokens(inputs["concatenated_labels"], self.label_pad_token_id)
         first = int((targets != self.label_pad_token_id).any(0).nonzero()[0])
         kept = targets.shape[1] - first
-        network = without_adapter(self.accelerator.unwrap_model(model))
         output = model(
             input_ids=inputs["concatenated_input_ids"],
             attention_mask=inputs["concatenated_attention_mask"],
-            **({"logits_to_keep": kept} if _takes_logits_to_keep(type(network).forward) else {}),
+            **({"logits_to_keep": kept} if self.takes_logits_to_keep else {}),
         )
         logits = output.logits[:, -kept:]
         logps = completion_logps(logits, targets[:, -kept:], self.label_pad_token_id).sum(1)
@@ -153,9 +153,9 @@ class PaddedScorer:
         return chosen_mean, rejected_mean
 
 
-@functools.cache
-def _takes_logits_to_keep(forward: Callable[..., Any]) -> bool:
-    return "logits_to_keep" in inspect.signature(forward).parameters
+def takes_logits_to_keep(network: Any) -> bool:
+    """Return True if the forward pass of a model computes the logits of chosen positions only."""
+    return "logits_to_keep" in inspect.signature(network.forward).parameters
 
 
 def compute_dtype(accelerator: Accelerator, model: nn.Module) -> torch.dtype:

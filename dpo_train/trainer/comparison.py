@@ -107,7 +107,7 @@ class Comparison:
             )
 
     def compute_for_training(self, rows: PairRows, sampler: StepSampler, *, skip_first_step: bool) -> None:
-        """Compute the log-probabilities that a precomputed reference lacks and training needs.
+        """Compute the log-probabilities of the training set that a precomputed reference lacks and the run needs.
 
         Args:
             rows: the training set.
@@ -119,6 +119,11 @@ class Comparison:
         # Other ranks would not see the values of this one's first step.
         provided = skip_first_step and self.is_own_reference and self.packed.accelerator.num_processes == 1
         self.compute_missing(rows, wanted, (lambda: next(sampler.steps(0))) if provided and not ahead else None)
+
+    def start_training(self) -> None:
+        """Make an initial policy refuse to compute log-probabilities from now on."""
+        if self.initial_policy is not None:
+            self.initial_policy.started = True
 
     @property
     def initial_policy(self) -> InitialPolicy | None:
@@ -148,12 +153,13 @@ class Comparison:
         chosen, rejected = self.reference.logps(batch)
         if is_initial:
             # With rounding errors, the accuracy of a policy that has not learned anything would be a coin toss.
-            chosen = self._without_rounding_error(chosen, scores.chosen_logps)
-            rejected = self._without_rounding_error(rejected, scores.rejected_logps)
+            error = rounding_error(compute_dtype(self.packed.accelerator, model))
+            chosen = _without_rounding_error(chosen, scores.chosen_logps, error)
+            rejected = _without_rounding_error(rejected, scores.rejected_logps, error)
         return scores, (chosen, rejected)
 
-    def _without_rounding_error(self, reference: Tensor, policy: Tensor) -> Tensor:
-        """Return reference log-probabilities, replaced by the policy's where the two only differ by rounding, (B,)."""
-        error = rounding_error(compute_dtype(self.packed.accelerator, self.policy))
-        is_equal = (reference - policy).abs() <= error * (1 + reference.abs())
-        return torch.where(is_equal, policy.detach(), reference)
+
+def _without_rounding_error(reference: Tensor, policy: Tensor, error: float) -> Tensor:
+    """Return reference log-probabilities, replaced by the policy's where the two only differ by rounding, (B,)."""
+    is_equal = (reference - policy).abs() <= error * (1 + reference.abs())
+    return torch.where(is_equal, policy.detach(), reference)

@@ -23,7 +23,7 @@ from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, resolve_alia
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import Truncation, as_rows
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
-from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict
+from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
 from dpo_train.losses import LOSSES, inputs_of, needs_reference, terms_of
 from dpo_train.models import frozen, load_model, router_weight, with_adapter, without_adapter, without_dropout
 from dpo_train.reference.factory import make_reference
@@ -123,9 +123,7 @@ class DPOTrainer(HFTrainer):
             train_dataset = self._read(train_dataset, name="the training set", split="train")
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
         elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
-            raise UsageError(
-                "max_length, max_prompt_length and truncation_mode have no effect with a data_collator: leave them out."
-            )
+            raise UsageError("max_length, max_prompt_length and truncation_mode have no effect with a data_collator.")
         super().__init__(
             model=None if model is None else self._prepare_policy(model),
             args=args,
@@ -138,8 +136,11 @@ class DPOTrainer(HFTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        network = without_adapter(self.model)
+        self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
+        self._router_weight = router_weight(network.config)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
-            check_data(rows, without_adapter(self.model), self.loss_type)
+            check_data(rows, network, self.loss_type)
         self.pair_metrics = PairMetrics(self.accelerator)
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
@@ -158,6 +159,7 @@ class DPOTrainer(HFTrainer):
         padded = PaddedScorer(
             self.accelerator,
             label_pad_token_id,
+            takes_logits_to_keep(network),
             self.concatenated_inputs,
             custom_forward=self.concatenated_forward if "concatenated_forward" in overridden else None,
             preprocess_logits=preprocess_logits_for_metrics,
@@ -237,8 +239,7 @@ class DPOTrainer(HFTrainer):
         self.resolve_packing()
         if isinstance(rows := self.train_dataset, PairRows):
             self._comparison.compute_for_training(rows, self._make_sampler(), skip_first_step=skip_first_step)
-        if self._comparison.initial_policy is not None:
-            # They cannot be computed any more once the policy has changed.
+        if self._comparison.initial_policy is not None:  # which cannot compute them once it is trained
             for rows in pair_rows_in(self.eval_dataset):
                 self._comparison.compute_missing(rows)
 
@@ -315,13 +316,14 @@ class DPOTrainer(HFTrainer):
         transformers.Trainer has another method of this name, which collects the micro-batches of a step; that one is
         called if the first argument is not a model.
         """
-        model = args[0] if args else kwargs.get("model")
-        if isinstance(model, nn.Module):
-            batch = args[1] if len(args) > 1 else kwargs["batch"]
-            policy: Any = self.accelerator.unwrap_model(model)
-            return self.generate_texts(policy, batch), self.generate_texts(self.reference, batch)
+        if isinstance(args[0] if args else kwargs.get("model"), nn.Module):
+            return self._generate_pair_of_texts(*args, **kwargs)
         self._check_finite()
         return super().get_batch_samples(*args, **kwargs)
+
+    def _generate_pair_of_texts(self, model: Any, batch: TensorDict) -> tuple[list[str], list[str]]:
+        policy = self.accelerator.unwrap_model(model)
+        return self.generate_texts(policy, batch), self.generate_texts(self.reference, batch)
 
     def generate_texts(self, writer: Any, batch: TensorDict) -> list[str]:
         """Return the texts that a model or reference generates for the prompts of a padded batch."""
@@ -360,8 +362,7 @@ class DPOTrainer(HFTrainer):
             require_complete(Path(resume_from_checkpoint))
         self._was_trained |= self.state.global_step > 0
         self.compute_reference(skip_first_step=not (self._was_trained or resume_from_checkpoint))
-        if (initial_policy := self._comparison.initial_policy) is not None:
-            initial_policy.started = True
+        self._comparison.start_training()
         reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._check_finite()
@@ -414,16 +415,13 @@ class DPOTrainer(HFTrainer):
         self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
         pairs = weights.sum()
         loss = (losses * weights).sum()
-        router_loss_weight = router_weight(without_adapter(self.model).config)
-        if router_loss is not None and router_loss_weight:
-            loss = loss + router_loss_weight * router_loss * pairs
+        if router_loss is not None and self._router_weight:
+            loss = loss + self._router_weight * router_loss * pairs
         # Gradients are averaged over ranks, and the loss is a sum over ranks.
         share = pairs if num_items_in_batch is None else num_items_in_batch / self.accelerator.num_processes
         return (loss / share, {"table": table}) if return_outputs else loss / share
 
-    def prediction_step(
-        self, model: nn.Module, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[Tensor, Tensor, None]:
+    def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, None]:
         """Return the loss and the (B, len(COLUMNS)) table of a batch; the table also if only the loss is requested."""
         with torch.no_grad(), self.compute_loss_context_manager():
             losses, table, _ = self._measure(model, self.as_batch(self.batch_on_device(inputs)))
@@ -432,9 +430,8 @@ class DPOTrainer(HFTrainer):
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        self.evaluated = output.predictions
-        means = output.predictions.mean(0, dtype="float64").tolist()
-        output.metrics.update(by_name(means, prefix=f"{metric_key_prefix}_"))
+        self.evaluated = table = np.asarray(output.predictions)
+        output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -459,18 +456,17 @@ class DPOTrainer(HFTrainer):
     def floating_point_ops(self, inputs: Any) -> int:
         """Return the operations of a batch: 6 per parameter and token for the policy, 2 for a live reference."""
         per_parameter = 8 if isinstance(self.reference, LiveReference) else 6
-        parameters: int = sum(parameter.numel() for parameter in without_adapter(self.model).parameters())
-        return per_parameter * self.tokens_and_pairs(inputs)[0] * parameters
+        return per_parameter * self.tokens_and_pairs(inputs)[0] * self._num_parameters
 
     # ---- data loaders --------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> Any:
         """Return micro-batches whose steps have the same pairs for any number of ranks and micro-batches."""
-        rows, args = self.train_dataset, self.args
+        rows = self.train_dataset
         if rows is None or not hasattr(rows, "__len__"):
             return super().get_train_dataloader()
         collate = collate_step if self.resolve_packing().reason is None else self.data_collator
-        return make_loader(rows, self._make_sampler(), collate, args, self.accelerator)
+        return make_loader(rows, self._make_sampler(), collate, self.args, self.accelerator)
 
     def _make_sampler(self) -> StepSampler:
         return make_sampler(
@@ -488,8 +484,7 @@ class DPOTrainer(HFTrainer):
             rows = self.eval_dataset[rows]
         if isinstance(rows, datasets.Dataset) and isinstance(self.data_collator, DPODataCollatorWithPadding):
             rows = self._read(rows, name="the evaluation set", split="test")
-        self.resolve_packing()
-        if self.padding_reason is not None or not isinstance(rows, PairRows):
+        if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
         self._comparison.compute_missing(rows)
         sampler = torch.utils.data.BatchSampler(
