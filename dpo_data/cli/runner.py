@@ -28,6 +28,7 @@ _FLAG_NAMES = {
     "loss_type": "loss",
     "mapping": "map",
     "max_lengths": "max_length",
+    "ref_model": "reference",
     "text": "find",
 }
 #: Libraries whose warnings only --verbose shows.
