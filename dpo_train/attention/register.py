@@ -69,7 +69,7 @@ def shared_prefix_attention(
     if segments is None:
         raise UnsupportedModelError("its layers do not pass arguments on to their attention")
     if attention_mask is not None:
-        raise UnsupportedModelError("it makes an attention mask of its own")
+        raise UnsupportedModelError("it makes its own attention mask")
     if dropout:
         raise UnsupportedModelError("dropout in its attention is on")
     unknown = [name for name, value in others.items() if value is not None and name not in _WITHOUT_EFFECT]

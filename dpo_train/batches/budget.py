@@ -22,7 +22,7 @@ class TokenBudget:
     Args:
         rows: pairs by row number.
         max_tokens: upper bound on distinct tokens per micro-batch. Prefixes too short to be shared
-            (`packed.MIN_SHARED_FRACTION`) may exceed it, and so may a single pair, which is a micro-batch of its own.
+            (`packed.MIN_SHARED_FRACTION`) may exceed it, and so may a single pair.
     """
 
     rows: Any
@@ -39,7 +39,7 @@ class TokenBudget:
         """
         groups = sorted(self._prompt_groups(step, ranks), key=lambda group: -group[0])
         total = sum(tokens for tokens, _ in groups)
-        limit = math.ceil(len(groups) / ranks)  # at which each group has a micro-batch of its own
+        limit = math.ceil(len(groups) / ranks)  # with one group per micro-batch
         per_rank = min(max(1, math.ceil(total / self.max_tokens / ranks)), limit)
         while True:
             bins = _balance(groups, per_rank * ranks)

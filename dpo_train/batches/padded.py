@@ -67,7 +67,7 @@ def concatenate_sides(batch: Mapping[str, Tensor], *, padding_value: int, label_
     """Return `concatenated_*` tensors, (2B, longest T): the chosen, then the rejected sequences, padded on the right.
 
     Args:
-        batch: `chosen_*` and `rejected_*`, each (B, T) with a T of its own.
+        batch: `chosen_*` and `rejected_*`, each (B, T); T may differ between the sides.
         padding_value: token id of padding.
         label_pad_token_id: label of padding.
     """

@@ -92,7 +92,7 @@ def generate(model: ReferenceModel, **inputs: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A reference model with weights of its own."""
+    """A reference model with separate weights."""
 
     network: nn.Module
     description: str = "a separate model"

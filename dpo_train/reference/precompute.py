@@ -34,7 +34,7 @@ class Precomputed:
     Args:
         model: the reference model.
         scorer: computes log-probabilities.
-        policy: identifies the reference if it has no weights of its own.
+        policy: identifies the reference if that has no separate weights.
         cache: folder with a folder of stored values for each reference; None to keep values in memory.
         store: the values so far.
     """

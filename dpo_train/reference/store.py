@@ -25,7 +25,7 @@ HASHED_VALUES = 64
 class ReferenceStore:
     """Log-probabilities of responses under a reference model, by a hash of prompt and response.
 
-    A folder holds the values of one reference model. Each writer adds files of its own and renames them when they are
+    A folder holds the values of one reference model. Each writer adds its own files and renames them when they are
     complete, so that several processes can write at the same time and a killed one only loses what it had not saved.
 
     Args:

@@ -254,7 +254,7 @@ class DPOTrainer(HFTrainer):
         """Concatenate chosen and rejected sequences to one batch, chosen first, padded on the right to one length.
 
         Args:
-            batch: `chosen_*` and `rejected_*`, each (B, T) with a T of its own.
+            batch: `chosen_*` and `rejected_*`, each (B, T); T may differ between the sides.
 
         Returns: `concatenated_*`, (2B, longest T).
         """

@@ -1,4 +1,4 @@
-"""The report of a prepared folder as one HTML file."""
+"""Report on a prepared folder as one HTML file."""
 
 from pathlib import Path
 

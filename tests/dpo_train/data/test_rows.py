@@ -57,7 +57,7 @@ def test_an_empty_response_is_refused_with_its_origin() -> None:
 
 
 def test_ids_beyond_the_vocabulary_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"holds token id 256, the model knows ids 0 to 99"):
+    with pytest.raises(UsageError, match=r"has token id 256, the vocabulary of the model has ids 0 to 99"):
         PairRows(make_pairs(3)).check_fits(vocab_size=100, max_positions=None)
 
 

@@ -172,7 +172,7 @@ def test_missing_columns_are_refused_listing_the_existing_ones(
 def test_text_without_tokenizer_is_refused(
     tiny_model: LlamaForCausalLM, config: Config, text_pairs: datasets.Dataset
 ) -> None:
-    with pytest.raises(UsageError, match=r"it is text, which needs DPOTrainer\(tokenizer=\.\.\.\)"):
+    with pytest.raises(UsageError, match=r"text needs DPOTrainer\(tokenizer=\.\.\.\)"):
         DPOTrainer(tiny_model, args=config(), train_dataset=text_pairs)
 
 
@@ -194,7 +194,7 @@ def test_a_tokenizer_without_padding_token_works(
 def test_truncation_options_are_refused_for_tokenized_data(
     tiny_model: LlamaForCausalLM, config: Config, pairs: datasets.Dataset
 ) -> None:
-    with pytest.raises(UsageError, match="tokenized already: max_length would change nothing"):
+    with pytest.raises(UsageError, match="tokenized already, so max_length has no effect"):
         DPOTrainer(tiny_model, args=config(), train_dataset=pairs, max_length=10)
 
 

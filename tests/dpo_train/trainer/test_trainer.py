@@ -165,5 +165,7 @@ def test_tokens_of_another_model_are_refused_before_training(
     tiny_model: LlamaForCausalLM, config: Config, pairs: datasets.Dataset
 ) -> None:
     tiny_model.resize_token_embeddings(100)
-    with pytest.raises(UsageError, match="the training set: it holds token id 256, the model knows ids 0 to 99"):
+    with pytest.raises(
+        UsageError, match="the training set: it has token id 256, the vocabulary of the model has ids 0 to 99"
+    ):
         DPOTrainer(tiny_model, args=config(), train_dataset=pairs)
