@@ -52,7 +52,7 @@ def training_tokens(
         if found is None:
             raise UsageError(
                 f"{data}: there is no such token cache, and distributed runs do not create one.\n"
-                f"  Create it first: {command}"
+                f"  Make it once, before: {command}"
             )
         return found
     return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
