@@ -1,4 +1,4 @@
-"""Ragged: rows of token ids of different lengths in one flat array."""
+"""Sequences of token ids of different lengths, joined in one array."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Lengths = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Ragged:
-    """N sequences of token ids end to end.
+    """N sequences of token ids, joined.
 
     Attributes:
         values: all ids, int32.
@@ -22,31 +22,31 @@ class Ragged:
 
     @property
     def lengths(self) -> Lengths:
-        """(N,) tokens of each sequence."""
+        """(N,) number of ids in each sequence."""
         return np.diff(self.offsets)
 
     @property
     def positions(self) -> "Ragged":
-        """Where each id stands in its own sequence, from 0; cut like the ids, it tells which of them stayed."""
+        """Position of each id in its own sequence, from 0; truncated like the ids, it shows which of them are left."""
         starts = np.repeat(self.offsets[:-1], self.lengths)
         return Ragged((np.arange(len(self.values)) - starts).astype(np.int32), self.offsets)
 
     def take(self, rows: NDArray[np.int64]) -> "Ragged":
-        """The sequences at `rows`, (M,), in that order."""
+        """Return the sequences at `rows`, (M,), in that order."""
         return self._gather(self.offsets[:-1][rows], self.lengths[rows])
 
     def cut_end(self, lengths: Lengths) -> "Ragged":
-        """The first `lengths` ids, (N,), of each sequence."""
+        """Return the first `lengths` ids, (N,), of each sequence."""
         return self.cut(np.zeros_like(lengths), lengths)
 
     def cut(self, starts: Lengths, lengths: Lengths) -> "Ragged":
-        """Of each sequence the `lengths` ids from `starts` on; both (N,), inside the sequence."""
+        """Return `lengths` ids from `starts` on of each sequence; both (N,), inside the sequence."""
         if np.array_equal(lengths, self.lengths):
             return self
         return self._gather(self.offsets[:-1] + starts, lengths)
 
     def select(self, keep: NDArray[np.bool_]) -> "Ragged":
-        """The sequences that `keep`, (N,), marks."""
+        """Return the sequences that `keep`, (N,), marks."""
         return self if keep.all() else self.take(np.flatnonzero(keep))
 
     def _gather(self, starts: NDArray[np.int64], lengths: Lengths) -> "Ragged":
@@ -54,11 +54,13 @@ class Ragged:
         return Ragged(self.values[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)
 
 
-def equal_rows(one: Ragged, other: Ragged) -> NDArray[np.bool_]:
-    """(N,) whether sequence i of both holds the same ids."""
-    equal: NDArray[np.bool_] = one.lengths == other.lengths
+def equal_rows(first: Ragged, second: Ragged) -> NDArray[np.bool_]:
+    """Return (N,) True where sequence i of both has the same ids."""
+    equal: NDArray[np.bool_] = first.lengths == second.lengths
     for row in np.flatnonzero(equal):
-        first, second = one.offsets[row], other.offsets[row]
-        length = one.offsets[row + 1] - first
-        equal[row] = np.array_equal(one.values[first : first + length], other.values[second : second + length])
+        start, other_start = first.offsets[row], second.offsets[row]
+        length = first.offsets[row + 1] - start
+        equal[row] = np.array_equal(
+            first.values[start : start + length], second.values[other_start : other_start + length]
+        )
     return equal

@@ -1,26 +1,25 @@
 """Counts of a conversion, by split and by code."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dpo_data.checks import CHECK_HINTS
 from dpo_data.checks.counts import CodeCounts
-from dpo_data.conversion.adapt import ConvertedChunk
-from dpo_data.options import Form
-from dpo_data.prepared.manifest import ConvertOptions, InputEntry, Manifest, SourceEntry, SplitEntry, WarningCount
+from dpo_data.conversion.chunks import ConvertedChunk
+from dpo_data.conversion.plan import ConversionPlan
+from dpo_data.prepared.manifest import InputEntry, ManifestHeader, SourceEntry, WarningCount
 from dpo_data.readers.inputs import InputFile
 
 
 @dataclass
 class Tally:
-    """Counts over all chunks, from which the manifest is made."""
+    """Counts over all chunks, which become the header of the manifest."""
 
     rows_read: int = 0
     rows_paired: int = 0
     pairs: int = 0
     rows_by_file: Counter[str] = field(default_factory=Counter)
-    quarantined_by_split: Counter[str] = field(default_factory=Counter)
     quarantined_by_code: Counter[str] = field(default_factory=Counter)
     left_out_by_split: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -35,7 +34,6 @@ class Tally:
         self.rows_paired += chunk.rows_paired
         self.pairs += sum(batch.num_rows for batch in chunk.batches.values())
         self.rows_by_file[chunk.file] += chunk.rows_read
-        self.quarantined_by_split[chunk.split] += len(chunk.quarantined)
         self.quarantined_by_code.update(row.code for row in chunk.quarantined)
         self.left_out_by_split[chunk.split] += chunk.left_out.total()
         self.left_out.update(chunk.left_out)
@@ -44,21 +42,14 @@ class Tally:
         self.warned.merge(chunk.warned)
         self.redacted.update(chunk.redacted)
 
-    def manifest(
-        self,
-        form: Form,
-        source: SourceEntry,
-        options: ConvertOptions,
-        files: Iterable[InputFile],
-        written: Mapping[str, tuple[int, list[str]]],
-    ) -> Manifest:
-        """The manifest of these counts, without the file hashes."""
+    def header(self, plan: ConversionPlan, files: Iterable[InputFile]) -> ManifestHeader:
+        """Return what the manifest says about the conversion."""
         quarantined = self.quarantined_by_code.total()
-        return Manifest(
-            status="rejected" if quarantined > options.max_invalid * self.rows_read else "complete",
-            form=form,
-            source=source,
-            options=options,
+        return ManifestHeader(
+            status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",
+            form=plan.form,
+            source=SourceEntry.model_validate(plan.source, from_attributes=True),
+            options=plan.options,
             inputs=[InputEntry(file=f.label, split=f.split, rows=self.rows_by_file[f.label]) for f in files],
             rows_read=self.rows_read,
             rows_paired=self.rows_paired,
@@ -74,15 +65,4 @@ class Tally:
                 for code, (rows, examples) in self.warned.in_order(CHECK_HINTS).items()
             },
             redacted=dict(sorted(self.redacted.items())),
-            splits={
-                name: SplitEntry(
-                    pairs=rows,
-                    quarantined=self.quarantined_by_split[name],
-                    left_out=self.left_out_by_split[name],
-                    shards=shards,
-                )
-                for name, (rows, shards) in written.items()
-                if rows or self.quarantined_by_split[name] or self.left_out_by_split[name]
-            },
-            files={},
         )

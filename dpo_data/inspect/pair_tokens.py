@@ -8,23 +8,24 @@ import numpy as np
 import pyarrow.compute as pc
 
 from dpo_data.inspect.pairs import PairAt
-from dpo_data.prepared.manifest import TokenOptions
-from dpo_data.prepared.reader import Prepared, TokenCache, read_shard
-from dpo_data.prepared.schema import token_schema
+from dpo_data.prepared.reader import Prepared, read_shard
+from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.ragged import Ragged
-from dpo_data.tokens.cache import encode_rows, list_tokens, pack
+from dpo_data.tokens.build import drop_reasons, encode_rows, truncate_pairs
+from dpo_data.tokens.cache import TokenCache, list_tokens
 from dpo_data.tokens.encoder import Encoder, tokenizer_hash
-from dpo_data.tokens.truncation import cut_prompts, kept_lengths
+from dpo_data.tokens.options import TokenOptions
+from dpo_data.tokens.truncation import cut_prompts
 
 
 class DisplayToken(NamedTuple):
     """One token of a pair.
 
     Attributes:
-        id: in the vocabulary.
-        text: what it stands for; the vocabulary's own name for it where it is a part of a character.
-        kept: whether the trainer sees it.
-        special: begin, end, or a mark of the chat template.
+        id: token id.
+        text: decoded text; the name in the vocabulary if the token is a part of a character.
+        kept: False if truncation removes it.
+        special: True for begin and end of sequence and for markers of the chat template.
     """
 
     id: int
@@ -35,14 +36,14 @@ class DisplayToken(NamedTuple):
 
 @dataclass(frozen=True)
 class DisplayedPair:
-    """The tokens of a pair, those that are cut off among them.
+    """The tokens of a pair, including those that truncation removes.
 
     Attributes:
-        prompt: its tokens.
+        prompt: tokens of the prompt.
         chosen: likewise.
         rejected: likewise.
-        dropped: why the trainer does not see the pair at all; None where it does.
-        cache: key of a token cache of these options that holds exactly the kept ids; None where there is none.
+        dropped: reason that the pair is not used for training; None if it is used.
+        cache: key of a token cache with these options that has exactly the kept ids; None if there is none.
     """
 
     prompt: list[DisplayToken]
@@ -52,39 +53,43 @@ class DisplayedPair:
     cache: str | None
 
     def kept_ids(self) -> tuple[list[int], ...]:
-        """The ids that the trainer sees, of prompt, chosen and rejected."""
+        """Return the ids that the trainer uses, for prompt, chosen and rejected."""
         return tuple([token.id for token in side if token.kept] for side in (self.prompt, self.chosen, self.rejected))
+
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import tokens
+
+        return tokens(self)
 
 
 def tokens_of(
     prepared: Prepared, pair: PairAt, encoder: Encoder, options: TokenOptions, cache_dir: str | Path | None = None
 ) -> DisplayedPair:
-    """A pair as `tokenize` with the same options hands it to the trainer.
+    """Return the tokens of a pair as `tokenize` with the same options gives them to the trainer.
 
     Args:
         prepared: the folder of the pair.
-        pair: a pair of it.
+        pair: a pair in it.
         encoder: the tokenizer.
-        options: of `tokenize`.
-        cache_dir: where the folder's token caches are, if not in itself.
+        options: options of `tokenize`.
+        cache_dir: where the folder's token caches are, if not in the folder.
     """
     encoded, refused = encode_rows(encoder, prepared.manifest.form, pair.stored)
-    packed = pack(pair.stored, encoded, refused, options, encoder.bos_token_id, token_schema(pair.stored.schema))
-    prompt, chosen, rejected = encoded.prompts, encoded.chosen, encoded.rejected
-    kept = kept_lengths(prompt.lengths, chosen.lengths, rejected.lengths, options.max_length, options.max_prompt_length)
-    stayed = cut_prompts(prompt.positions, kept.prompt, options.truncation_mode, None).values.tolist()
-    final = cut_prompts(prompt, kept.prompt, options.truncation_mode, encoder.bos_token_id).values.tolist()
-    prompt_ids = prompt.values.tolist()
+    truncated = truncate_pairs(encoded, options, encoder.bos_token_id)
+    kept = truncated.kept
+    stayed = cut_prompts(encoded.prompts.positions, kept.prompt, options.truncation_mode, None).values.tolist()
+    final = truncated.prompts.values.tolist()
+    prompt_ids = encoded.prompts.values.tolist()
     whole = [(id_, position in set(stayed)) for position, id_ in enumerate(prompt_ids)]
     if stayed and final[0] != prompt_ids[stayed[0]]:
-        # The begin token takes the place of the oldest token that would have stayed.
+        # The begin token replaces the oldest token that would have been kept.
         whole[stayed[0]] = (prompt_ids[stayed[0]], False)
         whole.insert(stayed[0] + 1, (final[0], True))
     tokens = DisplayedPair(
         prompt=_tokens(encoder, whole),
-        chosen=_tokens(encoder, _first_kept(chosen, int(kept.chosen[0]))),
-        rejected=_tokens(encoder, _first_kept(rejected, int(kept.rejected[0]))),
-        dropped=packed.dropped[0]["reason"] if packed.dropped else None,
+        chosen=_tokens(encoder, _first_kept(encoded.chosen, int(kept.chosen[0]))),
+        rejected=_tokens(encoder, _first_kept(encoded.rejected, int(kept.rejected[0]))),
+        dropped=drop_reasons(truncated, refused, options).get(0),
         cache=None,
     )
     made_by = tokenizer_hash(encoder.tokenizer)
@@ -115,7 +120,7 @@ def _tokens(encoder: Encoder, ids: list[tuple[int, bool]]) -> list[DisplayToken]
 def _readable(name: str, text: str) -> str:
     if not text or "\ufffd" in text:
         return name.replace("▁", " ")
-    # Decoded alone, a word of sentencepiece loses the space that it stands for.
+    # Decoded by itself, a word of sentencepiece loses its leading space.
     return f" {text}" if name.startswith("▁") and not text.startswith(" ") else text
 
 
@@ -124,6 +129,5 @@ def _cached_ids(cache: TokenCache, pair: PairAt) -> tuple[list[int], ...] | None
         for batch in read_shard(cache.path / shard.file):
             rows = np.flatnonzero(pc.equal(batch.column("id"), pair.row.id).to_numpy(zero_copy_only=False))
             if len(rows):
-                names = ("prompt_ids", "chosen_ids", "rejected_ids")
-                return tuple(batch.column(name)[int(rows[0])].as_py() for name in names)
+                return tuple(batch.column(name)[int(rows[0])].as_py() for name in TOKEN_COLUMNS)
     return None

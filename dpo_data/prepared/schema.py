@@ -1,28 +1,23 @@
-"""Arrow schemas of pairs and of token ids, and columns built without pandas."""
+"""Arrow schemas of pairs and of token ids."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from dpo_data.options import Form
-from dpo_data.ragged import Ragged
-from dpo_data.records import Message
+
+#: Columns of token ids.
+TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+#: Columns of a text shard that a token cache leaves out: the texts, and the source, which all rows share.
+_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "tools", "source")
 
 _MESSAGE = [("role", pa.string()), ("content", pa.string())]
-
-
 _TOOL_FIELDS = [("tool_calls", pa.string()), ("tool_call_id", pa.string()), ("name", pa.string())]
 
 
-_IDS = pa.list_(pa.int32())
-
-
 def pair_schema(form: Form, *, scores: bool, tools: bool = False) -> pa.Schema:
-    """Columns of a text shard, in order; tools stand in conversations alone."""
+    """Return the columns of a text shard, in order; only conversations have tools."""
     tools = tools and form == "conversational"
     message = pa.struct([*_MESSAGE, *(_TOOL_FIELDS if tools else [])])
     text = pa.string() if form == "text" else pa.list_(message)
@@ -46,74 +41,42 @@ def pair_schema(form: Form, *, scores: bool, tools: bool = False) -> pa.Schema:
 
 
 def token_schema(text_schema: pa.Schema) -> pa.Schema:
-    """Columns of a token shard, in order, made from a text shard with that schema."""
-    carried = [text_schema.field(name).remove_metadata() for name in text_schema.names if name in CARRIED_COLUMNS]
-    ids = [pa.field(name, _IDS) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+    """Return the columns of a token shard, in order, that is made from a text shard with that schema."""
+    ids = [pa.field(name, pa.list_(pa.int32())) for name in TOKEN_COLUMNS]
+    carried = [text_schema.field(name).remove_metadata() for name in carried_columns(text_schema)]
     return _with_features(pa.schema([*ids, *carried]))
 
 
-def text_column(texts: Sequence[bytes | None]) -> pa.Array:
-    """UTF-8 texts, or nulls, as an Arrow column.
+def carried_columns(text_schema: pa.Schema) -> list[str]:
+    """Return the columns that a token cache takes over from the text: scores, origin, keys and metadata."""
+    return [name for name in text_schema.names if name not in _TEXT_COLUMNS]
 
-    Put together from buffers: `pa.array` of a list imports pandas, 0.4 s in every process.
+
+def column_types(schema: pa.Schema) -> dict[str, str]:
+    """Return the name of each column, in order, with its type.
+
+    >>> column_types(pa.schema([("prompt", pa.list_(pa.struct([("role", pa.string())]))), ("margin", pa.float64())]))
+    {'prompt': 'list<struct<role: string>>', 'margin': 'float64'}
     """
-    filled = [text or b"" for text in texts]
-    validity = None
-    if None in texts:
-        present = np.fromiter((text is not None for text in texts), np.bool_, len(texts))
-        validity = pa.py_buffer(np.packbits(present, bitorder="little"))
-    offsets = np.zeros(len(texts) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, filled), np.int32, len(texts)), out=offsets[1:])
-    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(b"".join(filled))]
-    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+    return {field.name: _type_name(field.type) for field in schema}
 
 
-def numbers_column(values: NDArray[Any], type_: pa.DataType) -> pa.Array:
-    """Numbers of that type's width as an Arrow column; `pa.array` of an array imports pandas too."""
-    return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+def _type_name(type_: pa.DataType) -> str:
+    # Not str(type_): content hashes rest on it, and Arrow's names of list items have changed before.
+    if pa.types.is_list(type_):
+        return f"list<{_type_name(type_.value_type)}>"
+    if pa.types.is_struct(type_):
+        return f"struct<{', '.join(f'{field.name}: {_type_name(field.type)}' for field in type_)}>"
+    return "float64" if pa.types.is_float64(type_) else str(type_)
 
 
-def scores_column(scores: Sequence[float | None]) -> pa.Array:
-    """Scores, or nulls, as an Arrow column."""
-    present = np.fromiter((score is not None for score in scores), np.bool_, len(scores))
-    values = np.fromiter((score or 0.0 for score in scores), np.float64, len(scores))
-    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
-    return pa.Array.from_buffers(pa.float64(), len(scores), [validity, pa.py_buffer(values)])
-
-
-def ids_column(ids: Ragged) -> pa.Array:
-    """Sequences of token ids as an Arrow column."""
-    offsets = pa.py_buffer(ids.offsets.astype(np.int32))
-    return pa.Array.from_buffers(
-        _IDS, len(ids.offsets) - 1, [None, offsets], children=[numbers_column(ids.values, pa.int32())]
-    )
-
-
-def messages_column(conversations: Sequence[Sequence[Message]], type_: pa.DataType) -> pa.Array:
-    """Lists of messages as an Arrow column of a type out of `pair_schema`."""
-    messages = [message for conversation in conversations for message in conversation]
-    offsets = np.zeros(len(conversations) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, conversations), np.int32, len(conversations)), out=offsets[1:])
-    children = []
-    for field_ in type_.value_type:
-        texts = (getattr(message, field_.name) for message in messages)
-        children.append(text_column([None if text is None else text.encode() for text in texts]))
-    structs = pa.StructArray.from_arrays(children, fields=list(type_.value_type))
-    return pa.Array.from_buffers(type_, len(conversations), [None, pa.py_buffer(offsets)], children=[structs])
-
-
-#: What a token cache takes over from the text.
-CARRIED_COLUMNS = ("chosen_score", "rejected_score", "margin", "origin", "id", "prompt_key")
+def features(schema: pa.Schema) -> dict[str, Any]:
+    """Return the columns in the notation of datasets' dataset_info.json."""
+    return {field.name: _feature(field.type) for field in schema}
 
 
 def _with_features(schema: pa.Schema) -> pa.Schema:
-    features = {"info": {"features": _features(schema)}}
-    return schema.with_metadata({"huggingface": json.dumps(features)})
-
-
-def _features(schema: pa.Schema) -> dict[str, Any]:
-    """The columns in the notation of datasets' dataset_info.json."""
-    return {field.name: _feature(field.type) for field in schema}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features(schema)}})})
 
 
 def _feature(type_: pa.DataType) -> dict[str, Any]:
@@ -121,4 +84,4 @@ def _feature(type_: pa.DataType) -> dict[str, Any]:
         return {"feature": _feature(type_.value_type), "_type": "List"}
     if pa.types.is_struct(type_):
         return {field.name: _feature(field.type) for field in type_}
-    return {"dtype": "float64" if pa.types.is_float64(type_) else str(type_), "_type": "Value"}
+    return {"dtype": _type_name(type_), "_type": "Value"}

@@ -1,7 +1,4 @@
-"""One tokenizer as this project uses it: texts and conversations to ids, with begin and end decided once and for all.
-
-It knows nothing of files or caches.
-"""
+"""Encode texts and conversations to token ids, including BOS and EOS. Reads no files but the tokenizer's."""
 
 import hashlib
 import json
@@ -15,62 +12,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.errors import InputError, UsageError
-from dpo_data.prepared.manifest import TokenizerEntry
+from dpo_data.errors import UsageError, argument, loading
+from dpo_data.prepared.files import hash_json
 from dpo_data.ragged import Ragged, equal_rows
+from dpo_data.tokens.manifest import TokenizerEntry
 
-#: A response in a conversation that the template or the tokenizer cannot serve; the reasons in dropped.jsonl.
+#: Reasons in dropped.jsonl for conversations that the chat template cannot render, or renders with another prompt.
 TEMPLATE_REFUSED = "template_refused"
 TEMPLATE_REWRITES_PROMPT = "template_rewrites_prompt"
 
 Messages = list[dict[str, Any]]
 
-#: The word on either side of a seam, at most so many characters: what joint tokenization could merge.
+#: Characters of the word on either side of a seam that are compared: joint tokenization could merge them.
 SEAM_CHARS = 32
-#: Seams that are remembered; the same few words stand around most of them.
+#: Maximum number of remembered seams; most have the same few words on both sides.
 MAX_SEAMS = 200_000
 WORD = re.compile(r"\s*\S*\s*")
 
 
 def load_tokenizer(name: str | Path) -> Any:
-    """A tokenizer from a folder or from the hub, without running code of its own.
+    """Return a tokenizer from a folder or from the Hub; never runs code that comes with it.
 
     Raises: InputError: it cannot be found or loaded.
     """
     from transformers import AutoTokenizer
 
-    path = Path(name)
-    if not path.exists() and (path.is_absolute() or path.parts[:1] == ("..",) or len(path.parts) > 2):
-        raise InputError(
-            f"{name}: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the hub."
-        )
-    try:
-        return AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds, some of them for a file that is not there
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise InputError(
-            f"{name}: the tokenizer cannot be loaded: {reason}.\n"
-            "  Name a folder with tokenizer.json, or a model on the hub (which needs the network)."
-        ) from error
+    with loading(name, "tokenizer") as found:
+        return AutoTokenizer.from_pretrained(found, trust_remote_code=False)
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """128 bits, in hexadecimal, of all that decides a tokenizer's ids: model, normalisation, special tokens, template.
+    """Return 128 bits, in hexadecimal, of all that decides a tokenizer's ids: model, special tokens and chat template.
 
-    Equal for one tokenizer loaded from two places; its settings for truncation and padding do not count.
+    The hash is equal for one tokenizer loaded from two places; settings for truncation and padding do not count.
     """
     if getattr(tokenizer, "is_fast", False):
-        backend = _neither_cuts_nor_pads(tokenizer.backend_tokenizer)
+        backend = _without_truncation_and_padding(tokenizer.backend_tokenizer)
         model: Any = hashlib.sha256(backend.to_str().encode()).hexdigest()
     else:
         model = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     # The ids too: the map leaves out tokens without a role of their own, and a turn may end with one of them.
-    return content_hash([model, special, sorted(tokenizer.all_special_ids), tokenizer.chat_template])
+    return hash_json([model, special, sorted(tokenizer.all_special_ids), tokenizer.chat_template])
 
 
-def _neither_cuts_nor_pads(backend: Any) -> Any:
-    """The tokenizer of the tokenizers library that was given, or a copy where cutting or padding is on in it."""
+def _without_truncation_and_padding(backend: Any) -> Any:
+    """Return a tokenizer of the tokenizers library, or a copy if it truncates or pads."""
     if backend.truncation is None and backend.padding is None:
         return backend
     backend = type(backend).from_str(backend.to_str())
@@ -79,19 +66,14 @@ def _neither_cuts_nor_pads(backend: Any) -> Any:
     return backend
 
 
-def content_hash(content: Any) -> str:
-    """128 bits, in hexadecimal, of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
-    """What a token cache remembers of its tokenizer.
+    """Return a tokenizer's entry in the manifest of a token cache.
 
     Raises: UsageError: it has no end-of-sequence token.
     """
     require_eos(tokenizer)
     name = str(tokenizer.name_or_path)
-    # Of a folder only its own name: one tokenizer in two places makes the same bytes.
+    # Only the folder's own name: one tokenizer in two places gives the same bytes.
     name = Path(name).resolve().name if name and Path(name).exists() else name
     return TokenizerEntry(
         name=name,
@@ -104,10 +86,7 @@ def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
 
 
 def require_eos(tokenizer: Any) -> None:
-    """Refuse a tokenizer without an end-of-sequence token.
-
-    Raises: UsageError.
-    """
+    """Raise UsageError if a tokenizer has no end-of-sequence token."""
     if tokenizer.eos_token_id is None:
         raise UsageError(
             f"{tokenizer.name_or_path}: the tokenizer has no end-of-sequence token, and a model could never learn to "
@@ -117,7 +96,14 @@ def require_eos(tokenizer: Any) -> None:
 
 @dataclass(frozen=True)
 class Texts:
-    """N pairs as the texts that are tokenized; a refused one has a reason, and empty texts."""
+    """N pairs as the texts that are tokenized; a refused pair has empty texts.
+
+    Attributes:
+        prompts: the prompts.
+        chosen: the chosen responses.
+        rejected: the rejected responses.
+        refused: number of a pair to the reason why it is refused.
+    """
 
     prompts: list[str]
     chosen: list[str]
@@ -127,7 +113,14 @@ class Texts:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """N pairs as ids, begin and end tokens included, not yet cut; `seams` of their 2 N responses begin at a seam."""
+    """N pairs as ids with BOS and EOS, before truncation.
+
+    Attributes:
+        prompts: the prompts.
+        chosen: the chosen responses.
+        rejected: the rejected responses.
+        seams: number of the 2 N responses that would begin with other tokens if tokenized together with their prompt.
+    """
 
     prompts: Ragged
     chosen: Ragged
@@ -138,9 +131,14 @@ class EncodedPairs:
 class Encoder:
     """Tokenizes pairs in batches.
 
-    A text prompt gets what the tokenizer puts before a text (BOS), a response the end-of-sequence token; neither is
-    added where it stands already. In a conversation the template decides: it holds BOS, and a response that ends with
-    a special token of the template's gets no further end.
+    A text prompt gets the tokens that the tokenizer puts before a text (BOS), a response the end-of-sequence token,
+    unless they are there already. In a conversation the template decides: it writes BOS, and a response that ends with
+    a special token of the template gets no EOS.
+
+    Attributes:
+        tokenizer: the tokenizer of transformers.
+        chat_template: replaces the tokenizer's; None for its own.
+        prefix_ids: ids that the tokenizer puts before a text.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
@@ -152,50 +150,48 @@ class Encoder:
 
     @property
     def bos_token_id(self) -> int | None:
-        """What a prompt begins with, and goes on beginning with when it is cut; None where that is no token."""
+        """First token of a prompt, kept when the prompt is truncated; None if prompts begin with no special token."""
         id_: int | None = self.prefix_ids[0] if self.prefix_ids else self.tokenizer.bos_token_id
         return id_
 
     @property
     def in_threads(self) -> bool:
-        """Whether several threads may use it at once: a tokenizer written in Python promises nothing of the kind."""
+        """True if several threads may encode at a time, which tokenizers written in Python do not promise."""
         return self._backend is not None
 
     def encode_texts(self, texts: Texts) -> EncodedPairs:
-        """The ids of text pairs."""
+        """Return the ids of text pairs."""
         eos = self.tokenizer.eos_token_id
         return self._encode(texts, self.prefix_ids, np.array([eos]))
 
     def encode_rendered(self, texts: Texts) -> EncodedPairs:
-        """The ids of conversations that `render` has turned into text."""
+        """Return the ids of conversations that `render` turned into text."""
         return self._encode(texts, [], np.array(self.tokenizer.all_special_ids))
 
     def _encode(self, texts: Texts, prefix: list[int], ends: NDArray[np.int64]) -> EncodedPairs:
-        count = len(texts.prompts)
-        # Pairs of one prompt often stand together: each distinct text goes through the tokenizer once.
-        places = {
-            text: place for place, text in enumerate(dict.fromkeys((*texts.prompts, *texts.chosen, *texts.rejected)))
-        }
-        distinct = self.encode(list(places))
-        of = [
-            distinct.take(np.fromiter(map(places.__getitem__, side), np.int64, count))
+        # Pairs of one prompt are often adjacent: each distinct text goes through the tokenizer once.
+        distinct = list(dict.fromkeys((*texts.prompts, *texts.chosen, *texts.rejected)))
+        numbers = {text: number for number, text in enumerate(distinct)}
+        encoded = self.encode(distinct)
+        prompts, chosen, rejected = (
+            encoded.take(np.fromiter(map(numbers.__getitem__, side), np.int64, len(side)))
             for side in (texts.prompts, texts.chosen, texts.rejected)
-        ]
+        )
         eos = self.tokenizer.eos_token_id
         return EncodedPairs(
-            _with_prefix(of[0], prefix),
-            _with_end(of[1], ends, eos),
-            _with_end(of[2], ends, eos),
+            _with_prefix(prompts, prefix),
+            _with_end(chosen, ends, eos),
+            _with_end(rejected, ends, eos),
             self._count_seams(texts),
         )
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """The ids of texts, without any token added."""
+        """Return the ids of texts, without any added token."""
         if self._backend is None:
             ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         else:
-            # Asked each time: it is the user's own, who may have switched both on since.
-            self._backend = _neither_cuts_nor_pads(self._backend)
+            # At every call: the tokenizer is the user's own, who may have turned either on since the last one.
+            self._backend = _without_truncation_and_padding(self._backend)
             ids = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
         offsets = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, ids), np.int64, len(ids)), out=offsets[1:])
@@ -208,17 +204,21 @@ class Encoder:
         rejected: list[Messages],
         tools: Sequence[str | None] | None = None,
     ) -> Texts:
-        """Conversations as text: the prompt with its generation prompt, a response as what the template adds.
+        """Return conversations as text: a prompt up to its generation prompt, and a response as the rest.
 
         Args:
-            tools: the tools of each conversation, as JSON; none where None.
+            prompts: messages of each prompt.
+            chosen: messages of each chosen response.
+            rejected: messages of each rejected response.
+            tools: the tools of each conversation, as JSON.
         """
         texts = Texts([], [], [], {})
-        of_rows = [None] * len(prompts) if tools is None else tools
-        for index, (prompt, one, other, usable) in enumerate(zip(prompts, chosen, rejected, of_rows, strict=True)):
-            sides, reason = self._render_pair(_for_template(prompt), _for_template(one), _for_template(other), usable)
+        tools = [None] * len(prompts) if tools is None else tools
+        for row, messages in enumerate(zip(prompts, chosen, rejected, strict=True)):
+            prompt, first, second = map(_for_template, messages)
+            sides, reason = self._render_pair(prompt, first, second, tools[row])
             if reason:
-                texts.refused[index] = reason
+                texts.refused[row] = reason
             for column, text in zip((texts.prompts, texts.chosen, texts.rejected), sides, strict=True):
                 column.append(text)
         return texts
@@ -226,6 +226,7 @@ class Encoder:
     def _render_pair(
         self, prompt: Messages, chosen: Messages, rejected: Messages, tools: str | None
     ) -> tuple[tuple[str, str, str], str]:
+        """Return the texts of a pair, and why it is refused; empty where it is not."""
         from jinja2 import TemplateError, TemplateSyntaxError
 
         try:
@@ -236,14 +237,14 @@ class Encoder:
         except TemplateSyntaxError as error:
             raise UsageError(
                 f"the chat template is not valid Jinja: {error.message} (line {error.lineno}).\n"
-                "  Mend it, or give another: --chat-template FILE."
+                f"  Fix it, or give another with {argument('chat_template')}."
             ) from error
         except (TemplateError, TypeError, KeyError, IndexError, ValueError):
             return ("", "", ""), TEMPLATE_REFUSED
         if not all(whole.startswith(start) for whole in wholes):
             return ("", "", ""), TEMPLATE_REWRITES_PROMPT
-        one, other = (self._drop_space_after_end(whole[len(start) :]) for whole in wholes)
-        return (start, one, other), ""
+        first, second = (self._drop_space_after_end(whole[len(start) :]) for whole in wholes)
+        return (start, first, second), ""
 
     def _apply(self, messages: Messages, tools: str | None, *, add_generation_prompt: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
@@ -260,7 +261,7 @@ class Encoder:
         return stripped if stripped.endswith(tuple(self.tokenizer.all_special_tokens)) else response
 
     def _find_prefix(self) -> list[int]:
-        """The ids that the tokenizer puts before a text by itself: BOS, in most that have any."""
+        """Return the ids that the tokenizer puts before a text by itself, usually BOS or none."""
         probe = self.encode(["a"]).values.tolist()
         whole = list(self.tokenizer("a")["input_ids"])
         for start in range(len(whole) - len(probe) + 1):
@@ -269,9 +270,9 @@ class Encoder:
         return []
 
     def _count_seams(self, texts: Texts) -> int:
-        """How many responses would begin with other tokens if they were tokenized in one piece with their prompt.
+        """Return how many responses would begin with other tokens if tokenized together with their prompt.
 
-        Only the words beside the seam are tokenized for it: tokenizers do not merge across white space.
+        Only the words on both sides of the seam are tokenized for it: tokenizers do not merge across white space.
         """
         seams = []
         for prompt, chosen, rejected in zip(texts.prompts, texts.chosen, texts.rejected, strict=True):
@@ -284,14 +285,14 @@ class Encoder:
         new = [seam for seam in dict.fromkeys(seams) if seam not in known]
         apart = self.encode([word for seam in new for word in seam])
         joint = self.encode([last + first for last, first in new])
-        # Both words of a seam stand side by side in `apart`.
+        # Both words of a seam are adjacent in `apart`.
         equal = equal_rows(Ragged(apart.values, apart.offsets[::2]), joint)
         known.update(zip(new, ~equal, strict=True))
         return int(sum(known[seam] for seam in seams))
 
 
 def _for_template(messages: Messages) -> Messages:
-    """Messages as chat templates take them: without empty fields, and calls of tools as objects, not as JSON."""
+    """Return messages as chat templates take them: without empty fields, and tool calls as objects instead of JSON."""
     if len(messages) == 0 or "tool_calls" not in messages[0]:
         return messages
     return [
@@ -305,7 +306,7 @@ def _for_template(messages: Messages) -> Messages:
 
 
 def first_word(text: str) -> str:
-    """The first word of a text, at most `SEAM_CHARS` of it, with the white space around it.
+    """Return the first word of a text, at most `SEAM_CHARS` of it, with the white space around it.
 
     >>> first_word(" Hello, you")
     ' Hello, '
@@ -315,17 +316,17 @@ def first_word(text: str) -> str:
 
 
 def last_word(text: str) -> str:
-    """The last word of a text, at most `SEAM_CHARS` of it, with the white space around it.
+    """Return the last word of a text, at most `SEAM_CHARS` of it, with the white space around it.
 
     >>> last_word("Do you say Hello? ")
     ' Hello? '
     """
-    # Backwards: a search for the end would try every place before it.
+    # Backwards: a search for the end would try every position before it.
     return first_word(text[: -SEAM_CHARS - 1 : -1])[::-1]
 
 
 def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:
-    """Each sequence behind the prefix, unless it begins with it."""
+    """Return each sequence with the prefix before it, unless it begins with it."""
     if not prefix:
         return ids
     there = np.array(
@@ -337,7 +338,7 @@ def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:
 
 
 def _with_end(ids: Ragged, ends: NDArray[np.int64], eos: int) -> Ragged:
-    """Each sequence with `eos` after it, unless it ends with one of `ends`."""
+    """Return each sequence with `eos` after it, unless it ends with one of `ends`."""
     filled = ids.lengths > 0
     ended = np.zeros(len(filled), bool)
     ended[filled] = np.isin(ids.values[ids.offsets[1:][filled] - 1], ends)

@@ -1,16 +1,21 @@
-"""Truncation: how many tokens of a pair are kept, and which."""
+"""Truncation: how many tokens of a pair are kept, and which.
+
+Lengths are in tokens: p of the prompt, r of the longer response, L = max_length, P = max_prompt_length. A pair with
+p + r <= L is left as it is. Otherwise the prompt keeps min(p, P) tokens, or max(L - r, min(p, L // 4), 1) without P,
+and each response keeps its first L - (tokens of the prompt kept). A prompt never becomes empty.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, argument
 from dpo_data.options import TruncationMode
 from dpo_data.ragged import Lengths, Ragged
 
 
 class KeptLengths(NamedTuple):
-    """Tokens kept of each prompt, chosen and rejected; (N,) each."""
+    """Tokens kept of each prompt, chosen and rejected response; (N,) each."""
 
     prompt: Lengths
     chosen: Lengths
@@ -18,34 +23,37 @@ class KeptLengths(NamedTuple):
 
 
 def check_limits(max_length: int | None, max_prompt_length: int | None) -> None:
-    """Refuse limits that leave no room for a prompt or for a response.
-
-    Raises: UsageError.
-    """
+    """Raise UsageError if the limits leave no room for a prompt or for a response."""
     if max_length is not None and max_length < 2:
-        raise UsageError(f"--max-length {max_length}: must be at least 2, a prompt token and a response token.")
+        raise UsageError("must be at least 2: a prompt token and a response token.", "max_length", max_length)
     if max_prompt_length is not None and max_prompt_length < 1:
-        raise UsageError(f"--max-prompt-length {max_prompt_length}: must be at least 1: a prompt never becomes empty.")
+        raise UsageError("must be at least 1: a prompt never becomes empty.", "max_prompt_length", max_prompt_length)
     if max_prompt_length is not None and max_length is None:
-        raise UsageError("--max-prompt-length works only beside --max-length: nothing is cut without it.")
+        raise UsageError(
+            f"has no effect without truncation.\n  Give {argument('max_length')} too.",
+            "max_prompt_length",
+            max_prompt_length,
+        )
     if max_length is not None and max_prompt_length is not None and max_prompt_length >= max_length:
         raise UsageError(
-            f"--max-prompt-length {max_prompt_length} leaves no token of --max-length {max_length} for the response.\n"
-            "  Give a smaller --max-prompt-length; the field's custom is a quarter of --max-length."
+            f"leaves no token of {argument('max_length', max_length)} for the response.\n"
+            "  Give a smaller value; a quarter of the maximum length is common.",
+            "max_prompt_length",
+            max_prompt_length,
         )
 
 
 def kept_lengths(
     prompt: Lengths, chosen: Lengths, rejected: Lengths, max_length: int | None, max_prompt_length: int | None
 ) -> KeptLengths:
-    """How many tokens of each prompt and response stay, by the rule above.
+    """Return the number of tokens kept of each prompt and response.
 
     Args:
-        prompt: (N,) tokens of the prompts; one without any, which no trainer takes, stays so.
+        prompt: (N,) tokens of the prompts; a prompt without any, which no trainer takes, stays so.
         chosen: (N,) tokens of the chosen responses.
         rejected: (N,) tokens of the rejected responses.
-        max_length: most tokens of a prompt with its longer response; None cuts nothing.
-        max_prompt_length: most tokens of a prompt in a pair that is too long; under max_length.
+        max_length: maximum tokens in the prompt plus its longer response; None disables truncation.
+        max_prompt_length: maximum tokens in the prompt of a pair that is too long; less than max_length.
     """
     if max_length is None:
         return KeptLengths(prompt, chosen, rejected)
@@ -60,9 +68,9 @@ def kept_lengths(
 
 
 def cut_prompts(prompts: Ragged, kept: Lengths, mode: TruncationMode, bos_token_id: int | None) -> Ragged:
-    """The prompts cut to `kept` tokens each, (N,): their last with keep_end, their first with keep_start.
+    """Return the prompts truncated to `kept` tokens each, (N,): their last with keep_end, their first with keep_start.
 
-    With keep_end a prompt that began with `bos_token_id` still does: it takes the place of the oldest token kept.
+    With keep_end a prompt that began with `bos_token_id` still does: it replaces the oldest token kept.
     """
     if mode == "keep_start":
         return prompts.cut_end(kept)

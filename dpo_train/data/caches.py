@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_data.errors import PreparedError, UsageError
-from dpo_data.prepared.reader import TokenCache, open_prepared
-from dpo_data.tokens.cache import find_tokens, list_tokens, tokenize
+from dpo_data.errors import PreparedError, UsageError, argument
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
 
 
 def training_tokens(
-    data: Path, *, model: str, tokenizer: Any, key: str | None, cache_dir: Path | None, options: Mapping[str, Any]
+    data: Path,
+    *,
+    model: str,
+    tokenizer: Any,
+    key: str | None,
+    cache_dir: Path | None,
+    options: Mapping[str, Any],
+    scratch: Path | None = None,
 ) -> TokenCache:
     """Return the token cache to train on: the named one, the only one that fits, or a new one if there is none.
 
@@ -25,6 +32,7 @@ def training_tokens(
         cache_dir: folder of the caches; None for the prepared folder itself.
         options: truncation options that the user gave, by their names in `dpo_data.tokenize`; empty for the only cache
             of this tokenizer.
+        scratch: folder to create a new cache in, if not in `cache_dir`.
 
     Raises:
         PreparedError: the folder or the cache must not be used, or another tokenizer made the cache.
@@ -35,7 +43,10 @@ def training_tokens(
     command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in shown.items())
     command += f" --cache-dir {cache_dir}" if cache_dir else ""
 
-    caches = {cache.manifest.key: cache for cache in list_tokens(open_prepared(data), cache_dir)}
+    prepared = open_prepared(data)
+    caches = {cache.manifest.key: cache for cache in list_tokens(prepared, cache_dir)}
+    if not caches and not options:
+        refuse_old_tokens(prepared, cache_dir)
     if key is not None:
         if key not in caches:
             raise UsageError(f"{data}: it has no token cache {key}, but {', '.join(caches) or 'none'}.\n  {command}")
@@ -55,7 +66,33 @@ def training_tokens(
                 f"  Make it once, before: {command}"
             )
         return found
+    if scratch is not None:
+        found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        return found or tokenize(data, tokenizer=tokenizer, cache_dir=scratch, **options)
     return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+
+
+def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> str:
+    """Return the model whose tokenizer made the only token cache of a prepared folder.
+
+    Args:
+        data: a prepared folder.
+        key: name of the cache to train on; None for the only one.
+        cache_dir: where caches are kept; None for the prepared folder itself.
+
+    Raises: UsageError: there is no cache, or tokenizers of several models made them.
+    """
+    caches = [cache for cache in list_tokens(open_prepared(data), cache_dir) if key in (None, cache.manifest.key)]
+    names = sorted({cache.manifest.tokenizer.name for cache in caches})
+    if len(names) == 1:
+        return names[0]
+    if names:
+        listing = "".join(f"\n    {argument('model', name)}" for name in names)
+        raise UsageError(f"{data}: tokenizers of several models made its token caches; choose the model:{listing}")
+    raise UsageError(
+        f"{data}: has no token cache{f' {key}' if key else ''} from which the model could be taken.\n"
+        f"  Name the model: {argument('model', 'NAME')}."
+    )
 
 
 def _of_tokenizer(cache: TokenCache, model: str, tokenizer: Any, command: str) -> TokenCache:
@@ -79,7 +116,7 @@ class DataCard:
     """Where the training data comes from, for a model card."""
 
     source: str
-    licence: str
+    license: str
     homepage: str
     pairs: int
     quarantined: int
@@ -89,4 +126,4 @@ def data_card(folder: Path) -> DataCard:
     """Return the facts about the source in the manifest of a prepared folder."""
     manifest = open_prepared(folder).manifest
     source = manifest.source
-    return DataCard(source.name, source.licence, source.homepage, manifest.pairs, manifest.quarantined)
+    return DataCard(source.name, source.license, source.homepage, manifest.pairs, manifest.quarantined)

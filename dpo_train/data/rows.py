@@ -11,10 +11,8 @@ import pyarrow as pa
 import torch
 
 from dpo_data.errors import UsageError
+from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_train.batches.packed import response_keys
-
-TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
-
 
 #: Rows hashed together: few enough to stay in a processor's cache.
 KEY_BATCH_ROWS = 4096

@@ -1,6 +1,5 @@
 """Rows of text or messages given in memory, tokenized and truncated."""
 
-import inspect
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -13,14 +12,13 @@ import pyarrow as pa
 
 from dpo_data.errors import UsageError
 from dpo_data.options import Form
-from dpo_data.prepared.manifest import TokenOptions
-from dpo_data.prepared.schema import pair_schema, token_schema
+from dpo_data.prepared.schema import TOKEN_COLUMNS, pair_schema, token_schema
 from dpo_data.records import FIELDS
-from dpo_data.tokens.cache import encode_rows, pack, tokenize
+from dpo_data.tokens.build import encode_rows, truncate_and_build
 from dpo_data.tokens.encoder import Encoder, tokenizer_entry
-from dpo_data.tokens.truncation import check_limits
+from dpo_data.tokens.options import token_options
 from dpo_train.data.caches import training_tokens
-from dpo_train.data.rows import TOKEN_COLUMNS, PairRows, _no_pairs
+from dpo_train.data.rows import PairRows, _no_pairs
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,7 @@ class _PairTokenizer:
 
     def __init__(self, tokenizer: Any, truncation: Truncation, name: str) -> None:
         entry = tokenizer_entry(tokenizer)
-        defaults = inspect.signature(tokenize).parameters
-        options = {key: defaults[key].default for key in ("max_length", "max_prompt_length", "truncation_mode")}
-        self._options = TokenOptions(**options | truncation.options, on_overlong="truncate")
-        check_limits(self._options.max_length, self._options.max_prompt_length)
+        self._options = token_options(**truncation.options)
         self._encoder = Encoder(tokenizer)
         self._bos = self._encoder.prefix_ids[0] if self._encoder.prefix_ids else entry.bos_token_id
         self.name = name
@@ -161,5 +156,5 @@ class _PairTokenizer:
                 f"{self.name}: prompt, chosen and rejected are text or lists of messages: {error}"
             ) from error
         encoded, refused = encode_rows(self._encoder, form, rows)
-        packed = pack(rows, encoded, refused, self._options, self._bos, token_schema(schema))
-        return packed.packed, Counter(packed.counts.dropped)
+        built = truncate_and_build(rows, encoded, refused, self._options, self._bos, token_schema(schema))
+        return built.rows, Counter(built.counts.dropped)

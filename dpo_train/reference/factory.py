@@ -49,8 +49,7 @@ def make_reference(
         UsageError: precomputing was requested and is not possible; or the policy is its own reference and is sharded,
             so that it cannot be copied.
     """
-    if precompute and live_reason is not None:
-        raise UsageError(f"precompute_reference is not possible: {live_reason}.")
+    check_precompute(precompute, live_reason)
     is_live = live_reason is not None or precompute is False
     if ref_model is None:
         needs_copy = is_live or hasattr(policy, "disable_adapter")
@@ -64,6 +63,12 @@ def make_reference(
     if is_live or not isinstance(scorer, PackedScorer):
         return LiveReference(model, scorer)
     return Precomputed(model, scorer, policy, None if cache is None else Path(cache))
+
+
+def check_precompute(precompute: bool | None, live_reason: str | None) -> None:
+    """Raise UsageError if precomputing was requested and is not possible."""
+    if precompute and live_reason is not None:
+        raise UsageError(f"is not possible: {live_reason}.", "precompute_reference", True)
 
 
 def own_reference_model(policy: Any) -> ReferenceModel:

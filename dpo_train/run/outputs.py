@@ -1,4 +1,4 @@
-"""Files that a run writes beside the model."""
+"""Files that a run writes next to the model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,19 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
+from dpo_data.inspect.run_pairs import worst_pairs
+from dpo_data.run_pairs import RUN_PAIRS
 from dpo_train.data.caches import data_card
+from dpo_train.data.rows import PairRows
+from dpo_train.data.run_pairs import MeasuredRows, write_measured_rows
 from dpo_train.run.options import RunOptions
-from dpo_train.run.report import RunReport, Sample
+from dpo_train.run.report import RunReport, Sample, run_result, used_options
 from dpo_train.trainer.metrics import COLUMNS
 from dpo_train.trainer.trainer import DPOTrainer
+
+#: Worst pairs to show in the report.
+WORST_PAIRS = 8
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of it: evaluation metrics before and after (empty without a test split), and where things lie."""
+    """Result of a run: evaluation metrics before and after (empty without a test split), and where its files are."""
 
     output: Path
     tokens: Path
@@ -27,55 +32,54 @@ class RunResult:
     before: Mapping[str, float]
     after: Mapping[str, float]
 
+    def _repr_html_(self) -> str:
+        return run_result(self.output, self.steps, self.before, self.after)
 
-def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], path: Path) -> None:
-    """Write what was measured of every pair: when it was trained on, and in the last evaluation.
 
-    Columns: split, id, origin, step, policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps,
-    margin (of the rewards).
-    """
+#: Measurement of a pair in the run's file -> the trainer's column.
+_MEASURES = {
+    "policy_chosen_logps": "logps/chosen",
+    "policy_rejected_logps": "logps/rejected",
+    "ref_chosen_logps": "reference_logps/chosen",
+    "ref_rejected_logps": "reference_logps/rejected",
+    "margin": "rewards/margins",
+}
+
+
+def write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], run: Path) -> None:
+    """Write the metrics of every pair: when it was trained on, and in the last evaluation."""
+
+    def measured(split: str, dataset: PairRows, steps: np.ndarray, rows: np.ndarray, table: np.ndarray) -> MeasuredRows:
+        values = {name: table[:, COLUMNS.index(column)] for name, column in _MEASURES.items()}
+        return MeasuredRows(split, dataset, rows, steps, values)
+
     parts = []
     steps, rows, table = trained
     if len(rows):
-        parts.append(("train", trainer.train_dataset, steps, rows, table))
+        parts.append(measured("train", trainer.train_dataset, steps, rows, table))
     if trainer.evaluated is not None:
         count = len(trainer.evaluated)
         steps = np.full(count, trainer.state.global_step)
-        parts.append(("test", trainer.eval_dataset, steps, np.arange(count), trainer.evaluated))
-    kept = {
-        "policy_chosen_logps": "logps/chosen",
-        "policy_rejected_logps": "logps/rejected",
-        "ref_chosen_logps": "reference_logps/chosen",
-        "ref_rejected_logps": "reference_logps/rejected",
-        "margin": "rewards/margins",
-    }
-    tables = [
-        pa.table(
-            {
-                "split": [split] * len(rows),
-                "id": dataset.column("id", rows),
-                "origin": dataset.column("origin", rows),
-                "step": steps,
-                **{name: values[:, COLUMNS.index(column)] for name, column in kept.items()},
-            }
-        )
-        for split, dataset, steps, rows, values in parts
-    ]
-    if tables:
-        pyarrow.parquet.write_table(pa.concat_tables(tables), path)
+        parts.append(measured("test", trainer.eval_dataset, steps, np.arange(count), trainer.evaluated))
+    write_measured_rows(run, parts)
 
 
-def _report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+def run_report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+    """Return the content of the reports of a run."""
+    measured = (options.output / RUN_PAIRS).is_file()
     return RunReport(
-        title=f"{Path(options.model).name} on {options.data}",
-        model=options.model,
+        title=f"{Path(str(options.model)).name} on {options.data}",
+        model=str(options.model),
         data=options.data,
         card=data_card(options.data),
         loss=trainer.loss_type,
+        steps=result.steps,
+        pairs=result.pairs,
         records=trainer.state.log_history,
         before=result.before,
         after=result.after,
-        options={name: value for name, value in dataclasses.asdict(options).items() if value not in (None, {}, False)},
+        options=used_options(dataclasses.asdict(options), trainer.args, beta=trainer.beta),
+        worst=worst_pairs(options.data, options.output, count=WORST_PAIRS) if measured else [],
         samples=samples,
         trained=not options.eval_only,
     )

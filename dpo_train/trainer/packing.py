@@ -43,9 +43,9 @@ def padding_reason(
     model: Any,
     data: Sequence[Any],
     *,
-    overridden: Sequence[str],
-    custom_collator: bool,
-    preprocesses_logits: bool,
+    overridden: Sequence[str] = (),
+    custom_collator: bool = False,
+    preprocesses_logits: bool = False,
     n_gpu: int,
 ) -> str | None:
     """Return why sequences must be padded, as far as it is known before anything is computed.
@@ -128,7 +128,7 @@ def resolve_packing(
 
 def _refuse_if_requested(requested: str, reason: str | None) -> None:
     if reason is not None and requested == "shared":
-        raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
+        raise UsageError(f"prompts cannot be shared: {reason}.", "attention_path", requested)
 
 
 def _truncated(pair: Mapping[str, Any], length: int) -> dict[str, Any]:

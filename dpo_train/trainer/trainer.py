@@ -106,8 +106,7 @@ class DPOTrainer(HFTrainer):
         self.loss_type: str = args.loss_type
         self.loss_options = loss_options(self.loss_type, self.beta, args)
         self.reference_free: bool = args.reference_free
-        if self.reference_free and not needs_reference(LOSSES[self.loss_type]):
-            raise UsageError(f"the loss {self.loss_type} does not use a reference: leave out reference_free.")
+        check_reference(args, given=ref_model is not None)
         self.label_pad_token_id = label_pad_token_id
         self.padding_value = padding_value
         self.truncation_mode = truncation_mode
@@ -184,8 +183,6 @@ class DPOTrainer(HFTrainer):
 
     def _make_reference(self, ref_model: Any, scorer: PackedScorer | PaddedScorer, reason: str | None) -> Reference:
         if self.reference_free or not needs_reference(LOSSES[self.loss_type]):
-            if ref_model is not None:
-                raise UsageError(f"the loss {self.loss_type} does not use a reference here: leave out ref_model.")
             return NoReference()
         # Engines that wrap the model later leave nothing here to compute with before training.
         wraps_later = self.is_fsdp_enabled or self.is_deepspeed_enabled
