@@ -19,7 +19,15 @@ from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.packed import collate_packed, collate_step
 from dpo_train.batches.padded import DPODataCollatorWithPadding, concatenate_sides
 from dpo_train.batches.sampler import StepSampler
-from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, resolve_alias, resolve_beta, trainer_arguments
+from dpo_train.config import (
+    DEFAULT_BETA,
+    DPOConfig,
+    check_reference,
+    loss_options,
+    resolve_alias,
+    resolve_beta,
+    trainer_arguments,
+)
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import Truncation, as_rows
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
