@@ -5,22 +5,34 @@
 writes docs/reference/*.md anew; tests/test_docs.py fails where a committed page differs.
 """
 
-import doctest
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import is_normalized
 
 import typer.main
 
-from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS
-from dpo_data.checks.contamination import CONTAMINATION
+from dpo_data.checks import (
+    CONTAMINATION,
+    DATASET_CHECKS,
+    DEEP_DATASET_CHECKS,
+    DEEP_ROW_CHECKS,
+    ROW_CHECKS,
+    DatasetCheck,
+    RowCheck,
+)
 from dpo_data.cli.app import app as data_app
 from dpo_data.errors import ROW_ERRORS
+from dpo_data.inspect.validation import validate
 from dpo_data.schemas import SCHEMAS, json_schema
 from dpo_data.sources import SOURCES, load_source
+from dpo_data.sources.source import Source
+from dpo_data.tokens.dropped import DroppedRow
+from dpo_data.tokens.manifest import TokensManifest
 from dpo_train import losses
 from dpo_train.cli import app as train_app
 
@@ -88,7 +100,7 @@ def sources_page() -> str:
     sources = [load_source(name) for name in SOURCES]
     table = _table(
         ("source", "preferred response", "license", "tested on"),
-        ((f"[`{s.name}`](#{s.name})", s.direction, _license(s), _tested_on(s)) for s in sources),
+        ((f"[`{s.name}`](#{s.name})", s.direction, _license(s), s.tested_on) for s in sources),
     )
     return _page(
         "Sources",
@@ -99,7 +111,7 @@ def sources_page() -> str:
     )
 
 
-def _source(source: Any) -> str:
+def _source(source: Source) -> str:
     optional = [column for column in dict.fromkeys(source.optional) if column not in source.columns]
     facts = [
         f"Columns: {_codes(source.columns)}." if source.columns else "",
@@ -114,28 +126,14 @@ def _source(source: Any) -> str:
         [
             f"## {source.name}",
             _prose(inspect.getdoc(import_module(SOURCES[source.name])) or ""),
-            _code(_convert_command(source), "bash"),
+            _code(source.command, "bash"),
             "\n".join(f"- {fact}" for fact in facts if fact),
         ]
     )
 
 
-def _convert_command(source: Any) -> str:
-    if hasattr(source, "command"):
-        return str(source.command)
-    command = f"dpo-data convert {source.name}"
-    if source.axes:
-        command += f" --axis {source.axes[0]}"
-    return command if source.hub_files else f"{command} --input FILE"
-
-
-def _license(source: Any) -> str:
-    license_ = getattr(source, "license", None) or source.licence
-    return f"{license_}, evaluation only" if source.eval_only and "eval" not in license_ else license_
-
-
-def _tested_on(source: Any) -> str:
-    return getattr(source, "tested_on", "golden rows")
+def _license(source: Source) -> str:
+    return f"{source.license}, evaluation only" if source.eval_only else source.license
 
 
 # Checks
@@ -161,26 +159,39 @@ def checks_page() -> str:
     )
 
 
-def _check(check: Any) -> str:
-    example = _example(check.find)
+def _check(check: RowCheck | DatasetCheck) -> str:
+    rows, finding = _example(check)
     return "\n\n".join(
         [
             f"### {check.code}",
             f"*{getattr(check, 'severity', 'warning').capitalize()}*: {_escape(check.summary)}.",
             _escape(check.hint),
-            *([_code(example, "pycon")] if example else []),
+            _code("\n".join(rows), "json"),
+            _code(finding, "text"),
         ]
     )
 
 
-def _example(function: Callable[..., Any]) -> str:
-    """Return the doctest of a function without its imports; empty if there is none."""
+def _example(check: RowCheck | DatasetCheck) -> tuple[list[str], str]:
+    """Return the raw rows of a check's example, and the finding of `validate` in the last of them."""
+    dataset = check.example if isinstance(check, DatasetCheck) else {"train": (check.example,)}
     lines = []
-    for example in doctest.DocTestParser().get_examples(inspect.getdoc(function) or ""):
-        if not example.source.startswith(("from ", "import ")):
-            first, *rest = example.source.rstrip("\n").split("\n")
-            lines += [f">>> {first}", *(f"... {line}" for line in rest), *example.want.rstrip("\n").split("\n")]
-    return "\n".join(line for line in lines if line)
+    with TemporaryDirectory() as scratch:
+        raw, evaluation = Path(scratch) / "raw", Path(scratch) / "evaluation.txt"
+        raw.mkdir()
+        evaluation.write_text(CONTAMINATION.example.prompt, encoding="utf-8")
+        for split, pairs in dataset.items():
+            rows = [_json_line(pair.model_dump(exclude_none=True)) for pair in pairs]
+            (raw / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+            lines += rows
+        found = validate(raw, source="pairs", deep=True, against=[evaluation] if check is CONTAMINATION else [])
+    return lines, found.findings[check.code].examples[-1].removeprefix("raw/")
+
+
+def _json_line(row: dict[str, Any]) -> str:
+    """Return a row as JSON; characters that look like others are escaped."""
+    line = json.dumps(row, ensure_ascii=False)
+    return line if line.isprintable() and is_normalized("NFC", line) and "\ufffd" not in line else json.dumps(row)
 
 
 # Losses
@@ -289,14 +300,15 @@ def schemas_page() -> str:
     """Return the page of all JSON Schemas with an example of the short ones."""
     sections: list[str] = []
     described: set[str] = set()
-    for name in SCHEMAS:
-        schema = json_schema(name)
+    cache = {"token-cache-manifest": TokensManifest, "dropped-pair": DroppedRow}
+    schemas = {name: json_schema(name) for name in SCHEMAS}
+    for name, schema in (schemas | {name: model.model_json_schema() for name, model in cache.items()}).items():
         sections += [f"## {name}", *_model(schema)]
         for part, definition in schema.get("$defs", {}).items():
             if part not in described and "properties" in definition:
                 described.add(part)
                 sections += [f"### {part}", *_model(definition)]
-        if not name.endswith(("report", "comparison")):
+        if name in SCHEMAS and not name.endswith(("report", "comparison")):
             sections += ["Example:", _code(f'--8<-- "schemas/{name}.example.json"', "json")]
     return _page(
         "Schemas",
