@@ -7,6 +7,7 @@ writes docs/reference/*.md anew; tests/test_docs.py fails where a committed page
 
 import inspect
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,7 @@ from dpo_data.checks import (
     RowCheck,
 )
 from dpo_data.cli.app import app as data_app
+from dpo_data.cli.runner import CONTEXT, help_page
 from dpo_data.errors import ROW_ERRORS
 from dpo_data.inspect.validation import validate
 from dpo_data.schemas import SCHEMAS, json_schema
@@ -68,10 +70,15 @@ LOSSES_NOTATION = """\
 In the equations below, s is the logistic function, c and r are the log-ratios of the chosen and rejected response
 (log-probability under the policy less that under the reference), b is `--beta`, and |.| is a number of tokens."""
 SCHEMAS_INTRO = """\
-The fields of every file that `dpo-data` writes. The repository's `schemas/` folder holds the same as JSON Schema (draft
-2020-12), with a real example of each."""
+The fields of the files that `dpo-data` writes. `dpo-data schema` writes them as JSON Schema (draft 2020-12), with a
+real example of each; the repository's `schemas/` folder holds the result. The two files of a token cache, at the end of
+this page, are not among them."""
 #: Width of help texts before they are split into tables: wide enough that nothing wraps.
 WIDTH = 10_000
+#: First column of the tables of --help; elsewhere "option".
+_HEADERS = {"Arguments": "argument", "Commands": "command"}
+#: Name and text of a row of --help; the text of a long name is on the next line.
+_ROW = re.compile(r"^  (\S.*?)(?: {2,}|\n {3,})(\S.*)$", re.MULTILINE)
 
 
 def pages() -> dict[str, str]:
@@ -241,56 +248,36 @@ def _without_sections(text: str) -> str:
 
 
 def command_page(name: str, command: Any) -> str:
-    """Return the page of a program with all its commands and options, as its --help shows them."""
-    if not hasattr(command, "commands"):
-        return _page(name, *_command(name, command))
-    sections: list[str] = []
-    for sub, subcommand in command.commands.items():
-        sections += [f"## {name} {sub}", *_command(f"{name} {sub}", subcommand)]
-    return _page(
-        name,
-        *_help(command.help),
-        _table(
-            ("command", "effect"),
-            (
-                (f"[`{name} {sub}`](#{name}-{sub})", _escape(_one_line(subcommand.get_short_help_str(WIDTH))))
-                for sub, subcommand in command.commands.items()
-            ),
-        ),
-        *sections,
-        *([_escape(_one_line(command.epilog))] if command.epilog else []),
-    )
+    """Return the page of a program: its --help, and that of each of its commands."""
+    sections = list(_help(name, command))
+    for sub, subcommand in getattr(command, "commands", {}).items():
+        if not subcommand.hidden:
+            sections += [f"## {name} {sub}", *_help(f"{name} {sub}", subcommand)]
+    return _page(name, *sections)
 
 
-def _command(name: str, command: Any) -> Iterator[str]:
-    context = command.make_context(name, [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH)
-    yield _code(_one_line(f"{name} {' '.join(command.collect_usage_pieces(context))}"), "text")
-    yield from _help(command.help)
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for parameter in command.get_params(context):
-        if record := parameter.get_help_record(context):
-            panels.setdefault(_panel(parameter), []).append((_option_names(record[0]), _escape(_one_line(record[1]))))
-    for title, records in panels.items():
-        yield f"**{title}**"
-        yield _table(("option", "effect"), records)
+def _help(name: str, command: Any) -> Iterator[str]:
+    """Yield the parts of a help page as Markdown: usage, paragraphs, examples, and a table for each section."""
+    context = command.make_context(name, [], resilient_parsing=True, **CONTEXT)
+    usage, *blocks = help_page(command, context, WIDTH).strip().split("\n\n")
+    yield _code(usage.removeprefix("Usage: "), "text")
+    for block in blocks:
+        title, _, rows = block.partition(":\n")
+        if rows:
+            yield f"**{title}**"
+            yield _table(
+                (_HEADERS.get(title, "option"), "effect"), (_help_row(name, *row) for row in _ROW.findall(rows))
+            )
+        elif block.lstrip().startswith(("dpo-data ", "dpo-train ")):
+            yield _code(inspect.cleandoc(block), "bash")
+        else:
+            yield _escape(_one_line(block))
 
 
-def _panel(parameter: Any) -> str:
-    default = "Arguments" if parameter.param_type_name == "argument" else "Options"
-    return getattr(parameter, "rich_help_panel", None) or default
-
-
-def _option_names(text: str) -> str:
-    return ", ".join(f"`{name}`" for name in text.replace("|", r"\|").split(", "))
-
-
-def _help(text: str | None) -> Iterator[str]:
-    """Yield the paragraphs of a help text; those after a backspace mark are examples."""
-    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
-        if paragraph.startswith("\b"):
-            yield _code(paragraph.removeprefix("\b").strip("\n"), "bash")
-        elif paragraph:
-            yield _escape(_one_line(paragraph))
+def _help_row(program: str, names: str, effect: str) -> tuple[str, str]:
+    shown = ", ".join(f"`{name}`" for name in names.replace("|", r"\|").split(", "))
+    is_command = names.isalpha() and names.islower()
+    return (f"[{shown}](#{program}-{names})" if is_command else shown, _escape(effect))
 
 
 # Schemas
@@ -300,9 +287,11 @@ def schemas_page() -> str:
     """Return the page of all JSON Schemas with an example of the short ones."""
     sections: list[str] = []
     described: set[str] = set()
-    cache = {"token-cache-manifest": TokensManifest, "dropped-pair": DroppedRow}
-    schemas = {name: json_schema(name) for name in SCHEMAS}
-    for name, schema in (schemas | {name: model.model_json_schema() for name, model in cache.items()}).items():
+    schemas = {name: json_schema(name) for name in SCHEMAS} | {
+        "token-cache-manifest": TokensManifest.model_json_schema(),
+        "dropped-pair": DroppedRow.model_json_schema(),
+    }
+    for name, schema in schemas.items():
         sections += [f"## {name}", *_model(schema)]
         for part, definition in schema.get("$defs", {}).items():
             if part not in described and "properties" in definition:
@@ -338,7 +327,7 @@ def _type(schema: dict[str, Any]) -> str:
     """Return the type of a field in words."""
     if reference := schema.get("$ref"):
         name = reference.rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
+        return "any" if name == "JsonValue" else f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(_type(option) for option in schema["anyOf"])
     if "const" in schema:
