@@ -259,9 +259,8 @@ def command_page(name: str, command: Any) -> str:
 def _help(name: str, command: Any) -> Iterator[str]:
     """Yield the parts of a help page as Markdown: usage, paragraphs, examples, and a table for each section."""
     context = command.make_context(name, [], resilient_parsing=True, **CONTEXT)
-    usage, *blocks = help_page(command, context, WIDTH).strip().split("\n\n")
-    yield _code(usage.removeprefix("Usage: "), "text")
-    for block in blocks:
+    yield _code(_usage(name, command), "text")
+    for block in help_page(command, context, WIDTH).strip().split("\n\n")[1:]:
         title, _, rows = block.partition(":\n")
         if rows:
             yield f"**{title}**"
@@ -272,6 +271,16 @@ def _help(name: str, command: Any) -> Iterator[str]:
             yield _code(inspect.cleandoc(block), "bash")
         else:
             yield _escape(_one_line(block))
+
+
+def _usage(name: str, command: Any) -> str:
+    """Return the usage line; older versions of typer have no brackets around optional arguments."""
+    words = [name, "[OPTIONS]", *(["COMMAND [ARGS]..."] if hasattr(command, "commands") else [])]
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            word = (parameter.metavar or parameter.name.upper()) + ("..." if parameter.nargs == -1 else "")
+            words.append(word if parameter.required else f"[{word}]")
+    return " ".join(words)
 
 
 def _help_row(program: str, names: str, effect: str) -> tuple[str, str]:
