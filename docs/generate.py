@@ -284,7 +284,10 @@ def _usage(name: str, command: Any) -> str:
 
 
 def _help_row(program: str, names: str, effect: str) -> tuple[str, str]:
-    shown = ", ".join(f"`{name}`" for name in names.replace("|", r"\|").split(", "))
+    # In a table, GitHub and the site disagree about a vertical bar between backquotes.
+    shown = ", ".join(
+        f"<code>{name.replace('|', '&#124;')}</code>" if "|" in name else f"`{name}`" for name in names.split(", ")
+    )
     is_command = names.isalpha() and names.islower()
     return (f"[{shown}](#{program}-{names})" if is_command else shown, _escape(effect))
 
