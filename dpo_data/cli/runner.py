@@ -207,7 +207,11 @@ def _columns(rows: list[tuple[str, str]], width: int) -> str:
 
 
 def _fill(text: str, width: int) -> str:
-    return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+    """Return the wrapped text; a default in brackets at its end is not split if it fits on one line."""
+    text = " ".join(text.split())
+    if (default := re.search(r"\[[^]]*\]$", text)) and len(default[0]) <= width:
+        text = text[: default.start()] + default[0].replace(" ", "\0")
+    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False).replace("\0", " ")
 
 
 @contextmanager

@@ -58,9 +58,11 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     if checkpoint is not None:
         require_complete(checkpoint)
     model = str(options.model)
+    for name in filter(None, (model, options.reference)):
+        _require_weights(name)  # they are loaded last, or never
     tokenizer = load_pretrained(AutoTokenizer, model)
     if options.reference is not None:
-        load_pretrained(AutoConfig, options.reference)  # its weights are loaded only if they are needed
+        load_pretrained(AutoConfig, options.reference)
     tokens = training_tokens(
         options.data,
         model=model,
@@ -86,7 +88,7 @@ def load_pretrained(factory: Any, model: str, **options: Any) -> Any:
         return factory.from_pretrained(name, **options)
 
 
-def require_weights(model: str) -> None:
+def _require_weights(model: str) -> None:
     """Raise InputError if the folder of a model has no file of weights."""
     folder = Path(model).expanduser()
     if folder.is_dir() and not any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir()):
