@@ -65,7 +65,7 @@ def training_tokens(
         if found is None:
             raise UsageError(
                 f"{data}: there is no such token cache, and distributed runs do not create one.\n"
-                f"  Create it first: {command}"
+                f"  Make it once, before: {command}"
             )
         return found
     if scratch is not None:
