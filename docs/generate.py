@@ -7,7 +7,6 @@ writes docs/reference/*.md anew; tests/test_docs.py fails where a committed page
 
 import inspect
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +26,7 @@ from dpo_data.checks import (
     RowCheck,
 )
 from dpo_data.cli.app import app as data_app
-from dpo_data.cli.runner import CONTEXT, help_page
+from dpo_data.cli.runner import CONTEXT, is_example, option_sections
 from dpo_data.errors import ROW_ERRORS
 from dpo_data.inspect.validation import validate
 from dpo_data.schemas import SCHEMAS, json_schema
@@ -73,12 +72,8 @@ SCHEMAS_INTRO = """\
 The fields of the files that `dpo-data` writes. `dpo-data schema` writes them as JSON Schema (draft 2020-12), with a
 real example of each; the repository's `schemas/` folder holds the result. The two files of a token cache, at the end of
 this page, are not among them."""
-#: Width of help texts before they are split into tables: wide enough that nothing wraps.
-WIDTH = 10_000
-#: First column of the tables of --help; elsewhere "option".
-_HEADERS = {"Arguments": "argument", "Commands": "command"}
-#: Name and text of a row of --help; the text of a long name is on the next line.
-_ROW = re.compile(r"^  (\S.*?)(?: {2,}|\n {3,})(\S.*)$", re.MULTILINE)
+#: Longest summary of a command, in characters.
+WIDTH = 200
 
 
 def pages() -> dict[str, str]:
@@ -249,28 +244,27 @@ def _without_sections(text: str) -> str:
 
 def command_page(name: str, command: Any) -> str:
     """Return the page of a program: its --help, and that of each of its commands."""
-    sections = list(_help(name, command))
-    for sub, subcommand in getattr(command, "commands", {}).items():
-        if not subcommand.hidden:
-            sections += [f"## {name} {sub}", *_help(f"{name} {sub}", subcommand)]
-    return _page(name, *sections)
+    commands = {sub: each for sub, each in getattr(command, "commands", {}).items() if not each.hidden}
+    parts = list(_help(name, command))
+    if commands:
+        links = ((f"[`{sub}`](#{name}-{sub})", each.get_short_help_str(WIDTH)) for sub, each in commands.items())
+        parts += ["**Commands**", _table(("command", "effect"), links)]
+    parts.append(_one_line(command.epilog))
+    for sub, each in commands.items():
+        parts += [f"## {name} {sub}", *_help(f"{name} {sub}", each)]
+    return _page(name, *parts)
 
 
 def _help(name: str, command: Any) -> Iterator[str]:
-    """Yield the parts of a help page as Markdown: usage, paragraphs, examples, and a table for each section."""
-    context = command.make_context(name, [], resilient_parsing=True, **CONTEXT)
+    """Yield usage, description, examples and options."""
     yield _code(_usage(name, command), "text")
-    for block in help_page(command, context, WIDTH).strip().split("\n\n")[1:]:
-        title, _, rows = block.partition(":\n")
-        if rows:
-            yield f"**{title}**"
-            yield _table(
-                (_HEADERS.get(title, "option"), "effect"), (_help_row(name, *row) for row in _ROW.findall(rows))
-            )
-        elif block.lstrip().startswith(("dpo-data ", "dpo-train ")):
-            yield _code(inspect.cleandoc(block), "bash")
-        else:
-            yield _escape(_one_line(block))
+    for paragraph in inspect.cleandoc(command.help).split("\n\n"):
+        yield _code(inspect.cleandoc(paragraph), "bash") if is_example(paragraph) else _escape(_one_line(paragraph))
+    context = command.make_context(name, [], resilient_parsing=True, **CONTEXT)
+    for title, rows in option_sections(command, context).items():
+        yield f"**{title}**"
+        header = "argument" if title == "Arguments" else "option"
+        yield _table((header, "effect"), ((_option_names(names), _escape(_one_line(text))) for names, text in rows))
 
 
 def _usage(name: str, command: Any) -> str:
@@ -283,13 +277,11 @@ def _usage(name: str, command: Any) -> str:
     return " ".join(words)
 
 
-def _help_row(program: str, names: str, effect: str) -> tuple[str, str]:
-    # In a table, GitHub and the site disagree about a vertical bar between backquotes.
-    shown = ", ".join(
-        f"<code>{name.replace('|', '&#124;')}</code>" if "|" in name else f"`{name}`" for name in names.split(", ")
+def _option_names(text: str) -> str:
+    """Return names as code; GitHub and the site disagree about a vertical bar between backquotes in a table."""
+    return ", ".join(
+        f"<code>{name.replace('|', '&#124;')}</code>" if "|" in name else f"`{name}`" for name in text.split(", ")
     )
-    is_command = names.isalpha() and names.islower()
-    return (f"[{shown}](#{program}-{names})" if is_command else shown, _escape(effect))
 
 
 # Schemas

@@ -2,8 +2,8 @@
 
     python examples/dpo.py [OUTPUT]
 
-For your own model and data, pass `DPOTrainer` the model, its tokenizer, and a dataset with the columns prompt, chosen and
-rejected, or the path of a folder prepared by `dpo-data convert`.
+For your own model and data, pass `DPOTrainer` the model, its tokenizer, and a dataset with the columns prompt, chosen
+and rejected, or the path of a folder prepared by `dpo-data convert`.
 """
 
 import sys
