@@ -31,7 +31,12 @@ EncodedFields = tuple[bytes, bytes, bytes]
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """What rows need to become pairs; travels to worker processes."""
+    """What rows need to become pairs; travels to worker processes.
+
+    Attributes:
+        rows_name_split: True if the split that a row names, for sources whose rows do, precedes the one of its file.
+        only_split: leave out the pairs of other splits.
+    """
 
     source: str
     options: SourceOptions
@@ -39,6 +44,8 @@ class ConversionJob:
     policy: PairingPolicy = field(default_factory=PairingPolicy)
     test_fraction: float = 0.0
     redact: bool = False
+    rows_name_split: bool = True
+    only_split: str | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +76,11 @@ class GroupResult:
             self.errors.setdefault(position, error)
         for position in positions:
             self.reasons.setdefault(position, error.code)
+
+    def leave_out(self, positions: tuple[int, int], reason: str) -> None:
+        """Leave out a pair for a reason in one word."""
+        for position in positions:
+            self.reasons.setdefault(position, reason)
 
     def unpaired(self, rows: Sequence[RawRow]) -> Iterator[tuple[RawRow, RowError | str]]:
         """Yield each row that is in no pair, with its error or the reason why it is left out."""

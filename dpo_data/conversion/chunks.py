@@ -50,7 +50,7 @@ class ConvertedChunk:
         if checked.redacted:
             self.redacted.update(checked.redacted)
 
-    def count_rows(self, rows: Sequence[RawRow], result: GroupResult, *, redacting: bool) -> None:
+    def count_rows(self, rows: Sequence[RawRow], result: GroupResult, source: Source, job: ConversionJob) -> None:
         """Count each row of a group as paired, quarantined or left out."""
         self.rows_read += len(rows)
         self.rows_paired += len(result.paired)
@@ -59,7 +59,8 @@ class ConvertedChunk:
         if len(result.paired) < len(rows):
             for row, verdict in result.unpaired(rows):
                 if isinstance(verdict, RowError):
-                    self.quarantined.append(_quarantined(self.file, row, verdict, redacting=redacting))
+                    hint = source.hint(verdict, job.options.mapping)
+                    self.quarantined.append(_quarantined(self.file, row, verdict, hint, redacting=job.redact))
                 else:
                     self.left_out[verdict] += 1
 
@@ -164,17 +165,20 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
         for pair, positions in result.pairs:
             try:
                 checked = check(pair, job)
+                split = _split(checked.keys, rows[positions[0]], chunk.split, source, job)
             except RowError as error:
                 result.refuse(positions, error)
                 continue
+            if job.only_split not in (None, split):
+                result.leave_out(positions, "other_split")
+                continue
             result.paired.update(positions)
             origin = f"{chunk.file}:{rows[positions[0]].line}"
-            split = _split_by_prompt(checked.keys, job.test_fraction) if job.test_fraction else chunk.split
             if split not in builders:
                 builders[split] = PairBatchBuilder(source.name)
             builders[split].add(checked, origin)
             converted.count_pair(checked, origin)
-        converted.count_rows(rows, result, redacting=job.redact)
+        converted.count_rows(rows, result, source, job)
     used = source.used_columns(job.options.mapping)
     for shape, count in shapes.items():
         converted.unused_columns.update({column: count for column in shape if column not in used})
@@ -226,16 +230,22 @@ def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options:
                 f"{chunk.file}: holds rows of {others[0]}, not of {source.name}.\n"
                 f"  Convert it with: dpo-data convert {others[0]} --input FILE"
             )
-    if chunk.columns is not None:
-        for column in source.required_columns(options.mapping):
-            if column not in chunk.columns and column.split(".")[0] not in chunk.columns:
-                raise InputError(
-                    f'{chunk.file}: has no column "{column}".\n  It has: {", ".join(chunk.columns)}.\n'
-                    f"  Name the right columns with the source `pairs`: {argument('mapping', 'FIELD=COLUMN')}."
-                )
+    columns = chunk.columns
+    if columns is not None and (missing := source.missing_columns(columns, options.mapping, options.axis)):
+        names = ("column " if len(missing) == 1 else "columns ") + ", ".join(f'"{name}"' for name in missing)
+        raise InputError(f"{chunk.file}: has no {names}.\n  It has: {', '.join(columns)}.\n  {_columns_hint(source)}")
 
 
-def _quarantined(file: str, row: RawRow, error: RowError, *, redacting: bool) -> QuarantinedRow:
+def _columns_hint(source: Source) -> str:
+    if source.mapped_fields:
+        return f"Name the right columns: {argument('mapping', 'FIELD=COLUMN')}."
+    return (
+        f"The columns of {source.name} are fixed. For other tables there is the source `pairs`: "
+        f"{argument('mapping', 'FIELD=COLUMN')}."
+    )
+
+
+def _quarantined(file: str, row: RawRow, error: RowError, hint: str, *, redacting: bool) -> QuarantinedRow:
     def clean(text: str) -> str:
         text = text.encode("utf-8", "backslashreplace").decode()
         return redact(text)[0] if redacting else text
@@ -246,10 +256,18 @@ def _quarantined(file: str, row: RawRow, error: RowError, *, redacting: bool) ->
         code=error.code,
         field=clean(error.field),
         message=clean(error.message),
-        hint=error.hint,
+        hint=hint,
         raw=clean(row.raw()),
     )
 
 
-def _split_by_prompt(keys: PairKeys, test_fraction: float) -> str:
-    return "test" if int.from_bytes(keys.prompt[:8]) < test_fraction * 2**64 else "train"
+def _split(keys: PairKeys, row: RawRow, split_of_file: str, source: Source, job: ConversionJob) -> str:
+    """Return the split of a pair: that of its prompt, of its row or of its file.
+
+    Raises: RowError: the row names a split that is not known.
+    """
+    if job.test_fraction:
+        return "test" if int.from_bytes(keys.prompt[:8]) < job.test_fraction * 2**64 else "train"
+    if job.rows_name_split and source.row_split is not None and isinstance(row.value, dict):
+        return source.row_split(row.value) or split_of_file
+    return split_of_file

@@ -128,6 +128,7 @@ def make_plan(
     arguments = Arguments(**given)
     source_ = load_source(source)
     policy = _pairing_policy(source_, pairing)
+    split, from_hub = _split(source_, arguments), not (names or arguments.sample)
     job = ConversionJob(
         source=source,
         options=_source_options(source_, arguments),
@@ -135,6 +136,8 @@ def make_plan(
         policy=policy,
         test_fraction=arguments.test_fraction,
         redact=arguments.redact,
+        rows_name_split=split is None or from_hub,
+        only_split=split if from_hub and source_.row_split is not None else None,
     )
     recorded = ConvertOptions(
         mapping=dict(arguments.mapping or {}),
@@ -142,7 +145,7 @@ def make_plan(
         revision=arguments.revision,
         pairing=None if source_.comes_in_pairs else policy,
         train_on_eval=arguments.train_on_eval,
-        split=_split(source_, arguments),
+        split=split,
         test_fraction=arguments.test_fraction,
         limit=arguments.limit,
         max_invalid=arguments.max_invalid,
@@ -252,9 +255,15 @@ def _input_names(source: Source, inputs: Sequence[str | Path], arguments: Argume
     if inputs:
         return [str(name) for name in inputs]
     if not source.hub_files:
-        raise UsageError(f"{source.name} reads your own files.\n  Name them: {argument('inputs', 'FILE')}.")
+        where = f"{source.name} reads your own files.\n  Name them"
+        if source.download:
+            where = (
+                f"{source.name} has no files on the Hub that can be read.\n  Download {source.download}, and name it"
+            )
+        raise UsageError(f"{where}: {argument('inputs', 'FILE')}.")
     split = arguments.split
-    names = [name for name in source.hub_files if split is None or split_of(name) == split or source.eval_only]
+    any_split = split is None or source.eval_only or source.row_split is not None
+    names = [name for name in source.hub_files if any_split or split_of(name) == split]
     if not names:
         raise UsageError(
             f"{source.name} has no files of the split {split} on the Hub.\n  Leave out {argument('split')}."

@@ -69,7 +69,11 @@ def test_a_first_row_that_fits_nothing_goes_to_quarantine_like_any_other(tmp_pat
         ("nectar", {"pairing": "some"}, "pairing=some: choose from best-worst"),
         ("nectar", {"axis": "safer"}, "axis=safer: nectar has only one judgment in each row"),
         ("pku-saferlhf", {}, "Choose one: axis=better|safer"),
-        ("nectar", {"train_on_eval": True}, "train_on_eval=True does not apply to nectar, which is not an evaluation set"),
+        (
+            "nectar",
+            {"train_on_eval": True},
+            "train_on_eval=True does not apply to nectar, which is not an evaluation set",
+        ),
         ("nectar", {"revision": "main"}, "revision= only applies to Hub files"),
         ("mt-bench-judgments", {"split": "train"}, "is an evaluation set"),
         ("mt-bench-judgments", {"test_fraction": 0.1}, "is an evaluation set"),
