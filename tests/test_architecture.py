@@ -23,6 +23,7 @@ LAYERS = {
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
         {"dialogue", "records", "ragged", "run_pairs", "word_diff"},
+        {"expressions"},
         {"errors", "options"},
     ],
     "dpo_train": [

@@ -21,6 +21,7 @@ from dpo_data.cli.options import (
     MaxPromptLengthOption,
     OnOverlongOption,
     TruncationModeOption,
+    WhereOption,
     WorkersOption,
     cores,
     parse_mapping,
@@ -60,6 +61,7 @@ def convert(
     ] = False,
     input_format: InputFormatOption = None,
     map: MapOption = [],  # noqa: B006
+    where: WhereOption = None,
     axis: AxisOption = None,
     revision: Annotated[
         str | None,
@@ -241,6 +243,7 @@ def convert(
             sample=sample,
             form=form,
             mapping=parse_mapping(map),
+            where=where,
             axis=axis,
             revision=revision,
             split=split,

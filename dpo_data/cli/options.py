@@ -31,6 +31,14 @@ MapOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXPRESSION",
+        help="Only rows that meet this condition on their raw columns, as in 'score >= 2 and lang == \"en\"'.",
+        rich_help_panel=INPUT,
+    ),
+]
 InputFormatOption = Annotated[
     InputFormat | None,
     typer.Option(

@@ -11,9 +11,10 @@ from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.personal_data import redact
 from dpo_data.checks.row_keys import row_keys
-from dpo_data.conversion.adapt import CheckedPair, ConversionJob, GroupResult, adapt, check
+from dpo_data.conversion.adapt import CheckedPair, ConversionJob, GroupResult, adapt, check, filtered_rows
 from dpo_data.engine import ordered_map
-from dpo_data.errors import InputError, RowError, argument
+from dpo_data.errors import InputError, RowError, UsageError, argument, did_you_mean
+from dpo_data.expressions import Expression
 from dpo_data.options import SPLITS, Form, Progress, silent
 from dpo_data.prepared.columns import messages_column, scores_column, text_column
 from dpo_data.prepared.quarantine import QuarantinedRow
@@ -23,6 +24,7 @@ from dpo_data.readers.inputs import InputFile
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS, PairKeys
 from dpo_data.sources import load_source, matching_sources
+from dpo_data.sources.fields import has_column
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -161,7 +163,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
         for row in rows:
             if isinstance(row.value, dict):
                 shapes[tuple(row.value)] += 1
-        result = adapt(rows, source, job)
+        result = adapt(rows, source, job, filtered_rows(rows, job.where, chunk.file, cells=chunk.cells))
         for pair, positions in result.pairs:
             try:
                 checked = check(pair, job)
@@ -180,6 +182,8 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
             converted.count_pair(checked, origin)
         converted.count_rows(rows, result, source, job)
     used = source.used_columns(job.options.mapping)
+    if job.where is not None:
+        used |= {name for column in job.where.columns for name in (column, column.split(".")[0])}
     for shape, count in shapes.items():
         converted.unused_columns.update({column: count for column in shape if column not in used})
     for split, builder in builders.items():
@@ -207,6 +211,9 @@ def _raw_chunks(
                 rows = list(islice(chunk.rows(), remaining))
                 remaining -= len(rows)
                 chunk = chunk.with_rows(rows)
+            if not checked and job.where is not None:
+                chunk = chunk.with_rows(list(chunk.rows()))
+                _require_columns(chunk, job.where)
             if not checked:
                 first = next(chunk.rows(), None)
                 _require_source(chunk, first, source, job.options)
@@ -234,6 +241,20 @@ def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options:
     if columns is not None and (missing := source.missing_columns(columns, options.mapping, options.axis)):
         names = ("column " if len(missing) == 1 else "columns ") + ", ".join(f'"{name}"' for name in missing)
         raise InputError(f"{chunk.file}: has no {names}.\n  It has: {', '.join(columns)}.\n  {_columns_hint(source)}")
+
+
+def _require_columns(chunk: Chunk, where: Expression) -> None:
+    """Raise UsageError if a condition names a column that none of the first rows of a file has."""
+    rows = [row.value for row in chunk.rows() if isinstance(row.value, dict)]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) if chunk.columns is None else chunk.columns
+    for column in where.columns:
+        if rows and column not in columns and not any(has_column(row, column) for row in rows):
+            raise UsageError(
+                f'{chunk.file} has no column "{column}".\n  It has: {", ".join(columns)}.'
+                f"{did_you_mean(column, columns)}",
+                "where",
+                where.text,
+            )
 
 
 def _columns_hint(source: Source) -> str:

@@ -11,6 +11,7 @@ from dpo_data.checks import select_row_checks
 from dpo_data.conversion.adapt import ConversionJob
 from dpo_data.conversion.chunks import schema_of
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
+from dpo_data.expressions import Expression, parse_expression
 from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
 from dpo_data.prepared.manifest import ConvertOptions
@@ -27,6 +28,7 @@ class ConvertArguments(PairingArguments, total=False):
     sample: bool
     form: Form
     mapping: Mapping[str, str] | None
+    where: str | None
     axis: Axis | None
     revision: str | None
     split: str | None
@@ -51,6 +53,7 @@ class Arguments:
     sample: bool = False
     form: Form = "text"
     mapping: Mapping[str, str] | None = None
+    where: str | None = None
     axis: Axis | None = None
     revision: str | None = None
     split: str | None = None
@@ -136,11 +139,13 @@ def make_plan(
         policy=policy,
         test_fraction=arguments.test_fraction,
         redact=arguments.redact,
+        where=_where(arguments.where),
         rows_name_split=split is None or from_hub,
         only_split=split if from_hub and source_.row_split is not None else None,
     )
     recorded = ConvertOptions(
         mapping=dict(arguments.mapping or {}),
+        where=arguments.where,
         axis=arguments.axis,
         revision=arguments.revision,
         pairing=None if source_.comes_in_pairs else policy,
@@ -162,6 +167,19 @@ def make_plan(
         on_error=arguments.on_error,
         options=recorded,
     )
+
+
+def _where(text: str | None) -> Expression | None:
+    """Return the condition that rows must meet, if there is one.
+
+    Raises: UsageError: it is not an expression.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_expression(text)
+    except UsageError as error:
+        raise UsageError(error.message, "where", text) from error
 
 
 def _pairing_policy(source: Source, values: Mapping[str, Any]) -> PairingPolicy:

@@ -249,6 +249,29 @@ def split_column(row: Row) -> SplitName | None:
     return SPLIT_VALUES[split]
 
 
+def has_column(row: Row, path: str) -> bool:
+    """Return True if a row has a column at a dotted path, or a null on the way to it.
+
+    >>> has_column({"info": {"split": None}}, "info.split"), has_column({"info": {}}, "info.split")
+    (True, False)
+    """
+    if path in row:
+        return True
+    value: Any = row
+    for key in path.split("."):
+        if isinstance(value, list) and not key.isdecimal():
+            value = next((item for item in value if isinstance(item, Mapping)), {})
+        if isinstance(value, list):
+            value = next(iter(value), None)
+        elif isinstance(value, Mapping):
+            if key not in value:
+                return False
+            value = value[key]
+        else:
+            return value is None
+    return True
+
+
 def objects_with(value: Any, *fields: str) -> bool:
     """Return True if a value is a list of objects that all have these fields."""
     return isinstance(value, list) and all(

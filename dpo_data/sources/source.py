@@ -34,6 +34,15 @@ class AdaptedGroup:
     errors: dict[int, RowError] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
 
+    def without(self, rows: Mapping[int, str]) -> "AdaptedGroup":
+        """Return the group with these rows left out, each for its reason."""
+        responses = [
+            scored.model_copy(update={"responses": [r for r in scored.responses if r.row not in rows]})
+            for scored in self.responses
+        ]
+        errors = {row: error for row, error in self.errors.items() if row not in rows}
+        return AdaptedGroup([scored for scored in responses if scored.responses], errors, self.left_out | dict(rows))
+
 
 @dataclass(frozen=True)
 class Grouping:
