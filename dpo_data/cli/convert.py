@@ -16,6 +16,7 @@ from dpo_data.cli.options import (
     CacheDirOption,
     ChatTemplateOption,
     InputFormatOption,
+    LabelMapOption,
     MapOption,
     MaxLengthOption,
     MaxPromptLengthOption,
@@ -24,6 +25,7 @@ from dpo_data.cli.options import (
     WhereOption,
     WorkersOption,
     cores,
+    parse_label_map,
     parse_mapping,
     parse_share,
     read_template,
@@ -61,6 +63,7 @@ def convert(
     ] = False,
     input_format: InputFormatOption = None,
     map: MapOption = [],  # noqa: B006
+    label_map: LabelMapOption = [],  # noqa: B006
     where: WhereOption = None,
     axis: AxisOption = None,
     revision: Annotated[
@@ -243,6 +246,7 @@ def convert(
             sample=sample,
             form=form,
             mapping=parse_mapping(map),
+            label_map=parse_label_map(label_map),
             where=where,
             axis=axis,
             revision=revision,

@@ -158,8 +158,9 @@ def adapt(
             group = source.grouping.adapt(values, job.options)
             return _make_pairs(group.without(filtered) if filtered else group, source, job)
         adapted = source.adapt(first, job.options)
-        if isinstance(adapted, ScoredResponses):
-            return _make_pairs(AdaptedGroup([adapted]), source, job)
+        if isinstance(adapted, ScoredResponses | list):
+            scored = adapted if isinstance(adapted, list) else [adapted]
+            return _make_pairs(AdaptedGroup(scored), source, job)
         return GroupResult(pairs=[(adapted, (0, 0))])
     except RowError as error:
         return GroupResult(errors=dict.fromkeys(range(len(rows)), error))

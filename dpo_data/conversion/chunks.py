@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -158,11 +159,11 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     source = load_source(job.source)
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
-    shapes = Counter[tuple[str, ...]]()
+    shapes: dict[tuple[str, ...], list[Any]] = {}
     for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
         for row in rows:
             if isinstance(row.value, dict):
-                shapes[tuple(row.value)] += 1
+                shapes.setdefault(tuple(row.value), [0, row.value])[0] += 1
         result = adapt(rows, source, job, filtered_rows(rows, job.where, chunk.file, cells=chunk.cells))
         for pair, positions in result.pairs:
             try:
@@ -181,10 +182,11 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
             builders[split].add(checked, origin)
             converted.count_pair(checked, origin)
         converted.count_rows(rows, result, source, job)
-    used = source.used_columns(job.options.mapping)
-    if job.where is not None:
-        used |= {name for column in job.where.columns for name in (column, column.split(".")[0])}
-    for shape, count in shapes.items():
+    filter_columns = job.where.columns if job.where is not None else ()
+    for shape, (count, example) in shapes.items():
+        used = source.used_columns(example, job.options.mapping).union(
+            filter_columns, (column.split(".")[0] for column in filter_columns)
+        )
         converted.unused_columns.update({column: count for column in shape if column not in used})
     for split, builder in builders.items():
         converted.batches[split] = builder.batch(schema_of(source, job.options.form))

@@ -41,6 +41,7 @@ def convert(
         sample (bool): read the source's embedded sample instead of inputs. Default: False.
         form (str): "text", or "conversational" for lists of {role, content}. Default: "text".
         mapping (dict): field of the pair -> column of the table, dotted for nested ones; for sources that take one.
+        label_map (dict): value of a label -> "a", "b", "tie" or "skip", for sources whose labels are not known.
         where (str): a condition that a raw row must meet to be in a pair, as in "score_ratio >= 2"; see
             `dpo_data.expressions`.
         axis (str): the judgment that counts, "better" or "safer"; for sources that have several.

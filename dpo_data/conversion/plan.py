@@ -12,7 +12,7 @@ from dpo_data.conversion.adapt import ConversionJob
 from dpo_data.conversion.chunks import schema_of
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
 from dpo_data.expressions import Expression, parse_expression
-from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
 from dpo_data.prepared.manifest import ConvertOptions
 from dpo_data.readers.inputs import UNREACHABLE_HINT, split_of
@@ -28,6 +28,7 @@ class ConvertArguments(PairingArguments, total=False):
     sample: bool
     form: Form
     mapping: Mapping[str, str] | None
+    label_map: Mapping[str, str] | None
     where: str | None
     axis: Axis | None
     revision: str | None
@@ -53,6 +54,7 @@ class Arguments:
     sample: bool = False
     form: Form = "text"
     mapping: Mapping[str, str] | None = None
+    label_map: Mapping[str, str] | None = None
     where: str | None = None
     axis: Axis | None = None
     revision: str | None = None
@@ -145,6 +147,7 @@ def make_plan(
     )
     recorded = ConvertOptions(
         mapping=dict(arguments.mapping or {}),
+        label_map=dict(job.options.labels),
         where=arguments.where,
         axis=arguments.axis,
         revision=arguments.revision,
@@ -229,7 +232,25 @@ def _source_options(source: Source, arguments: Arguments) -> SourceOptions:
             f"{source.name} has several judgments in each row, and they may disagree.\n"
             f"  Choose one: {argument('axis', '|'.join(source.axes))}."
         )
-    return SourceOptions(arguments.form, mapping, axis)
+    return SourceOptions(arguments.form, mapping, axis, _labels(source, arguments.label_map or {}))
+
+
+def _labels(source: Source, label_map: Mapping[str, str]) -> dict[str, str]:
+    """Return value of a label -> side; an entry may have the side first, as in {"a": "A"}.
+
+    Raises: UsageError: the source has no labels, or an entry names no side or two of them.
+    """
+    if label_map and not source.takes_labels:
+        raise UsageError(f"{argument('label_map')} does not apply to {source.name}, whose labels are known.")
+    labels: dict[str, str] = {}
+    for first, second in label_map.items():
+        entry = f"{first}={second}"
+        if first != second and first in SIDES and second in SIDES:
+            raise UsageError("both words name a side; which of them is the label?", "label_map", entry)
+        if first not in SIDES and second not in SIDES:
+            raise UsageError(f"must be VALUE={'|'.join(SIDES)}.", "label_map", entry)
+        labels |= {first: second} if second in SIDES else {second: first}
+    return labels
 
 
 def _split(source: Source, arguments: Arguments) -> str | None:

@@ -13,11 +13,19 @@ from dpo_data.sources.fields import FieldMap, Row
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Options of the user that an adapter sees."""
+    """Options of the user that an adapter sees.
+
+    Attributes:
+        form: the form of the pairs.
+        mapping: field of the pair -> column, of --map.
+        axis: the judgment that counts.
+        labels: value of a label -> the side that it prefers, of --label-map.
+    """
 
     form: Form = "text"
     mapping: FieldMap = field(default_factory=dict)
     axis: Axis | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -70,8 +78,8 @@ class Source:
         homepage: where the dataset is published; empty for the user's own files.
         direction: the rule that decides which response is preferred, in words.
         columns: columns that `adapt` requires of every row; a mapping may rename them.
-        adapt: converts a raw row to a pair, or to scored responses for `dpo_data.pairing`; pure; raises RowError if it
-            can do neither.
+        adapt: converts a raw row to a pair, or to scored responses for `dpo_data.pairing`, of which a list gives pairs
+            of its own for each item; pure; raises RowError if it can do neither.
         layouts: sets of further columns, one of which `adapt` requires of every row; empty if `columns` are all.
         optional: columns that are used where present; every other column is counted as unused.
         looks_like: returns True if a row with those columns is of this source; for sources with the same columns. It
@@ -87,6 +95,9 @@ class Source:
         mapped_fields: fields that --map may rename; empty if the source takes no mapping.
         judgments: value of --axis, which is required, to the column of that judgment; empty if there is only one.
         row_split: returns the split that a row names, or None if its path decides; may raise RowError.
+        takes_labels: True if --label-map may say what a label means.
+        reads: returns the columns that the pair of a row depends on, besides `columns` and `optional`; for sources that
+            find their columns by name.
         eval_only: True for an evaluation set, whose rows go to the test split unless the user opts out.
         grouping: how rows that belong together are converted; None if every row is converted by itself.
         example_options: further options of the example command, as in "--form conversational".
@@ -98,7 +109,7 @@ class Source:
     homepage: str
     direction: str
     columns: tuple[str, ...]
-    adapt: Callable[[Row, SourceOptions], PreferencePair | ScoredResponses]
+    adapt: Callable[[Row, SourceOptions], PreferencePair | ScoredResponses | list[ScoredResponses]]
     layouts: tuple[tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ()
     looks_like: Callable[[Row], bool] = lambda row: True
@@ -113,6 +124,8 @@ class Source:
     mapped_fields: tuple[str, ...] = ()
     judgments: Mapping[Axis, str] = field(default_factory=dict)
     row_split: Callable[[Row], SplitName | None] | None = None
+    takes_labels: bool = False
+    reads: Callable[[Row, FieldMap], Collection[str]] = lambda row, mapping: ()
     eval_only: bool = False
     grouping: Grouping | None = None
     example_options: str = ""
@@ -151,9 +164,9 @@ class Source:
         """Return True if a row has the columns of this source and looks like one of its rows."""
         return not self.missing_columns(row, mapping) and (bool(mapping) or self.looks_like(row))
 
-    def used_columns(self, mapping: FieldMap) -> frozenset[str]:
-        """Return the top-level columns that the pairs depend on."""
-        names = {mapping.get(column, column) for column in self.optional}
+    def used_columns(self, row: Row, mapping: FieldMap) -> frozenset[str]:
+        """Return the top-level columns that the pairs of rows with the columns of this one depend on."""
+        names = {*(mapping.get(column, column) for column in self.optional), *self.reads(row, mapping)}
         names = names.union(*self._alternatives(mapping, None))
         return frozenset(names | {name.split(".")[0] for name in names})
 
