@@ -1,7 +1,6 @@
 """Where work runs: one function over many items, in this process or in several, with the results in order.
 
-A caller gives a function and picklable items, and gets the results in the order of the items. That is all it may rely
-on, so that the same bytes come out of any number of workers and, later, of a cluster.
+Callers rely on the order of the results alone, so that every number of workers writes the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,7 @@ Item = TypeVar("Item")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-#: Fewer items are done before a second process would have started.
+#: This many items are done before a second process has started.
 ITEMS_WITHOUT_POOL = 8
 
 __all__ = ["ITEMS_WITHOUT_POOL", "ordered_map"]

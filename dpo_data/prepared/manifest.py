@@ -112,7 +112,7 @@ class SplitEntry(ManifestModel):
 
 
 class KeptColumn(ManifestModel):
-    """A metadata column that was kept beside the pairs."""
+    """A metadata column that was kept with the pairs."""
 
     column: Annotated[str, Field(description="Name of the column in the raw rows.")]
     type: Literal["text", "number", "bool"] = "text"
@@ -144,7 +144,7 @@ class StepEntry(ManifestModel):
 
 
 class ManifestHeader(ManifestModel):
-    """What the maker of the pairs records; `PreparedWriter` adds what it wrote and so completes the manifest."""
+    """The part of a manifest that whoever makes the pairs fills in; `PreparedWriter` adds splits, columns and files."""
 
     format: Literal["dpo-data prepared"] = "dpo-data prepared"
     version: Annotated[int, Field(ge=PREPARED_VERSION, le=PREPARED_VERSION)] = PREPARED_VERSION
@@ -201,7 +201,7 @@ class ManifestHeader(ManifestModel):
 
 
 class Manifest(ManifestHeader):
-    """Content of a prepared folder: its header, and the splits and files that were written."""
+    """Content of a prepared folder: the header, and the splits and files that were written."""
 
     splits: dict[str, SplitEntry]
     columns: Annotated[dict[str, str], Field(description="Columns of the shards, in order, with their Arrow types.")]
@@ -222,6 +222,11 @@ class Manifest(ManifestHeader):
         if self.content_hash != content_hash(self.form, self.columns, hashes):
             raise ValueError("content_hash is not the hash of form, columns and shards")
         return self
+
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import manifest
+
+        return manifest(self)
 
 
 def content_hash(form: Form, columns: Mapping[str, str], shards: Mapping[str, list[str]]) -> str:
@@ -283,7 +288,7 @@ def load_manifest(
         return model.model_validate(fields)
     except ValidationError as error:
         raise PreparedError(_explain(error, file, make) or damaged) from error
-    except (LookupError, TypeError, AttributeError) as error:  # an older manifest that lacks what `upgrade` reads
+    except (LookupError, TypeError, AttributeError) as error:  # an older manifest without a field that `upgrade` reads
         raise PreparedError(damaged) from error
 
 
@@ -309,7 +314,7 @@ def _read_fields(folder: Path, kind: str, make: str, damaged: str) -> dict[str, 
 
 
 def _explain(error: ValidationError, file: Path, make: str) -> str | None:
-    """Return what a user can act on in pydantic's errors, or None if the manifest is damaged in another way."""
+    """Return a message for a wrong sum or an unknown field, or None if the manifest is damaged in another way."""
     for detail in error.errors(include_url=False):
         if detail["type"] == "value_error":
             return f"{file}: does not add up: {detail['ctx']['error']}.\n  Make it again: {make}."

@@ -77,10 +77,12 @@ def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bo
         try:
             with writing(folder):
                 yield partial
-        except BaseException:  # KeyboardInterrupt too
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
             if not existed:
                 shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(f"{folder}: nothing of this run was left behind.")
             raise
         # A run that is killed from here on leaves `.partial`, which marks the folder as unfinished.
         with writing(folder):
@@ -112,7 +114,7 @@ def _acquire_lock(folder: Path) -> FileLock:
 
 
 def _clear(partial: Path) -> None:
-    """Remove what a killed run left."""
+    """Remove the leftovers of a killed run."""
     for leftover in partial.iterdir():
         if leftover.is_dir():
             shutil.rmtree(leftover)
@@ -194,7 +196,7 @@ class PreparedWriter:
         """Write the remaining files, the manifest last, and return the manifest.
 
         Args:
-            header: what the manifest says beyond splits and files.
+            header: all fields of the manifest but splits, columns and files.
             card: makes README.md from the manifest, whose `files` are not known yet.
             left_out: split to the number of raw rows that are in no pair.
         """
@@ -339,12 +341,13 @@ def write_split_description(folder: Path, split: str, schema: pa.Schema, hashes:
     write_json(folder / "dataset_info.json", info)
 
 
-def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict[str, FileEntry]:
+def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]], **provenance: str) -> dict[str, FileEntry]:
     """Write dataset_dict.json and provenance.json, and return the entries of all files but provenance.json.
 
     Args:
         folder: the folder that is being built.
         hashes: split to its Arrow files and their SHA-256, as `SplitWriter.finish` returned them.
+        provenance: further entries of provenance.json.
     """
     write_json(folder / "dataset_dict.json", {"splits": list(hashes)})
     known = {name: hash_ for of_split in hashes.values() for name, hash_ in of_split.items()}
@@ -354,7 +357,7 @@ def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict
             name = path.relative_to(folder).as_posix()
             files[name] = FileEntry(sha256=known.get(name) or hash_file(path), size_bytes=path.stat().st_size)
     packages = ("dpo-data", "pyarrow", "pydantic", "transformers")
-    provenance = {
+    run = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
         "platform": platform.platform(),
@@ -363,7 +366,7 @@ def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict
         "command": sys.argv,
         "working_directory": os.getcwd(),
     }
-    write_json(folder / "provenance.json", provenance)
+    write_json(folder / "provenance.json", run | provenance)
     return files
 
 

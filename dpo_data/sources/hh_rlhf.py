@@ -5,13 +5,11 @@ the prompt ends with "\n\nAssistant:" and the response starts with the space aft
 transcript byte for byte, and a BPE tokenizer sees " word" as it would inside a text.
 """
 
-from dpo_data.dialogue import ROLES, Turn, parse_turns, text_start
+from dpo_data.dialogue import ASSISTANT_START, HUMAN_START, ROLES, Turn, parse_turns, text_start
 from dpo_data.errors import RowError
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources.fields import Row, required_text
 from dpo_data.sources.source import Source, SourceOptions
-
-HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
 
 def adapt(row: Row, options: SourceOptions) -> PreferencePair:
@@ -40,15 +38,15 @@ def _simple_response_start(chosen: str, rejected: str) -> int:
 
     In a regular row, the last Assistant turn follows the same text in both transcripts, and no Human turn follows it.
     """
-    start = chosen.rfind(ASSISTANT) + len(ASSISTANT)
+    start = chosen.rfind(ASSISTANT_START) + len(ASSISTANT_START)
     is_regular = (
         rejected.startswith(chosen[:start])
-        and chosen.startswith(HUMAN)
-        and HUMAN not in chosen[start:]
-        and HUMAN not in rejected[start:]
-        and ASSISTANT not in rejected[start:]
+        and chosen.startswith(HUMAN_START)
+        and HUMAN_START not in chosen[start:]
+        and HUMAN_START not in rejected[start:]
+        and ASSISTANT_START not in rejected[start:]
     )
-    return start if is_regular and start > len(ASSISTANT) else 0
+    return start if is_regular and start > len(ASSISTANT_START) else 0
 
 
 def dialogue(field: str, transcript: str) -> list[Turn]:
@@ -100,7 +98,7 @@ def check_file(row: Row, options: SourceOptions) -> str | None:
 def looks_like(row: Row) -> bool:
     """Return True if one of the sides starts as a transcript and there is no prompt column."""
     sides = [row["chosen"], row["rejected"]]
-    return "prompt" not in row and any(isinstance(side, str) and side.startswith(HUMAN) for side in sides)
+    return "prompt" not in row and any(isinstance(side, str) and side.startswith(HUMAN_START) for side in sides)
 
 
 FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")

@@ -58,6 +58,15 @@ class TokenCache:
         """Return the token ids, memory-mapped."""
         return load_dataset(self.path)
 
+    @property
+    def tokenizer_source(self) -> str:
+        """Folder of the tokenizer, or its name on the Hub; its name in the manifest if neither is known."""
+        try:
+            provenance = json.loads((self.path / "provenance.json").read_bytes())
+        except (OSError, ValueError):
+            provenance = {}
+        return str(provenance.get("tokenizer") or self.manifest.tokenizer.name)
+
 
 def tokenize(
     prepared: str | Path,
@@ -150,7 +159,7 @@ def refuse_old_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -
 
 
 def load_checked_tokenizer(tokenizer: Any, form: Form, chat_template: str | None, *, data: str | Path) -> Any:
-    """Return a loaded tokenizer that suits data of a form; `convert` calls this before it reads anything.
+    """Return a loaded tokenizer after checking that it suits the data, as before a long conversion.
 
     Args:
         tokenizer: a name on the Hub, a folder, or a loaded tokenizer.
@@ -219,13 +228,18 @@ def _shard_hashes(prepared: Prepared) -> dict[str, str]:
     return {shard: prepared.manifest.files[shard].sha256 for shard in shards}
 
 
+def _source(tokenizer: Any) -> str:
+    name = str(tokenizer.name_or_path)
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
 def _text_hash(prepared: Prepared) -> str:
     return hash_json(_shard_hashes(prepared))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One token cache: what it is made from, and where it is."""
+    """The inputs of one token cache, and its place."""
 
     prepared: Prepared
     tokenizer: Any
@@ -240,7 +254,7 @@ class _Job:
     @cached_property
     def shard_keys(self) -> dict[str, str]:
         """Text shard -> key of its token shard, a hash of content, tokenizer, options and version of the format."""
-        # Without what is not set, so that an option that is added later leaves the keys of older caches as they are.
+        # Unset options are left out, so that an option added later does not change the keys of older caches.
         options = self.options.model_dump(exclude_none=True)
         common = [self.entry.hash, options, TOKENS_VERSION]
         return {shard: hash_json([sha256, *common]) for shard, sha256 in _shard_hashes(self.prepared).items()}
@@ -290,7 +304,7 @@ class _CacheWriter:
                 options=job.options,
                 splits={split: TokenCounts.total([shard.counts for shard in part]) for split, part in shards.items()},
                 shards=shards,
-                files=finish_folder(scratch, hashes),
+                files=finish_folder(scratch, hashes, tokenizer=_source(job.tokenizer)),
             )
             write_manifest(scratch, manifest)
 
