@@ -22,7 +22,7 @@ LAYERS = {
         {"inspect"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
-        {"dialogue", "records", "ragged", "run_pairs", "word_diff"},
+        {"boundary", "dialogue", "records", "ragged", "run_pairs", "word_diff"},
         {"errors", "options"},
     ],
     "dpo_train": [

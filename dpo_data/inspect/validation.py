@@ -32,8 +32,8 @@ from dpo_data.checks.deep import DeepChecks, require_libraries
 from dpo_data.checks.eos_in_response import CHECK as EOS_IN_RESPONSE
 from dpo_data.checks.eos_in_response import for_tokenizer
 from dpo_data.checks.row_keys import RowKeyStore, row_keys, run_dataset_checks
-from dpo_data.conversion.convert import convert
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, SPLITS, Axis, Form, Progress, Severity, silent
+from dpo_data.conversion.convert import start, write
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, SPLITS, Axis, Form, FormChoice, Progress, Severity, silent
 from dpo_data.prepared.manifest import Manifest, ManifestModel
 from dpo_data.prepared.quarantine import read_quarantine
 from dpo_data.prepared.reader import (
@@ -121,7 +121,7 @@ def validate(
     tokenizer: Any = None,
     max_lengths: Sequence[int] = DEFAULT_AUDIT_LENGTHS,
     source: str = "pairs",
-    form: Form = "text",
+    form: FormChoice = "auto",
     mapping: Mapping[str, str] | None = None,
     axis: Axis | None = None,
     input_format: str | None = None,
@@ -140,7 +140,7 @@ def validate(
         tokenizer: name, folder or loaded tokenizer, for lengths in tokens.
         max_lengths: maximum lengths, in tokens, to count cut pairs for.
         source: of raw pairs.
-        form: of raw pairs.
+        form: of raw pairs; see `convert`.
         mapping: of raw pairs; see `convert`.
         axis: of raw pairs; see `convert`.
         input_format: of raw pairs.
@@ -161,29 +161,23 @@ def validate(
         require_libraries()
     more_checks = (*(DEEP_ROW_CHECKS if deep else ()), *([contamination(against)] if against else []))
     folder = Path(path)
-    finished = is_prepared(folder)
-    encoder = None
-    if tokenizer is not None:
-        data_form = read_manifest(folder).form if finished else form
-        encoder = Encoder(load_checked_tokenizer(tokenizer, data_form, chat_template, data=path), chat_template)
-    looks = _Looks(encoder, max_lengths, more_checks, deep, max_examples)
-    if finished:
+    if is_prepared(folder):
+        encoder = _encoder(tokenizer, read_manifest(folder).form, chat_template, path)
+        looks = _Looks(encoder, max_lengths, more_checks, deep, max_examples)
         return _validate_prepared(folder, str(path), "prepared", looks, cache_dir, progress)
+    plan, raw = start(source, [path], form=form, mapping=mapping, axis=axis, input_format=input_format, max_invalid=1.0)
+    encoder = _encoder(tokenizer, plan.form, chat_template, path)
+    looks = _Looks(encoder, max_lengths, more_checks, deep, max_examples)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
         prepared = Path(scratch) / "prepared"
-        convert(
-            source,
-            [path],
-            output=prepared,
-            form=form,
-            mapping=mapping,
-            axis=axis,
-            input_format=input_format,
-            max_invalid=1.0,
-            workers=workers,
-            progress=progress,
-        )
+        write(plan, raw, output=prepared, workers=workers, progress=progress)
         return _validate_prepared(prepared, str(path), "raw", looks, None, progress)
+
+
+def _encoder(tokenizer: Any, form: Form, chat_template: str | None, data: str | Path) -> Encoder | None:
+    if tokenizer is None:
+        return None
+    return Encoder(load_checked_tokenizer(tokenizer, form, chat_template, data=data), chat_template)
 
 
 @dataclass(frozen=True)

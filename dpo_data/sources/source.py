@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, computed_field
 
@@ -51,6 +52,16 @@ class Grouping:
     buffer_whole_file: bool = False
 
 
+class RowContents(NamedTuple):
+    """What a row has as its prompt and as its responses: strings, or messages in any notation.
+
+    The prompt of a transcript is in its responses; it is given as the blank line that they begin with.
+    """
+
+    prompt: Any
+    responses: Sequence[Any]
+
+
 @dataclass(frozen=True)
 class Source:
     """A raw dataset and the conversion of its rows to pairs.
@@ -73,6 +84,8 @@ class Source:
         sample: files of the embedded sample, relative to the package.
         check_file: returns the reason why a file with this first row cannot be converted with these options, or None.
         mapped_fields: fields that --map may rename; empty if the source takes no mapping.
+        contents: returns the prompt and the responses of a row, or None if it lacks one, for sources whose rows may be
+            text or turns of a dialogue; their first rows decide the form. None: the form is text unless given.
         axes: values of --axis, one of which is required; empty if the source has a single judgment.
         eval_only: True for an evaluation set, whose rows go to the test split unless the user opts out.
         grouping: how rows that belong together are converted; None if every row is converted by itself.
@@ -96,6 +109,7 @@ class Source:
     sample: tuple[str, ...] = ()
     check_file: Callable[[Row, SourceOptions], str | None] = lambda row, options: None
     mapped_fields: tuple[str, ...] = ()
+    contents: Callable[[Row, FieldMap], RowContents | None] | None = None
     axes: tuple[Axis, ...] = ()
     eval_only: bool = False
     grouping: Grouping | None = None
