@@ -14,6 +14,7 @@ from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import row_keys
 from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check, filtered_rows
+from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.engine import ordered_map
 from dpo_data.errors import InputError, RowError, UsageError, argument, did_you_mean
 from dpo_data.expressions import Expression
@@ -22,7 +23,6 @@ from dpo_data.prepared.columns import messages_column, scores_column, text_colum
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.schema import pair_schema
 from dpo_data.readers.grouping import gathered, groups, whole_groups
-from dpo_data.readers.inputs import InputFile
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS, PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
@@ -108,34 +108,13 @@ class PairBatchBuilder:
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-@dataclass
-class ReadProgress:
-    """Position in the raw bytes of all files, of which `total` is None if unknown."""
-
-    total: int | None
-    before: int = 0
-    in_file: int = 0
-
-    def fraction(self) -> float | None:
-        """Return the share of all bytes that has been read, or None if the total is unknown."""
-        return (self.before + self.in_file) / self.total if self.total else None
-
-    def on_read(self, position: int) -> None:
-        """Note the position in the current file."""
-        self.in_file = position
-
-    def end_file(self, file: InputFile) -> None:
-        """Note the end of the current file."""
-        self.before, self.in_file = self.before + (file.size_bytes() or 0), 0
-
-
 def schema_of(source: Source, form: Form) -> pa.Schema:
     """Return the columns of the pairs of a source."""
     return pair_schema(form, scores=source.has_scores, tools=source.has_tools)
 
 
 def convert_chunks(
-    files: Sequence[InputFile],
+    inputs: RawInputs,
     job: ConversionJob,
     *,
     limit: int | None = None,
@@ -146,12 +125,10 @@ def convert_chunks(
 
     Raises: InputError: a file that cannot be read, lacks a column, or is of another source.
     """
-    sizes = [file.size_bytes() for file in files]
-    reading = ReadProgress(None if None in sizes else sum(size or 0 for size in sizes))
     rows = 0
-    for chunk in ordered_map(convert_chunk, _raw_chunks(files, job, limit, reading), job, workers=workers):
+    for chunk in ordered_map(convert_chunk, _raw_chunks(inputs, job, limit), job, workers=workers):
         rows += chunk.rows_read
-        progress(reading.fraction(), rows)
+        progress(inputs.fraction_read(), rows)
         yield chunk
 
 
@@ -206,14 +183,12 @@ def grouped_chunks(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
     return whole_groups(gathered(chunks, grouping.key) if grouping.buffer_whole_file else chunks, grouping.key)
 
 
-def _raw_chunks(
-    files: Sequence[InputFile], job: ConversionJob, limit: int | None, reading: ReadProgress
-) -> Iterator[Chunk]:
+def _raw_chunks(inputs: RawInputs, job: ConversionJob, limit: int | None) -> Iterator[Chunk]:
     source = load_source(job.source)
     remaining = limit
-    for file in files:
+    for _, chunks in inputs.chunks():
         checked = False
-        for chunk in grouped_chunks(file.chunks(reading.on_read), source):
+        for chunk in grouped_chunks(chunks, source):
             if remaining is not None:
                 rows = list(islice(chunk.rows(), remaining))
                 remaining -= len(rows)
@@ -228,7 +203,6 @@ def _raw_chunks(
             yield chunk
             if remaining == 0:
                 return
-        reading.end_file(file)
 
 
 def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
@@ -247,7 +221,9 @@ def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options:
     columns = chunk.columns
     if columns is not None and (missing := source.missing_columns(columns, options.mapping, options.axis)):
         names = " or ".join(f'"{name}"' for name in missing)
-        raise InputError(f"{chunk.file}: has no column {names}.\n  It has: {', '.join(columns)}.\n  {_columns_hint(source)}")
+        raise InputError(
+            f"{chunk.file}: has no column {names}.\n  It has: {', '.join(columns)}.\n  {_columns_hint(source)}"
+        )
 
 
 def _require_columns(chunk: Chunk, where: Expression) -> None:

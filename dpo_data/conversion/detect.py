@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from dpo_data.conversion.chunks import convert_chunk, grouped_chunks
+from dpo_data.conversion.form import detect_form
 from dpo_data.conversion.plan import make_plan
 from dpo_data.errors import InputError
 from dpo_data.options import Form
@@ -77,7 +78,7 @@ def sniff(path: str | Path, *, input_format: str | None = None) -> DetectedSourc
         command, complete = _command_to_complete(path, first)
         return DetectedSource(file=path, columns=columns, source=None, command=command, complete=complete)
     source = load_source(matching[0])
-    form = _form(source, first)
+    form = _form(source, [row.value for row in start.rows() if isinstance(row.value, dict)])
     counts, example = _try(start, source, form)
     words = ["dpo-data", "convert", source.name, "--input", path]
     words += ["--axis", source.axes[0]] if source.axes else []
@@ -101,10 +102,12 @@ def _first_rows(path: str, input_format: str | None) -> Chunk | None:
     return chunk and chunk.with_rows(list(islice(chunk.rows(), SNIFFED_ROWS)))
 
 
-def _form(source: Source, row: dict[str, Any]) -> Form:
-    """Return the form that keeps all of a row: text, unless the source refuses it or has tools."""
+def _form(source: Source, rows: list[dict[str, Any]]) -> Form:
+    """Return the form that keeps all rows: conversational for sources with tools, else what `convert` would choose."""
     options = SourceOptions("text", axis=next(iter(source.axes), None))
-    return "conversational" if source.has_tools or source.check_file(row, options) else "text"
+    if source.has_tools or source.check_file(rows[0], options):
+        return "conversational"
+    return detect_form(source, rows, {}).form
 
 
 def _try(start: Chunk, source: Source, form: Form) -> tuple[DetectedCounts, dict[str, str]]:

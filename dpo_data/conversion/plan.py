@@ -1,7 +1,7 @@
 """Options of a conversion, checked and resolved before anything is read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,7 +12,7 @@ from dpo_data.conversion.adapt import ConversionJob
 from dpo_data.conversion.chunks import schema_of
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
 from dpo_data.expressions import Expression, parse_expression
-from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, FormChoice, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
 from dpo_data.prepared.manifest import ConvertOptions
 from dpo_data.readers.inputs import UNREACHABLE_HINT, split_of
@@ -26,7 +26,7 @@ class ConvertArguments(PairingArguments, total=False):
     """Keyword arguments of `convert` that decide what is read and what becomes of it; documented there."""
 
     sample: bool
-    form: Form
+    form: FormChoice
     mapping: Mapping[str, str] | None
     label_map: Mapping[str, str] | None
     where: str | None
@@ -52,7 +52,7 @@ class Arguments:
     """
 
     sample: bool = False
-    form: Form = "text"
+    form: FormChoice = "auto"
     mapping: Mapping[str, str] | None = None
     label_map: Mapping[str, str] | None = None
     where: str | None = None
@@ -70,7 +70,7 @@ class Arguments:
     redact: bool = False
 
     def __post_init__(self) -> None:
-        require_choice("form", self.form, Form)
+        require_choice("form", self.form, FormChoice)
         require_choice("on_error", self.on_error, OnError)
         if self.split is not None:
             require_choice("split", self.split, SplitName)
@@ -99,6 +99,7 @@ class ConversionPlan:
         job: what every chunk of rows needs.
         on_error: "stop" at the first invalid row, or "quarantine" it.
         options: those that affect the content, as the manifest records them.
+        form_reason: why the form was chosen; None if it was given, or is the same for all rows of the source.
     """
 
     source: Source
@@ -108,11 +109,17 @@ class ConversionPlan:
     job: ConversionJob
     on_error: OnError
     options: ConvertOptions
+    form_reason: str | None = None
 
     @property
     def form(self) -> Form:
         """The form of the pairs."""
         return self.job.options.form
+
+    def in_form(self, form: Form, reason: str | None) -> "ConversionPlan":
+        """Return the plan with another form, and the reason why it was chosen."""
+        options = replace(self.job.options, form=form)
+        return replace(self, job=replace(self.job, options=options), form_reason=reason)
 
     @property
     def schema(self) -> pa.Schema:
@@ -232,7 +239,8 @@ def _source_options(source: Source, arguments: Arguments) -> SourceOptions:
             f"{source.name} has several judgments in each row, and they may disagree.\n"
             f"  Choose one: {argument('axis', '|'.join(source.axes))}."
         )
-    return SourceOptions(arguments.form, mapping, axis, _labels(source, arguments.label_map or {}))
+    form: Form = "text" if arguments.form == "auto" else arguments.form
+    return SourceOptions(form, mapping, axis, _labels(source, arguments.label_map or {}))
 
 
 def _labels(source: Source, label_map: Mapping[str, str]) -> dict[str, str]:

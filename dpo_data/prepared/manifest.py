@@ -155,7 +155,9 @@ class ManifestHeader(ManifestModel):
     description: str | None = None
     license: Annotated[str | None, Field(description="License of the dataset; null: the source's.")] = None
     form: Form
-    form_reason: Annotated[str | None, Field(description="How the form was detected; null if it was given.")] = None
+    form_reason: Annotated[
+        str | None, Field(description="Why the form was detected; null if it was given, or is the source's own.")
+    ] = None
     source: SourceEntry
     made_by: Annotated[
         Literal["convert"] | StepEntry, Field(description="A step makes the folder from other prepared folders.")

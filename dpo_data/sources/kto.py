@@ -10,9 +10,9 @@ from collections.abc import Hashable
 from functools import partial
 
 from dpo_data.records import Content, Response, ScoredResponses
-from dpo_data.sources.fields import Row, messages, required, required_choice
+from dpo_data.sources.fields import FieldMap, Row, messages, required, required_choice
 from dpo_data.sources.responses import assistant, merge_rows, require_response, user
-from dpo_data.sources.source import Grouping, Source, SourceOptions
+from dpo_data.sources.source import Grouping, RowContents, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -43,6 +43,12 @@ def group_key(row: Row) -> Hashable:
     return prompt if isinstance(prompt, str | None) else json.dumps(prompt, sort_keys=True)
 
 
+def contents(row: Row, mapping: FieldMap) -> RowContents | None:
+    """Return the prompt and the completion of a row, or None if it lacks either."""
+    prompt, completion = row.get("prompt"), row.get("completion")
+    return None if prompt is None or completion is None else RowContents(prompt, [completion])
+
+
 SOURCE = Source(
     name="kto",
     license="unknown",
@@ -50,6 +56,7 @@ SOURCE = Source(
     direction="label true over label false of the same prompt",
     columns=("prompt", "completion", "label"),
     adapt=adapt,
+    contents=contents,
     has_scores=True,
     grouping=Grouping(group_key, partial(merge_rows, adapt=adapt), buffer_whole_file=True),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, computed_field
 
@@ -68,6 +69,16 @@ class Grouping:
     buffer_whole_file: bool = False
 
 
+class RowContents(NamedTuple):
+    """What a row has as its prompt and as its responses: strings, or messages in any notation.
+
+    The prompt of a transcript is in its responses; it is given as the blank line that they begin with.
+    """
+
+    prompt: Any
+    responses: Sequence[Any]
+
+
 @dataclass(frozen=True)
 class Source:
     """A raw dataset and the conversion of its rows to pairs.
@@ -93,6 +104,8 @@ class Source:
         sample: files of the embedded sample, relative to the package.
         check_file: returns the reason why a file with this first row cannot be converted with these options, or None.
         mapped_fields: fields that --map may rename; empty if the source takes no mapping.
+        contents: returns the prompt and the responses of a row, or None if it lacks one, for sources whose rows may be
+            text or turns of a dialogue; their first rows decide the form. None: the form is text unless given.
         judgments: value of --axis, which is required, to the column of that judgment; empty if there is only one.
         row_split: returns the split that a row names, or None if its path decides; may raise RowError.
         takes_labels: True if --label-map may say what a label means.
@@ -122,6 +135,7 @@ class Source:
     sample: tuple[str, ...] = ()
     check_file: Callable[[Row, SourceOptions], str | None] = lambda row, options: None
     mapped_fields: tuple[str, ...] = ()
+    contents: Callable[[Row, FieldMap], RowContents | None] | None = None
     judgments: Mapping[Axis, str] = field(default_factory=dict)
     row_split: Callable[[Row], SplitName | None] | None = None
     takes_labels: bool = False

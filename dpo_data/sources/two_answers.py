@@ -42,7 +42,7 @@ from dpo_data.sources.fields import (
 )
 from dpo_data.sources.labels import Verdict, ending, label_text, majority, mapped_verdict, named_verdict, unknown_label
 from dpo_data.sources.responses import assistant, require_response, user, user_prompt
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import RowContents, Source, SourceOptions
 
 FIELDS = ("prompt", "a", "b", "label")
 
@@ -403,6 +403,18 @@ def check_file(row: Row, options: SourceOptions) -> str | None:
     return None
 
 
+def contents(row: Row, mapping: FieldMap) -> RowContents | None:
+    """Return the prompt and the answers of a row, or None if it lacks one."""
+    try:
+        adapted = adapt(row, SourceOptions(mapping=mapping))
+    except RowError:
+        layout = layout_of(row, mapping)
+        values = [lookup(row, column) for column in (layout.prompt, layout.a, layout.b)] if layout else [None]
+        return None if any(value is None for value in values) else RowContents(values[0], values[1:])
+    scored = adapted[0] if isinstance(adapted, list) else adapted
+    return RowContents(scored.prompt, [response.content for response in scored.responses])
+
+
 def reads(row: Row, mapping: FieldMap) -> tuple[str, ...]:
     """Return the columns of a row that its pair depends on."""
     layout = layout_of(row, mapping)
@@ -421,6 +433,7 @@ SOURCE = Source(
         *("question", "passages", "preference", *(f"prediction {n}" for n in range(1, 5))),
     ),
     reads=reads,
+    contents=contents,
     looks_like=looks_like,
     check_file=check_file,
     has_scores=True,

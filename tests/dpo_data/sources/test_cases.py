@@ -10,6 +10,7 @@ from dpo_data import convert, open_prepared
 from dpo_data.conversion.chunks import convert_chunks
 from dpo_data.conversion.detect import sniff
 from dpo_data.conversion.plan import make_plan
+from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.errors import UsageError
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.readers.inputs import find_inputs
@@ -162,7 +163,7 @@ def test_arena_140k_has_content_parts_and_both_bad_is_no_tie(tmp_path: Path) -> 
 def test_one_split_of_hub_files_whose_rows_name_it_leaves_out_the_others() -> None:
     plan = make_plan("helpsteer2-preference", split="test")
     assert plan.inputs == ["hf://datasets/nvidia/HelpSteer2/preference/preference.jsonl.gz"]
-    local = find_inputs([CASES / "12/preference.jsonl"], split=plan.options.split)
+    local = RawInputs(find_inputs([CASES / "12/preference.jsonl"], split=plan.options.split))
     (chunk,) = convert_chunks(local, plan.job)
     assert {split: batch.num_rows for split, batch in chunk.batches.items()} == {"test": 1}
     assert chunk.left_out == {"other_split": 1}
