@@ -198,14 +198,14 @@ def _raw_chunks(inputs: RawInputs, job: ConversionJob, limit: int | None) -> Ite
                 _require_columns(chunk, job.where)
             if not checked:
                 first = next(chunk.rows(), None)
-                _require_source(chunk, first, source, job.options)
+                require_source(chunk, first, source, job.options)
                 checked = first is not None
             yield chunk
             if remaining == 0:
                 return
 
 
-def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
+def require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
     """Raise InputError if the first row of a file, or its header, shows that it is of another source.
 
     A row that matches no source at all proves nothing: it is quarantined like any other.
