@@ -64,12 +64,21 @@ def _history(row: Row) -> list[Message]:
 def _sharegpt(row: Row) -> ScoredResponses:
     system = optional_text(row, "system")
     prompt = [Message(role="system", content=system)] if system else []
-    for index, value in enumerate(required_list(row, "conversations")):
-        prompt.append(_sharegpt_message(value, f"conversations.{index}"))
+    prompt += sharegpt_messages(required(row, "conversations"), "conversations")
     sides = {side: [_sharegpt_response(required(row, side), side)] for side in ("chosen", "rejected")}
     for side, response in sides.items():
         require_response(side, response)
     return preferred(prompt, sides["chosen"], sides["rejected"], tools=json_objects(row.get("tools"), "tools"))
+
+
+def sharegpt_messages(value: Any, path: str) -> list[Message]:
+    """Return conversations of {from, value}.
+
+    Raises: RowError: missing_field or wrong_type.
+    """
+    if not isinstance(value, list):
+        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a list.")
+    return [_sharegpt_message(message, f"{path}.{index}") for index, message in enumerate(value)]
 
 
 def _sharegpt_response(value: Any, path: str) -> Message:

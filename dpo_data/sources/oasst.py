@@ -92,5 +92,5 @@ SOURCE = Source(
     has_scores=True,
     hub="OpenAssistant/oasst1",
     hub_files=("data/train-*.parquet", "data/validation-*.parquet"),
-    grouping=Grouping(lambda row: row.get("message_tree_id"), adapt_group),
+    grouping=Grouping(lambda row, options: row.get("message_tree_id"), adapt_group),
 )
