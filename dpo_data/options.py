@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 Form = Literal["text", "conversational"]
+#: A form, or auto: the one that suits the first rows.
+FormChoice = Literal["auto", "text", "conversational"]
 OnError = Literal["quarantine", "stop"]
 TruncationMode = Literal["keep_end", "keep_start"]
 OnOverlong = Literal["truncate", "drop", "fail"]
@@ -13,10 +15,14 @@ SPLITS = get_args(SplitName)
 InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 Pairing = Literal["best-worst", "best-rest", "all", "adjacent", "random"]
 Tie = Literal["drop", "keep"]
+Side = Literal["a", "b", "tie", "skip"]
+SIDES = get_args(Side)
 Axis = Literal["better", "safer"]
 
 DEFAULT_MAX_LENGTH = 1024
 DEFAULT_MAX_INVALID = 0.05
+#: Rows at the start of the first file that decide what --form auto means.
+FIRST_ROWS = 1000
 DEFAULT_AUDIT_LENGTHS = (256, 512, 1024, 2048, 4096)
 
 #: Called with the share of the work that is done (None if unknown) and the number of rows.

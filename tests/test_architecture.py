@@ -19,7 +19,8 @@ LAYERS = {
         {"inspect"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
-        {"dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts"},
+        {"boundary", "dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts"},
+        {"expressions"},
         {"errors", "options"},
     ],
     "dpo_train": [

@@ -16,20 +16,23 @@ from dpo_data.cli.options import (
     CacheDirOption,
     ChatTemplateOption,
     InputFormatOption,
+    LabelMapOption,
     MapOption,
     MaxLengthOption,
     MaxPromptLengthOption,
     OnOverlongOption,
     TruncationModeOption,
+    WhereOption,
     WorkersOption,
     cores,
+    parse_label_map,
     parse_mapping,
     parse_share,
     read_template,
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.options import DEFAULT_MAX_LENGTH, FormChoice, OnError, Pairing, SplitName, Tie
 from dpo_data.sources import SOURCES
 
 
@@ -60,6 +63,8 @@ def convert(
     ] = False,
     input_format: InputFormatOption = None,
     map: MapOption = [],  # noqa: B006
+    label_map: LabelMapOption = [],  # noqa: B006
+    where: WhereOption = None,
     axis: AxisOption = None,
     revision: Annotated[
         str | None,
@@ -162,15 +167,16 @@ def convert(
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.", rich_help_panel=OUTPUT)
     ] = PREPARED,
     form: Annotated[
-        Form,
+        FormChoice,
         typer.Option(
             "--form",
             "-f",
-            metavar=choices(Form),
-            help="Write strings, or lists of {role, content} messages.",
+            metavar=choices(FormChoice),
+            help="Write strings, or lists of {role, content} messages. `auto` is text, except for tables of your own "
+            "whose strings are turns of a dialogue.",
             rich_help_panel=OUTPUT,
         ),
-    ] = "text",
+    ] = "auto",
     redact: Annotated[
         bool,
         typer.Option(
@@ -214,7 +220,7 @@ def convert(
       dpo-data convert pairs -i my.csv --map prompt=question \
           --map chosen=good --map rejected=bad
     """
-    from dpo_data.conversion.convert import convert as convert_
+    from dpo_data.conversion.convert import start, write
     from dpo_data.reports.terminal.convert import conversion
     from dpo_data.reports.terminal.tables import echo
     from dpo_data.reports.terminal.tokenize import tokens
@@ -227,42 +233,45 @@ def convert(
         "chat_template": read_template(chat_template),
         "cache_dir": cache_dir,
     }
+    if tokenizer is not None:
+        from dpo_data.tokens.truncation import check_limits
+
+        check_limits(max_length or None, max_prompt_length)
+    plan, raw = start(
+        source,
+        input,
+        sample=sample,
+        form=form,
+        mapping=parse_mapping(map),
+        label_map=parse_label_map(label_map),
+        where=where,
+        axis=axis,
+        revision=revision,
+        split=split,
+        train_on_eval=train_on_eval,
+        input_format=input_format,
+        test_fraction=test_fraction,
+        limit=limit,
+        pairing=pairing,
+        min_margin=min_margin,
+        tie=tie,
+        max_pairs_per_prompt=max_pairs_per_prompt,
+        seed=seed,
+        on_error=on_error,
+        max_invalid=parse_share("max_invalid", max_invalid),
+        forbid=forbid,
+        allow=allow,
+        redact=redact,
+    )
     loaded = None
     if tokenizer is not None:
         from dpo_data.tokens.cache import load_checked_tokenizer
-        from dpo_data.tokens.truncation import check_limits
 
         # What cannot be tokenized is refused before a long conversion, not after it.
-        check_limits(max_length or None, max_prompt_length)
-        loaded = load_checked_tokenizer(tokenizer, form, truncation["chat_template"], data=output)
+        loaded = load_checked_tokenizer(tokenizer, plan.form, truncation["chat_template"], data=output)
     with progress("Converting", quiet=quiet) as show_progress:
-        manifest = convert_(
-            source,
-            input,
-            output=output,
-            sample=sample,
-            form=form,
-            mapping=parse_mapping(map),
-            axis=axis,
-            revision=revision,
-            split=split,
-            train_on_eval=train_on_eval,
-            input_format=input_format,
-            test_fraction=test_fraction,
-            limit=limit,
-            pairing=pairing,
-            min_margin=min_margin,
-            tie=tie,
-            max_pairs_per_prompt=max_pairs_per_prompt,
-            seed=seed,
-            on_error=on_error,
-            max_invalid=parse_share("max_invalid", max_invalid),
-            forbid=forbid,
-            allow=allow,
-            redact=redact,
-            workers=workers or cores(),
-            overwrite=overwrite,
-            progress=show_progress,
+        manifest = write(
+            plan, raw, output=output, overwrite=overwrite, workers=workers or cores(), progress=show_progress
         )
     summarize = not (json or quiet)
     if summarize:

@@ -22,7 +22,7 @@ from dpo_data.cli.options import (
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Form, Severity
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, FormChoice, Severity
 from dpo_data.sources import SOURCES
 
 
@@ -40,15 +40,15 @@ def validate(
         ),
     ] = "pairs",
     form: Annotated[
-        Form,
+        FormChoice,
         typer.Option(
             "--form",
             "-f",
-            metavar=choices(Form),
+            metavar=choices(FormChoice),
             help="Read raw rows as strings, or as lists of {role, content} messages.",
             rich_help_panel=INPUT,
         ),
-    ] = "text",
+    ] = "auto",
     map: MapOption = [],  # noqa: B006
     axis: AxisOption = None,
     input_format: InputFormatOption = None,

@@ -9,10 +9,12 @@ from dpo_data.checks import DATASET_CHECKS
 from dpo_data.checks.row_keys import RowKeyStore, run_dataset_checks
 from dpo_data.conversion.card import dataset_card
 from dpo_data.conversion.chunks import convert_chunks
-from dpo_data.conversion.plan import ConvertArguments, make_plan
+from dpo_data.conversion.form import detect_form
+from dpo_data.conversion.plan import ConversionPlan, ConvertArguments, make_plan
+from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
 from dpo_data.errors import InputError, RowError, argument
-from dpo_data.options import Progress, silent
+from dpo_data.options import FIRST_ROWS, Progress, silent
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.writer import building_prepared
@@ -42,8 +44,13 @@ def convert(
 
     Keyword Args:
         sample (bool): read the source's embedded sample instead of inputs. Default: False.
-        form (str): "text", or "conversational" for lists of {role, content}. Default: "text".
+        form (str): "text"; "conversational" for lists of {role, content}; or "auto". Auto is text for most sources. For
+            those that read any table, the first 1,000 rows of the first file decide: strings that are turns of a
+            dialogue, rather than parts of one text, become messages. Default: "auto".
         mapping (dict): field of the pair -> column of the table, dotted for nested ones; for sources that take one.
+        label_map (dict): value of a label -> "a", "b", "tie" or "skip", for sources whose labels are not known.
+        where (str): a condition that a raw row must meet to be in a pair, as in "score_ratio >= 2"; see
+            `dpo_data.expressions`.
         axis (str): the judgment that counts, "better" or "safer"; for sources that have several.
         revision (str): branch, tag or commit of the files on the Hub. Default: the newest.
         split (str): split of all rows; of files on the Hub, the only one that is read. Default: inferred from paths.
@@ -72,19 +79,47 @@ def convert(
         InputError: an input that cannot be read, or is of another source.
         RowError: with on_error="stop", the first invalid row.
     """
+    plan, raw = start(source, inputs, **options)
+    return write(plan, raw, output=output, overwrite=overwrite, workers=workers, progress=progress)
+
+
+def start(
+    source: str, inputs: str | Path | Sequence[str | Path] = (), **options: Unpack[ConvertArguments]
+) -> tuple[ConversionPlan, RawInputs]:
+    """Return the plan of a conversion and its raw files, of which the first rows are read if the form depends on them.
+
+    The arguments and errors are those of `convert`.
+    """
     plan = make_plan(source, inputs, **options)
-    files = find_inputs(
-        plan.inputs,
-        split=plan.options.split,
-        input_format=plan.input_format,
-        unreachable_hint=plan.unreachable_hint,
+    raw = RawInputs(
+        find_inputs(
+            plan.inputs,
+            split=plan.options.split,
+            input_format=plan.input_format,
+            unreachable_hint=plan.unreachable_hint,
+        )
     )
+    if plan.source.contents is not None and options.get("form", "auto") == "auto":
+        plan = plan.in_form(*detect_form(plan.source, raw.first_rows(FIRST_ROWS), plan.options.mapping))
+    return plan, raw
+
+
+def write(
+    plan: ConversionPlan,
+    raw: RawInputs,
+    *,
+    output: str | Path,
+    overwrite: bool = False,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> Manifest:
+    """Convert the raw files of a plan to a prepared folder; arguments, result and errors are those of `convert`."""
     tally = Tally()
     with (
         building_prepared(Path(output), plan.form, plan.schema, overwrite=overwrite) as writer,
         closing(RowKeyStore(writer.folder / "keys")) as store,
     ):
-        for chunk in convert_chunks(files, plan.job, limit=plan.options.limit, workers=workers, progress=progress):
+        for chunk in convert_chunks(raw, plan.job, limit=plan.options.limit, workers=workers, progress=progress):
             if chunk.quarantined and plan.on_error == "stop":
                 raise _first_invalid(chunk.quarantined[0])
             tally.add(chunk)
@@ -93,10 +128,10 @@ def convert(
                 store.add(chunk.keys[split])
             writer.quarantine(chunk.split, chunk.quarantined)
         if not tally.rows_read:
-            raise InputError(f"{', '.join(file.label for file in files)}: no rows in it.")
+            raise InputError(f"{', '.join(file.label for file in raw.files)}: no rows in it.")
         tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
         store.remove()
-        return writer.finish(tally.header(plan, files), dataset_card, left_out=tally.left_out_by_split)
+        return writer.finish(tally.header(plan, raw.files), dataset_card, left_out=tally.left_out_by_split)
 
 
 def _first_invalid(row: QuarantinedRow) -> RowError:

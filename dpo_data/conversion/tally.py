@@ -48,6 +48,7 @@ class Tally:
         return ManifestHeader(
             status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",
             form=plan.form,
+            form_reason=plan.form_reason,
             source=SourceEntry.model_validate(plan.source, from_attributes=True),
             options=plan.options,
             inputs=[InputEntry(file=f.label, split=f.split, rows=self.rows_by_file[f.label]) for f in files],

@@ -17,12 +17,12 @@ from dpo_data.checks import CHECK_HINTS, DEEP_DATASET_CHECKS
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks
 from dpo_data.checks.row_keys import RowKeyStore
-from dpo_data.conversion.convert import convert
+from dpo_data.conversion.convert import start, write
 from dpo_data.inspect.batches import Observer, read_pairs
 from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Distribution
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, Progress, Severity, silent
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, FormChoice, Progress, Severity, silent
 from dpo_data.prepared.manifest import Manifest, ManifestModel
 from dpo_data.prepared.quarantine import read_quarantine
 from dpo_data.prepared.reader import Prepared, damaged_files, is_prepared, read_manifest, read_shard
@@ -105,7 +105,7 @@ def validate(
     tokenizer: Any = None,
     max_lengths: Sequence[int] = DEFAULT_AUDIT_LENGTHS,
     source: str = "pairs",
-    form: Form = "text",
+    form: FormChoice = "auto",
     mapping: Mapping[str, str] | None = None,
     axis: Axis | None = None,
     input_format: str | None = None,
@@ -124,7 +124,7 @@ def validate(
         tokenizer: name, folder or loaded tokenizer, for lengths in tokens.
         max_lengths: maximum lengths, in tokens, to count truncated pairs for; reported in ascending order.
         source: of raw pairs.
-        form: of raw pairs.
+        form: of raw pairs; see `convert`.
         mapping: of raw pairs; see `convert`.
         axis: of raw pairs; see `convert`.
         input_format: of raw pairs.
@@ -144,23 +144,19 @@ def validate(
     checks = extra_checks(deep, against, max_examples)
     folder = Path(path)
     finished = is_prepared(folder)
-    encoder = open_encoder(tokenizer, read_manifest(folder).form if finished else form, chat_template, path)
+    if finished:
+        data_form = read_manifest(folder).form
+    else:
+        plan, raw = start(
+            source, [path], form=form, mapping=mapping, axis=axis, input_format=input_format, max_invalid=1.0
+        )
+        data_form = plan.form
+    encoder = open_encoder(tokenizer, data_form, chat_template, path)
     lengths = LengthStatistics(encoder, max_lengths)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
         if not finished:
             folder = Path(scratch) / "prepared"
-            convert(
-                source,
-                [path],
-                output=folder,
-                form=form,
-                mapping=mapping,
-                axis=axis,
-                input_format=input_format,
-                max_invalid=1.0,
-                workers=workers,
-                progress=progress,
-            )
+            write(plan, raw, output=folder, workers=workers, progress=progress)
         prepared = Prepared(folder, read_manifest(folder))
         with read_folder(prepared, checks, lengths, encoder, progress) as found:
             return validation_report(

@@ -12,9 +12,9 @@ from dpo_data.dialogue import TURN_START
 from dpo_data.errors import RowError
 from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources import hh_rlhf
-from dpo_data.sources.fields import Row, as_row_error, lookup, missing, number
+from dpo_data.sources.fields import FieldMap, Row, as_row_error, lookup, missing, number
 from dpo_data.sources.responses import require_response, split_dialogues
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import RowContents, Source, SourceOptions
 
 SCORES = ("chosen_score", "rejected_score", "margin")
 
@@ -127,6 +127,16 @@ def check_file(row: Row, options: SourceOptions) -> str | None:
     return None
 
 
+def contents(row: Row, mapping: FieldMap) -> RowContents | None:
+    """Return the prompt and the responses of a row, or None if it lacks one."""
+    prompt, *sides = (lookup(row, mapping.get(field, field)) for field in FIELDS)
+    if any(side is None for side in sides):
+        return None
+    if prompt is None and all(isinstance(side, str) for side in sides):
+        return RowContents("\n\n", sides) if all(TURN_START.match(side) for side in sides) else None
+    return RowContents(prompt, sides)
+
+
 def looks_like(row: Row) -> bool:
     """Return True if the sides are strings with a prompt, transcripts, or lists of messages."""
     sides = [row["chosen"], row["rejected"]]
@@ -145,6 +155,7 @@ SOURCE = Source(
     optional=("prompt", *SCORES),
     looks_like=looks_like,
     check_file=check_file,
+    contents=contents,
     comes_in_pairs=True,
     has_scores=True,
     mapped_fields=(*FIELDS, *SCORES),

@@ -9,9 +9,9 @@ from typing import Any
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Response, ScoredResponses
-from dpo_data.sources.fields import Row, lookup, messages, missing, number
+from dpo_data.sources.fields import FieldMap, Row, lookup, messages, missing, number
 from dpo_data.sources.responses import assistant, require_response, user
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import RowContents, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -58,6 +58,12 @@ def _content(answer: Any, path: str, as_text: bool) -> Content:
     return content
 
 
+def contents(row: Row, mapping: FieldMap) -> RowContents | None:
+    """Return the prompt and the responses of a row, or None if it lacks either."""
+    prompt, answers = (lookup(row, mapping.get(field, field)) for field in ("prompt", "responses"))
+    return RowContents(prompt, answers) if prompt is not None and isinstance(answers, list) else None
+
+
 SOURCE = Source(
     name="ranked",
     license="unknown",
@@ -68,6 +74,7 @@ SOURCE = Source(
     optional=("scores", "ranks"),
     looks_like=lambda row: isinstance(row["responses"], list) and ("scores" in row or "ranks" in row),
     has_scores=True,
+    contents=contents,
     mapped_fields=("prompt", "responses", "scores", "ranks"),
     example_options="--map responses=answers.text --map scores=answers.score",
 )

@@ -22,6 +22,9 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
             f" + {manifest.left_out:,} left out" if manifest.left_out else "",
         )
     ]
+    if manifest.form_reason is not None:
+        other = "conversational" if manifest.form == "text" else "text"
+        parts.append(Text(f"Form: {manifest.form} ({manifest.form_reason}). For the other one: --form {other}."))
     shown = ("pairs", "quarantined", "left_out") if manifest.left_out else ("pairs", "quarantined")
     splits = plain_table("split", *(name.replace("_", " ") for name in shown))
     for name, split in manifest.splits.items():
