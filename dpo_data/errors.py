@@ -20,8 +20,9 @@ from typing import Any, get_args
 ROW_ERRORS = {
     "unreadable_row": "Repair or delete the row in the raw file.",
     "invalid_unicode": "Save the file again as UTF-8; a lone surrogate escape (\\ud800) is not a character.",
-    "missing_field": "Name the column that holds it with --map, or remove the row.",
-    "wrong_type": "prompt, chosen and rejected are strings, or lists of {role, content} messages.",
+    "missing_field": "Complete the row in the raw file, or remove it.",
+    "wrong_type": "Correct the value in the raw file, or remove the row.",
+    "unknown_label": "Say what the label means: --label-map VALUE=a|b|tie|skip.",
     "not_a_dialogue": 'A transcript starts with "\\n\\nHuman:" and has an "\\n\\nAssistant:" turn.',
     "no_response": "Both sides of a pair must end with an Assistant turn.",
     "prompts_diverge": "Both responses must answer the same prompt; such a row compares two different dialogues.",

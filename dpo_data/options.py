@@ -15,6 +15,8 @@ SPLITS = get_args(SplitName)
 InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 Pairing = Literal["best-worst", "best-rest", "all", "adjacent", "random"]
 Tie = Literal["drop", "keep"]
+Side = Literal["a", "b", "tie", "skip"]
+SIDES = get_args(Side)
 Axis = Literal["better", "safer"]
 
 DEFAULT_MAX_LENGTH = 1024

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from dpo_data.checks import Finding, RowCheck, run_row_checks
 from dpo_data.dialogue import in_form
-from dpo_data.errors import RowError
+from dpo_data.errors import RowError, UsageError
+from dpo_data.expressions import Expression, kind, row_values
 from dpo_data.pairing import Match, PairingPolicy, make_pairs
 from dpo_data.readers.rows import RawRow
 from dpo_data.records import (
@@ -21,7 +23,7 @@ from dpo_data.records import (
     content_keys,
     encoded_fields,
 )
-from dpo_data.sources.fields import as_row_error
+from dpo_data.sources.fields import as_row_error, lookup
 from dpo_data.sources.source import AdaptedGroup, Source, SourceOptions
 
 #: Prompt, chosen and rejected as they are stored and hashed.
@@ -30,7 +32,13 @@ EncodedFields = tuple[bytes, bytes, bytes]
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """Settings by which rows become pairs; sent to worker processes."""
+    """Settings by which rows become pairs; sent to worker processes.
+
+    Attributes:
+        where: the condition that a row must meet to be in a pair, or None.
+        rows_name_split: True if the split that a row names, for sources whose rows do, precedes the one of its file.
+        only_split: leave out the pairs of other splits.
+    """
 
     source: str
     options: SourceOptions
@@ -38,6 +46,9 @@ class ConversionJob:
     policy: PairingPolicy = field(default_factory=PairingPolicy)
     test_fraction: float = 0.0
     redact: bool = False
+    where: Expression | None = None
+    rows_name_split: bool = True
+    only_split: str | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +80,11 @@ class GroupResult:
         for position in positions:
             self.reasons.setdefault(position, error.code)
 
+    def leave_out(self, positions: tuple[int, int], reason: str) -> None:
+        """Leave out a pair for a reason in one word."""
+        for position in positions:
+            self.reasons.setdefault(position, reason)
+
     def unpaired(self, rows: Sequence[RawRow]) -> Iterator[tuple[RawRow, RowError | str]]:
         """Yield each row that is in no pair, with its error or the reason why it is left out."""
         for position, row in enumerate(rows):
@@ -82,18 +98,58 @@ class GroupResult:
         return counts
 
 
-def adapt(rows: Sequence[RawRow], source: Source, job: ConversionJob) -> GroupResult:
-    """Return the pairs of rows that belong together, not yet checked, and the errors of the other rows."""
+def filtered_rows(rows: Sequence[RawRow], where: Expression | None, file: str, *, cells: bool) -> dict[int, str]:
+    """Return the position of each row that does not meet a condition, with the reason for which it is left out.
+
+    Args:
+        rows: those of one group.
+        where: the condition; None if there is none.
+        file: that the rows come from.
+        cells: True if the values are strings, whatever they spell.
+
+    Raises: UsageError: a value has a type that the condition does not expect.
+    """
+    filtered: dict[int, str] = {}
+    for position, row in enumerate(rows if where is not None else ()):
+        if where is None or isinstance(row.value, RowError):
+            continue
+        try:
+            holds = where.holds(row_values(row.value, lookup, cells=cells))
+        except UsageError as error:
+            columns = ", ".join(f"{name} ({kind(value)})" for name, value in row.value.items())
+            message = f"{error.message}\n  {file}:{row.line} has: {columns}."
+            raise UsageError(message, "where", where.text) from error
+        if not holds:
+            filtered[position] = "filtered_null" if holds is None else "filtered"
+    return filtered
+
+
+def adapt(
+    rows: Sequence[RawRow], source: Source, job: ConversionJob, filtered: Mapping[int, str] = MappingProxyType({})
+) -> GroupResult:
+    """Return the pairs of rows that belong together, not yet checked, and the errors of the other rows.
+
+    Args:
+        rows: those of one group.
+        source: of the rows.
+        job: how they are converted.
+        filtered: positions of rows that cannot be in a pair, with the reason. Other rows of the group may need them, as
+            replies need the messages before them.
+    """
     first = rows[0].value
     if isinstance(first, RowError):  # an unreadable row is a group of its own
         return GroupResult(errors={0: first})
+    if len(filtered) == len(rows):
+        return GroupResult(reasons=dict(filtered))
     try:
         if source.grouping is not None:
             values = [row.value for row in rows if isinstance(row.value, dict)]
-            return _make_pairs(source.grouping.adapt(values, job.options), source, job)
+            group = source.grouping.adapt(values, job.options)
+            return _make_pairs(group.without(filtered) if filtered else group, source, job)
         adapted = source.adapt(first, job.options)
-        if isinstance(adapted, ScoredResponses):
-            return _make_pairs(AdaptedGroup([adapted]), source, job)
+        if isinstance(adapted, ScoredResponses | list):
+            scored = adapted if isinstance(adapted, list) else [adapted]
+            return _make_pairs(AdaptedGroup(scored), source, job)
         return GroupResult(pairs=[(adapted, (0, 0))])
     except RowError as error:
         return GroupResult(errors=dict.fromkeys(range(len(rows)), error))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,10 +13,11 @@ from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import row_keys
-from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check
+from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check, filtered_rows
 from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.engine import ordered_map
-from dpo_data.errors import InputError, RowError, argument
+from dpo_data.errors import InputError, RowError, UsageError, argument, did_you_mean
+from dpo_data.expressions import Expression
 from dpo_data.options import SPLITS, Form, Progress, silent
 from dpo_data.prepared.columns import messages_column, scores_column, text_column
 from dpo_data.prepared.quarantine import QuarantinedRow
@@ -24,6 +26,7 @@ from dpo_data.readers.grouping import gathered, groups, whole_groups
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS, PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
+from dpo_data.sources.fields import has_column
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -52,7 +55,7 @@ class ConvertedChunk:
             self.warned.add(row_check.code, [f"{origin}: {finding.message}"])
         self.redacted.update(redacted)
 
-    def count_rows(self, rows: Sequence[RawRow], result: GroupResult, *, redacting: bool) -> None:
+    def count_rows(self, rows: Sequence[RawRow], result: GroupResult, source: Source, job: ConversionJob) -> None:
         """Count each row of a group as paired, quarantined or left out."""
         self.rows_read += len(rows)
         self.rows_paired += len(result.paired)
@@ -61,7 +64,8 @@ class ConvertedChunk:
         if len(result.paired) < len(rows):
             for row, verdict in result.unpaired(rows):
                 if isinstance(verdict, RowError):
-                    self.quarantined.append(_quarantined(self.file, row, verdict, redacting=redacting))
+                    hint = source.hint(verdict, job.options.mapping)
+                    self.quarantined.append(_quarantined(self.file, row, verdict, hint, redacting=job.redact))
                 else:
                     self.left_out[verdict] += 1
 
@@ -133,32 +137,38 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     source = load_source(job.source)
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
-    shapes = Counter[tuple[str, ...]]()
+    shapes: dict[tuple[str, ...], list[Any]] = {}
     for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
         for row in rows:
             if isinstance(row.value, dict):
-                shapes[tuple(row.value)] += 1
-        result = adapt(rows, source, job)
+                shapes.setdefault(tuple(row.value), [0, row.value])[0] += 1
+        result = adapt(rows, source, job, filtered_rows(rows, job.where, chunk.file, cells=chunk.cells))
         for pair, positions in result.pairs:
             redacted: Mapping[str, int] = {}
             if job.redact:
                 pair, redacted = redact_pair(pair)
             try:
                 fields, keys, warnings = check(pair, job.checks)
+                split = _split(keys, rows[positions[0]], chunk.split, source, job)
             except RowError as error:
                 result.refuse(positions, error)
                 continue
+            if job.only_split not in (None, split):
+                result.leave_out(positions, "other_split")
+                continue
             result.paired.update(positions)
             origin = f"{chunk.file}:{rows[positions[0]].line}"
-            split = _split_by_prompt(keys, job.test_fraction) if job.test_fraction else chunk.split
             if split not in builders:
                 builders[split] = PairBatchBuilder(source.name)
             builders[split].add(pair, fields, keys, origin)
             if warnings or redacted:
                 converted.count_pair(origin, warnings, redacted)
-        converted.count_rows(rows, result, redacting=job.redact)
-    used = source.used_columns(job.options.mapping)
-    for shape, count in shapes.items():
+        converted.count_rows(rows, result, source, job)
+    filter_columns = job.where.columns if job.where is not None else ()
+    for shape, (count, example) in shapes.items():
+        used = source.used_columns(example, job.options.mapping).union(
+            filter_columns, (column.split(".")[0] for column in filter_columns)
+        )
         converted.unused_columns.update({column: count for column in shape if column not in used})
     for split, builder in builders.items():
         converted.batches[split] = builder.batch(schema_of(source, job.options.form))
@@ -183,16 +193,19 @@ def _raw_chunks(inputs: RawInputs, job: ConversionJob, limit: int | None) -> Ite
                 rows = list(islice(chunk.rows(), remaining))
                 remaining -= len(rows)
                 chunk = chunk.with_rows(rows)
+            if not checked and job.where is not None:
+                chunk = chunk.with_rows(list(chunk.rows()))
+                _require_columns(chunk, job.where)
             if not checked:
                 first = next(chunk.rows(), None)
-                _require_source(chunk, first, source, job.options)
+                require_source(chunk, first, source, job.options)
                 checked = first is not None
             yield chunk
             if remaining == 0:
                 return
 
 
-def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
+def require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
     """Raise InputError if the first row of a file, or its header, shows that it is of another source.
 
     A row that matches no source at all proves nothing: it is quarantined like any other.
@@ -205,16 +218,38 @@ def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options:
                 f"{chunk.file}: holds rows of {others[0]}, not of {source.name}.\n"
                 f"  Convert it with: dpo-data convert {others[0]} --input FILE"
             )
-    if chunk.columns is not None:
-        for column in source.required_columns(options.mapping):
-            if column not in chunk.columns and column.split(".")[0] not in chunk.columns:
-                raise InputError(
-                    f'{chunk.file}: has no column "{column}".\n  It has: {", ".join(chunk.columns)}.\n'
-                    f"  Name the right columns with the source `pairs`: {argument('mapping', 'FIELD=COLUMN')}."
-                )
+    columns = chunk.columns
+    if columns is not None and (missing := source.missing_columns(columns, options.mapping, options.axis)):
+        names = " or ".join(f'"{name}"' for name in missing)
+        raise InputError(
+            f"{chunk.file}: has no column {names}.\n  It has: {', '.join(columns)}.\n  {_columns_hint(source)}"
+        )
 
 
-def _quarantined(file: str, row: RawRow, error: RowError, *, redacting: bool) -> QuarantinedRow:
+def _require_columns(chunk: Chunk, where: Expression) -> None:
+    """Raise UsageError if a condition names a column that none of the first rows of a file has."""
+    rows = [row.value for row in chunk.rows() if isinstance(row.value, dict)]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) if chunk.columns is None else chunk.columns
+    for column in where.columns:
+        if rows and column not in columns and not any(has_column(row, column) for row in rows):
+            raise UsageError(
+                f'{chunk.file} has no column "{column}".\n  It has: {", ".join(columns)}.'
+                f"{did_you_mean(column, columns)}",
+                "where",
+                where.text,
+            )
+
+
+def _columns_hint(source: Source) -> str:
+    if source.mapped_fields:
+        return f"Name the right columns: {argument('mapping', 'FIELD=COLUMN')}."
+    return (
+        f"The columns of {source.name} are fixed. For other tables there is the source `pairs`: "
+        f"{argument('mapping', 'FIELD=COLUMN')}."
+    )
+
+
+def _quarantined(file: str, row: RawRow, error: RowError, hint: str, *, redacting: bool) -> QuarantinedRow:
     def clean(text: str) -> str:
         text = text.encode("utf-8", "backslashreplace").decode()
         return redact(text)[0] if redacting else text
@@ -225,10 +260,18 @@ def _quarantined(file: str, row: RawRow, error: RowError, *, redacting: bool) ->
         code=error.code,
         field=clean(error.field),
         message=clean(error.message),
-        hint=error.hint,
+        hint=hint,
         raw=clean(row.raw()),
     )
 
 
-def _split_by_prompt(keys: PairKeys, test_fraction: float) -> str:
-    return "test" if int.from_bytes(keys.prompt[:8]) < test_fraction * 2**64 else "train"
+def _split(keys: PairKeys, row: RawRow, split_of_file: str, source: Source, job: ConversionJob) -> str:
+    """Return the split of a pair: that of its prompt, of its row or of its file.
+
+    Raises: RowError: the row names a split that is not known.
+    """
+    if job.test_fraction:
+        return "test" if int.from_bytes(keys.prompt[:8]) < job.test_fraction * 2**64 else "train"
+    if job.rows_name_split and source.row_split is not None and isinstance(row.value, dict):
+        return source.row_split(row.value) or split_of_file
+    return split_of_file

@@ -48,6 +48,9 @@ def convert(
             those that read any table, the first 1,000 rows of the first file decide: strings that are turns of a
             dialogue, rather than parts of one text, become messages. Default: "auto".
         mapping (dict): field of the pair -> column of the table, dotted for nested ones; for sources that take one.
+        label_map (dict): value of a label -> "a", "b", "tie" or "skip", for sources whose labels are not known.
+        where (str): a condition that a raw row must meet to be in a pair, as in "score_ratio >= 2"; see
+            `dpo_data.expressions`.
         axis (str): the judgment that counts, "better" or "safer"; for sources that have several.
         revision (str): branch, tag or commit of the files on the Hub. Default: the newest.
         split (str): split of all rows; of files on the Hub, the only one that is read. Default: inferred from paths.

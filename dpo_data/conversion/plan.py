@@ -11,7 +11,8 @@ from dpo_data.checks import select_row_checks
 from dpo_data.conversion.adapt import ConversionJob
 from dpo_data.conversion.chunks import schema_of
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
-from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, FormChoice, OnError, Pairing, SplitName, Tie
+from dpo_data.expressions import Expression, parse_expression
+from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, FormChoice, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
 from dpo_data.prepared.manifest import ConvertOptions
 from dpo_data.readers.inputs import UNREACHABLE_HINT, split_of
@@ -27,6 +28,8 @@ class ConvertArguments(PairingArguments, total=False):
     sample: bool
     form: FormChoice
     mapping: Mapping[str, str] | None
+    label_map: Mapping[str, str] | None
+    where: str | None
     axis: Axis | None
     revision: str | None
     split: str | None
@@ -51,6 +54,8 @@ class Arguments:
     sample: bool = False
     form: FormChoice = "auto"
     mapping: Mapping[str, str] | None = None
+    label_map: Mapping[str, str] | None = None
+    where: str | None = None
     axis: Axis | None = None
     revision: str | None = None
     split: str | None = None
@@ -137,6 +142,7 @@ def make_plan(
     arguments = Arguments(**given)
     source_ = load_source(source)
     policy = _pairing_policy(source_, pairing)
+    split, from_hub = _split(source_, arguments), not (names or arguments.sample)
     job = ConversionJob(
         source=source,
         options=_source_options(source_, arguments),
@@ -144,14 +150,19 @@ def make_plan(
         policy=policy,
         test_fraction=arguments.test_fraction,
         redact=arguments.redact,
+        where=_where(arguments.where),
+        rows_name_split=split is None or from_hub,
+        only_split=split if from_hub and source_.row_split is not None else None,
     )
     recorded = ConvertOptions(
         mapping=dict(arguments.mapping or {}),
+        label_map=dict(job.options.labels),
+        where=arguments.where,
         axis=arguments.axis,
         revision=arguments.revision,
         pairing=None if source_.comes_in_pairs else policy,
         train_on_eval=arguments.train_on_eval,
-        split=_split(source_, arguments),
+        split=split,
         test_fraction=arguments.test_fraction,
         limit=arguments.limit,
         max_invalid=arguments.max_invalid,
@@ -169,6 +180,19 @@ def make_plan(
         options=recorded,
         detects_form=arguments.form == "auto" and source_.contents is not None,
     )
+
+
+def _where(text: str | None) -> Expression | None:
+    """Return the condition that rows must meet, if there is one.
+
+    Raises: UsageError: it is not an expression.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_expression(text)
+    except UsageError as error:
+        raise UsageError(error.message, "where", text) from error
 
 
 def _pairing_policy(source: Source, values: Mapping[str, Any]) -> PairingPolicy:
@@ -218,7 +242,26 @@ def _source_options(source: Source, arguments: Arguments) -> SourceOptions:
             f"{source.name} has several judgments in each row, and they may disagree.\n"
             f"  Choose one: {argument('axis', '|'.join(source.axes))}."
         )
-    return SourceOptions("text" if arguments.form == "auto" else arguments.form, mapping, axis)
+    form: Form = "text" if arguments.form == "auto" else arguments.form
+    return SourceOptions(form, mapping, axis, _labels(source, arguments.label_map or {}))
+
+
+def _labels(source: Source, label_map: Mapping[str, str]) -> dict[str, str]:
+    """Return value of a label -> side; an entry may have the side first, as in {"a": "A"}.
+
+    Raises: UsageError: the source has no labels, or an entry names no side or two of them.
+    """
+    if label_map and not source.takes_labels:
+        raise UsageError(f"{argument('label_map')} does not apply to {source.name}, whose labels are known.")
+    labels: dict[str, str] = {}
+    for first, second in label_map.items():
+        entry = f"{first}={second}"
+        if first != second and first in SIDES and second in SIDES:
+            raise UsageError("both words name a side; which of them is the label?", "label_map", entry)
+        if first not in SIDES and second not in SIDES:
+            raise UsageError(f"must be VALUE={'|'.join(SIDES)}.", "label_map", entry)
+        labels |= {first: second} if second in SIDES else {second: first}
+    return labels
 
 
 def _split(source: Source, arguments: Arguments) -> str | None:
@@ -262,9 +305,15 @@ def _input_names(source: Source, inputs: Sequence[str | Path], arguments: Argume
     if inputs:
         return [str(name) for name in inputs]
     if not source.hub_files:
-        raise UsageError(f"{source.name} reads your own files.\n  Name them: {argument('inputs', 'FILE')}.")
+        where = f"{source.name} reads your own files.\n  Name them"
+        if source.download:
+            where = (
+                f"{source.name} has no files on the Hub that can be read.\n  Download {source.download}, and name it"
+            )
+        raise UsageError(f"{where}: {argument('inputs', 'FILE')}.")
     split = arguments.split
-    names = [name for name in source.hub_files if split is None or split_of(name) == split or source.eval_only]
+    any_split = split is None or source.eval_only or source.row_split is not None
+    names = [name for name in source.hub_files if any_split or split_of(name) == split]
     if not names:
         raise UsageError(
             f"{source.name} has no files of the split {split} on the Hub.\n  Leave out {argument('split')}."

@@ -34,7 +34,7 @@ from dpo_data.tokens.encoder import Encoder
 
 
 class CodeFinding(ManifestModel):
-    """What one check found."""
+    """Findings of one check."""
 
     severity: Severity
     rows: NonNegativeInt
@@ -54,7 +54,7 @@ class Quantiles(ManifestModel):
 
 
 class TruncationCount(ManifestModel):
-    """What a maximum length would do."""
+    """Pairs that a maximum length would truncate."""
 
     max_length: int
     pairs_cut: NonNegativeInt
@@ -62,7 +62,7 @@ class TruncationCount(ManifestModel):
 
 
 class ValidationReport(ManifestModel):
-    """What `dpo-data validate` found."""
+    """Result of `dpo-data validate`."""
 
     path: str
     kind: Literal["prepared", "raw"]
@@ -185,7 +185,7 @@ def open_encoder(tokenizer: Any, form: Form, chat_template: str | None, data: st
 
 
 class FolderPass(NamedTuple):
-    """What one pass over the shards of a prepared folder has found.
+    """Result of one pass over the shards of a prepared folder.
 
     Attributes:
         damage: file of the folder that is missing or changed to what is wrong with it; its pairs were not read.

@@ -60,6 +60,12 @@ class ConvertOptions(ManifestModel):
     """Options of a conversion that affect the content."""
 
     mapping: dict[str, str] = {}
+    label_map: Annotated[
+        dict[str, str], Field(description="Value of a label to the answer it prefers: a, b, tie or skip.")
+    ] = {}
+    where: Annotated[
+        str | None, Field(description="The condition that a raw row must meet to be in a pair; null: none.")
+    ] = None
     axis: Axis | None = None
     revision: Annotated[str | None, Field(description="Revision of the files on the Hub.")] = None
     pairing: Annotated[PairingPolicy | None, Field(description="Null if the source's rows are pairs.")] = None

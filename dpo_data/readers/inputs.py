@@ -78,7 +78,7 @@ class InputFile:
                 raise OSError(f"{self.format.name} files cannot be read from a pipe; save it to a file first")
             for first, payload in self.format.read(stream):
                 columns = self.format.columns(payload)
-                yield Chunk(self.label, self.split, first, payload, self.format.parse, columns)
+                yield Chunk(self.label, self.split, first, payload, self.format.parse, columns, self.format.cells)
                 if seekable and not raw.closed:
                     on_read(raw.tell())
 

@@ -87,5 +87,5 @@ def header_columns(payload: list[RawRow]) -> list[str] | None:
     return next((list(row.value) for row in payload if isinstance(row.value, dict)), None)
 
 
-CSV = Format("csv", (".csv",), read_csv, parsed_rows, header_columns)
-TSV = Format("tsv", (".tsv",), read_tsv, parsed_rows, header_columns)
+CSV = Format("csv", (".csv",), read_csv, parsed_rows, header_columns, cells=True)
+TSV = Format("tsv", (".tsv",), read_tsv, parsed_rows, header_columns, cells=True)

@@ -33,6 +33,7 @@ SOURCES = {
     "openai-preference": "dpo_data.sources.openai_preference",
     "nemo-rank": "dpo_data.sources.nemo_rank",
     "kto": "dpo_data.sources.kto",
+    "two-answers": "dpo_data.sources.two_answers",
     "ranked": "dpo_data.sources.ranked",
     "pairs": "dpo_data.sources.pairs",
 }

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpo_data.errors import RowError
+from dpo_data.options import SplitName
 from dpo_data.records import Message
 
 Row = Mapping[str, Any]
@@ -165,7 +166,8 @@ def _message(value: Any, path: str) -> Message:
         raise RowError("wrong_type", f"{path}role", f"{path}role is empty.")
     tool_calls = json_objects(fields.get("tool_calls"), f"{path}tool_calls")
     # In the OpenAI format, a message that only calls tools has no content.
-    content = (optional_text if tool_calls else required_text)(fields, "content", path)
+    optional = bool(tool_calls) and fields.get("content") is None
+    content = "" if optional else content_text(required(fields, "content", path), f"{path}content")
     if tool_calls is None and fields.get("tool_call_id") is None and fields.get("name") is None:
         return Message(role=role, content=content)
     return Message(
@@ -175,6 +177,25 @@ def _message(value: Any, path: str) -> Message:
         tool_call_id=optional_text(fields, "tool_call_id", path) or None,
         name=optional_text(fields, "name", path) or None,
     )
+
+
+def content_text(value: Any, path: str) -> str:
+    """Return the content of a message: a string, or the texts of its parts {type: text, text: ...}, joined.
+
+    Raises: RowError: wrong_type.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a string.")
+    texts = []
+    for index, part in enumerate(value):
+        part_path = f"{path}.{index}."
+        fields = as_object(part, part_path[:-1])
+        if fields.get("type") != "text":
+            raise RowError("wrong_type", f"{part_path}type", f"{part_path}type is {fields.get('type')!r}, not text.")
+        texts.append(required_text(fields, "text", part_path))
+    return "".join(texts)
 
 
 def lookup(row: Row, path: str) -> Any:
@@ -203,6 +224,52 @@ def lookup(row: Row, path: str) -> Any:
         else:
             return None
     return value
+
+
+#: Values of a column `split`, and the split that each means.
+SPLIT_VALUES: dict[str, SplitName] = {
+    "train": "train",
+    "val": "test",
+    "valid": "test",
+    "valid1": "test",
+    "valid2": "test",
+    "validation": "test",
+    "test": "test",
+}
+
+
+def split_column(row: Row) -> SplitName | None:
+    """Return the split that the column `split` names; None if it is null or missing.
+
+    Raises: RowError: wrong_type.
+    """
+    if row.get("split") is None:
+        return None
+    split: str = required_choice(row, "split", tuple(SPLIT_VALUES))
+    return SPLIT_VALUES[split]
+
+
+def has_column(row: Row, path: str) -> bool:
+    """Return True if a row has a column at a dotted path, or a null on the way to it.
+
+    >>> has_column({"info": {"split": None}}, "info.split"), has_column({"info": {}}, "info.split")
+    (True, False)
+    """
+    if path in row:
+        return True
+    value: Any = row
+    for key in path.split("."):
+        if isinstance(value, list) and not key.isdecimal():
+            value = next((item for item in value if isinstance(item, Mapping)), {})
+        if isinstance(value, list):
+            value = next(iter(value), None)
+        elif isinstance(value, Mapping):
+            if key not in value:
+                return False
+            value = value[key]
+        else:
+            return value is None
+    return True
 
 
 def objects_with(value: Any, *fields: str) -> bool:

@@ -1,10 +1,11 @@
 """Preference files of LLaMA-Factory in its three layouts: alpaca, sharegpt, and the messages of its v1.
 
 alpaca has instruction, input, history, chosen and rejected; instruction and input become one user message, joined by a
-line break. sharegpt has conversations of {from, value} and one message per side; function_call and observation become
-a tool call and its result. v1 has the dialogues chosen_messages and rejected_messages, whose content is a list of
-{type, value}. Rows with images, videos or audio are refused, because only text can be trained on.
-Fields as in LLaMA-Factory's data/README.md and its v1 converters.
+line break. sharegpt has conversations of {from, value} and one message per side, or one string as in MedicalGPT;
+function_call and observation become a tool call and its result. v1 has the dialogues chosen_messages and
+rejected_messages, whose content is a list of {type, value}. Rows with images, videos or audio are refused,
+because only text can be trained on.
+Fields as in LLaMA-Factory's data/README.md and its v1 converters, and in MedicalGPT's data/reward.
 """
 
 import json
@@ -65,10 +66,14 @@ def _sharegpt(row: Row) -> ScoredResponses:
     prompt = [Message(role="system", content=system)] if system else []
     for index, value in enumerate(required_list(row, "conversations")):
         prompt.append(_sharegpt_message(value, f"conversations.{index}"))
-    sides = {side: [_sharegpt_message(required(row, side), side)] for side in ("chosen", "rejected")}
+    sides = {side: [_sharegpt_response(required(row, side), side)] for side in ("chosen", "rejected")}
     for side, response in sides.items():
         require_response(side, response)
     return preferred(prompt, sides["chosen"], sides["rejected"], tools=json_objects(row.get("tools"), "tools"))
+
+
+def _sharegpt_response(value: Any, path: str) -> Message:
+    return assistant(value) if isinstance(value, str) else _sharegpt_message(value, path)
 
 
 def _sharegpt_message(value: Any, path: str) -> Message:
@@ -120,7 +125,7 @@ def looks_like(row: Row) -> bool:
     if "chosen" not in row or "rejected" not in row:
         return False
     if "conversations" in row:
-        return isinstance(row["chosen"], dict)
+        return isinstance(row["chosen"], dict | str)
     return "instruction" in row and isinstance(row["chosen"], str)
 
 

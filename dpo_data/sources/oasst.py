@@ -3,7 +3,8 @@
 Rank 0 is the best. A prompt is the path from the root to a prompter's message; the replies to it are the responses.
 Messages of prompters, replies that are deleted or have no rank, and replies that failed review are left out and
 counted. The rows of a tree must be adjacent, as in the published files; a message whose parent is not among them is
-quarantined. The nested files (.trees.jsonl) are not supported; the flat files have the same messages.
+quarantined. In OpenAssistant's own exports, fields that are null are left out. The nested files (.trees.jsonl) are not
+supported; the flat files have the same messages.
 Columns as in the dataset cards.
 """
 
@@ -84,9 +85,10 @@ SOURCE = Source(
     license="apache-2.0",
     homepage="https://huggingface.co/datasets/OpenAssistant/oasst1",
     direction="the lower rank among the replies to one message; rank 0 is the best",
-    columns=("message_id", "parent_id", "text", "role", "rank", "message_tree_id"),
+    columns=("message_id", "text", "role"),
     adapt=adapt,
-    optional=("deleted", "review_result"),
+    optional=("parent_id", "rank", "message_tree_id", "deleted", "review_result"),
+    looks_like=lambda row: row["role"] in tuple(ROLES) and ("message_tree_id" in row or "parent_id" in row),
     has_scores=True,
     hub="OpenAssistant/oasst1",
     hub_files=("data/train-*.parquet", "data/validation-*.parquet"),

@@ -63,7 +63,7 @@ def training_tokens(
         if found is None:
             raise UsageError(
                 f"{data}: there is no such token cache, and distributed runs do not create one.\n"
-                f"  Create it first: {command}"
+                f"  Make it once, before: {command}"
             )
         return found
     if scratch is not None:
@@ -83,7 +83,7 @@ def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> s
     Raises: UsageError: there is no cache, or tokenizers of several models made them.
     """
     caches = [cache for cache in list_tokens(open_prepared(data), cache_dir) if key in (None, cache.manifest.key)]
-    names = sorted({cache.manifest.tokenizer.name for cache in caches})
+    names = sorted({cache.manifest.tokenizer.hash: cache.tokenizer_source for cache in caches}.values())
     if len(names) == 1:
         return names[0]
     if names:

@@ -288,6 +288,14 @@ def other_label(w: Writer) -> Planted:
     return one(post(w) | {"labels": 0})
 
 
+def judged(w: Writer) -> Row:
+    return {"prompt": w.question(), "answer_a": w.prose(), "answer_b": w.prose(), "winner": w.pick("A", "B")}
+
+
+def stray_label(w: Writer) -> Planted:
+    return one(judged(w) | {"winner": w.pick("C", "a?", "1", "first")})
+
+
 def call(w: Writer) -> Row:
     return {
         "input": {"messages": [{"role": "user", "content": w.question()}], "tools": [], "parallel_tool_calls": True},
@@ -382,6 +390,7 @@ SCENES = {
         lambda w: [transcript(w)], {"not_recoverable": no_space}, {"source": "hh-rlhf", "form": "conversational"}
     ),
     "posts": Scene(lambda w: [post(w)], {"contradicting_scores": other_label}, {"source": "shp"}),
+    "judged": Scene(lambda w: [judged(w)], {"unknown_label": stray_label}, {"source": "two-answers"}),
     "calls": Scene(lambda w: [call(w)], {"no_text_form": with_tools}, {"source": "openai-preference"}),
     "trees": Scene(tree, {"no_parent": orphan}, {"source": "oasst"}, adjacent=True),
 }

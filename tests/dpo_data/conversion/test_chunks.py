@@ -78,7 +78,7 @@ def test_a_csv_without_a_column_is_refused_with_the_columns_it_has(tmp_path):
     mapping = {"prompt": "question", "chosen": "best", "rejected": "bad"}
     assert refusal(InputError, raw, output=tmp_path / "out", mapping=mapping) == (
         f'{tmp_path.name}/a.csv: has no column "best".\n  It has: question, good, bad.\n'
-        "  Name the right columns with the source `pairs`: mapping=FIELD=COLUMN."
+        "  Name the right columns: mapping=FIELD=COLUMN."
     )
     assert 'has no column "chosen"' in refusal(InputError, raw, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
