@@ -1,0 +1,60 @@
+"""What a tokenizer does at the edges of a text: special tokens that end a turn, and a space that it puts before."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+class EndTokens:
+    """The special tokens of a tokenizer, any of which may end a turn.
+
+    Attributes:
+        eos: the end-of-sequence token.
+        ids: ids of the special tokens.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        # Not all_special_tokens: it has only those with a role, and a turn may end with another.
+        added = {id_: token.content for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+        added |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        self.eos: str = tokenizer.eos_token
+        self.ids: list[int] = sorted(added)
+        self._texts = tuple(filter(None, added.values()))
+        self._last_characters = frozenset(text[-1] for text in self._texts)
+
+    def are_at_end_of(self, text: str) -> bool:
+        """Return True if a text ends with a special token, apart from white space."""
+        stripped = text.rstrip()
+        # The last character first: a tokenizer may have hundreds of special tokens.
+        return stripped[-1:] in self._last_characters and stripped.endswith(self._texts)
+
+    def strip_after(self, text: str) -> str:
+        """Return a text without the white space behind the special token that it ends with; others as they are."""
+        return text.rstrip() if self.are_at_end_of(text) else text
+
+
+def without_prefix_space(backend: Any) -> Any | None:
+    """Return a tokenizer of the tokenizers library that puts no space before a text, or None if it puts none now.
+
+    SentencePiece models put one before every text, also before a response that follows its prompt directly.
+    """
+    before = json.loads(backend.to_str())
+    after = {**before, **{part: _without_prefix(before[part]) for part in ("normalizer", "pre_tokenizer")}}
+    return None if after == before else type(backend).from_str(json.dumps(after))
+
+
+def _without_prefix(part: Any) -> Any:
+    """Return the description of a normalizer or pre-tokenizer without what it puts before a text."""
+    if not isinstance(part, Mapping):
+        return part
+    for steps in ("normalizers", "pretokenizers"):
+        if steps in part:
+            kept = [step for step in part[steps] if step.get("type") != "Prepend"]
+            return {**part, steps: [_without_prefix(step) for step in kept]}
+    if part.get("type") == "Prepend":
+        return None
+    if part.get("type") == "Metaspace":
+        return {**part, "prepend_scheme": "never"}
+    if part.get("type") == "ByteLevel":
+        return {**part, "add_prefix_space": False}
+    return part

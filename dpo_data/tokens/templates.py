@@ -1,0 +1,190 @@
+"""Chat templates: one conversation rendered to text, and what a template does whatever the conversation."""
+
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from dpo_data.errors import UsageError, argument, first_line
+from dpo_data.tokens.messages import Messages
+
+#: Parameters of `apply_chat_template` that this program decides.
+RESERVED = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "sanitize_control_tokens",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
+)
+#: Directives of strftime; a template that formats the date gets them from a fixed day, at midnight.
+_DIRECTIVES = "aAbBcdDeFGgHIjklmMnpPrRsStTuUVwWxXyYzZ"
+_USES_DATE = re.compile(r"\bstrftime_now\b")
+
+
+class TemplateRefusal(Exception):
+    """A conversation that a chat template cannot render, with the template's own message."""
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer, or one in its place, with everything that it depends on.
+
+    Args:
+        tokenizer: of transformers.
+        template: a Jinja template in place of the tokenizer's.
+        arguments: variables that the template gets, such as enable_thinking.
+        date: the day that the template takes for today.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        date: datetime.date | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self.arguments = dict(arguments or {})
+        self._date = date
+        #: Whether a conversation has tools -> the template for it: some tokenizers have two.
+        self._sources: dict[bool, str] = {}
+
+    def render(
+        self,
+        messages: Messages,
+        tools: Sequence[Any] | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return the template over messages.
+
+        Args:
+            messages: the conversation.
+            tools: the tools that it may use.
+            add_generation_prompt: end with the text that makes a model respond.
+            continue_final_message: end within the last message, for the model to continue it.
+            arguments: variables of this conversation, over those of the template.
+
+        Raises:
+            TemplateRefusal: the template cannot render this conversation.
+            UsageError: it is not valid Jinja.
+        """
+        from jinja2 import TemplateError, TemplateSyntaxError
+
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages,
+                tools=tools,
+                chat_template=self.source(tools),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                **self.arguments | dict(arguments or {}),
+            )
+        except TemplateSyntaxError as error:
+            raise UsageError(
+                f"the chat template is not valid Jinja: {error.message} (line {error.lineno}).\n"
+                f"  Fix it, or give another: {argument('chat_template')}."
+            ) from error
+        except (TemplateError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
+            raise TemplateRefusal(first_line(error)) from error
+        return text
+
+    def source(self, tools: Sequence[Any] | None = None) -> str:
+        """Return the Jinja text for a conversation with these tools, with the date fixed."""
+        has_tools = tools is not None
+        if has_tools not in self._sources:
+            source = self._template or self._tokenizer.get_chat_template(None, tools)
+            if self._date is not None and _USES_DATE.search(source):
+                source = _fix_date(source, self._date)
+            self._sources[has_tools] = source
+        return self._sources[has_tools]
+
+    @cached_property
+    def uses_date(self) -> bool:
+        """Return True if what the template renders depends on the day."""
+        return any(_USES_DATE.search(source) for source in self._all_sources())
+
+    @cached_property
+    def unused_arguments(self) -> list[str]:
+        """The names of arguments that the template does not mention."""
+        sources = "\n".join(self._all_sources())
+        return [name for name in self.arguments if not re.search(rf"\b{re.escape(name)}\b", sources)]
+
+    @cached_property
+    def generation_prompt(self) -> str:
+        """What the template writes after every conversation, with or without add_generation_prompt; usually nothing.
+
+        It is what a conversation that ends in a response and one that ends in a question have in common at their ends,
+        where the template renders the latter in one way only.
+        """
+        question = [{"role": "user", "content": "\ue000"}]
+        try:
+            plain, prompt = (self.render(question, add_generation_prompt=add) for add in (False, True))
+            answered = self.render([*question, {"role": "assistant", "content": "\ue001"}])
+        except TemplateRefusal:
+            return ""
+        if plain != prompt or "\ue000" not in plain or "\ue001" not in answered:
+            return ""
+        one, other = plain.rpartition("\ue000")[2], answered.rpartition("\ue001")[2]
+        size = 0
+        while size < min(len(one), len(other)) and one[-size - 1] == other[-size - 1]:
+            size += 1
+        return one[len(one) - size :]
+
+    def _all_sources(self) -> list[str]:
+        own = self._template or self._tokenizer.chat_template or ""
+        return list(own.values()) if isinstance(own, Mapping) else [own]
+
+
+def _fix_date(source: str, date: datetime.date) -> str:
+    """Return a template whose strftime_now formats a fixed day.
+
+    A macro, since transformers hands templates plain data and no functions. It is put on the first line, so that the
+    line numbers of errors stay.
+    """
+    midnight = datetime.datetime.combine(date, datetime.time())
+    replaced = "".join(
+        f" | replace({'%' + flag + directive!r}, {midnight.strftime('%' + flag + directive)!r})"
+        for directive in _DIRECTIVES
+        for flag in ("", "-")
+    )
+    return (
+        r"{%- macro strftime_now(format) -%}{{ format | replace('%%', '\0')"
+        + replaced
+        + r" | replace('\0', '%') }}{%- endmacro +%}"
+        + source
+    )
+
+
+def check_template_arguments(arguments: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the arguments of a chat template, or None if there are none.
+
+    Raises: UsageError: a name that is not free, or a value that is not JSON.
+    """
+    if not arguments:
+        return None
+    for name, value in arguments.items():
+        if name in RESERVED:
+            raise UsageError(f"{name} is decided by this program.\n  Leave it out.", "chat_template_kwargs")
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            raise UsageError(f"{name}: {first_line(error)}.\n  Give JSON values.", "chat_template_kwargs") from error
+    return dict(arguments)
