@@ -77,10 +77,12 @@ def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bo
         try:
             with writing(folder):
                 yield partial
-        except BaseException:  # KeyboardInterrupt too
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
             if not existed:
                 shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note(f"{folder}: nothing of this run was left behind.")
             raise
         # A run that is killed from here on leaves `.partial`, which marks the folder as unfinished.
         with writing(folder):

@@ -224,8 +224,9 @@ class Encoder:
         """
         texts = Texts([], [], [], {})
         tools = [None] * len(prompts) if tools is None else tools
-        for row, conversation in enumerate(zip(prompts, chosen, rejected, strict=True)):
-            sides, reason = self._render_pair(*map(_for_template, conversation), tools[row])
+        for row, messages in enumerate(zip(prompts, chosen, rejected, strict=True)):
+            prompt, first, second = map(_for_template, messages)
+            sides, reason = self._render_pair(prompt, first, second, tools[row])
             if reason:
                 texts.refused[row] = reason
             for column, text in zip((texts.prompts, texts.chosen, texts.rejected), sides, strict=True):

@@ -92,7 +92,8 @@ class TokensManifest(ManifestModel):
     @model_validator(mode="after")
     def _check_sums(self) -> Self:
         if self.splits.keys() != self.shards.keys():
-            raise ValueError(f"splits are {', '.join(self.splits)}, but shards are of {', '.join(self.shards)}")
+            named, of_shards = (", ".join(names) or "no split" for names in (self.splits, self.shards))
+            raise ValueError(f"splits are {named}, but shards are of {of_shards}")
         for name, shards in self.shards.items():
             total = TokenCounts.total([shard.counts for shard in shards])
             for count, value in self.splits[name]:

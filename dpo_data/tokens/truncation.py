@@ -30,12 +30,14 @@ def check_limits(max_length: int | None, max_prompt_length: int | None) -> None:
         raise UsageError("must be at least 1: a prompt never becomes empty.", "max_prompt_length", max_prompt_length)
     if max_prompt_length is not None and max_length is None:
         raise UsageError(
-            f"needs {argument('max_length')}: without it nothing is truncated.", "max_prompt_length", max_prompt_length
+            f"has no effect without truncation.\n  Give {argument('max_length')} too.",
+            "max_prompt_length",
+            max_prompt_length,
         )
     if max_length is not None and max_prompt_length is not None and max_prompt_length >= max_length:
         raise UsageError(
             f"leaves no token of {argument('max_length', max_length)} for the response.\n"
-            "  Give a smaller value; a quarter of max_length is common.",
+            "  Give a smaller value; a quarter of the maximum length is common.",
             "max_prompt_length",
             max_prompt_length,
         )

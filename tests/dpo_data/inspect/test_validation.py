@@ -14,6 +14,7 @@ import pytest
 from dpo_data.errors import InputError, PreparedError, UsageError
 from dpo_data.inspect.validation import CodeFinding, Quantiles, TruncationCount, ValidationReport, validate
 from dpo_data.prepared.files import hash_file
+from dpo_data.prepared.manifest import content_hash
 from dpo_data.schemas import json_schema
 from dpo_data.tokens.cache import tokenize
 
@@ -361,6 +362,10 @@ def make_right_again(folder: Path, name: str) -> None:
     def change(manifest: dict[str, Any]) -> None:
         path = folder / name
         manifest["files"][name] = {"sha256": hash_file(path), "size_bytes": path.stat().st_size}
+        if "content_hash" in manifest:
+            splits = {split: entry["shards"] for split, entry in manifest["splits"].items()}
+            hashes = {split: [manifest["files"][shard]["sha256"] for shard in names] for split, names in splits.items()}
+            manifest["content_hash"] = content_hash(manifest["form"], manifest["columns"], hashes)
 
     change_manifest(folder, change)
 
@@ -441,9 +446,14 @@ def test_a_row_that_is_gone_is_found_even_under_a_right_hash(clean):
     assert validate(clean).damage == {"train": "has 4 pairs, and the manifest says 5"}
 
 
-def test_counts_of_the_manifest_that_do_not_add_up_are_found(clean):
+def test_a_manifest_that_does_not_add_up_is_refused(clean):
     change_manifest(clean, lambda manifest: manifest.update(rows_read=6))
-    assert validate(clean).damage == {"manifest.json": "rows_read is not rows_paired + quarantined + left_out"}
+    with pytest.raises(PreparedError) as refusal:
+        validate(clean)
+    assert str(refusal.value) == (
+        f"{clean}/manifest.json: does not add up: rows_read is 6, but rows_paired + quarantined + left_out give 5.\n"
+        "  Make it again: dpo-data convert SOURCE --output."
+    )
 
 
 def test_a_quarantine_of_other_length_than_the_manifest_says_is_found(make_prepared):
@@ -494,7 +504,7 @@ def test_an_unfinished_folder_is_refused(tmp_path):
 def test_a_manifest_that_cannot_be_read_is_refused(clean):
     manifest = clean / "manifest.json"
     manifest.write_text(manifest.read_text()[:-20])
-    with pytest.raises(PreparedError, match="is no manifest of dpo-data prepared, or damaged"):
+    with pytest.raises(PreparedError, match="is damaged, or not a manifest of dpo-data prepared"):
         validate(clean)
 
 

@@ -1,4 +1,4 @@
-"""The prepared folder: other tools read it as it is, and what is unfinished, rejected or damaged is refused."""
+"""The prepared folder: other tools read it, and a folder that is unfinished, rejected or damaged is refused."""
 
 import json
 from pathlib import Path
@@ -32,10 +32,10 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-# What other tools see.
+# Other tools.
 
 
-def test_the_folder_holds_these_files_and_no_others(folder):
+def test_the_folder_has_these_files_and_no_others(folder):
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert found == [
         "README.md",
@@ -113,7 +113,7 @@ def test_sources_without_scores_have_no_score_columns(tmp_path):
     ]
 
 
-def test_a_result_of_map_is_not_taken_for_that_of_other_data(tmp_path, write_rows):
+def test_datasets_does_not_mix_up_the_map_results_of_two_folders(tmp_path, write_rows):
     fingerprints = set()
     for name, rows in (("a", GOOD), ("b", GOOD[:2])):
         convert("pairs", [write_rows(tmp_path / f"{name}.jsonl", rows)], output=tmp_path / name, split="train")
@@ -166,10 +166,10 @@ def test_a_folder_whose_rows_are_all_quarantined_loads_as_empty(tmp_path, write_
     assert dict(datasets.load_from_disk(tmp_path / "out")) == {}
 
 
-# What the reader refuses.
+# Refusals.
 
 
-def test_a_whole_folder_opens(folder):
+def test_a_complete_folder_opens(folder):
     prepared = open_prepared(folder)
     assert prepared.split_names == ["train", "test"]
     assert [batch.num_rows for batch in prepared.batches("train")] == [5]
@@ -177,7 +177,7 @@ def test_a_whole_folder_opens(folder):
     assert damaged_files(folder, prepared.manifest.files) == {}
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     assert refusal(tmp_path / "none") == (
         f"{tmp_path}/none: there is no such folder.\n  Make it: dpo-data convert SOURCE --output {tmp_path}/none."
     )
@@ -186,7 +186,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 def test_a_folder_without_manifest_is_refused(tmp_path):
     assert refusal(tmp_path) == (
-        f"{tmp_path}: is no folder of dpo-data prepared: it has no manifest.json.\n"
+        f"{tmp_path}: is not a folder of dpo-data prepared: it has no manifest.json.\n"
         "  Make one: dpo-data convert SOURCE --output FOLDER."
     )
     assert not is_prepared(tmp_path)
@@ -200,61 +200,69 @@ def test_a_folder_with_a_stopped_run_is_refused_as_unfinished(tmp_path):
     assert is_prepared(tmp_path)
 
 
-def test_a_rejected_folder_is_refused_and_can_be_looked_at(tmp_path, write_rows):
+def test_a_rejected_folder_is_refused_and_can_be_inspected(tmp_path, write_rows):
     raw = write_rows(tmp_path / "in" / "a.jsonl", [*GOOD, BAD])
     manifest = convert("pairs", [raw], output=tmp_path / "out", max_invalid=0.1, split="train")
     assert manifest.status == "rejected"
     out = tmp_path / "out"
     assert refusal(out) == (
-        f"{out}: was rejected: 1 of 6 rows are in quarantine, more than --max-invalid 0.1 allows.\n"
-        f"  See {out}/quarantine for the reasons; mend the rows or raise --max-invalid, and convert again."
+        f"{out}: was rejected: 1 of 6 rows are in quarantine, more than max_invalid=0.1 allows.\n"
+        f"  See {out}/quarantine for the reasons; fix the rows, or raise max_invalid=, and convert again."
     )
     assert read_manifest(out) == manifest
     assert datasets.load_from_disk(out)["train"].num_rows == 5
     assert len((out / "quarantine" / "train.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_share_that_is_just_allowed_is_not_rejected(tmp_path, write_rows):
+def test_a_share_of_exactly_max_invalid_is_not_rejected(tmp_path, write_rows):
     raw = write_rows(tmp_path / "in" / "a.jsonl", [*GOOD[:3], BAD])
     assert convert("pairs", [raw], output=tmp_path / "out", max_invalid=0.25).status == "complete"
 
 
 def test_another_version_is_refused_by_its_number(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 2, "news": "unknown"}))
-    assert refusal(folder) == f"{folder}: has format version 2; this program reads version 1."
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 3, "news": "unknown"}))
+    assert refusal(folder) == (
+        f"{folder}: has format version 3; this program reads version 2 and older ones.\n"
+        "  Upgrade dpo-data, or make the folder again: dpo-data convert SOURCE --output."
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"format": "something else"}', "\x00"])
 def test_a_damaged_manifest_is_refused(folder, content):
     (folder / "manifest.json").write_text(content)
     assert refusal(folder) == (
-        f"{folder}/manifest.json: is no manifest of dpo-data prepared, or damaged.\n"
+        f"{folder}/manifest.json: is damaged, or not a manifest of dpo-data prepared.\n"
         "  Make it again: dpo-data convert SOURCE --output."
     )
 
 
-def test_a_manifest_with_a_field_too_many_or_too_few_is_refused(folder):
+def test_a_manifest_with_an_unknown_or_a_missing_field_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    for changed in ({**manifest, "extra": 1}, {k: v for k, v in manifest.items() if k != "pairs"}):
-        (folder / "manifest.json").write_text(json.dumps(changed))
-        assert "or damaged" in refusal(folder)
-
-
-def test_a_manifest_that_is_no_utf8_is_refused(folder):
-    (folder / "manifest.json").write_bytes(b"\xff\xfe")
-    assert "or damaged" in refusal(folder)
-
-
-def test_a_prepared_folder_is_no_token_cache(folder):
-    with pytest.raises(PreparedError) as caught:
-        open_tokens(folder)
-    assert str(caught.value) == (
-        f"{folder}/manifest.json: is no manifest of dpo-data tokens, or damaged.\n  Make it again: dpo-data tokenize."
+    (folder / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != "pairs"}))
+    assert "is damaged, or not a manifest" in refusal(folder)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "extra": 1}))
+    assert refusal(folder) == (
+        f'{folder}/manifest.json: has the field "extra", which this program does not know.\n'
+        "  If a newer release wrote it, upgrade dpo-data; otherwise the manifest is damaged."
     )
 
 
-# Damage.
+def test_a_manifest_that_is_not_utf8_is_refused(folder):
+    (folder / "manifest.json").write_bytes(b"\xff\xfe")
+    assert "is damaged, or not a manifest" in refusal(folder)
+
+
+def test_a_prepared_folder_is_not_a_token_cache(folder):
+    with pytest.raises(PreparedError) as caught:
+        open_tokens(folder)
+    assert str(caught.value) == (
+        f"{folder}/manifest.json: is damaged, or not a manifest of dpo-data tokens.\n"
+        "  Make it again: dpo-data tokenize."
+    )
+
+
+# Damaged files.
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -266,7 +274,8 @@ def test_a_flipped_byte_anywhere_in_an_arrow_file_is_found_and_named(folder, spl
         changed = bytearray(whole)
         changed[position] ^= 1
         (folder / name).write_bytes(changed)
-        assert damaged_files(folder, manifest.files) == {name: "has other bytes than when it was written (SHA-256 differs)"}
+        changed_file = {name: "has other bytes than when it was written (SHA-256 differs)"}
+        assert damaged_files(folder, manifest.files) == changed_file
 
 
 def test_every_missing_shortened_or_changed_file_is_named(folder):
@@ -283,7 +292,7 @@ def test_every_missing_shortened_or_changed_file_is_named(folder):
     }
 
 
-def test_files_that_the_manifest_does_not_name_are_no_damage(folder):
+def test_files_that_the_manifest_does_not_name_are_ignored(folder):
     loaded = datasets.load_from_disk(folder)
     loaded["train"].map(lambda row: {"length": len(row["prompt"])})  # writes cache-*.arrow beside the data
     (folder / "notes.txt").write_text("mine")
@@ -291,7 +300,7 @@ def test_files_that_the_manifest_does_not_name_are_no_damage(folder):
     assert damaged_files(folder, read_manifest(folder).files) == {}
 
 
-def test_a_shard_that_is_cut_short_or_gone_is_refused_by_its_path(folder):
+def test_a_truncated_or_missing_shard_is_named(folder):
     path = folder / "train" / "data-00000-of-00001.arrow"
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(PreparedError) as caught:
@@ -303,28 +312,10 @@ def test_a_shard_that_is_cut_short_or_gone_is_refused_by_its_path(folder):
     assert str(caught.value).startswith(f"{path}: cannot be read: ")
 
 
-def test_datasets_errors_come_as_ours(folder):
+def test_errors_of_datasets_become_prepared_errors(folder):
     (folder / "train" / "data-00000-of-00001.arrow").unlink()
     with pytest.raises(PreparedError, match="cannot be loaded"):
         open_prepared(folder).dataset()
-
-
-# Shards.
-
-
-def test_shards_are_full_whatever_the_sizes_of_the_batches(tmp_path, write_rows, monkeypatch):
-    monkeypatch.setattr("dpo_data.prepared.writer.SHARD_ROWS", 4)
-    raw = write_rows(tmp_path / "in" / "a.jsonl", [{**GOOD[0], "prompt": f"Question {n}?"} for n in range(10)])
-    for chunk_bytes in (1, 150, 1 << 20):
-        monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
-        out = tmp_path / f"out{chunk_bytes}"
-        manifest = convert("pairs", [raw], output=out, split="train")
-        assert manifest.splits["train"].shards == [f"train/data-0000{n}-of-00003.arrow" for n in range(3)]
-        rows = [sum(batch.num_rows for batch in read_shard(out / shard)) for shard in manifest.splits["train"].shards]
-        assert rows == [4, 4, 2]
-        prompts = [p for batch in open_prepared(out).batches("train") for p in batch.column("prompt").to_pylist()]
-        assert prompts == [f"Question {n}?" for n in range(10)]
-        assert datasets.load_from_disk(out)["train"]["prompt"][:] == prompts
 
 
 def test_a_text_of_any_character_survives(tmp_path, write_rows):

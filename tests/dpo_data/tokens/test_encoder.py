@@ -1,4 +1,4 @@
-"""Texts and conversations to ids: where they begin, where they end, and what stands at the seam."""
+"""Encoding of texts and conversations: BOS, EOS, chat templates and seams; and the hash of a tokenizer."""
 
 import json
 from contextlib import suppress
@@ -27,9 +27,9 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-#: Turns that end with a special token, and no white space after it.
+#: Turns that end with a special token without white space after it.
 TIGHT_CHATML = CHATML.replace("<|im_end|>\n", "<|im_end|>")
-#: Thoughts of earlier turns are left out, as some reasoning models do: the prompt changes once there is an answer.
+#: Earlier turns are dropped, as reasoning models drop earlier reasoning: a response changes the prompt before it.
 FORGETFUL = (
     "{% for m in messages %}{{ m.role }}: {% if loop.last %}{{ m.content }}{% else %}-{% endif %}</s>{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -71,7 +71,7 @@ HELLO = [user("hello")]
 # Texts.
 
 
-def test_prompt_and_responses_are_tokenized_apart(toy_tokenizer):
+def test_prompt_and_responses_are_tokenized_separately(toy_tokenizer):
     prompt, chosen, rejected = "hello the", "re world", " other thing"
     assert encode_text(toy_tokenizer, (prompt, chosen, rejected)) == [
         (
@@ -82,7 +82,7 @@ def test_prompt_and_responses_are_tokenized_apart(toy_tokenizer):
     ]
 
 
-def test_a_batch_gives_what_its_rows_give_alone(bos_tokenizer):
+def test_a_batch_gives_the_ids_of_its_rows_alone(bos_tokenizer):
     rows = [
         ("hello", " there", " world"),
         ("hello", " what", " there"),
@@ -99,7 +99,7 @@ def test_no_rows_give_no_ids(bos_tokenizer):
     assert encoded.seams == 0
 
 
-def test_bos_stands_once_before_the_prompt_and_never_before_a_response(bos_tokenizer):
+def test_bos_is_added_once_to_the_prompt_and_never_to_a_response(bos_tokenizer):
     [(prompt, chosen, rejected)] = encode_text(bos_tokenizer, ("hello", " there", " world"))
     assert prompt == [BOS, *ids_of(bos_tokenizer, "hello")]
     assert BOS not in chosen + rejected
@@ -123,18 +123,18 @@ def test_eos_is_not_added_to_a_response_that_ends_with_it(toy_tokenizer):
     assert chosen == rejected == [*ids_of(toy_tokenizer, " there"), EOS]
 
 
-def test_eos_inside_a_response_is_kept_and_its_end_gets_one_more(toy_tokenizer):
+def test_eos_inside_a_response_is_kept_and_another_is_added_at_its_end(toy_tokenizer):
     [(_, chosen, _)] = encode_text(toy_tokenizer, ("hello", " there</s> world", " that"))
     assert chosen == [*ids_of(toy_tokenizer, " there"), EOS, *ids_of(toy_tokenizer, " world"), EOS]
 
 
-def test_another_special_token_at_the_end_of_a_text_is_no_end(toy_tokenizer):
+def test_another_special_token_at_the_end_of_a_text_does_not_replace_eos(toy_tokenizer):
     [(_, chosen, _)] = encode_text(toy_tokenizer, ("hello", " there<pad>", " that"))
     assert chosen == [*ids_of(toy_tokenizer, " there"), 2, EOS]
 
 
 @pytest.mark.parametrize("added", ["<s> $A </s>", "$A </s>"])
-def test_an_end_token_that_the_tokenizer_adds_by_itself_stands_on_responses_alone(make_tokenizer, added):
+def test_eos_that_the_tokenizer_adds_by_itself_is_added_to_responses_only(make_tokenizer, added):
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = make_tokenizer()
@@ -146,7 +146,7 @@ def test_an_end_token_that_the_tokenizer_adds_by_itself_stands_on_responses_alon
     assert chosen == [*ids_of(tokenizer, " there"), EOS]
 
 
-def test_cutting_and_padding_set_in_the_tokenizer_change_nothing_and_stay_set(make_tokenizer):
+def test_truncation_and_padding_of_the_tokenizer_have_no_effect_and_stay_enabled(make_tokenizer):
     tokenizer = make_tokenizer(bos=True)
     rows = [("hello there what is this", " hello world hello world", " that"), ("a", " b", " c")]
     expected = encode_text(tokenizer, *rows)
@@ -176,7 +176,7 @@ def render(tokenizer, prompt, chosen, rejected, template=None) -> Texts:
     return Encoder(tokenizer, template).render([prompt], [chosen], [rejected])
 
 
-def test_a_conversation_is_the_template_over_the_prompt_and_what_the_response_adds(chat_tokenizer):
+def test_a_response_is_what_the_template_adds_to_the_rendered_prompt(chat_tokenizer):
     prompt = [{"role": "system", "content": "Be kind."}, user("hello")]
     texts = render(chat_tokenizer, prompt, [assistant("hello there")], [assistant("what")])
     assert texts == Texts(
@@ -187,13 +187,13 @@ def test_a_conversation_is_the_template_over_the_prompt_and_what_the_response_ad
     )
 
 
-def test_a_response_of_several_messages_is_one_text(chat_tokenizer):
+def test_a_response_of_several_messages_is_rendered_as_one_text(chat_tokenizer):
     tool = {"role": "tool", "content": "42"}
     texts = render(chat_tokenizer, HELLO, [assistant("a"), tool, assistant("b")], [assistant("c")])
     assert texts.chosen == ["a<|im_end|>\n<|im_start|>tool\n42<|im_end|>\n<|im_start|>assistant\nb<|im_end|>"]
 
 
-def test_white_space_after_the_last_eos_is_dropped_and_inside_a_response_it_stays(chat_tokenizer):
+def test_white_space_after_the_last_eos_is_dropped_and_kept_inside_a_response(chat_tokenizer):
     texts = render(chat_tokenizer, HELLO, [assistant(" a \n")], [assistant("b<|im_end|> \n")])
     assert texts.chosen == [" a \n<|im_end|>"]
     assert texts.rejected == ["b<|im_end|> \n<|im_end|>"]
@@ -208,7 +208,7 @@ def test_the_ids_of_a_conversation_end_with_one_eos(chat_tokenizer):
     assert rejected == [*ids_of(chat_tokenizer, "what"), IM_END]
 
 
-def test_a_turn_that_ends_with_another_special_token_gets_no_second_end(make_tokenizer):
+def test_a_turn_that_ends_with_another_special_token_gets_no_eos(make_tokenizer):
     tokenizer = make_tokenizer(template=TIGHT_CHATML, additional_special_tokens=["<|im_start|>", "<|im_end|>"])
     encoder = Encoder(tokenizer)
     texts = encoder.render([HELLO], [[assistant("hello there")]], [[assistant("what")]])
@@ -218,7 +218,7 @@ def test_a_turn_that_ends_with_another_special_token_gets_no_second_end(make_tok
     assert rejected == [*ids_of(tokenizer, "what"), IM_END]
 
 
-def test_white_space_after_a_special_token_that_ends_a_turn_is_dropped_too(make_tokenizer):
+def test_white_space_after_another_special_token_at_the_end_is_dropped(make_tokenizer):
     tokenizer = make_tokenizer(
         template=CHATML,
         additional_special_tokens=["<|im_start|>", "<|im_end|>"],
@@ -228,7 +228,7 @@ def test_white_space_after_a_special_token_that_ends_a_turn_is_dropped_too(make_
     assert (texts.chosen, texts.rejected) == (["a<|im_end|>"], ["b<|im_end|>"])
 
 
-def test_a_template_without_an_end_gets_eos(make_tokenizer):
+def test_eos_is_added_if_the_template_writes_no_end(make_tokenizer):
     template = (
         "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}[assistant] {% endif %}"
@@ -240,7 +240,7 @@ def test_a_template_without_an_end_gets_eos(make_tokenizer):
     assert chosen == [*ids_of(encoder.tokenizer, "hello there"), EOS]
 
 
-def test_bos_of_the_template_is_the_only_one(make_tokenizer):
+def test_the_bos_of_a_template_is_not_repeated(make_tokenizer):
     encoder = Encoder(make_tokenizer(bos=True, template="<s>" + CHATML, eos_token="<|im_end|>"))
     texts = encoder.render([HELLO], [[assistant("hello there")]], [[assistant("what")]])
     [(prompt, chosen, rejected)] = sides(encoder.encode_rendered(texts))
@@ -248,13 +248,13 @@ def test_bos_of_the_template_is_the_only_one(make_tokenizer):
     assert (prompt + chosen + rejected).count(BOS) == 1
 
 
-def test_a_template_that_rewrites_the_prompt_is_refused_under_a_code_of_its_own(make_tokenizer):
+def test_a_template_that_rewrites_the_prompt_is_refused_with_its_own_code(make_tokenizer):
     texts = render(make_tokenizer(template=FORGETFUL), HELLO, [assistant("hello there")], [assistant("what")])
     assert texts == Texts([""], [""], [""], {0: TEMPLATE_REWRITES_PROMPT})
     assert TEMPLATE_REWRITES_PROMPT == "template_rewrites_prompt"
 
 
-def test_a_template_that_raises_refuses_that_pair_alone(make_tokenizer):
+def test_only_the_pair_for_which_a_template_raises_is_refused(make_tokenizer):
     encoder = Encoder(make_tokenizer(template=ALTERNATING))
     texts = encoder.render(
         [HELLO, [user("hello"), user("you")], HELLO],
@@ -267,17 +267,17 @@ def test_a_template_that_raises_refuses_that_pair_alone(make_tokenizer):
     assert TEMPLATE_REFUSED == "template_refused"
 
 
-def test_a_template_that_is_no_jinja_is_refused_once_and_not_pair_by_pair(chat_tokenizer):
+def test_a_template_that_is_not_valid_jinja_is_a_usage_error(chat_tokenizer):
     with pytest.raises(UsageError) as refusal:
         render(chat_tokenizer, HELLO, [assistant("a")], [assistant("b")], "{% for m in messages %}\n{% endif %}")
     assert str(refusal.value) == (
         "the chat template is not valid Jinja: Encountered unknown tag 'endif'. Jinja was looking for the following "
         "tags: 'endfor' or 'else'. The innermost block that needs to be closed is 'for'. (line 2).\n"
-        "  Mend it, or give another: --chat-template FILE."
+        "  Fix it, or give another with chat_template=."
     )
 
 
-def test_a_template_of_the_user_replaces_the_tokenizers(chat_tokenizer):
+def test_a_template_of_the_user_replaces_that_of_the_tokenizer(chat_tokenizer):
     template = "{% for m in messages %}{{ m.content }}|{% endfor %}"
     texts = render(chat_tokenizer, HELLO, [assistant("a")], [assistant("b")], template)
     assert texts == Texts(["hello|"], ["a|"], ["b|"], {})
@@ -290,7 +290,7 @@ rows = st.lists(st.tuples(words, words, words), min_size=1, max_size=4)
 
 
 def seams_by_definition(tokenizer, pairs: list[tuple[str, str, str]]) -> int:
-    """Responses whose joint tokenization with the whole prompt differs from both apart."""
+    """Count the responses whose joint tokenization with the whole prompt differs from that of both separately."""
     return sum(
         ids_of(tokenizer, prompt + response) != ids_of(tokenizer, prompt) + ids_of(tokenizer, response)
         for prompt, *responses in pairs
@@ -301,7 +301,7 @@ def seams_by_definition(tokenizer, pairs: list[tuple[str, str, str]]) -> int:
 @pytest.mark.parametrize(
     "variant", [{}, {"bos": True}, {"prefix_space": True}, {"metaspace": True}], ids=lambda v: next(iter(v), "plain")
 )
-def test_seams_are_those_of_joint_tokenization(make_tokenizer, variant):
+def test_seams_are_counted_as_by_joint_tokenization(make_tokenizer, variant):
     tokenizer = make_tokenizer(**variant)
     encoder = Encoder(tokenizer)
     found: set[int] = set()
@@ -318,14 +318,14 @@ def test_seams_are_those_of_joint_tokenization(make_tokenizer, variant):
     assert len(found) > 1  # some with seams and some without: the comparison could have failed
 
 
-def test_a_word_that_goes_on_in_the_response_is_a_seam_and_a_new_word_is_none(toy_tokenizer):
+def test_a_word_split_between_prompt_and_response_is_a_seam_and_a_new_word_is_not(toy_tokenizer):
     encoder = Encoder(toy_tokenizer)
     assert toy_tokenizer.tokenize("hello") == ["hello"]
     assert encoder.encode_texts(Texts(["hel"], ["lo"], [" lo"], {})).seams == 1
     assert encoder.encode_texts(Texts(["Assistant:"], [" hello"], [" there"], {})).seams == 0
 
 
-# Loading, and what identifies a tokenizer.
+# Loading and hashing tokenizers.
 
 
 def test_a_tokenizer_that_was_saved_and_loaded_elsewhere_has_the_same_hash(make_tokenizer, tmp_path):
@@ -342,7 +342,7 @@ def test_a_tokenizer_that_was_saved_and_loaded_elsewhere_has_the_same_hash(make_
         assert tokenizer_hash(tokenizer) == tokenizer_hash(loaded) == tokenizer_hash(again), name
 
 
-def test_cutting_and_padding_do_not_change_the_hash(make_tokenizer):
+def test_truncation_and_padding_do_not_change_the_hash(make_tokenizer):
     tokenizer = make_tokenizer()
     before = tokenizer_hash(tokenizer)
     tokenizer.backend_tokenizer.enable_truncation(5)
@@ -350,7 +350,7 @@ def test_cutting_and_padding_do_not_change_the_hash(make_tokenizer):
     assert tokenizer_hash(tokenizer) == before
 
 
-def test_whatever_decides_the_ids_changes_the_hash(make_tokenizer):
+def test_everything_that_decides_the_ids_changes_the_hash(make_tokenizer):
     ends = ["<|im_end|>"]
     variants = {
         "plain": make_tokenizer(),
@@ -374,7 +374,7 @@ def test_tokenizers_written_in_python_have_hashes_too():
     assert tokenizer_hash(ByT5Tokenizer()) != tokenizer_hash(ByT5Tokenizer(extra_ids=5))
 
 
-def test_a_tokenizer_is_remembered_by_the_name_of_its_folder_alone(make_tokenizer, tmp_path):
+def test_a_tokenizer_is_recorded_by_the_name_of_its_folder_without_the_path(make_tokenizer, tmp_path):
     make_tokenizer().save_pretrained(tmp_path / "models" / "toy")
     entry = tokenizer_entry(load_tokenizer(tmp_path / "models" / "toy"))
     assert entry.name == "toy"
@@ -386,7 +386,7 @@ def test_a_tokenizer_is_remembered_by_the_name_of_its_folder_alone(make_tokenize
     )
 
 
-def test_a_tokenizer_without_a_name_is_the_same_from_every_working_directory(toy_tokenizer, tmp_path, monkeypatch):
+def test_a_tokenizer_without_a_name_does_not_depend_on_the_working_directory(toy_tokenizer, tmp_path, monkeypatch):
     assert toy_tokenizer.name_or_path == ""
     entries = []
     for folder in ("one", "other"):
@@ -406,7 +406,7 @@ def test_a_tokenizer_without_eos_is_refused(make_tokenizer, tmp_path):
     )
 
 
-def test_a_folder_without_a_tokenizer_is_refused_with_its_name(tmp_path):
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     with pytest.raises(InputError, match=r"the tokenizer cannot be loaded: .*\n  Name a folder") as refusal:
         load_tokenizer(tmp_path)
     assert str(refusal.value).startswith(f"{tmp_path}: ")

@@ -1,4 +1,4 @@
-"""The truncation rule, against a plain version written from its definition on lists."""
+"""The truncation rule, compared with a plain implementation of its definition on lists; and ragged sequences."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def truncate(
     mode: TruncationMode = "keep_end",
     bos: int | None = None,
 ) -> list[Pair]:
-    """The functions under test, put together as tokenization does it."""
+    """The functions under test, combined as in tokenization."""
     prompt, chosen, rejected = (ragged([pair[side] for pair in pairs]) for side in range(3))
     kept = kept_lengths(prompt.lengths, chosen.lengths, rejected.lengths, max_length, max_prompt_length)
     sides = (
@@ -46,7 +46,7 @@ def truncate(
 def truncate_by_definition(
     pair: Pair, max_length: int | None, max_prompt_length: int | None, mode: TruncationMode, bos: int | None
 ) -> Pair:
-    """design.md, "Truncation, said once", word by word."""
+    """The rule of the docstring of dpo_data.tokens.truncation, line by line."""
     prompt, chosen, rejected = pair
     p, r = len(prompt), max(len(chosen), len(rejected))
     if max_length is None or p + r <= max_length:
@@ -72,14 +72,14 @@ prompt = st.tuples(st.booleans(), st.lists(token, min_size=1, max_size=14)).map(
 )
 pair = st.tuples(prompt, response, response)
 limits = st.integers(2, 20).flatmap(
-    lambda most: st.tuples(st.just(most), st.one_of(st.none(), st.integers(1, most - 1)))
+    lambda length: st.tuples(st.just(length), st.one_of(st.none(), st.integers(1, length - 1)))
 )
 mode = st.sampled_from(["keep_end", "keep_start"])
 bos = st.sampled_from([BOS, None])
 
 
 @given(pairs=st.lists(pair, max_size=6), limits=limits, mode=mode, bos=bos)
-def test_pairs_are_cut_as_the_definition_says(pairs, limits, mode, bos):
+def test_pairs_are_truncated_as_defined(pairs, limits, mode, bos):
     expected = [truncate_by_definition(pair, *limits, mode, bos) for pair in pairs]
     assert truncate(pairs, *limits, mode, bos) == expected
 
@@ -92,18 +92,18 @@ def test_a_pair_has_a_prompt_and_fits_after_truncation(pairs, limits, mode):
 
 
 @given(pair=pair, limits=limits, mode=mode)
-def test_a_pair_that_fits_stays_as_it_is(pair, limits, mode):
+def test_a_pair_that_fits_is_unchanged(pair, limits, mode):
     assume(len(pair[0]) + max(len(pair[1]), len(pair[2])) <= limits[0])
     assert truncate([pair], *limits, mode, BOS) == [pair]
 
 
 @given(pairs=st.lists(pair, max_size=4), mode=mode)
-def test_without_max_length_nothing_is_cut(pairs, mode):
+def test_without_max_length_nothing_is_truncated(pairs, mode):
     assert truncate(pairs, None, None, mode, BOS) == pairs
 
 
 @given(pair=pair, limits=limits, mode=mode)
-def test_a_response_keeps_its_beginning_and_loses_eos_only_with_its_end(pair, limits, mode):
+def test_a_response_keeps_its_beginning_and_loses_eos_only_if_truncated(pair, limits, mode):
     eos = 99
     prompt_ids, chosen_ids, rejected_ids = pair[0], [*pair[1], eos], [*pair[2], eos]
     _, *cut = truncate([(prompt_ids, chosen_ids, rejected_ids)], *limits, mode, BOS)[0]
@@ -130,12 +130,12 @@ def test_keep_start_drops_the_newest_prompt_tokens_first():
     assert truncate(pairs, 6, mode="keep_start") == [([10, 11, 12], [20, 21, 22], [30])]
 
 
-def test_responses_are_cut_only_when_a_quarter_is_left_for_the_prompt():
+def test_responses_are_truncated_only_when_a_quarter_is_left_for_the_prompt():
     pairs = [(list(range(10, 18)), list(range(20, 30)), [30, 31])]
     assert truncate(pairs, 8) == [([16, 17], [20, 21, 22, 23, 24, 25], [30, 31])]
 
 
-def test_a_prompt_of_one_token_stays_beside_a_response_without_end():
+def test_one_prompt_token_is_kept_with_a_very_long_response():
     assert truncate([([10, 11], list(range(20, 40)), [30])], 2) == [([11], [20], [30])]
     assert truncate([([10, 11], list(range(20, 40)), [30])], 3) == [([11], [20, 21], [30])]
 
@@ -145,23 +145,23 @@ def test_max_prompt_length_limits_only_prompts_of_pairs_that_are_too_long():
     assert truncate(pairs, 6, 2) == [([10, 11, 12, 13], [20], [30]), ([12, 13], [20, 21, 22], [30])]
 
 
-def test_a_prompt_shorter_than_max_prompt_length_leaves_its_room_to_the_responses():
+def test_responses_get_the_room_that_a_prompt_shorter_than_max_prompt_length_leaves():
     assert truncate([([10], [20, 21, 22, 23, 24, 25], [30])], 6, 4) == [([10], [20, 21, 22, 23, 24], [30])]
 
 
-def test_bos_takes_the_place_of_the_oldest_token_that_keep_end_keeps():
+def test_bos_replaces_the_oldest_token_that_keep_end_keeps():
     pairs = [([BOS, 11, 12, 13], [20, 21], [30]), ([10, BOS, 12, 13], [20, 21], [30])]
     assert truncate(pairs, 4, bos=BOS) == [([BOS, 13], [20, 21], [30]), ([12, 13], [20, 21], [30])]
 
 
 @pytest.mark.parametrize("mode", ["keep_end", "keep_start"])
-def test_a_prompt_without_tokens_is_left_for_others_to_drop(mode):
+def test_a_prompt_without_tokens_stays_empty(mode):
     pairs = [([], [20, 21, 22, 23], [30]), ([BOS, 11, 12], [20, 21], [30]), ([], [20, 21, 22, 23], [30])]
     cut = truncate(pairs, 3, mode=mode, bos=BOS)
     assert [row[0] for row in cut] == [[], [BOS], []]
 
 
-def test_cutting_leaves_the_ids_it_was_given_untouched():
+def test_truncation_does_not_change_its_input():
     prompts = ragged([[BOS, 11, 12], [BOS, 14]])
     cut_prompts(prompts, np.array([2, 1]), "keep_end", BOS)
     assert lists(prompts) == [[BOS, 11, 12], [BOS, 14]]
@@ -170,17 +170,17 @@ def test_cutting_leaves_the_ids_it_was_given_untouched():
 @pytest.mark.parametrize(
     ("max_length", "max_prompt_length", "message"),
     [
-        (1, None, "--max-length 1: must be at least 2, a prompt token and a response token."),
-        (0, None, "--max-length 0: must be at least 2, a prompt token and a response token."),
-        (-3, None, "--max-length -3: must be at least 2, a prompt token and a response token."),
-        (8, 0, "--max-prompt-length 0: must be at least 1: a prompt never becomes empty."),
-        (8, -1, "--max-prompt-length -1: must be at least 1: a prompt never becomes empty."),
-        (None, 4, "--max-prompt-length works only beside --max-length: nothing is cut without it."),
+        (1, None, "max_length=1: must be at least 2: a prompt token and a response token."),
+        (0, None, "max_length=0: must be at least 2: a prompt token and a response token."),
+        (-3, None, "max_length=-3: must be at least 2: a prompt token and a response token."),
+        (8, 0, "max_prompt_length=0: must be at least 1: a prompt never becomes empty."),
+        (8, -1, "max_prompt_length=-1: must be at least 1: a prompt never becomes empty."),
+        (None, 4, "max_prompt_length=4: has no effect without truncation.\n  Give max_length= too."),
         (
             8,
             8,
-            "--max-prompt-length 8 leaves no token of --max-length 8 for the response.\n"
-            "  Give a smaller --max-prompt-length; the field's custom is a quarter of --max-length.",
+            "max_prompt_length=8: leaves no token of max_length=8 for the response.\n"
+            "  Give a smaller value; a quarter of the maximum length is common.",
         ),
     ],
 )
@@ -198,16 +198,16 @@ def test_limits_with_room_for_both_are_accepted(accepted):
 SEQUENCES = [[1, 2, 3], [], [4], [5, 6]]
 
 
-def test_ragged_knows_the_length_of_each_sequence():
+def test_ragged_lengths_are_those_of_the_sequences():
     assert ragged(SEQUENCES).lengths.tolist() == [3, 0, 1, 2]
 
 
-def test_ragged_cut_takes_a_piece_of_each_sequence():
+def test_ragged_cut_returns_a_slice_of_each_sequence():
     cut = ragged(SEQUENCES).cut(np.array([1, 0, 0, 1]), np.array([2, 0, 0, 1]))
     assert lists(cut) == [[2, 3], [], [], [6]]
 
 
-def test_ragged_cut_end_keeps_the_beginnings():
+def test_ragged_cut_end_returns_the_beginnings():
     assert lists(ragged(SEQUENCES).cut_end(np.array([2, 0, 1, 1]))) == [[1, 2], [], [4], [5]]
 
 
@@ -215,7 +215,7 @@ def test_ragged_take_repeats_and_reorders():
     assert lists(ragged(SEQUENCES).take(np.array([3, 0, 1, 3]))) == [[5, 6], [1, 2, 3], [], [5, 6]]
 
 
-def test_ragged_select_keeps_the_marked_in_order():
+def test_ragged_select_returns_the_marked_sequences_in_order():
     assert lists(ragged(SEQUENCES).select(np.array([False, True, False, True]))) == [[], [5, 6]]
     assert lists(ragged(SEQUENCES).select(np.zeros(4, bool))) == []
     assert lists(ragged(SEQUENCES).select(np.ones(4, bool))) == SEQUENCES
@@ -228,6 +228,6 @@ def test_ragged_take_is_indexing(sequences, drawn):
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 1), max_size=3), st.lists(st.integers(0, 1), max_size=3))))
-def test_rows_are_equal_where_their_lists_are(rows):
+def test_equal_rows_compares_sequences_as_lists(rows):
     one, other = ragged([first for first, _ in rows]), ragged([second for _, second in rows])
     assert equal_rows(one, other).tolist() == [first == second for first, second in rows]
