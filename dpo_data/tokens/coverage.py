@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dpo_data.tokens.messages import Message, Messages, texts_of
+from dpo_data.tokens.messages import Message, Messages, text_of, texts_of
 from dpo_data.tokens.thoughts import thoughts_of, without_thoughts
 
 #: Codes of what a template leaves out: the first two refuse a pair, the others are counted.
@@ -19,6 +19,8 @@ TOOLS_DROPPED = "tools_dropped"
 
 #: Characters of arguments that are encoded twice: enough for a brace, a quote and the begin of a name.
 _DOUBLE_CHARS = 12
+#: Characters below which a content may be in a text by chance.
+_SHORT_CHARS = 8
 #: How templates escape a text that they put into JSON, HTML or Python literals.
 _JSON_ESCAPES = str.maketrans({"'": r"\u0027", "<": r"\u003c", ">": r"\u003e", "&": r"\u0026"})
 
@@ -44,6 +46,11 @@ def without_whitespace(text: str) -> str:
     'ab'
     """
     return "".join(text.split())
+
+
+def is_short(message: Message) -> bool:
+    """Return True if a message has a content that may be in a text by chance."""
+    return 0 < len(text_of(message).strip()) < _SHORT_CHARS
 
 
 class Rendered:
@@ -98,7 +105,7 @@ def _lost(rendered: Rendered, message: Message, place: str, code: str) -> Iterat
     """Yield what a text is without of a message's content and calls."""
     place = f"{place} ({message.get('role')})"
     for content in texts_of(message):
-        # A block of thoughts is missed as reasoning, not as content.
+        # A block of thoughts is missing as reasoning, not as content.
         if not rendered.has(content) and not _has_answer(rendered, content):
             yield Loss(code, content, f"content of {place}")
     parts = message.get("content")

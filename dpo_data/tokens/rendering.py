@@ -1,14 +1,21 @@
 """Conversational pairs as the texts that are tokenized: rendered, aligned and complete, or refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dpo_data.tokens.alignment import Alignment, align
-from dpo_data.tokens.coverage import DROPS_CONTENT, DROPS_MESSAGE, lost_from_prompt, lost_from_response
-from dpo_data.tokens.messages import Conversation, Message, Messages, joined, spellings
+from dpo_data.tokens.coverage import (
+    DROPS_CONTENT,
+    DROPS_MESSAGE,
+    Loss,
+    is_short,
+    lost_from_prompt,
+    lost_from_response,
+)
+from dpo_data.tokens.messages import Conversation, Message, Messages, joined, spellings, text_of
 from dpo_data.tokens.special import EndTokens
-from dpo_data.tokens.templates import ChatTemplate, TemplateRefusal
+from dpo_data.tokens.templates import FIRST_MARK, ChatTemplate, TemplateRefusal
 from dpo_data.tokens.thoughts import thoughts_of
 
 #: Reasons in dropped.jsonl for conversations that the chat template cannot render, or renders with another prompt.
@@ -24,7 +31,7 @@ TEXT_AFTER_END_CUT = "text_after_end_cut"
 EOS_APPENDED = "eos_appended"
 
 #: Put behind the last text of a response to find out what the template writes after it.
-MARK = "\ue000"
+MARK = chr(FIRST_MARK)
 #: Characters of a text that is quoted in a message.
 QUOTED_CHARS = 60
 
@@ -106,6 +113,7 @@ class _Rendering:
             *lost_from_prompt(aligned.prompt, conversation.prompt, conversation.tools),
             *lost_from_response(aligned.block + chosen, conversation.chosen),
             *lost_from_response(aligned.block + rejected, conversation.rejected),
+            *self._lost_messages(),
         ]
         for loss in losses:
             if loss.code in (DROPS_CONTENT, DROPS_MESSAGE):
@@ -118,6 +126,19 @@ class _Rendering:
         if self._continues:
             remarks[PROMPT_CONTINUED] = ""
         return RenderedPair(aligned.prompt, chosen, rejected, remarks)
+
+    def _lost_messages(self) -> Iterator[Loss]:
+        """Yield the messages that the template leaves out whatever they say, of those that could be missed in a text."""
+        for side in (self._chosen, self._rejected):
+            messages = [*self._before, *side]
+            if not any(map(_could_be_missed, messages)):
+                continue
+            for number in sorted(self._template.dropped(messages, self._conversation.tools)):
+                message = messages[number]
+                if _could_be_missed(message):
+                    code = DROPS_MESSAGE if number < len(self._before) else DROPS_CONTENT
+                    lost = text_of(message) or json.dumps(message["tool_calls"], ensure_ascii=False)
+                    yield Loss(code, lost, f"message {number + 1} of the conversation ({message.get('role')})")
 
     def _align(self) -> Alignment:
         prompt = self._render(
@@ -175,6 +196,11 @@ class _Rendering:
             return response
         end = response.find(eos, len(response) - len(tail))
         return response if end < 0 else response[: end + len(eos)]
+
+
+def _could_be_missed(message: Message) -> bool:
+    """Return True if what a message says may be in a text by chance, or as the name of a tool."""
+    return is_short(message) or bool(message.get("tool_calls"))
 
 
 def _marked(message: Message) -> Message:

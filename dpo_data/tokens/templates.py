@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from dpo_data.errors import UsageError, argument, first_line
-from dpo_data.tokens.messages import Messages
+from dpo_data.tokens.messages import Message, Messages
 
 #: Parameters of `apply_chat_template` that this program decides.
 RESERVED = frozenset(
@@ -30,6 +30,8 @@ RESERVED = frozenset(
         "truncation",
     }
 )
+#: The first of the characters that mark contents: for private use, and in no template.
+FIRST_MARK, FIRST_CALL_MARK = 0xE000, 0xF000
 #: Directives of strftime; a template that formats the date gets them from a fixed day, at midnight.
 _DIRECTIVES = "aAbBcdDeFGgHIjklmMnpPrRsStTuUVwWxXyYzZ"
 _USES_DATE = re.compile(r"\bstrftime_now\b")
@@ -62,6 +64,7 @@ class ChatTemplate:
         self._date = date
         #: Whether a conversation has tools -> the template for it: some tokenizers have two.
         self._sources: dict[bool, str] = {}
+        self._dropped: dict[tuple[Any, ...], frozenset[int]] = {}
 
     def render(
         self,
@@ -116,6 +119,25 @@ class ChatTemplate:
             self._sources[has_tools] = source
         return self._sources[has_tools]
 
+    def dropped(self, messages: Messages, tools: Sequence[Any] | None = None) -> frozenset[int]:
+        """Return the numbers of messages, from 0, whose content or calls the template leaves out whatever they say.
+
+        They are found with texts that are in no template: a short content, or the name of one of the tools, may be in
+        a rendered text by chance.
+        """
+        shape = (tuple(map(_shape, messages)), bool(tools))
+        if shape not in self._dropped:
+            marked, marks = zip(*(_marked(message, number) for number, message in enumerate(messages)), strict=True)
+            try:
+                text = self.render(list(marked), tools)
+                self._dropped[shape] = frozenset(
+                    number for number, expected in enumerate(marks) if any(mark not in text for mark in expected)
+                )
+            except TemplateRefusal:
+                # It has rendered the real contents, and does not tell from these.
+                self._dropped[shape] = frozenset()
+        return self._dropped[shape]
+
     @cached_property
     def uses_date(self) -> bool:
         """Return True if what the template renders depends on the day."""
@@ -134,15 +156,16 @@ class ChatTemplate:
         It is what a conversation that ends in a response and one that ends in a question have in common at their ends,
         where the template renders the latter in one way only.
         """
-        question = [{"role": "user", "content": "\ue000"}]
+        mark, other_mark = chr(FIRST_MARK), chr(FIRST_MARK + 1)
+        question = [{"role": "user", "content": mark}]
         try:
             plain, prompt = (self.render(question, add_generation_prompt=add) for add in (False, True))
-            answered = self.render([*question, {"role": "assistant", "content": "\ue001"}])
+            answered = self.render([*question, {"role": "assistant", "content": other_mark}])
         except TemplateRefusal:
             return ""
-        if plain != prompt or "\ue000" not in plain or "\ue001" not in answered:
+        if plain != prompt or mark not in plain or other_mark not in answered:
             return ""
-        one, other = plain.rpartition("\ue000")[2], answered.rpartition("\ue001")[2]
+        one, other = plain.rpartition(mark)[2], answered.rpartition(other_mark)[2]
         size = 0
         while size < min(len(one), len(other)) and one[-size - 1] == other[-size - 1]:
             size += 1
@@ -151,6 +174,30 @@ class ChatTemplate:
     def _all_sources(self) -> list[str]:
         own = self._template or self._tokenizer.chat_template or ""
         return list(own.values()) if isinstance(own, Mapping) else [own]
+
+
+def _shape(message: Message) -> tuple[Any, ...]:
+    """Return what a template may branch on in a message, other than the words of its content."""
+    calls = message.get("tool_calls") or ()
+    return (
+        message.get("role"),
+        type(message.get("content")) if message.get("content") else None,
+        tuple(type(call.get("function", call).get("arguments")) for call in calls),
+    )
+
+
+def _marked(message: Message, number: int) -> tuple[Message, list[str]]:
+    """Return a message with marks for its content and its calls' names, and the marks."""
+    marks = []
+    if content := message.get("content"):
+        marks.append(chr(FIRST_MARK + number))
+        message = message | {"content": marks[0] if isinstance(content, str) else [{"type": "text", "text": marks[0]}]}
+    calls = []
+    for place, call in enumerate(message.get("tool_calls") or ()):
+        marks.append(chr(FIRST_CALL_MARK + number) + chr(FIRST_MARK + place))
+        named = {**call.get("function", call), "name": marks[-1]}
+        calls.append({**call, "function": named} if "function" in call else named)
+    return (message | {"tool_calls": calls} if calls else message), marks
 
 
 def _fix_date(source: str, date: datetime.date) -> str:

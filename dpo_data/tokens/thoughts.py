@@ -1,6 +1,5 @@
 """Reasoning in messages: the markers around a block of thoughts, and where messages keep it."""
 
-import re
 from typing import NamedTuple
 
 from dpo_data.tokens.messages import Message, text_of
@@ -26,13 +25,6 @@ MARKERS = (
 #: Fields of a message that hold its reasoning; transformers hands each on under the first two names.
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 
-_BLOCK = re.compile(
-    r"\s*(?:"
-    + "|".join(rf"{re.escape(markers.open)}(.*?){re.escape(markers.close)}" for markers in MARKERS)
-    + ")",
-    re.DOTALL,
-)
-
 
 def thoughts_of(message: Message) -> str:
     r"""Return the reasoning of a message: a field of its own, or the block that its content begins with; "" if none.
@@ -43,8 +35,13 @@ def thoughts_of(message: Message) -> str:
     for field in REASONING_FIELDS:
         if isinstance(message.get(field), str) and message[field]:
             return str(message[field])
-    found = _BLOCK.match(text_of(message))
-    return next(filter(None, found.groups()), "") if found else ""
+    text = text_of(message)
+    for markers in MARKERS:
+        before, closer, _ = text.partition(markers.close)
+        if closer:
+            # The opening marker may be in the prompt: models that open the block there answer without it.
+            return before.lstrip().removeprefix(markers.open)
+    return ""
 
 
 def without_thoughts(content: str) -> str:
