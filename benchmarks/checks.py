@@ -1,10 +1,11 @@
-"""What each check costs on the real rows of hh-rlhf, and what the checks of today cost convert.
+"""Cost of each check on real rows of hh-rlhf, and of all checks in `convert`.
 
-    python benchmarks/checks.py --input ../shared/data/hh-rlhf/harmless-base-test-part1.jsonl.gz [--before FOLDER]
+    python benchmarks/checks.py --input "$HH_RLHF" [--before FOLDER]
 
-Each check alone over all pairs, best of the repeats; the dataset checks over the row keys of the rows repeated with a
-number in the first turn, so that no prompt repeats. `--before` names a checkout of an earlier commit (a git worktree):
-its convert and ours take turns, and the ratio of their medians is what the checks between the two cost.
+Each check runs alone over all pairs, best of the repeats; the dataset checks run over the row keys of the rows repeated
+with a number in the first turn, so that no prompt repeats. `--before` names a checkout of an earlier commit (a git
+worktree): its `convert` and the current one take turns, and the ratio of their medians is the cost of the checks added
+between the two.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from bench import REPOSITORY, machine_facts, median_and_range, results_file, table, versions
 
-from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS, run_row_checks
+from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS, RowCheck, run_row_checks
 from dpo_data.checks.check import DEEP_ROW_KEY, RowKeys
 from dpo_data.checks.contamination import contamination
 from dpo_data.checks.near_prompts import NearPrompts
@@ -64,7 +65,7 @@ def read_pairs(rows: Sequence[dict[str, Any]]) -> list[PreferencePair]:
 
 
 def best_of(repeats: int, work: Callable[[], Any]) -> float:
-    """CPU seconds of the quickest repeat."""
+    """Return the CPU seconds of the fastest repeat."""
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -74,22 +75,22 @@ def best_of(repeats: int, work: Callable[[], Any]) -> float:
 
 
 def row_costs(pairs: Sequence[PreferencePair], against: Path, repeats: int) -> list[list[str]]:
-    """A table row for each row check alone, and for those of convert together."""
-    finds: list[tuple[str, str, Callable[[PreferencePair], Any]]] = [
-        *((check.code, "convert", check.find) for check in ROW_CHECKS),
-        ("all of convert's together", "convert", partial(run_row_checks, checks=ROW_CHECKS)),
-        *((check.code, "--deep", check.find) for check in DEEP_ROW_CHECKS),
-        ("contamination (--against 200 texts)", "--against", contamination([against]).find),
+    """Return a table row for each row check alone, and one for all those of `convert`."""
+    rows: list[tuple[str, str, Sequence[RowCheck]]] = [
+        *((check.code, "convert", [check]) for check in ROW_CHECKS),
+        ("all checks of convert together", "convert", ROW_CHECKS),
+        *((check.code, "--deep", [check]) for check in DEEP_ROW_CHECKS),
+        ("contamination (--against 200 texts)", "--against", [contamination([against])]),
     ]
 
-    def work(find: Callable[[PreferencePair], Any]) -> None:
+    def work(checks: Sequence[RowCheck]) -> None:
         for pair in pairs:
-            find(pair)
+            run_row_checks(pair, checks)
 
     table_rows = []
-    for code, where, find in finds:
-        seconds = best_of(repeats if where == "convert" else 3, partial(work, find))
-        found = sum(bool(find(pair)) for pair in pairs)
+    for code, where, checks in rows:
+        seconds = best_of(repeats if where == "convert" else 3, partial(work, checks))
+        found = sum(bool(run_row_checks(pair, checks)) for pair in pairs)
         table_rows.append([code, where, *cost(seconds, len(pairs)), f"{found:,}"])
     return table_rows
 
@@ -99,7 +100,7 @@ def cost(seconds: float, rows: int) -> tuple[str, str]:
 
 
 def many_keys(rows: int) -> RowKeys:
-    """Keys of `rows` rows, seven a prompt, as sources of ranked responses give."""
+    """Return keys of `rows` rows with seven per prompt, as sources of ranked responses give."""
     source = np.random.default_rng(3)
     responses = [source.bytes(16) for _ in range(8)]
     keys = []
@@ -113,7 +114,7 @@ def many_keys(rows: int) -> RowKeys:
     plain = row_keys(keys, 0)
     for name in plain.dtype.names:
         table_[name] = plain[name]
-    for name, of in (("near_prompt", "prompt"), ("alike", "unordered"), ("alike_chosen", "chosen")):
+    for name, of in (("near_prompt", "prompt"), ("normalized_unordered", "unordered"), ("normalized_chosen", "chosen")):
         table_[name] = table_[of]
     return table_
 
@@ -141,10 +142,11 @@ def main() -> None:
     facts = machine_facts()
     rows = read_rows(options.input)
     pairs = read_pairs(rows)
-    lines = ["# What the checks cost", "", *facts, f"- {versions(('datasketch', 'py3langid', 'rapidfuzz', 'numpy'))}"]
+    lines = ["# Cost of the checks", "", *facts, f"- {versions(('datasketch', 'py3langid', 'rapidfuzz', 'numpy'))}"]
     lines += [
-        f"- {len(pairs):,} real pairs of hh-rlhf's harmless-base test split; CPU time in one process, the best of",
-        f"  {options.repeats} repeats (of 3 for the slow ones); texts are put together once, by the first check",
+        "",
+        f"CPU time in one process on {len(pairs):,} real pairs of hh-rlhf, the best of {options.repeats} repeats",
+        "(3 for the slow checks). Each row includes the cost of collecting the texts of a pair.",
         "",
     ]
     with tempfile.TemporaryDirectory() as name:
@@ -153,7 +155,7 @@ def main() -> None:
         source = np.random.default_rng(7)
         against.write_text("".join(" ".join(map(str, source.integers(0, 10**6, 30))) + "\n" for _ in range(200)))
         costs = row_costs(pairs, against, options.repeats)
-        lines += [table(["row check", "runs in", "microseconds a row", "rows/s", "found"], costs), ""]
+        lines += [table(["row check", "runs in", "microseconds per row", "rows/s", "found"], costs), ""]
 
         def sketch() -> None:
             near = NearPrompts()
@@ -167,8 +169,8 @@ def main() -> None:
             for check in checks
         ]
         key_rows.append(["sketches of the prompts (MinHash, LSH)", "--deep", *cost(best_of(3, sketch), len(pairs))])
-        lines += ["The checks over row keys, 100,000 rows with seven a prompt:", ""]
-        lines += [table(["dataset check", "runs in", "microseconds a row", "rows/s"], key_rows), ""]
+        lines += ["Checks over row keys, on 100,000 rows with seven per prompt:", ""]
+        lines += [table(["dataset check", "runs in", "microseconds per row", "rows/s"], key_rows), ""]
 
         raw = scratch / "raw" / "train.jsonl"
         raw.parent.mkdir()
@@ -196,7 +198,7 @@ def main() -> None:
                     seconds[name].append(convert_seconds(checkouts[name], raw, scratch))
             medians = {name: statistics.median(values) for name, values in seconds.items()}
             lines += [
-                f"convert in process, {len(copied):,} rows, before and now taking turns, each turn the best of three:",
+                f"`convert` in process, {len(copied):,} rows; the two take turns, and each turn is the best of three:",
                 "",
             ]
             speeds = [

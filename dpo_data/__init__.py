@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dpo_data.sources import SOURCES
     from dpo_data.tokens.cache import open_tokens, tokenize
 
+__version__ = "0.1.0"
+
 _MODULES = {
     "SOURCES": "dpo_data.sources",
     "DataError": "dpo_data.errors",

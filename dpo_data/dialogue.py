@@ -1,4 +1,4 @@
-"""Transcripts and messages: the two forms of a dialogue, and the conversion between them."""
+"""The two forms of a dialogue, transcripts and messages, and the conversion between them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,21 +7,18 @@ from dpo_data.errors import RowError
 from dpo_data.options import Form
 from dpo_data.records import Content, Message, Response, ScoredResponses
 
+HUMAN_START = "\n\nHuman:"
+ASSISTANT_START = "\n\nAssistant:"
 TURN_START = re.compile(r"\n\n(Human|Assistant):")
-
-
 ROLES = {"Human": "user", "Assistant": "assistant"}
-
-
 SPEAKERS = {role: speaker for speaker, role in ROLES.items()}
 
-
-#: Who speaks, and the text after the colon, leading space included. A plain tuple: these are made by the million.
+#: The speaker, and the text after the colon, leading space included. A plain tuple: they are created by the million.
 Turn = tuple[str, str]
 
 
 def parse_turns(transcript: str) -> tuple[str, list[Turn]]:
-    r"""What stands before the first turn, and the turns.
+    r"""Return the text before the first turn, and the turns.
 
     >>> parse_turns("\n\nHuman: hi\n\nAssistant: hello\n\nI am here.")
     ('', [('Human', ' hi'), ('Assistant', ' hello\n\nI am here.')])
@@ -31,7 +28,7 @@ def parse_turns(transcript: str) -> tuple[str, list[Turn]]:
 
 
 def text_start(turns: Sequence[Turn], position: int) -> int:
-    r"""The index, in the transcript, of the text of the turn at `position`.
+    r"""Return the index in the transcript of the text of the turn at `position`.
 
     >>> text_start([("Human", " hi"), ("Assistant", " hello")], 1) == len("\n\nHuman: hi\n\nAssistant:")
     True
@@ -41,7 +38,7 @@ def text_start(turns: Sequence[Turn], position: int) -> int:
 
 
 def render_turns(messages: Iterable[tuple[str, str]]) -> str:
-    r"""The transcript of (role, content) messages.
+    r"""Return the transcript of (role, content) messages.
 
     >>> render_turns([("user", "hi"), ("assistant", "hello")])
     '\n\nHuman: hi\n\nAssistant: hello'
@@ -49,11 +46,8 @@ def render_turns(messages: Iterable[tuple[str, str]]) -> str:
     return "".join(f"\n\n{SPEAKERS[role]}: {content}" for role, content in messages)
 
 
-ASSISTANT_START = "\n\nAssistant:"
-
-
 def in_form(responses: ScoredResponses, form: Form) -> ScoredResponses:
-    """The same prompt and responses, in that form.
+    """Return the same prompt and responses in a form.
 
     Raises: RowError: no_text_form, where text would lose a role, a tool or the border between two messages.
     """
@@ -66,7 +60,7 @@ def in_form(responses: ScoredResponses, form: Form) -> ScoredResponses:
     return ScoredResponses(
         prompt=convert(responses.prompt, "prompt"),
         responses=[
-            Response(content=convert(r.content, "response"), score=r.score, rank=r.rank, note=r.note, row=r.row)
+            Response(content=convert(r.content, "response"), score=r.score, rank=r.rank, reason=r.reason, row=r.row)
             for r in responses.responses
         ],
         tools=responses.tools,
@@ -86,7 +80,7 @@ def _as_text(content: Content, part: str) -> str:
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    r"""The transcript of a prompt, up to where the assistant speaks.
+    r"""Return the transcript of a prompt, up to where the assistant begins to speak.
 
     >>> prompt_text([Message(role="system", content="Be kind."), Message(role="user", content="Hi")])
     'Be kind.\n\nHuman: Hi\n\nAssistant:'
@@ -96,7 +90,7 @@ def prompt_text(messages: Sequence[Message]) -> str:
     has_system = bool(messages) and messages[0].role == "system"
     turns = messages[1:] if has_system else messages
     if not turns or turns[-1].role != "user":
-        raise RowError("no_text_form", "prompt", "prompt does not end with a user's message.")
+        raise RowError("no_text_form", "prompt", "prompt does not end with a user message.")
     for message in turns:
         _require_plain(message, "prompt")
     system = messages[0].content if has_system else ""
@@ -104,18 +98,18 @@ def prompt_text(messages: Sequence[Message]) -> str:
 
 
 def response_text(messages: Sequence[Message]) -> str:
-    """The text of a response as it follows `prompt_text`, leading space included.
+    """Return the text of a response as it follows `prompt_text`, leading space included.
 
     Raises: RowError: no_text_form.
     """
     if len(messages) != 1 or messages[0].role != "assistant":
         roles = ", ".join(message.role for message in messages) or "nothing"
-        raise RowError("no_text_form", "response", f"a response is not one message of the assistant's, but {roles}.")
+        raise RowError("no_text_form", "response", f"a response must be one assistant message, not {roles}.")
     _require_plain(messages[0], "response")
     return f" {messages[0].content}"
 
 
 def _require_plain(message: Message, part: str) -> None:
     if message.role not in ("user", "assistant") or message.tool_calls:
-        what = "a call of a tool" if message.tool_calls else f"a message of role {message.role}"
+        what = "a tool call" if message.tool_calls else f"a message of role {message.role}"
         raise RowError("no_text_form", part, f"the {part} has {what}.")

@@ -159,6 +159,8 @@ def as_flag(name: str, value: object = None) -> str:
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     r"""Return a line that suggests the choice nearest to a misspelt word, or nothing if none is near.
 
+    The dashes that options begin with do not count.
+
     >>> did_you_mean("hhrlhf", ["hh-rlhf", "shp"])
     '\n  Did you mean hh-rlhf?'
     >>> did_you_mean("nope", ["hh-rlhf", "shp"])
@@ -166,8 +168,10 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(word.lower(), list(choices), n=1)
-    return f"\n  Did you mean {near[0]}?" if near else ""
+    by_name = {choice.lstrip("-"): choice for choice in choices}
+    word = word.lstrip("-").lower()
+    near = [name for name in by_name if word and name.startswith(word)] or get_close_matches(word, by_name, n=1)
+    return f"\n  Did you mean {by_name[near[0]]}?" if near else ""
 
 
 def require_choice(option: str, value: str, choices: Any) -> None:

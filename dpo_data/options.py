@@ -1,4 +1,4 @@
-"""The named choices and defaults that library and command line share; imports nothing, so that --help is quick."""
+"""Choices and defaults shared by library and command line; imports nothing heavy, so that --help is quick."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -19,9 +19,9 @@ DEFAULT_MAX_LENGTH = 1024
 DEFAULT_MAX_INVALID = 0.05
 DEFAULT_AUDIT_LENGTHS = (256, 512, 1024, 2048, 4096)
 
-#: Told what share of the work is done (None where unknown), and how many rows.
+#: Called with the share of the work that is done (None if unknown) and the number of rows.
 Progress = Callable[[float | None, int], None]
 
 
 def silent(fraction: float | None, rows: int) -> None:
-    """Progress that nobody sees."""
+    """Do nothing; the progress callback of a caller who wants none."""

@@ -1,7 +1,7 @@
-"""K scored or ranked responses of one prompt to pairs, by a named policy; pure, and the same on every machine.
+"""Pairs of K scored or ranked responses to one prompt, by a named policy; pure, and the same on every machine.
 
-A pair's chosen is always worth more than its rejected: ties are left out, or kept in the order of the raw row when the
-user says so, never broken at random. What is left out is counted, by reason.
+The chosen response of a pair has the higher score. Ties are dropped, or kept in the order of the raw row, never broken
+at random. What is left out is counted by reason.
 """
 
 import math
@@ -10,35 +10,48 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain, combinations, pairwise
+from typing import Annotated, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from dpo_data.options import Pairing, Tie
 from dpo_data.records import Response, ScoredResponses, canonical
 
-#: Margins are differences of decimal scores: 0.3 - 0.2 shall count as 0.1.
+#: Margins are differences of decimal scores: 0.3 - 0.2 must count as 0.1.
 TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True)
-class PairingPolicy:
-    """Which pairs to make of K responses.
+class PairingPolicy(BaseModel):
+    """How pairs are made of scored or ranked responses."""
 
-    Attributes:
-        pairing: best-worst is one pair; best-rest pairs the best with every other; all pairs every two; adjacent pairs
-            neighbours in the order from best to worst; random pairs the best with one other, drawn by `seed`.
-        min_margin: least difference of scores, or of ranks.
-        tie: drop pairs of equal worth, or keep them with the response that stands first in the row as chosen.
-        max_pairs_per_prompt: of more pairs those with the largest margins stay.
-        seed: for random; the draw depends on it and on the texts alone.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    pairing: Pairing = "best-worst"
-    min_margin: float = 0.0
-    tie: Tie = "drop"
-    max_pairs_per_prompt: int | None = None
-    seed: int = 0
+    pairing: Annotated[
+        Pairing,
+        Field(
+            description="best-worst makes one pair; best-rest pairs the best response with every other; all makes "
+            "every pair; adjacent pairs neighbors in the order of the scores; random pairs the best with one that "
+            "is drawn."
+        ),
+    ] = "best-worst"
+    min_margin: Annotated[float, Field(description="Minimum difference of scores or ranks.")] = 0.0
+    tie: Annotated[
+        Tie, Field(description="drop skips pairs with equal scores; keep keeps them in raw-row order, with margin 0.")
+    ] = "drop"
+    max_pairs_per_prompt: Annotated[
+        int | None, Field(description="Maximum pairs per prompt, preferring the largest margins.")
+    ] = None
+    seed: Annotated[int, Field(description="For random; the draw depends on the seed and the texts alone.")] = 0
 
 
-DEFAULT_POLICY = PairingPolicy()
+class PairingArguments(TypedDict, total=False):
+    """Keyword arguments for the fields of `PairingPolicy`; None stands for the default."""
+
+    pairing: Pairing | None
+    min_margin: float | None
+    tie: Tie | None
+    max_pairs_per_prompt: int | None
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -51,23 +64,23 @@ class Match:
 
     @property
     def margin(self) -> float:
-        """By how much chosen is better."""
-        return _worth(self.chosen) - _worth(self.rejected)
+        """How much better chosen is."""
+        return _sort_score(self.chosen) - _sort_score(self.rejected)
 
     @property
     def rows(self) -> tuple[int, int]:
-        """The raw rows that chosen and rejected come from."""
+        """The raw rows of chosen and of rejected."""
         return self.chosen.row, self.rejected.row
 
 
 @dataclass
 class Matches:
-    """What a policy made of some prompts.
+    """Pairs that a policy made of some prompts.
 
     Attributes:
         kept: the pairs.
-        left_out: reason -> how many pairs, or responses that are in no pair.
-        row_reasons: raw row -> the first reason why something of it was left out.
+        left_out: reason -> pairs that were not made, and responses that are in no pair.
+        row_reasons: raw row -> the first reason why a response or a pair of it was left out.
     """
 
     kept: list[Match] = field(default_factory=list)
@@ -82,7 +95,7 @@ class Matches:
 
 
 def make_pairs(groups: Sequence[ScoredResponses], policy: PairingPolicy) -> Matches:
-    """The pairs of each group, and what is left out; a cap counts over all groups with one prompt."""
+    """Return the pairs of each group, and what is left out; a cap counts over all groups of a prompt."""
     matches = Matches()
     for group in groups:
         ordered = _usable(group, matches)
@@ -114,25 +127,24 @@ def make_pairs(groups: Sequence[ScoredResponses], policy: PairingPolicy) -> Matc
     return matches
 
 
-def _worth(response: Response) -> float:
-    return -math.inf if response.worth is None else response.worth
+def _sort_score(response: Response) -> float:
+    return -math.inf if response.sort_score is None else response.sort_score
 
 
 def _usable(group: ScoredResponses, matches: Matches) -> list[Response]:
-    """The responses that have a score, from best to worst, equals in the order of the row.
+    """Return the responses that have a score, from best to worst, ties in the order of the row.
 
-    An empty one, or a text that stands there twice, is left out where two others remain; where not, the row checks are
-    to find it.
+    Empty responses and repeated texts are left out if two others remain; if not, the row checks find them.
     """
     scored = []
     for response in group.responses:
-        if response.worth is None:
-            matches.leave_out(response.note or "unscored", [response.row])
+        if response.sort_score is None:
+            matches.leave_out(response.reason or "unscored", [response.row])
         else:
             scored.append(response)
-    ordered = sorted(scored, key=_worth, reverse=True)
+    ordered = sorted(scored, key=_sort_score, reverse=True)
     seen: set[str | bytes] = set()
-    fine, flawed = [], []
+    usable, flawed = [], []
     for response in ordered:
         content = response.content if isinstance(response.content, str) else canonical(response.content)
         if content in seen:
@@ -140,13 +152,13 @@ def _usable(group: ScoredResponses, matches: Matches) -> list[Response]:
         elif not _has_text(response):
             flawed.append(("empty_response", response))
         else:
-            fine.append(response)
+            usable.append(response)
         seen.add(content)
-    if len(fine) < 2:
+    if len(usable) < 2:
         return ordered
     for reason, response in flawed:
         matches.leave_out(reason, [response.row])
-    return fine
+    return usable
 
 
 def _has_text(response: Response) -> bool:
@@ -156,14 +168,14 @@ def _has_text(response: Response) -> bool:
 
 
 def _candidates(pairing: Pairing, count: int) -> Iterator[tuple[int, int]]:
-    """Places of chosen and rejected among responses in order from best to worst."""
+    """Return the positions of chosen and rejected among responses ordered from best to worst."""
     if pairing == "best-worst":
         return iter([(0, count - 1)])
     if pairing == "adjacent":
         return pairwise(range(count))
     if pairing == "all":
         return combinations(range(count), 2)
-    return ((0, other) for other in range(1, count))  # best-rest, and what random draws from
+    return ((0, rejected) for rejected in range(1, count))  # best-rest, and the pairs from which random draws
 
 
 def _reason_against(match: Match, policy: PairingPolicy) -> str | None:
@@ -173,22 +185,22 @@ def _reason_against(match: Match, policy: PairingPolicy) -> str | None:
 
 
 def _draw(group: ScoredResponses, seed: int) -> int:
-    """A number that the texts and the seed alone decide."""
+    """Return a number that depends on the texts and the seed alone."""
     digest = blake2b(str(seed).encode(), digest_size=8)
     for content in (group.prompt, *(response.content for response in group.responses)):
         digest.update(blake2b(canonical(content)).digest())
     return int.from_bytes(digest.digest())
 
 
-def _cap(matches: Matches, most: int) -> None:
-    """Leave out all but the `most` widest pairs of each prompt."""
+def _cap(matches: Matches, maximum: int) -> None:
+    """Leave out all but the `maximum` pairs of each prompt that have the largest margins."""
     by_prompt: dict[bytes, list[Match]] = {}
     for match in matches.kept:
         by_prompt.setdefault(canonical(match.group.prompt), []).append(match)
     surplus = {
         id(match)
         for of_prompt in by_prompt.values()
-        for match in sorted(of_prompt, key=lambda match: match.margin, reverse=True)[most:]
+        for match in sorted(of_prompt, key=lambda match: match.margin, reverse=True)[maximum:]
     }
     for match in matches.kept:
         if id(match) in surplus:

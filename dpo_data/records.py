@@ -1,40 +1,33 @@
-"""The rows that everything speaks: preference pairs, scored responses, and the content keys of pairs."""
+"""Row types shared by all modules: preference pairs, scored responses, and the content keys of pairs."""
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dpo_data.options import Form
+
 FIELDS = ("prompt", "chosen", "rejected")
-
-
-class _Once(cached_property[Any]):
-    """A cached property without the lock that Python 3.11 takes, which costs more than the texts of a pair do."""
-
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
-        if instance is None:
-            return self
-        value = instance.__dict__[self.attrname] = self.func(instance)
-        return value
+#: Prompt, chosen and rejected as text.
+PairTexts = tuple[str, str, str]
 
 
 class Record(BaseModel):
-    """A row read from outside: no unknown fields, no silent conversion between types."""
+    """Row that is read from outside: unknown fields and silent conversions between types are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ignored_types=(_Once,))
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Message(Record):
-    """One message of a dialogue."""
+    """Message of a dialogue."""
 
     role: Annotated[str, Field(min_length=1, description="system, user, assistant or tool")]
     content: str
-    tool_calls: Annotated[str | None, Field(description="Calls that an assistant makes, as JSON.")] = None
-    tool_call_id: Annotated[str | None, Field(description="The call that a tool's message answers.")] = None
-    name: Annotated[str | None, Field(description="Of the tool, or of a speaker.")] = None
+    tool_calls: Annotated[str | None, Field(description="Tool calls of an assistant, as JSON.")] = None
+    tool_call_id: Annotated[str | None, Field(description="The call that a tool message answers.")] = None
+    name: Annotated[str | None, Field(description="Name of the tool, or of a speaker.")] = None
 
 
 #: A prompt or a response: as text, or as messages.
@@ -43,62 +36,60 @@ Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Scores(Record):
-    """What a source says about how good the two responses of a pair are; higher is better."""
+    """Scores that a source gives the two responses of a pair; higher is better."""
 
     chosen_score: Score | None = None
     rejected_score: Score | None = None
-    margin: Annotated[Score | None, Field(description="By how much chosen is better.")] = None
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, whose texts are read off its own fields: pydantic would hand on the cached ones."""
-        copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("texts", None)
-        return copied
+    margin: Annotated[Score | None, Field(description="How much better chosen is.")] = None
 
 
 class TextPair(Scores):
-    """Two responses to one prompt, as text; prompt + response is what the model reads."""
+    """Two responses to one prompt, as text; the model reads prompt + response."""
 
     prompt: str
     chosen: str
     rejected: str
 
-    @_Once
-    def texts(self) -> tuple[str, str, str]:
-        """Prompt, chosen and rejected as text."""
+    @property
+    def texts(self) -> PairTexts:
+        """The prompt and the responses."""
         return self.prompt, self.chosen, self.rejected
 
 
-class TextRow(TextPair):
-    """A text pair as a prepared folder holds it."""
-
-    source: str
-    origin: Annotated[str, Field(description="file:line of the raw row, counted from 1.")]
-    id: Annotated[str, Field(description="128-bit hash of prompt, chosen and rejected, in hexadecimal.")]
-    prompt_key: Annotated[str, Field(description="128-bit hash of the prompt, in hexadecimal.")]
-
-
 class ConversationalPair(Scores):
-    """Two continuations of one dialogue, as messages for a chat template."""
+    """Two responses to one dialogue, as messages for a chat template."""
 
     prompt: Annotated[list[Message], Field(min_length=1)]
     chosen: list[Message]
     rejected: list[Message]
-    tools: Annotated[str | None, Field(description="Tools that the dialogue may use, as JSON.")] = None
+    tools: Annotated[str | None, Field(description="Tools available in the dialogue, as JSON.")] = None
 
-    @_Once
-    def texts(self) -> tuple[str, str, str]:
-        """Prompt, chosen and rejected as text: the contents, a blank line between messages."""
+    @property
+    def texts(self) -> PairTexts:
+        """The prompt and the responses: the contents of their messages, separated by blank lines."""
         return joined_contents(self.prompt), joined_contents(self.chosen), joined_contents(self.rejected)
 
 
-class ConversationalRow(ConversationalPair):
-    """A conversational pair as a prepared folder holds it."""
+class PreparedColumns(Record):
+    """Columns that a prepared folder adds to a pair."""
 
     source: str
     origin: Annotated[str, Field(description="file:line of the raw row, counted from 1.")]
     id: Annotated[str, Field(description="128-bit hash of prompt, chosen and rejected, in hexadecimal.")]
     prompt_key: Annotated[str, Field(description="128-bit hash of the prompt, in hexadecimal.")]
+
+
+class TextRow(PreparedColumns, TextPair):
+    """Text pair of a prepared folder."""
+
+
+class ConversationalRow(PreparedColumns, ConversationalPair):
+    """Conversational pair of a prepared folder."""
+
+
+def row_model(form: Form) -> type[TextRow | ConversationalRow]:
+    """Return the type of the rows of a prepared folder."""
+    return TextRow if form == "text" else ConversationalRow
 
 
 PreferencePair = TextPair | ConversationalPair
@@ -108,27 +99,27 @@ class Response(Record):
     """One of several responses to a prompt.
 
     Attributes:
-        content: what was answered.
-        score: how good it is; higher is better.
-        rank: its place among the others, where there is no score; lower is better.
-        note: why it has neither, in one word for the counts.
-        row: which raw row it comes from, counted from 0 in a group of rows.
+        content: the text, or the messages.
+        score: higher is better.
+        rank: for responses without a score; lower is better.
+        reason: why it has neither, in one word for the counts.
+        row: the raw row that it comes from, counted from 0 in its group of rows.
     """
 
     content: Content
     score: Score | None = None
     rank: Score | None = None
-    note: str | None = None
+    reason: str | None = None
     row: int = 0
 
     @property
-    def worth(self) -> float | None:
+    def sort_score(self) -> float | None:
         """The score, or the negative rank: higher is better."""
         return self.score if self.rank is None else 0.0 - self.rank
 
 
 class ScoredResponses(Record):
-    """A prompt and K responses to it, scored or ranked; `dpo_data.pairing` makes pairs of them."""
+    """Prompt with K scored or ranked responses, from which `dpo_data.pairing` makes pairs."""
 
     prompt: Content
     responses: list[Response]
@@ -136,7 +127,7 @@ class ScoredResponses(Record):
 
 
 def joined_contents(messages: Sequence[Message]) -> str:
-    """The contents of messages and the calls they make, a blank line between them."""
+    """Return the contents of messages and their tool calls, separated by blank lines."""
     return "\n\n".join(text for message in messages for text in (message.content, message.tool_calls) if text)
 
 
@@ -159,17 +150,17 @@ class PairKeys(NamedTuple):
 
 
 def pair_keys(pair: PreferencePair) -> PairKeys:
-    """The content hashes of a pair.
+    """Return the content hashes of a pair.
 
-    Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
+    Raises: UnicodeEncodeError: a text contains a lone surrogate, which is not a character and cannot be stored.
     """
     return content_keys(*encoded_fields(pair))
 
 
 def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
-    """Prompt, chosen and rejected as UTF-8: text as it is, messages as compact JSON.
+    """Return prompt, chosen and rejected as UTF-8: text as it is, messages as compact JSON.
 
-    Raises: UnicodeEncodeError: a text holds a lone surrogate, which is no character and cannot be stored.
+    Raises: UnicodeEncodeError: a text contains a lone surrogate, which is not a character and cannot be stored.
     """
     if isinstance(pair, TextPair):
         return pair.prompt.encode(), pair.chosen.encode(), pair.rejected.encode()
@@ -178,20 +169,20 @@ def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
 
 
 def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
-    """The content hashes of encoded fields."""
+    """Return the content hashes of encoded fields."""
     prompt_key = blake2b(prompt, digest_size=16).digest()
     chosen_key = blake2b(chosen, digest_size=16).digest()
     rejected_key = blake2b(rejected, digest_size=16).digest()
     pair_key = blake2b(prompt_key + chosen_key + rejected_key, digest_size=16).digest()
-    one, other = (chosen_key, rejected_key) if chosen_key <= rejected_key else (rejected_key, chosen_key)
-    unordered_key = blake2b(prompt_key + one + other, digest_size=16).digest()
+    first, second = (chosen_key, rejected_key) if chosen_key <= rejected_key else (rejected_key, chosen_key)
+    unordered_key = blake2b(prompt_key + first + second, digest_size=16).digest()
     return PairKeys(prompt_key, pair_key, unordered_key, chosen_key, rejected_key)
 
 
 def canonical(content: Content) -> bytes:
-    """The bytes that content is hashed by.
+    """Return the bytes of which the hash of a content is made.
 
-    Raises: UnicodeEncodeError: it holds a lone surrogate.
+    Raises: UnicodeEncodeError: it contains a lone surrogate.
     """
     if isinstance(content, str):
         return content.encode()
@@ -199,7 +190,7 @@ def canonical(content: Content) -> bytes:
     return _to_json(parts).encode()
 
 
-#: Made once: json.dumps would make an encoder for every call that names its separators.
+#: Created once: json.dumps would create an encoder for every call that names its separators.
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

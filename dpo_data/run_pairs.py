@@ -13,7 +13,7 @@ from dpo_data.errors import InputError, reading
 
 RUN_PAIRS = "pairs.parquet"
 
-#: What is measured of a pair: summed log-probabilities in nats, and the reward of chosen less that of rejected.
+#: Measures of a pair: summed log-probabilities in nats, and the reward of chosen minus that of rejected.
 MEASURES = ("policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps", "margin")
 #: Columns that every reader may rely on; `step` is the optimizer step of the measurement.
 RUN_COLUMNS = ("split", "id", "origin", "step", "margin")
@@ -44,7 +44,7 @@ class MeasuredPairs:
 
 
 def write_run_pairs(run: str | Path, parts: Iterable[MeasuredPairs]) -> None:
-    """Write the measurements of a run into its folder; without any there is no file."""
+    """Write the measurements of a run into its folder, or no file if there are none."""
     if tables := [part.table() for part in parts]:
         pq.write_table(pa.concat_tables(tables), Path(run) / RUN_PAIRS)
 

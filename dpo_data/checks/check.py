@@ -1,19 +1,18 @@
-"""What a check is."""
+"""Row checks and dataset checks, and the row keys that dataset checks compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.records import PairKeys, PreferencePair
-
-Severity = Literal["error", "warning"]
+from dpo_data.options import Severity, SplitName
+from dpo_data.records import PairKeys, PairTexts, PreferencePair, TextPair
 
 
 class Finding(NamedTuple):
-    """What a row check found: the field it is about, and one sentence."""
+    """A problem that a row check found: the field it is about, and one sentence."""
 
     field: str
     message: str
@@ -21,35 +20,65 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class RowCheck:
-    """A check of one pair. An error puts the row in quarantine, a warning keeps and counts it."""
+    """A check of one pair.
+
+    Attributes:
+        code: stable name, the same as that of the module.
+        severity: "error" quarantines the row; "warning" counts it and keeps the pair.
+        summary: what the check finds, in a few words.
+        hint: what to do about a finding.
+        find: returns a finding, or None if the pair passes; pure. It gets the pair and its texts, which the caller
+            computes once for all checks.
+        example: a pair that fails this check.
+    """
 
     code: str
     severity: Severity
     summary: str
     hint: str
-    find: Callable[[PreferencePair], Finding | None]
+    find: Callable[[PreferencePair, PairTexts], Finding | None]
+    example: TextPair
 
 
-#: The keys of one row, as the dataset checks read them: the hashes of `records.PairKeys`, the number of the split, and
-#: the position of the row in that split.
+#: The keys of one row: the hashes of `records.PairKeys`, the number of its split, and its position in that split.
 ROW_KEY = np.dtype([*((name, "V16") for name in PairKeys._fields), ("split", "u1"), ("index", "u8")], align=False)
-#: The same with what the deep checks compare: the key of the first prompt that is nearly this one, and the hashes of
-#: the unordered pair and of chosen once white space and case are made alike.
-DEEP_ROW_KEY = np.dtype([*ROW_KEY.descr, ("near_prompt", "V16"), ("alike", "V16"), ("alike_chosen", "V16")])
+#: `ROW_KEY` and what the deep checks compare: the key of the first prompt that is nearly the same, and hashes of the
+#: unordered pair and of chosen after normalizing whitespace, case and Unicode.
+DEEP_ROW_KEY = np.dtype(
+    [*ROW_KEY.descr, ("near_prompt", "V16"), ("normalized_unordered", "V16"), ("normalized_chosen", "V16")]
+)
 RowKeys = NDArray[np.void]
 
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """A check over a whole data set; always a warning, since no single row is wrong by itself.
+    """A check that compares the rows of a dataset; always a warning, because no row is wrong by itself.
 
-    `find` gets the keys of all rows that share some prompts (or some values of another field of the keys: `by`), in the
-    order of reading, and returns index pairs into them, (N, 2): a row the finding is about, and the earlier row that it
-    repeats or contradicts.
+    Attributes:
+        code: stable name, the same as that of the module.
+        summary: what the check finds, in a few words.
+        hint: what to do about a finding.
+        find: returns pairs of positions in the keys, (N, 2): a row, and the earlier row that it repeats or contradicts.
+            It gets the keys of all rows with some values of the field `by`, in reading order.
+        example: split -> pairs of a small dataset, whose last pair fails this check.
+        by: field of the keys that all rows of a finding share.
     """
 
     code: str
     summary: str
     hint: str
     find: Callable[[RowKeys], NDArray[np.intp]]
+    example: Mapping[SplitName, tuple[TextPair, ...]]
     by: str = "prompt"
+
+
+def first_row_of_group(keys: RowKeys, field: str) -> NDArray[np.intp]:
+    """Return, for each row, the position of the first row with the same value of a field."""
+    _, first, group = np.unique(keys[field], return_index=True, return_inverse=True)
+    return first[group]
+
+
+def with_first_row(selected: NDArray[np.bool_], first_row: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the positions of the selected rows, each with its first row, (N, 2)."""
+    rows = np.flatnonzero(selected)
+    return np.stack([rows, first_row[rows]], axis=1)

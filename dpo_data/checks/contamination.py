@@ -1,4 +1,4 @@
-"""Text of an evaluation set inside a pair: overlap of word 13-grams, with the evidence."""
+"""Contamination: overlap of word 13-grams between a pair and an evaluation set."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,66 +10,69 @@ from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.text import ngrams, words
 from dpo_data.errors import InputError, RowError, UsageError, reading
 from dpo_data.readers.inputs import find_inputs
-from dpo_data.records import FIELDS, PreferencePair
+from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
 
-#: Words of a run that two texts hardly share by chance. Source: Brown et al. 2020, arXiv:2005.14165, appendix C.
+#: Words per run; two texts hardly share 13 by chance. Source: Brown et al. 2020, arXiv:2005.14165, appendix C.
 RUN = 13
-#: Words of an evaluation text from which it counts at all; one shorter than a run must stand in the pair as a whole.
+#: Words that an evaluation text must have; one that is shorter than a run must be in the pair as a whole.
 MIN_WORDS = 8
 
-#: Each run of an evaluation set -> where it first stands there, "file:row".
+#: Run of words in an evaluation set -> "file:row" of its first occurrence.
 Runs = dict[str, str]
 
 
-def find(pair: PreferencePair, runs: Runs, lengths: Sequence[int] = (RUN,)) -> Finding | None:
-    r"""Which field shares a run of words with an evaluation set, with the run and its place there.
+def find(pair: PreferencePair, texts: PairTexts, runs: Runs, lengths: Sequence[int] = (RUN,)) -> Finding | None:
+    """Return a finding if a field shares a run of words with an evaluation set; the message has both positions.
 
-    >>> from dpo_data.records import TextPair
-    >>> runs = {"what has keys but can not open even one door": "riddles.txt:1"}
-    >>> ask = "What has keys, but can NOT open even one door?"
-    >>> find(TextPair(prompt=ask, chosen="A piano.", rejected="A map."), runs, lengths=[10]).message
-    'prompt shares "what has keys but can not open even one door" with riddles.txt:1.'
+    >>> runs = {"what has many keys but can not open even one single wooden door": "riddles.txt:1"}
+    >>> find(CHECK.example, CHECK.example.texts, runs).message
+    'prompt shares "what has many keys but can not open even one single wooden door" with riddles.txt:1.'
     """
-    for field, text in zip(FIELDS, pair.texts, strict=True):
-        of = words(text)
+    for field, text in zip(FIELDS, texts, strict=True):
+        tokens = words(text)
         for length in lengths:
-            if len(of) >= length:
-                for run in ngrams(of, length):
+            if len(tokens) >= length:
+                for run in ngrams(tokens, length):
                     if run in runs:
                         return Finding(field, f'{field} shares "{run}" with {runs[run]}.')
     return None
 
 
-CONTAMINATION = RowCheck(
+CHECK = RowCheck(
     code="contamination",
     severity="warning",
-    summary="thirteen words in a row of an evaluation set",
-    hint="The evaluation would measure memory. Look at the shared words: a common phrase or a quotation is no harm.",
+    summary="thirteen consecutive words of a text are also in an evaluation set",
+    hint="Evaluation would measure memorization. Check the shared words: common phrases and quotations are harmless.",
     find=partial(find, runs={}),
+    example=TextPair(
+        prompt="What has many keys, but can NOT open even one single wooden door?", chosen="A piano.", rejected="A map."
+    ),
 )
 
 
 def contamination(files: Iterable[str | Path]) -> RowCheck:
-    """The check against evaluation sets: plain text files, a text a line, or any format that convert reads.
+    """Return the check against evaluation sets, which are held in memory.
 
-    Of a record every string counts, however deep; the sets are held in memory, the data set is not.
+    Args:
+        files: plain text files with one text per line, or files in any format that convert reads, of whose records
+            every string counts, at any depth.
 
     Raises:
-        InputError: a file that cannot be read.
-        UsageError: a set without a text that is long enough.
+        InputError: a file cannot be read.
+        UsageError: a file has no text that is long enough.
     """
     runs: Runs = {}
     for file in map(str, files):
         before = len(runs)
         for origin, text in _texts(file):
-            of = words(text)
-            if len(of) >= MIN_WORDS:
-                for run in ngrams(of, RUN):
+            tokens = words(text)
+            if len(tokens) >= MIN_WORDS:
+                for run in ngrams(tokens, RUN):
                     runs.setdefault(run, origin)
         if len(runs) == before:
-            raise UsageError(f"--against {file}: has no new text of {MIN_WORDS} words or more to look for.")
+            raise UsageError(f"has no new text of {MIN_WORDS} words or more.", "against", file)
     lengths = sorted({run.count(" ") + 1 for run in runs})
-    return replace(CONTAMINATION, find=partial(find, runs=runs, lengths=lengths))
+    return replace(CHECK, find=partial(find, runs=runs, lengths=lengths))
 
 
 def _texts(file: str) -> Iterator[tuple[str, str]]:
@@ -83,7 +86,9 @@ def _texts(file: str) -> Iterator[tuple[str, str]]:
             for row in chunk.rows():
                 origin = f"{input_.label}:{row.line}"
                 if isinstance(row.value, RowError):
-                    raise InputError(f"{origin}: {row.value.message}\n  An evaluation set must be readable to its end.")
+                    raise InputError(
+                        f"{origin}: {row.value.message}\n  All rows of an evaluation set must be readable."
+                    )
                 for text in _strings(row.value):
                     yield origin, text
 

@@ -1,21 +1,27 @@
-"""One pair judged both ways."""
+"""One pair with both preferences."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.checks.check import DatasetCheck, RowKeys
+from dpo_data.checks.check import DatasetCheck, RowKeys, first_row_of_group, with_first_row
+from dpo_data.records import TextPair
 
 
 def find(keys: RowKeys) -> NDArray[np.intp]:
-    """Each row that prefers B to A where the first row of these two responses prefers A to B, with that row."""
-    _, first, group = np.unique(keys["unordered"], return_index=True, return_inverse=True)
-    against = np.flatnonzero(keys["pair"] != keys["pair"][first[group]])
-    return np.stack([against, first[group[against]]], axis=1)
+    """Return each row that prefers B to A where the first row of these two responses prefers A to B, with that row."""
+    first = first_row_of_group(keys, "unordered")
+    return with_first_row(keys["pair"] != keys["pair"][first], first)
 
 
-CONTRADICTION = DatasetCheck(
+CHECK = DatasetCheck(
     code="contradiction",
-    summary="the swap of an earlier row: A over B and B over A for one prompt",
+    summary="the opposite preference of an earlier row: A over B and B over A for the same prompt",
     hint="The two cancel out: keep the one you trust, or train with label smoothing.",
     find=find,
+    example={
+        "train": (
+            TextPair(prompt="Capital of Peru?", chosen="Lima.", rejected="Quito."),
+            TextPair(prompt="Capital of Peru?", chosen="Quito.", rejected="Lima."),
+        )
+    },
 )

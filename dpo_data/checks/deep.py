@@ -1,4 +1,4 @@
-"""The deep look at every text, for which convert has no time: all deep checks over one data set, batch by batch."""
+"""Deep checks over a whole dataset, fed batch by batch; too slow for convert."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,19 +23,16 @@ LIBRARIES = ("datasketch", "py3langid", "rapidfuzz")
 
 
 def require_libraries() -> None:
-    """Refuse the deep checks where their libraries are not installed.
-
-    Raises: UsageError: with the command that installs them.
-    """
+    """Raise UsageError, with the command that installs them, if libraries of the deep checks are missing."""
     if missing := [name for name in LIBRARIES if find_spec(name) is None]:
-        raise UsageError(f'--deep needs {", ".join(missing)}.\n  Install what it needs: pip install "dpo-data[checks]"')
+        raise UsageError(f'needs {", ".join(missing)}.\n  Install with: pip install "dpo-data[checks]"', "deep", True)
 
 
 class DeepChecks:
-    """What the deep checks over a whole data set gather while its pairs pass by; row keys wait on disk.
+    """Accumulates what the deep checks over a whole dataset compare; row keys are stored on disk.
 
     Attributes:
-        languages: field -> language, or "undecided" -> pairs; of the prompt the last turn of the user's counts.
+        languages: field -> language, or "undecided" -> number of pairs; for the prompt, the last user turn is used.
         personal_data: kind -> occurrences in all fields of all pairs.
     """
 
@@ -51,25 +48,26 @@ class DeepChecks:
         self.personal_data = Counter[str]()
 
     def add(self, pairs: Sequence[PreferencePair], keys: RowKeys) -> None:
-        """Look at consecutive pairs, with their keys."""
+        """Add consecutive pairs with their keys."""
         table = np.empty(len(keys), DEEP_ROW_KEY)
         for name in keys.dtype.names or ():
             table[name] = keys[name]
         for row, pair in enumerate(pairs):
-            for field, language in zip(FIELDS, languages(pair), strict=True):
+            texts = pair.texts
+            for field, language in zip(FIELDS, languages(pair, texts), strict=True):
                 self.languages[field][language or "undecided"] += 1
-            for text in pair.texts:
+            for text in texts:
                 self.personal_data += redact(text)[1]
             prompt_key = keys["prompt"][row].tobytes()
-            table["near_prompt"][row] = np.void(self._near_prompts.first_like(prompt_key, pair.texts[0]))
-            prompt, chosen, rejected = (_hash(_alike(text)) for text in pair.texts)
-            table["alike"][row] = np.void(_hash(prompt + min(chosen, rejected) + max(chosen, rejected)))
-            table["alike_chosen"][row] = np.void(chosen)
+            table["near_prompt"][row] = np.void(self._near_prompts.first_like(prompt_key, texts[0]))
+            prompt, chosen, rejected = (_hash(_normalized(text)) for text in texts)
+            table["normalized_unordered"][row] = np.void(_hash(prompt + min(chosen, rejected) + max(chosen, rejected)))
+            table["normalized_chosen"][row] = np.void(chosen)
         for store in self._stores.values():
             store.add(table)
 
     def findings(self, origin_of: Callable[[RowPosition], str], max_examples: int) -> CodeCounts:
-        """What the checks find in all that was added; nothing can be added afterwards."""
+        """Return the findings in all pairs added so far; no more pairs can be added afterwards."""
         counts = CodeCounts(max_examples)
         for by, store in self._stores.items():
             checks = [check for check in self._checks if check.by == by]
@@ -77,15 +75,15 @@ class DeepChecks:
         return counts
 
     def language_counts(self) -> dict[str, dict[str, int]]:
-        """Field -> language, or "undecided" -> pairs, the most frequent language first."""
+        """Return field -> language, or "undecided" -> number of pairs, the most frequent language first."""
         return {field: dict(counts.most_common()) for field, counts in self.languages.items()}
 
     def close(self) -> None:
-        """Close the files of keys."""
+        """Close the key files."""
         self._open_stores.close()
 
 
-def _alike(text: str) -> bytes:
+def _normalized(text: str) -> bytes:
     return " ".join(normalize("NFKC", text).casefold().split()).encode()
 
 

@@ -1,28 +1,28 @@
-"""A prompt without a word in it."""
+"""An empty prompt."""
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.dialogue import TURN_START
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Whether nothing but white space and role markers is in the prompt.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if the prompt consists of whitespace and role markers.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="\n\nHuman: \n\nAssistant:", chosen=" a", rejected=" b")).message
+    >>> find(CHECK.example, CHECK.example.texts).message
     'prompt is empty.'
     """
-    prompt = pair.texts[0]
-    # A transcript of role markers alone is short: longer prompts need no second look.
+    prompt = texts[0]
+    # A transcript of nothing but role markers is short, so longer prompts need no second check.
     if not prompt or prompt.isspace() or (len(prompt) < 80 and not TURN_START.sub("", prompt).strip()):
         return Finding("prompt", "prompt is empty.")
     return None
 
 
-EMPTY_PROMPT = RowCheck(
+CHECK = RowCheck(
     code="empty_prompt",
     severity="error",
-    summary="the prompt is empty or white space",
-    hint="Without a prompt nothing is being answered: leave the row out, or repair it in the raw file.",
+    summary="the prompt is empty or only whitespace",
+    hint="Without a prompt there is nothing to answer: remove the row, or fix it in the raw file.",
     find=find,
+    example=TextPair(prompt="\n\nHuman: \n\nAssistant:", chosen=" Hello.", rejected=" Go away."),
 )

@@ -1,28 +1,27 @@
-"""A response without a word in it."""
+"""An empty response."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.checks.text import responses
+from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Which of the responses is empty or white space.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a response is empty or only whitespace.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen=" \n", rejected="Hello"))
+    >>> find(CHECK.example, CHECK.example.texts)
     Finding(field='chosen', message='chosen is empty.')
     """
-    _, chosen, rejected = pair.texts
-    if not chosen or chosen.isspace():
-        return Finding("chosen", "chosen is empty.")
-    if not rejected or rejected.isspace():
-        return Finding("rejected", "rejected is empty.")
+    for field, response in responses(texts):
+        if not response or response.isspace():
+            return Finding(field, f"{field} is empty.")
     return None
 
 
-EMPTY_RESPONSE = RowCheck(
+CHECK = RowCheck(
     code="empty_response",
     severity="error",
-    summary="a response is empty or white space",
-    hint="An empty response has no token to learn from: leave the row out, or repair it in the raw file.",
+    summary="a response is empty or only whitespace",
+    hint="An empty response has no tokens to learn from: remove the row, or fix it in the raw file.",
     find=find,
+    example=TextPair(prompt="Who are you?", chosen=" \n", rejected="Go away."),
 )

@@ -1,59 +1,60 @@
-"""The text of an end-of-sequence token inside a response."""
+"""An end-of-sequence token, as text, in a response."""
 
 from dataclasses import replace
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.checks.text import responses
+from dpo_data.records import PairTexts, PreferencePair, TextPair
 
-#: Of Llama 2 and Mistral, GPT-2 and NeoX, Llama 3, Gemma, DeepSeek; a tokenizer adds its own.
+#: Of Llama 2 and Mistral, GPT-2 and NeoX, Llama 3, Gemma, DeepSeek; `for_tokenizer` adds that of a tokenizer.
 EOS_TEXTS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<|eos|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Which response holds the text of an end-of-sequence token.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a response contains the text of a common end-of-sequence token.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen="Hello</s>", rejected="No")).message
-    'chosen holds "</s>", which many tokenizers read as the end of the sequence.'
+    >>> find(CHECK.example, CHECK.example.texts).message
+    'chosen contains "</s>", which many tokenizers read as the end of the sequence.'
     """
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     if "<" not in chosen and "<" not in rejected:
         return None
-    for field, response in (("chosen", chosen), ("rejected", rejected)):
+    for field, response in responses(texts):
         for eos in EOS_TEXTS:
-            if eos in response and not _strikes_out(response, eos):
-                message = f'{field} holds "{eos}", which many tokenizers read as the end of the sequence.'
+            if eos in response and not _is_html_strikethrough(response, eos):
+                message = f'{field} contains "{eos}", which many tokenizers read as the end of the sequence.'
                 return Finding(field, message)
     return None
 
 
-def _strikes_out(response: str, eos: str) -> bool:
-    """Whether "</s>" is HTML here: it closes an "<s>" that does not open the text, as the one of a tokenizer does."""
+def _is_html_strikethrough(response: str, eos: str) -> bool:
+    """Return True if every "</s>" closes an "<s>"; a text that starts with "<s>" has the tokens of a tokenizer."""
     return eos == "</s>" and response.count("<s>") == response.count(eos) and not response.lstrip().startswith("<s>")
 
 
 def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:
-    r"""The check, looking for the end-of-sequence token of one tokenizer too.
+    """Return the check extended by the end-of-sequence token of a tokenizer.
 
-    >>> from dpo_data.records import TextPair
-    >>> for_tokenizer(EOS_IN_RESPONSE, "[SEP]").find(TextPair(prompt="Hi", chosen="Yes", rejected="No[SEP]")).message
-    'rejected holds "[SEP]", which the tokenizer reads as the end of the sequence.'
+    >>> pair = TextPair(prompt="Hi", chosen="Yes", rejected="No[SEP]")
+    >>> for_tokenizer(CHECK, "[SEP]").find(pair, pair.texts).message
+    'rejected contains "[SEP]", which the tokenizer reads as the end of the sequence.'
     """
 
-    def find_own(pair: PreferencePair) -> Finding | None:
-        _, chosen, rejected = pair.texts
-        for field, response in (("chosen", chosen), ("rejected", rejected)):
+    def find_own(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+        for field, response in responses(texts):
             if eos in response:
-                return Finding(field, f'{field} holds "{eos}", which the tokenizer reads as the end of the sequence.')
-        return find(pair)
+                message = f'{field} contains "{eos}", which the tokenizer reads as the end of the sequence.'
+                return Finding(field, message)
+        return find(pair, texts)
 
     return replace(check, find=find_own)
 
 
-EOS_IN_RESPONSE = RowCheck(
+CHECK = RowCheck(
     code="eos_in_response",
     severity="warning",
-    summary="the text of an end-of-sequence token inside a response",
-    hint="The tokenizer adds the end by itself; a second one teaches the model to stop early: take it out of the text.",
+    summary="a response contains the text of an end-of-sequence token",
+    hint="The tokenizer adds this token itself; another one teaches the model to stop early. Remove it from the text.",
     find=find,
+    example=TextPair(prompt="Who are you?", chosen="A robot.</s>", rejected="Go away."),
 )

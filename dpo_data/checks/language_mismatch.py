@@ -4,16 +4,16 @@ from functools import cache, lru_cache
 from typing import Any
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.checks.text import question
-from dpo_data.records import PreferencePair
+from dpo_data.checks.text import last_user_turn
+from dpo_data.records import PairTexts, PreferencePair, TextPair
 
-#: Letters from which a language is told: of 1,400 responses of hh-rlhf, all in English, none with more was misjudged.
+#: Letters that a text must have to be classified: of 1,400 English responses of hh-rlhf, none with more was misjudged.
 MIN_LETTERS = 20
-#: Share of probability that the likeliest of 140 languages must have.
+#: Probability that the most likely of 140 languages must have.
 MIN_CONFIDENCE = 0.5
-#: ISO 639 for what is no language: code, tables.
+#: ISO 639 code for content without language, such as code and tables.
 NO_LANGUAGE = "zxx"
-#: Characters that are looked at.
+#: Characters that are classified.
 MAX_CHARACTERS = 600
 
 
@@ -26,9 +26,9 @@ def _identifier() -> Any:
 
 @lru_cache(maxsize=8)
 def language_of(text: str) -> str | None:
-    """The ISO 639 code of the language a text is in; None where it is too short, or no language is likely enough.
+    """Return the ISO 639 code of the language of a text, or None if it is too short or no language is likely enough.
 
-    Needs the library py3langid, which brings its model with it.
+    Needs py3langid, which includes its model.
 
     >>> language_of("How do I tie a bow with two ends of the same length?")
     'en'
@@ -41,31 +41,34 @@ def language_of(text: str) -> str | None:
     return language if confidence >= MIN_CONFIDENCE and language != NO_LANGUAGE else None
 
 
-def languages(pair: PreferencePair) -> tuple[str | None, str | None, str | None]:
-    """The languages of the question, of chosen and of rejected."""
-    _, chosen, rejected = pair.texts
-    return language_of(question(pair)), language_of(chosen), language_of(rejected)
+def languages(pair: PreferencePair, texts: PairTexts) -> tuple[str | None, str | None, str | None]:
+    """Return the languages of the last user turn, of chosen and of rejected."""
+    _, chosen, rejected = texts
+    return language_of(last_user_turn(pair)), language_of(chosen), language_of(rejected)
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Which response is in another language than the last turn of the user's.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a response is in another language than the last user turn.
 
-    >>> from dpo_data.records import TextPair
-    >>> ask, answer = "How do I tie a bow with two ends?", "Croise les deux bouts, puis passe l'un sous l'autre."
-    >>> find(TextPair(prompt=f"{ask} Tell me slowly, please.", chosen="Cross the ends.", rejected=answer)).message
+    >>> find(CHECK.example, CHECK.example.texts).message
     'rejected is in fr, the prompt in en.'
     """
-    asked, *answered = languages(pair)
-    for field, language in zip(("chosen", "rejected"), answered, strict=True):
-        if asked and language and language != asked:
-            return Finding(field, f"{field} is in {language}, the prompt in {asked}.")
+    prompt_language, *response_languages = languages(pair, texts)
+    for field, language in zip(("chosen", "rejected"), response_languages, strict=True):
+        if prompt_language and language and language != prompt_language:
+            return Finding(field, f"{field} is in {language}, the prompt in {prompt_language}.")
     return None
 
 
-LANGUAGE_MISMATCH = RowCheck(
+CHECK = RowCheck(
     code="language_mismatch",
     severity="warning",
     summary="a response is in another language than its prompt",
-    hint="Right for translations; elsewhere the model would learn to change the language.",
+    hint="Expected for translations; otherwise the model would learn to switch languages.",
     find=find,
+    example=TextPair(
+        prompt="How do I tie a bow with two ends? Tell me slowly, please.",
+        chosen="Cross the ends.",
+        rejected="Croise les deux bouts, puis passe l'un sous l'autre.",
+    ),
 )

@@ -1,23 +1,21 @@
-"""A prompt that hardly differs from another."""
+"""A prompt that is nearly identical to an earlier one."""
 
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial
 
-from dpo_data.checks.check import DatasetCheck, RowKeys
+from dpo_data.checks.check import DatasetCheck
+from dpo_data.checks.near_prompts import near_rows
+from dpo_data.records import TextPair
 
+NEAR_PAIRS = (
+    TextPair(prompt="How do I tie a neat bow around a big gift?", chosen="Cross the ends.", rejected="Ask someone."),
+    TextPair(prompt="how do i tie a neat bow around a big gift", chosen="Make a loop.", rejected="I do not know."),
+)
 
-def find(keys: RowKeys) -> NDArray[np.intp]:
-    """Each row whose prompt is nearly, but not quite, that of an earlier row of its split, with that row."""
-    _, first, group = np.unique(keys["near_prompt"], return_index=True, return_inverse=True)
-    near = (keys["prompt"] != keys["prompt"][first[group]]) & (keys["split"] == keys["split"][first[group]])
-    rows = np.flatnonzero(near)
-    return np.stack([rows, first[group[rows]]], axis=1)
-
-
-NEAR_DUPLICATE_PROMPT = DatasetCheck(
+CHECK = DatasetCheck(
     code="near_duplicate_prompt",
-    summary="the prompt is nearly that of an earlier row",
-    hint="Prompts that stand often weigh more in training, and the checks that compare prompts miss such rows.",
-    find=find,
+    summary="the prompt is nearly identical to that of an earlier row",
+    hint="Frequent prompts get more weight in training, and checks that compare prompts exactly miss such rows.",
+    find=partial(near_rows, across_splits=False),
+    example={"train": NEAR_PAIRS},
     by="near_prompt",
 )

@@ -1,33 +1,36 @@
-"""Two responses that hardly differ."""
+"""Two responses that are nearly the same text."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: Similarity from which two responses are nearly the same: 1 - insertions and deletions / characters of both.
 MIN_SIMILARITY = 0.95
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Whether less than 5% of the characters of both responses differ; needs the library rapidfuzz.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if at most 5% of the characters of both responses differ; needs rapidfuzz.
 
-    >>> from dpo_data.records import TextPair
-    >>> one = "Cross the two ends, pull the left one through the loop, and draw it tight."
-    >>> find(TextPair(prompt="How do I tie a bow?", chosen=one, rejected=one.replace("tight", "taut"))).message
-    'chosen and rejected are 96% the same.'
+    >>> find(CHECK.example, CHECK.example.texts).message
+    'chosen and rejected are 96% identical.'
     """
     from rapidfuzz import fuzz
 
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     similarity = fuzz.ratio(chosen, rejected, score_cutoff=100 * MIN_SIMILARITY) / 100
     if similarity and chosen != rejected:
-        return Finding("rejected", f"chosen and rejected are {int(100 * similarity)}% the same.")
+        return Finding("rejected", f"chosen and rejected are {int(100 * similarity)}% identical.")
     return None
 
 
-NEAR_IDENTICAL_RESPONSES = RowCheck(
+CHECK = RowCheck(
     code="near_identical_responses",
     severity="warning",
     summary="chosen and rejected differ in a few characters",
-    hint="All that such a pair teaches is that difference: see that it is meant, and no typing error.",
+    hint="Such a pair teaches only that difference: check that it is intended and not a typo.",
     find=find,
+    example=TextPair(
+        prompt="How do I tie a bow?",
+        chosen="Cross the two ends, pull the left one through the loop, and draw it tight.",
+        rejected="Cross the two ends, pull the left one through the loop, and draw it taut.",
+    ),
 )

@@ -1,23 +1,16 @@
-"""A prompt that hardly differs from one on the other side of the split."""
+"""A prompt that is nearly identical to one in another split."""
 
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial
 
-from dpo_data.checks.check import DatasetCheck, RowKeys
+from dpo_data.checks.check import DatasetCheck
+from dpo_data.checks.near_duplicate_prompt import NEAR_PAIRS
+from dpo_data.checks.near_prompts import near_rows
 
-
-def find(keys: RowKeys) -> NDArray[np.intp]:
-    """Each row whose prompt is nearly, but not quite, that of an earlier row of another split, with that row."""
-    _, first, group = np.unique(keys["near_prompt"], return_index=True, return_inverse=True)
-    near = (keys["prompt"] != keys["prompt"][first[group]]) & (keys["split"] != keys["split"][first[group]])
-    rows = np.flatnonzero(near)
-    return np.stack([rows, first[group[rows]]], axis=1)
-
-
-NEAR_PROMPT_IN_TWO_SPLITS = DatasetCheck(
+CHECK = DatasetCheck(
     code="near_prompt_in_two_splits",
-    summary="the prompt is nearly that of a row of another split",
-    hint="Evaluation would measure memory in part: leave such rows out of one of the splits.",
-    find=find,
+    summary="the prompt is nearly identical to one in another split",
+    hint="Evaluation would partly measure memorization: remove such rows from one of the splits.",
+    find=partial(near_rows, across_splits=True),
+    example={"train": NEAR_PAIRS[:1], "test": NEAR_PAIRS[1:]},
     by="near_prompt",
 )

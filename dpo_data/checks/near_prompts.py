@@ -1,21 +1,25 @@
-"""Which prompts are nearly the same, by sketches of their words (MinHash and LSH)."""
+"""Near-duplicate prompts, detected by MinHash sketches of their words and locality-sensitive hashing."""
 
 from typing import Any
 from zlib import crc32
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dpo_data.checks.check import RowKeys, first_row_of_group, with_first_row
 from dpo_data.checks.text import ngrams, words
 
-#: Share of common word triples (Jaccard) from which two prompts are nearly the same.
+#: Jaccard similarity of word triples from which two prompts are near duplicates.
 MIN_SIMILARITY = 0.8
-#: Numbers in a sketch; the estimate of the share is then right to about 0.035.
+#: Numbers per sketch; the similarity is then estimated to about 0.035.
 SKETCH_SIZE = 128
 TRIPLE = 3
 
 
 class NearPrompts:
-    """The distinct prompts seen so far, none of them near another; needs the library datasketch.
+    """Index of the distinct prompts seen so far, without those that are near another; needs datasketch.
 
-    Memory grows with distinct prompts, by about 5 KB each, whatever their length.
+    Memory grows by about 5 KB per distinct prompt of any length.
     Source: Broder 1997, On the resemblance and containment of documents.
     """
 
@@ -28,17 +32,35 @@ class NearPrompts:
         self._sketches: dict[bytes, Any] = {}
 
     def first_like(self, key: bytes, prompt: str) -> bytes:
-        """The key of the first prompt that this one, which has that key, is near; its own where there is none."""
+        """Return the key of the first prompt that is near this one, or its own key; add it to the index if it is new.
+
+        Args:
+            key: key of the prompt.
+            prompt: its text.
+        """
         if key not in self._first:
             sketch = self._empty.copy()
             sketch.update_batch(triple.encode() for triple in set(ngrams(words(prompt), TRIPLE)))
-            self._first[key] = self._find(sketch) or key
+            self._first[key] = self._nearest(sketch) or key
             if self._first[key] == key:
                 self._index.insert(key, sketch, check_duplication=False)
                 self._sketches[key] = sketch
         return self._first[key]
 
-    def _find(self, sketch: Any) -> bytes | None:
+    def _nearest(self, sketch: Any) -> bytes | None:
         similar = [(sketch.jaccard(self._sketches[key]), key) for key in self._index.query(sketch)]
         similarity, key = max(similar, default=(0.0, b""))
         return key if similarity >= MIN_SIMILARITY else None
+
+
+def near_rows(keys: RowKeys, *, across_splits: bool) -> NDArray[np.intp]:
+    """Return each row whose prompt is near, but not equal to, that of an earlier row, with the first such row, (N, 2).
+
+    Args:
+        keys: deep row keys.
+        across_splits: return the rows whose first row is in another split, or those whose first row is in the same one.
+    """
+    first = first_row_of_group(keys, "near_prompt")
+    differs = keys["prompt"] != keys["prompt"][first]
+    crosses = keys["split"] != keys["split"][first]
+    return with_first_row(differs & (crosses == across_splits), first)

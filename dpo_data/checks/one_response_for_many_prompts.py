@@ -1,28 +1,33 @@
-"""One text chosen again and again."""
+"""One text that is chosen for many prompts."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.checks.check import DatasetCheck, RowKeys
+from dpo_data.checks.check import DatasetCheck, RowKeys, first_row_of_group, with_first_row
+from dpo_data.records import TextPair
 
-#: Prompts from which one chosen text is one too often.
+#: Number of prompts from which the same chosen text is reported.
 MIN_PROMPTS = 5
 
 
 def find(keys: RowKeys) -> NDArray[np.intp]:
-    """Each row but the first with a chosen text that stands under five prompts or more, with that first row."""
-    _, first, group = np.unique(keys["chosen"], return_index=True, return_inverse=True)
-    _, prompt = np.unique(keys["prompt"], return_inverse=True)
-    # Each (chosen, prompt) once: how many prompts a chosen text has.
-    prompts = np.bincount(np.unique(np.stack([group, prompt]), axis=1)[0], minlength=len(first))
-    rows = np.flatnonzero((prompts[group] >= MIN_PROMPTS) & (first[group] != np.arange(len(keys))))
-    return np.stack([rows, first[group[rows]]], axis=1)
+    """Return each row, except the first, with a chosen text that five or more prompts share, with the first row."""
+    first = first_row_of_group(keys, "chosen")
+    distinct = np.unique(np.stack([first, first_row_of_group(keys, "prompt")]), axis=1)
+    prompts = np.bincount(distinct[0], minlength=len(keys))
+    return with_first_row((prompts[first] >= MIN_PROMPTS) & (first != np.arange(len(keys))), first)
 
 
-ONE_RESPONSE_FOR_MANY_PROMPTS = DatasetCheck(
+CHECK = DatasetCheck(
     code="one_response_for_many_prompts",
-    summary="the chosen text of five prompts or more",
-    hint="A model learns such an answer by heart: see that it is not a placeholder or an error message.",
+    summary="chosen is the same text for five prompts or more",
+    hint="The model learns such an answer by heart: check that it is not a placeholder or an error message.",
     find=find,
+    example={
+        "train": tuple(
+            TextPair(prompt=f"Capital of {country}?", chosen="N/A", rejected=f"I know the capital of {country}.")
+            for country in ("Peru", "Chile", "Cuba", "Fiji", "Oman")
+        )
+    },
     by="chosen",
 )

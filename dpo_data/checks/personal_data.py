@@ -1,4 +1,4 @@
-"""E-mail addresses, telephone and card numbers, and keys in a text; and the text without them."""
+"""Personal data in a text: detection and redaction of e-mail addresses, phone and card numbers, and keys."""
 
 import re
 from collections import Counter
@@ -6,19 +6,25 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import FIELDS, Content, PreferencePair
+from dpo_data.records import FIELDS, Content, PairTexts, PreferencePair, TextPair
 
 
 class Kind(NamedTuple):
-    """One kind of personal data: what it looks like, what each text with it holds, and a last test."""
+    """One kind of personal data.
+
+    Attributes:
+        pattern: matches it.
+        needles: strings of which every match contains at least one.
+        is_valid: returns True if a match is indeed personal data.
+    """
 
     pattern: re.Pattern[str]
     needles: tuple[str, ...]
-    is_one: Callable[[str], bool]
+    is_valid: Callable[[str], bool]
 
 
 def has_luhn_digit(number: str) -> bool:
-    """Whether the last digit is the check digit of the others, as on every payment card (ISO/IEC 7812-1).
+    """Return True if the last digit is the check digit of the others, as on every payment card (ISO/IEC 7812-1).
 
     >>> has_luhn_digit("4111 1111 1111 1111"), has_luhn_digit("4111 1111 1111 1112")
     (True, False)
@@ -28,12 +34,12 @@ def has_luhn_digit(number: str) -> bool:
     return (sum(doubled) + sum(digits[-1::-2])) % 10 == 0
 
 
-def _any(text: str) -> bool:
+def _always(match: str) -> bool:
     return True
 
 
 DIGITS = tuple("0123456789")
-#: In the order in which they are looked for: what one has taken is gone for the next.
+#: In the order in which they are replaced: text that one kind has replaced is not searched for the next.
 KINDS: dict[str, Kind] = {
     "key": Kind(
         re.compile(
@@ -43,20 +49,20 @@ KINDS: dict[str, Kind] = {
             r"|\bhf_[0-9A-Za-z]{30,}|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
         ),
         ("PRIVATE KEY", "AKIA", "ASIA", "gh", "sk-", "AIza", "xox", "hf_", "eyJ"),
-        _any,
+        _always,
     ),
     "email": Kind(
         re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b"),
         ("@",),
-        _any,
+        _always,
     ),
-    # Visa, Mastercard, American Express, Discover, JCB, Diners: 14 to 16 digits, in groups or not.
+    # Visa, Mastercard, American Express, Discover, JCB, Diners: 14 to 16 digits, with or without groups.
     "card": Kind(
         re.compile(r"(?<![\w.-])(?:3[0-9]{3}|[456][0-9]{3}|2[2-7][0-9]{2})(?:[ -]?[0-9]){10,12}(?![\w-]|\.\d)"),
         DIGITS,
         has_luhn_digit,
     ),
-    # "+" and country code, or North America's groups of three, three and four. Nothing else is told from other numbers.
+    # "+" and a country code, or the North American groups of 3, 3 and 4 digits: other forms look like any number.
     "phone": Kind(
         re.compile(
             r"(?<![\w+.-])(?:\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]{1,4}\)?){2,5}(?<=[0-9])"
@@ -69,7 +75,7 @@ KINDS: dict[str, Kind] = {
 
 
 def redact(text: str) -> tuple[str, Counter[str]]:
-    """A text with a placeholder for each piece of personal data, and how many there were of each kind.
+    """Return a text with placeholders in place of personal data, and the number of replacements by kind.
 
     >>> redact("Write to jo@example.org or call +44 20 7946 0018.")
     ('Write to [EMAIL] or call [PHONE].', Counter({'email': 1, 'phone': 1}))
@@ -77,24 +83,24 @@ def redact(text: str) -> tuple[str, Counter[str]]:
     counts = Counter[str]()
     for name, kind in KINDS.items():
 
-        def replaced(match: re.Match[str], name: str = name, kind: Kind = kind) -> str:
-            if not kind.is_one(match[0]):
+        def replacement(match: re.Match[str], name: str = name, kind: Kind = kind) -> str:
+            if not kind.is_valid(match[0]):
                 return match[0]
             counts[name] += 1
             return f"[{name.upper()}]"
 
         if any(map(text.__contains__, kind.needles)):
-            text = kind.pattern.sub(replaced, text)
+            text = kind.pattern.sub(replacement, text)
     return text, counts
 
 
 def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
-    """A pair with placeholders, calls of tools included, and how many there are of each kind."""
+    """Return a pair with placeholders in texts and tool calls, and the number of replacements by kind."""
     counts = Counter[str]()
 
     def clean(text: str) -> str:
-        text, found = redact(text)
-        counts.update(found)
+        text, replaced = redact(text)
+        counts.update(replaced)
         return text
 
     def clean_content(content: Content) -> Content:
@@ -114,24 +120,24 @@ def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
     return (pair.model_copy(update=fields) if counts else pair), counts
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Which field holds personal data, and of which kinds; the message does not repeat it.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a field contains personal data; its message names only the kinds.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Who are you?", chosen="Jo.", rejected="Jo, jo@example.org.")).message
-    'rejected holds personal data: 1 email.'
+    >>> find(CHECK.example, CHECK.example.texts).message
+    'rejected contains personal data: 1 email.'
     """
-    for field, text in zip(FIELDS, pair.texts, strict=True):
+    for field, text in zip(FIELDS, texts, strict=True):
         if counts := redact(text)[1]:
             kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-            return Finding(field, f"{field} holds personal data: {kinds}.")
+            return Finding(field, f"{field} contains personal data: {kinds}.")
     return None
 
 
-PERSONAL_DATA = RowCheck(
+CHECK = RowCheck(
     code="personal_data",
     severity="warning",
-    summary="an e-mail address, telephone or card number, or a key",
-    hint="A model can repeat what it was trained on. Convert with --redact to put placeholders in their place.",
+    summary="a text contains an e-mail address, a phone or card number, or a key",
+    hint="Models can reproduce their training data. Convert with --redact to replace personal data by placeholders.",
     find=find,
+    example=TextPair(prompt="Who are you?", chosen="Jo.", rejected="Jo, jo@example.org."),
 )

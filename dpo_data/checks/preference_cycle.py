@@ -1,4 +1,4 @@
-"""Preferences that run in a circle."""
+"""Preferences that form a cycle."""
 
 from collections import deque
 
@@ -6,15 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpo_data.checks.check import DatasetCheck, RowKeys
+from dpo_data.records import TextPair
 
-#: A response to one prompt, by their hashes.
+#: A response to one prompt: the hashes of both.
 Node = tuple[bytes, bytes]
 
 
 def find(keys: RowKeys) -> NDArray[np.intp]:
-    """Each row that prefers A to B where earlier rows prefer B to C, C to ... and at last to A, with the first of them.
+    """Return each row that completes a cycle of preferences, with the earlier row at which the rest of it starts.
 
-    Two rows that contradict each other are no circle here, and a pair that stands twice closes its circles once.
+    A row that prefers A to B completes a cycle if earlier rows prefer B to C, C to ..., and the last of them to A. Two
+    rows that contradict each other are not a cycle, and duplicate pairs complete a cycle once.
     """
     found = []
     preferred: dict[Node, dict[Node, int]] = {}
@@ -23,16 +25,16 @@ def find(keys: RowKeys) -> NDArray[np.intp]:
         winner, loser = (prompt, better), (prompt, worse)
         if loser in (beaten := preferred.setdefault(winner, {})):
             continue
-        if (first := _way_around(preferred, loser, winner)) is not None:
+        if (first := _first_row_of_path(preferred, loser, winner)) is not None:
             found.append((row, first))
         beaten[loser] = row
     return np.array(found, np.intp).reshape(-1, 2)
 
 
 def _candidates(keys: RowKeys) -> NDArray[np.intp]:
-    """Positions of the rows that may lie on a circle: their chosen is rejected elsewhere, and their rejected chosen.
+    """Return the rows that may be on a cycle: their chosen is rejected elsewhere, and their rejected chosen.
 
-    Nearly every data set has none, so that this decides the price. 64 bits of the hashes are enough to leave rows out.
+    Most datasets have no such rows, so this decides the cost. 64 bits of the hashes are enough to exclude rows.
     """
     prompt, chosen, rejected = (
         np.ascontiguousarray(keys[name]).view("<u8").reshape(-1, 2)[:, 0] for name in ("prompt", "chosen", "rejected")
@@ -40,20 +42,20 @@ def _candidates(keys: RowKeys) -> NDArray[np.intp]:
     ordered = np.sort(prompt)
     if not (ordered[2:] == ordered[:-2]).any():
         return np.empty(0, np.intp)
-    _, group, judgements = np.unique(prompt, return_inverse=True, return_counts=True)
-    rows = np.flatnonzero(judgements[group] >= 3)  # as many as a circle needs
+    _, group, judgments = np.unique(prompt, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(judgments[group] >= 3)  # a cycle has at least three rows
     winners, losers = (prompt ^ chosen)[rows], (prompt ^ rejected)[rows]
     while len(rows):
-        on = np.isin(winners, losers)
-        on[on] = np.isin(losers[on], winners)
-        if on.all():
+        kept = np.isin(winners, losers)
+        kept[kept] = np.isin(losers[kept], winners)
+        if kept.all():
             break
-        rows, winners, losers = rows[on], winners[on], losers[on]
+        rows, winners, losers = rows[kept], winners[kept], losers[kept]
     return rows
 
 
-def _way_around(preferred: dict[Node, dict[Node, int]], start: Node, goal: Node) -> int | None:
-    """The first row on a way from `start` to `goal` over at least one response between them."""
+def _first_row_of_path(preferred: dict[Node, dict[Node, int]], start: Node, goal: Node) -> int | None:
+    """Return the first row of a path from `start` to `goal` over at least one other response, or None."""
     queue = deque((node, row) for node, row in preferred.get(start, {}).items() if node != goal)
     seen = {start, *(node for node, _ in queue)}
     while queue:
@@ -67,9 +69,16 @@ def _way_around(preferred: dict[Node, dict[Node, int]], start: Node, goal: Node)
     return None
 
 
-PREFERENCE_CYCLE = DatasetCheck(
+CHECK = DatasetCheck(
     code="preference_cycle",
-    summary="closes a circle of preferences (A over B, B over C, C over A) with an earlier row",
-    hint="No score can satisfy them all: leave out the judgement you trust least, or train with label smoothing.",
+    summary="completes a cycle of preferences (A over B, B over C, C over A) with an earlier row",
+    hint="No score can satisfy all of them: remove the judgment you trust least, or train with label smoothing.",
     find=find,
+    example={
+        "train": (
+            TextPair(prompt="Which fruit?", chosen="An apple.", rejected="A banana."),
+            TextPair(prompt="Which fruit?", chosen="A banana.", rejected="A cherry."),
+            TextPair(prompt="Which fruit?", chosen="A cherry.", rejected="An apple."),
+        )
+    },
 )

@@ -1,13 +1,13 @@
-"""Two refusals compared with each other."""
+"""A pair of two refusals."""
 
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair, TextPair
 
-#: Characters of a response in which a refusal says that it is one.
+#: Characters at the start of a response that are searched for a refusal.
 OPENING = 120
-#: Of which every opening that refuses holds at least one, in any case of letters.
+#: At least one of them occurs in every opening that `REFUSAL` matches.
 NEEDLES = ("not", "n't", "n\u2019t", "orry", "unable", "NOT", "N'T", "ORRY", "efus", "eclin", "fraid")
 SERVICE = (
     "help|assist|do|provide|give|tell|answer|share|advi[sc]e|support|discuss|comply|write|create|generate|offer|judge"
@@ -26,7 +26,7 @@ REFUSAL = re.compile(
 
 
 def is_refusal(response: str) -> bool:
-    r"""Whether a response opens by refusing; English only.
+    """Return True if a response opens with a refusal; English only.
 
     >>> is_refusal("I'm sorry, but I can't help with that."), is_refusal("Sure. You can't go wrong with two eggs.")
     (True, False)
@@ -35,23 +35,23 @@ def is_refusal(response: str) -> bool:
     return any(map(opening.__contains__, NEEDLES)) and REFUSAL.search(opening) is not None
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Whether both responses open by refusing.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if both responses open with a refusal.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Write my essay.", chosen="I'm sorry, I can't.", rejected="I won't do that.")).message
+    >>> find(CHECK.example, CHECK.example.texts).message
     'chosen and rejected both open with a refusal.'
     """
-    _, chosen, rejected = pair.texts
+    _, chosen, rejected = texts
     if is_refusal(chosen) and is_refusal(rejected):
         return Finding("rejected", "chosen and rejected both open with a refusal.")
     return None
 
 
-REFUSAL_AGAINST_REFUSAL = RowCheck(
+CHECK = RowCheck(
     code="refusal_against_refusal",
     severity="warning",
     summary="both responses are refusals",
-    hint="Such a pair teaches how to refuse, never whether to: see that there are not too many of them.",
+    hint="Such a pair teaches how to refuse, not when to refuse: check that there are only a few of them.",
     find=find,
+    example=TextPair(prompt="Write my essay.", chosen="I'm sorry, I can't.", rejected="I won't do that."),
 )

@@ -1,4 +1,4 @@
-"""The same speaker twice in a row."""
+"""Two turns of one speaker in a row."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -6,16 +6,15 @@ from operator import eq
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.dialogue import TURN_START
-from dpo_data.records import ConversationalPair, PreferencePair
+from dpo_data.records import ConversationalPair, PairTexts, PreferencePair, TextPair
 
 MAY_REPEAT = ("tool", "system")
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Whether one side has two turns of one speaker in a row; tool results and system messages may follow each other.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a speaker has two turns in a row; tool results and system messages may follow each other.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="\n\nHuman: hi\n\nHuman: you?\n\nAssistant:", chosen=" Yes", rejected=" No")).message
+    >>> find(CHECK.example, CHECK.example.texts).message
     'prompt has two Human turns in a row.'
     """
     for field, roles in _roles(pair):
@@ -27,7 +26,10 @@ def find(pair: PreferencePair) -> Finding | None:
 
 
 def _roles(pair: PreferencePair) -> Iterator[tuple[str, list[str]]]:
-    """Who speaks in the prompt, and in the responses behind its last turn; a text response of one turn is left out."""
+    """Yield the roles of the prompt, and those of the last prompt turn and each response.
+
+    A response in text form that has only one turn is skipped.
+    """
     if isinstance(pair, ConversationalPair):
         last = pair.prompt[-1].role
         yield "prompt", [message.role for message in pair.prompt]
@@ -41,10 +43,13 @@ def _roles(pair: PreferencePair) -> Iterator[tuple[str, list[str]]]:
             yield field, roles[-1:] + further
 
 
-REPEATED_ROLE = RowCheck(
+CHECK = RowCheck(
     code="repeated_role",
     severity="warning",
     summary="one speaker has two turns in a row",
-    hint="Chat templates may refuse it, and text forms may hide a lost turn: look at the row.",
+    hint="Chat templates may reject it, and in a transcript a turn may be missing: check the row.",
     find=find,
+    example=TextPair(
+        prompt="\n\nHuman: Hello.\n\nHuman: Who are you?\n\nAssistant:", chosen=" A robot.", rejected=" Go away."
+    ),
 )

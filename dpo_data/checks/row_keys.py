@@ -1,4 +1,4 @@
-"""Row keys on disk, so that a check over a whole data set needs no more memory for more rows."""
+"""Row keys on disk, so that dataset checks run in constant memory."""
 
 import shutil
 from collections import Counter
@@ -18,7 +18,7 @@ BUCKETS = 64
 
 
 def row_keys(keys: Sequence[PairKeys], split: int) -> RowKeys:
-    """The keys of consecutive rows of one split as a table, positions counted from the first of them."""
+    """Return the keys of consecutive rows of one split as a table; `index` counts from the first of them."""
     table = np.empty(len(keys), ROW_KEY)
     hashes = np.frombuffer(b"".join(chain.from_iterable(keys)), "V16").reshape(len(keys), len(PairKeys._fields))
     for name, column in zip(PairKeys._fields, hashes.T, strict=True):
@@ -29,10 +29,10 @@ def row_keys(keys: Sequence[PairKeys], split: int) -> RowKeys:
 
 
 class RowKeyStore:
-    """Keys of any number of rows, in files of a folder by the first bits of the prompt's hash, or of another hash.
+    """Keys of any number of rows, bucketed in 64 files by the hash of the prompt or of another field.
 
-    Rows with one prompt land in one bucket, and a dataset check compares rows with one prompt only, so that a bucket at
-    a time is enough: memory is a 64th of the keys.
+    Rows of one prompt are in one bucket, and dataset checks only compare rows of one prompt, so they need one bucket at
+    a time in memory.
     """
 
     def __init__(self, folder: Path, by: str = "prompt", dtype: np.dtype[np.void] = ROW_KEY) -> None:
@@ -45,22 +45,22 @@ class RowKeyStore:
         self._files = [self._open_files.enter_context(path.open("wb")) for path in self._paths]
 
     def add(self, keys: RowKeys) -> None:
-        """Append keys, in the order of reading."""
+        """Append keys in reading order."""
         first_bytes = np.ascontiguousarray(keys[self._by]).view("u1")[::16]
         bucket = first_bytes % BUCKETS
         order = np.argsort(bucket, kind="stable")
         ends = np.cumsum(np.bincount(bucket, minlength=BUCKETS))
-        for file, part in zip(self._files, np.split(keys[order], ends[:-1]), strict=True):
-            file.write(part.tobytes())
+        for file, bucket_keys in zip(self._files, np.split(keys[order], ends[:-1]), strict=True):
+            file.write(bucket_keys.tobytes())
 
     def buckets(self) -> Iterator[RowKeys]:
-        """Each bucket's keys in the order of reading; nothing can be added afterwards."""
+        """Yield the keys of each bucket in reading order; no more keys can be added afterwards."""
         self.close()
         for path in self._paths:
             yield np.fromfile(path, self._dtype)
 
     def close(self) -> None:
-        """Close the files; nothing can be added afterwards."""
+        """Close the files; no more keys can be added afterwards."""
         self._open_files.close()
 
     def remove(self) -> None:
@@ -69,7 +69,7 @@ class RowKeyStore:
 
 
 class RowPosition(NamedTuple):
-    """A row by its split's number and its position there."""
+    """A row: the number of its split and its position in it."""
 
     split: int
     position: int
@@ -84,8 +84,10 @@ def run_dataset_checks(
     """Run dataset checks over all keys of a store.
 
     Args:
-        origin_of: "file:row" of a row, asked for the examples alone: the first rows, whatever bucket they lie in.
-        max_examples: of each code.
+        store: the keys.
+        checks: the checks.
+        origin_of: returns "file:row" of a row; called for examples only.
+        max_examples: number of examples per code, the first ones in reading order.
     """
     rows = Counter[str]()
     examples: dict[str, list[tuple[RowPosition, RowPosition]]] = {check.code: [] for check in checks}
@@ -93,8 +95,8 @@ def run_dataset_checks(
         for check in checks:
             found = check.find(keys)
             rows[check.code] += len(found)
-            places = [(_place(keys[row]), _place(keys[other])) for row, other in found[:max_examples]]
-            examples[check.code] = sorted(examples[check.code] + places)[:max_examples]
+            positions = [(_position(keys[row]), _position(keys[other])) for row, other in found[:max_examples]]
+            examples[check.code] = sorted(examples[check.code] + positions)[:max_examples]
     counts = CodeCounts(max_examples)
     for check in checks:
         if rows[check.code]:
@@ -103,5 +105,5 @@ def run_dataset_checks(
     return counts
 
 
-def _place(key: np.void) -> RowPosition:
+def _position(key: np.void) -> RowPosition:
     return RowPosition(int(key["split"]), int(key["index"]))

@@ -1,28 +1,28 @@
-"""Scores that say that rejected is the better response."""
+"""Scores that contradict the label."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import PreferencePair
+from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Whether rejected has the higher score, or the margin is negative; pairs without scores are left alone.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if rejected has the higher score or the margin is negative; pairs without scores pass.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="Hi", chosen="Hello", rejected="No", chosen_score=1, rejected_score=4)).message
-    'chosen has the score 1, rejected the higher one 4.'
+    >>> find(CHECK.example, CHECK.example.texts).message
+    'rejected has a higher score (4) than chosen (1).'
     """
     chosen, margin = pair.chosen_score, pair.margin
     if chosen is not None and (rejected := pair.rejected_score) is not None and chosen < rejected:
-        return Finding("chosen_score", f"chosen has the score {chosen:g}, rejected the higher one {rejected:g}.")
+        return Finding("chosen_score", f"rejected has a higher score ({rejected:g}) than chosen ({chosen:g}).")
     if margin is not None and margin < 0:
-        return Finding("margin", f"the margin is {margin:g}: rejected is the better one.")
+        return Finding("margin", f"the margin is {margin:g}, so rejected is better.")
     return None
 
 
-SCORES_AGAINST_LABEL = RowCheck(
+CHECK = RowCheck(
     code="scores_against_label",
     severity="warning",
     summary="the scores say that rejected is better",
-    hint="Find out which of the two is right: perhaps the columns are swapped, or lower scores are better.",
+    hint="Check which one is correct: the columns may be swapped, or lower scores may be better.",
     find=find,
+    example=TextPair(prompt="Who are you?", chosen="A robot.", rejected="Go away.", chosen_score=1, rejected_score=4),
 )

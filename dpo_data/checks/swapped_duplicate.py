@@ -1,27 +1,32 @@
-"""One pair judged both ways, in two spellings."""
+"""One pair with both preferences, in two spellings."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.checks.check import DatasetCheck, RowKeys
+from dpo_data.checks.check import DatasetCheck, RowKeys, first_row_of_group, with_first_row
+from dpo_data.records import TextPair
 
 
 def find(keys: RowKeys) -> NDArray[np.intp]:
-    """Each row that is the swap of the first row with its texts, once white space and case are made alike.
+    """Return each row with the opposite preference of an earlier row after normalization, with the first such row.
 
-    Swaps to the letter are left to `contradiction`.
+    Rows that are equal without normalization are findings of `contradiction`.
     """
-    _, first, group = np.unique(keys["alike"], return_index=True, return_inverse=True)
-    first = first[group]
-    swapped = keys["alike_chosen"] != keys["alike_chosen"][first]
-    rows = np.flatnonzero(swapped & (keys["unordered"] != keys["unordered"][first]))
-    return np.stack([rows, first[rows]], axis=1)
+    first = first_row_of_group(keys, "normalized_unordered")
+    swapped = keys["normalized_chosen"] != keys["normalized_chosen"][first]
+    return with_first_row(swapped & (keys["unordered"] != keys["unordered"][first]), first)
 
 
-SWAPPED_DUPLICATE = DatasetCheck(
+CHECK = DatasetCheck(
     code="swapped_duplicate",
-    summary="the swap of an earlier row, but for white space, case and Unicode composition",
+    summary="the opposite preference of an earlier row, up to whitespace, case and Unicode normalization",
     hint="The two cancel out: keep the one you trust, or train with label smoothing.",
     find=find,
-    by="alike",
+    example={
+        "train": (
+            TextPair(prompt="Capital of Peru?", chosen="Lima.", rejected="Quito."),
+            TextPair(prompt="Capital of  Peru?", chosen="quito.", rejected="lima."),
+        )
+    },
+    by="normalized_unordered",
 )

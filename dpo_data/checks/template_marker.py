@@ -1,12 +1,12 @@
-"""Control text of a chat template inside a field."""
+"""A marker of a chat template, as text."""
 
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import FIELDS, PreferencePair
+from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
 
-#: Of ChatML, Llama 2, 3 and 4, Gemma, Zephyr, Phi, Command R, DeepSeek, GPT-OSS, and HelpSteer2's <extra_id_1>. Texts
-#: that end a whole sequence are `eos_in_response`'s.
+#: Of ChatML, Llama 2, 3 and 4, Gemma, Zephyr, Phi, Command R, DeepSeek, GPT-OSS, and HelpSteer2's <extra_id_1>. Tokens
+#: that end a whole sequence belong to `eos_in_response`.
 MARKER = re.compile(
     r"<\|(?:im_start|im_end|im_sep|start_header_id|end_header_id|eot_id|eom_id|begin_of_text|header_start|header_end|eot"
     r"|system|user|assistant|tool|start|end|message|channel|return|START_OF_TURN_TOKEN|END_OF_TURN_TOKEN)\|>"
@@ -14,29 +14,27 @@ MARKER = re.compile(
 )
 
 
-def find(pair: PreferencePair) -> Finding | None:
-    r"""Which field holds the marker of a chat template.
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a field contains a marker of a chat template.
 
-    >>> from dpo_data.records import TextPair
-    >>> find(TextPair(prompt="[INST] Hi [/INST]", chosen="Hello", rejected="No")).message
-    'prompt holds the chat template marker "[INST]".'
-    >>> find(TextPair(prompt="Hi", chosen="Hello<|im_end|>", rejected="No")).message
-    'chosen holds the chat template marker "<|im_end|>".'
+    >>> find(CHECK.example, CHECK.example.texts).message
+    'prompt contains the chat template marker "[INST]".'
     """
-    # Single characters first: most texts hold neither, and looking for one costs next to nothing.
-    prompt, chosen, rejected = pair.texts
+    # Single characters first: few texts have either, and searching for one costs next to nothing.
+    prompt, chosen, rejected = texts
     if not ("<" in prompt or "<" in chosen or "<" in rejected or "[" in prompt or "[" in chosen or "[" in rejected):
         return None
-    for field, text in zip(FIELDS, pair.texts, strict=True):
+    for field, text in zip(FIELDS, texts, strict=True):
         if match := MARKER.search(text):
-            return Finding(field, f'{field} holds the chat template marker "{match[0]}".')
+            return Finding(field, f'{field} contains the chat template marker "{match[0]}".')
     return None
 
 
-TEMPLATE_MARKER = RowCheck(
+CHECK = RowCheck(
     code="template_marker",
     severity="warning",
-    summary="the marker of a chat template inside a text",
-    hint="The text was rendered with a template before: convert what it was rendered from, or split it into messages.",
+    summary="a text contains a marker of a chat template",
+    hint="The text was already rendered with a chat template: convert the original, or split it into messages.",
     find=find,
+    example=TextPair(prompt="[INST] Who are you? [/INST]", chosen="A robot.", rejected="Go away."),
 )

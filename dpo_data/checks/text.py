@@ -1,16 +1,17 @@
-"""Words, n-grams and the last user turn, as the checks see them."""
+"""Text helpers of the checks: words, n-grams, responses, and the last user turn."""
 
 import re
 
-from dpo_data.records import ConversationalPair, PreferencePair
+from dpo_data.dialogue import ASSISTANT_START, HUMAN_START
+from dpo_data.records import ConversationalPair, PairTexts, PreferencePair
 
 WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    r"""The words of a text, without case and punctuation.
+    r"""Return the words of a text without case and punctuation.
 
-    Scripts that are written without spaces give a word a phrase.
+    In a script without spaces, a whole phrase is one word.
 
     >>> words("\n\nHuman: How DO I tie it?")
     ['human', 'how', 'do', 'i', 'tie', 'it']
@@ -18,27 +19,31 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.casefold())
 
 
-def ngrams(of: list[str], n: int) -> list[str]:
-    """Every run of n words, joined by spaces; all words as one where there are fewer.
+def ngrams(tokens: list[str], n: int) -> list[str]:
+    """Return every run of n words, joined by spaces; all words as one run if there are fewer than n.
 
     >>> ngrams(["how", "do", "i", "tie"], 3)
     ['how do i', 'do i tie']
     """
-    return [" ".join(of[start : start + n]) for start in range(max(1, len(of) - n + 1))]
+    return [" ".join(tokens[start : start + n]) for start in range(max(1, len(tokens) - n + 1))]
 
 
-HUMAN = "\n\nHuman:"
+def responses(texts: PairTexts) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the field and the text of both responses."""
+    _, chosen, rejected = texts
+    return ("chosen", chosen), ("rejected", rejected)
 
 
-def question(pair: PreferencePair) -> str:
-    r"""The last turn of the user's, or the whole prompt where it is no dialogue.
+def last_user_turn(pair: PreferencePair) -> str:
+    r"""Return the last turn of the prompt, or the whole prompt if it is not a dialogue.
 
     >>> from dpo_data.records import TextPair
-    >>> question(TextPair(prompt="\n\nHuman: Hi\n\nAssistant: Hi\n\nHuman: Why?\n\nAssistant:", chosen="", rejected=""))
+    >>> prompt = "\n\nHuman: Hi\n\nAssistant: Hi\n\nHuman: Why?\n\nAssistant:"
+    >>> last_user_turn(TextPair(prompt=prompt, chosen="", rejected=""))
     'Why?'
     """
     if isinstance(pair, ConversationalPair):
         return pair.prompt[-1].content.strip()
-    start = pair.prompt.rfind(HUMAN) + len(HUMAN)
-    text = pair.prompt[start:] if start >= len(HUMAN) else pair.prompt
-    return text.removesuffix("\n\nAssistant:").strip()
+    start = pair.prompt.rfind(HUMAN_START) + len(HUMAN_START)
+    text = pair.prompt[start:] if start >= len(HUMAN_START) else pair.prompt
+    return text.removesuffix(ASSISTANT_START).strip()

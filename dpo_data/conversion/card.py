@@ -1,4 +1,4 @@
-"""The dataset card of a prepared folder: README.md as the Hugging Face hub reads it."""
+"""Dataset card of a prepared folder: README.md as the Hugging Face Hub reads it."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from dpo_data.prepared.manifest import Manifest
 
 
 def dataset_card(manifest: Manifest) -> str:
-    """The card; says nothing that may differ between two runs on the same input."""
+    """Return the card, which is the same for every run on the same input."""
     source = manifest.source
     configs = "\n".join(
         f"  - split: {name}\n    path: {name}/*.arrow" for name, split in manifest.splits.items() if split.pairs
@@ -17,7 +17,11 @@ def dataset_card(manifest: Manifest) -> str:
     )
     reasons = _counts(manifest.quarantined_by_code)
     warnings = _counts({code: warned.rows for code, warned in manifest.warnings.items()})
-    evaluation = "This is an evaluation set: training on it spoils what it measures.\n\n" if source.eval_only else ""
+    evaluation = (
+        "This is an evaluation set: a model that is trained on it can no longer be evaluated with it.\n\n"
+        if source.eval_only
+        else ""
+    )
     where = f" ({source.homepage})" if source.homepage else ""
     return f"""---
 license: {source.license}
@@ -29,7 +33,7 @@ configs:
 ---
 # {source.name}: preference pairs
 
-Made by dpo-data from {source.name}{where}. Preferred is: {source.direction}.
+Made by dpo-data from {source.name}{where}. Preferred response: {source.direction}.
 
 {evaluation}{row_balance(manifest)}.
 Form: {manifest.form}. License of the source: {source.license}.
@@ -38,11 +42,11 @@ Form: {manifest.form}. License of the source: {source.license}.
 | --- | --- | --- | --- |
 {splits}
 {_pairing(manifest)}
-Quarantined rows stand in `quarantine/` with their reasons:
+Quarantined rows are in `quarantine/`, by reason:
 
 {reasons}
 
-Kept pairs that a check warns about:
+Warnings about kept pairs:
 
 {warnings}
 
@@ -54,7 +58,7 @@ pairs = datasets.load_from_disk("FOLDER")  # prompt, chosen, rejected, origin, i
 
 
 def row_balance(manifest: Manifest) -> str:
-    """Rows read = what became of them, in words."""
+    """Return the balance of a conversion in words: rows read = rows paired + quarantined + left out."""
     pairs, rows = manifest.pairs, manifest.rows_paired
     kept = f"{pairs:,} pairs" if pairs == rows else f"{rows:,} that gave {pairs:,} pairs"
     left_out = f" + {manifest.left_out:,} left out" if manifest.left_out else ""
@@ -65,14 +69,14 @@ def _pairing(manifest: Manifest) -> str:
     options = manifest.options.pairing
     if options is None:
         return ""
-    cap = "" if options.max_pairs_per_prompt is None else f", at most {options.max_pairs_per_prompt} a prompt"
+    cap = "" if options.max_pairs_per_prompt is None else f", at most {options.max_pairs_per_prompt} per prompt"
     return f"""
-Pairs were made of scored or ranked responses: {options.pairing}, margin at least {options.min_margin:g}, ties
+Pairs were made from scored or ranked responses: {options.pairing}, margin at least {options.min_margin:g}, ties
 {"dropped" if options.tie == "drop" else "kept"}, seed {options.seed}{cap}. Rows left out:
 
 {_counts(manifest.left_out_by_reason)}
 
-Possible pairs and responses that are in no pair:
+Possible pairs and responses that were left out:
 
 {_counts(manifest.pairs_left_out)}
 """

@@ -1,17 +1,132 @@
-"""Read the inputs in chunks, and convert them in order."""
+"""Raw files to Arrow batches of pairs, quarantined rows and counts, a chunk of rows at a time."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import islice
 
-from dpo_data.conversion.adapt import ConversionJob, ConvertedChunk, convert_chunk
-from dpo_data.engine.processes import ordered_map
-from dpo_data.errors import InputError
-from dpo_data.options import Progress, silent
-from dpo_data.readers.grouping import gathered, whole_groups
+import pyarrow as pa
+
+from dpo_data.checks.check import RowKeys
+from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.personal_data import redact
+from dpo_data.checks.row_keys import row_keys
+from dpo_data.conversion.adapt import CheckedPair, ConversionJob, GroupResult, adapt, check
+from dpo_data.engine import ordered_map
+from dpo_data.errors import InputError, RowError, argument
+from dpo_data.options import SPLITS, Form, Progress, silent
+from dpo_data.prepared.columns import messages_column, scores_column, text_column
+from dpo_data.prepared.quarantine import QuarantinedRow
+from dpo_data.prepared.schema import pair_schema
+from dpo_data.readers.grouping import gathered, groups, whole_groups
 from dpo_data.readers.inputs import InputFile
-from dpo_data.readers.rows import Chunk
-from dpo_data.sources import fitting_sources, load_source
+from dpo_data.readers.rows import Chunk, RawRow
+from dpo_data.records import FIELDS, PairKeys
+from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.source import Source, SourceOptions
+
+
+@dataclass
+class ConvertedChunk:
+    """What became of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`."""
+
+    file: str
+    split: str
+    rows_read: int = 0
+    rows_paired: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    pairs_left_out: Counter[str] = field(default_factory=Counter)
+    unused_columns: Counter[str] = field(default_factory=Counter)
+    batches: dict[str, pa.RecordBatch] = field(default_factory=dict)
+    keys: dict[str, RowKeys] = field(default_factory=dict)
+    quarantined: list[QuarantinedRow] = field(default_factory=list)
+    warned: CodeCounts = field(default_factory=CodeCounts)
+    redacted: Counter[str] = field(default_factory=Counter)
+
+    def count_pair(self, checked: CheckedPair, origin: str) -> None:
+        """Count the warnings about a pair, and its placeholders."""
+        for row_check, finding in checked.warnings:
+            self.warned.add(row_check.code, [f"{origin}: {finding.message}"])
+        if checked.redacted:
+            self.redacted.update(checked.redacted)
+
+    def count_rows(self, rows: Sequence[RawRow], result: GroupResult, *, redacting: bool) -> None:
+        """Count each row of a group as paired, quarantined or left out."""
+        self.rows_read += len(rows)
+        self.rows_paired += len(result.paired)
+        if result.left_out or result.refused:
+            self.pairs_left_out.update(result.pairs_left_out())
+        if len(result.paired) < len(rows):
+            for row, verdict in result.unpaired(rows):
+                if isinstance(verdict, RowError):
+                    self.quarantined.append(_quarantined(self.file, row, verdict, redacting=redacting))
+                else:
+                    self.left_out[verdict] += 1
+
+
+class PairBatchBuilder:
+    """Kept rows of one split, which become one Arrow batch."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._kept: list[CheckedPair] = []
+        self._origins: list[str] = []
+
+    def add(self, checked: CheckedPair, origin: str) -> None:
+        """Append one pair."""
+        self._kept.append(checked)
+        self._origins.append(origin)
+
+    def keys(self) -> list[PairKeys]:
+        """Return the content keys of the pairs."""
+        return [kept.keys for kept in self._kept]
+
+    def batch(self, schema: pa.Schema) -> pa.RecordBatch:
+        """Return the pairs as an Arrow batch."""
+        kept = self._kept
+        columns: dict[str, pa.Array] = {
+            "source": text_column([self._source.encode()] * len(kept)),
+            "origin": text_column([origin.encode() for origin in self._origins]),
+            "id": text_column([pair.keys.pair.hex().encode() for pair in kept]),
+            "prompt_key": text_column([pair.keys.prompt.hex().encode() for pair in kept]),
+        }
+        for position, name in enumerate(FIELDS):
+            if schema.field(name).type == pa.string():
+                columns[name] = text_column([pair.fields[position] for pair in kept])
+            else:
+                columns[name] = messages_column([getattr(pair.pair, name) for pair in kept], schema.field(name).type)
+        if "tools" in schema.names:
+            tools = [getattr(pair.pair, "tools", None) for pair in kept]
+            columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
+        for name in set(schema.names) - set(columns):  # scores
+            columns[name] = scores_column([getattr(pair.pair, name) for pair in kept])
+        return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+@dataclass
+class ReadProgress:
+    """Position in the raw bytes of all files, of which `total` is None if unknown."""
+
+    total: int | None
+    before: int = 0
+    in_file: int = 0
+
+    def fraction(self) -> float | None:
+        """Return the share of all bytes that has been read, or None if the total is unknown."""
+        return (self.before + self.in_file) / self.total if self.total else None
+
+    def on_read(self, position: int) -> None:
+        """Note the position in the current file."""
+        self.in_file = position
+
+    def end_file(self, file: InputFile) -> None:
+        """Note the end of the current file."""
+        self.before, self.in_file = self.before + (file.size_bytes() or 0), 0
+
+
+def schema_of(source: Source, form: Form) -> pa.Schema:
+    """Return the columns of the pairs of a source."""
+    return pair_schema(form, scores=source.has_scores, tools=source.has_tools)
 
 
 def convert_chunks(
@@ -27,74 +142,115 @@ def convert_chunks(
     Raises: InputError: a file that cannot be read, lacks a column, or is of another source.
     """
     sizes = [file.size_bytes() for file in files]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
+    reading = ReadProgress(None if None in sizes else sum(size or 0 for size in sizes))
     rows = 0
-    place = ReadProgress(total)
-    for chunk in ordered_map(convert_chunk, _chunks(files, job, limit, place), job, workers=workers):
+    for chunk in ordered_map(convert_chunk, _raw_chunks(files, job, limit, reading), job, workers=workers):
         rows += chunk.rows_read
-        progress(place.fraction(), rows)
+        progress(reading.fraction(), rows)
         yield chunk
 
 
-@dataclass
-class ReadProgress:
-    """How far reading is, in raw bytes."""
-
-    total: int | None
-    before: int = 0
-    in_file: int = 0
-
-    def fraction(self) -> float | None:
-        """Return the share of all bytes that has been read, or None if the total is unknown."""
-        return (self.before + self.in_file) / self.total if self.total else None
-
-
-def _chunks(files: Sequence[InputFile], job: ConversionJob, limit: int | None, place: ReadProgress) -> Iterator[Chunk]:
+def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
+    """Convert the rows of one chunk to pairs, quarantined rows and rows left out; pure."""
     source = load_source(job.source)
-    left = limit
-
-    def on_read(position: int) -> None:
-        place.in_file = position
-
-    for file in files:
-        for chunk in grouped_chunks(file.chunks(on_read), source):
-            if chunk.opens_file:
-                _require_fit(chunk, source, job.options)
-            if left is not None:
-                chunk = replace(chunk, max_rows=left)
-                left -= sum(1 for _ in chunk.rows())
-            yield chunk
-            if left == 0:
-                return
-        place.before, place.in_file = place.before + (file.size_bytes() or 0), 0
+    converted = ConvertedChunk(chunk.file, chunk.split)
+    builders: dict[str, PairBatchBuilder] = {}
+    shapes = Counter[tuple[str, ...]]()
+    key = source.grouping.key if source.grouping else None
+    for rows in groups(chunk.rows(), key):
+        for row in rows:
+            if isinstance(row.value, dict):
+                shapes[tuple(row.value)] += 1
+        result = adapt(rows, source, job)
+        for pair, positions in result.pairs:
+            try:
+                checked = check(pair, job)
+            except RowError as error:
+                result.refuse(positions, error)
+                continue
+            result.paired.update(positions)
+            origin = f"{chunk.file}:{rows[positions[0]].line}"
+            split = _split_by_prompt(checked.keys, job.test_fraction) if job.test_fraction else chunk.split
+            if split not in builders:
+                builders[split] = PairBatchBuilder(source.name)
+            builders[split].add(checked, origin)
+            converted.count_pair(checked, origin)
+        converted.count_rows(rows, result, redacting=job.redact)
+    used = source.used_columns(job.options.mapping)
+    for shape, count in shapes.items():
+        converted.unused_columns.update({column: count for column in shape if column not in used})
+    for split, builder in builders.items():
+        converted.batches[split] = builder.batch(schema_of(source, job.options.form))
+        converted.keys[split] = row_keys(builder.keys(), SPLITS.index(split))
+    return converted
 
 
 def grouped_chunks(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
-    """The chunks of a file, rows that belong together in one of them."""
-    if source.group_key is None:
+    """Yield the chunks of a file so that rows that belong together are in one of them."""
+    if (grouping := source.grouping) is None:
         return chunks
-    return whole_groups(gathered(chunks, source.group_key) if source.scattered else chunks, source.group_key)
+    return whole_groups(gathered(chunks, grouping.key) if grouping.buffer_whole_file else chunks, grouping.key)
 
 
-def _require_fit(chunk: Chunk, source: Source, options: SourceOptions) -> None:
-    """Refuse a file that its first row, or its header, shows to be none of the source's.
+def _raw_chunks(
+    files: Sequence[InputFile], job: ConversionJob, limit: int | None, reading: ReadProgress
+) -> Iterator[Chunk]:
+    source = load_source(job.source)
+    remaining = limit
+    for file in files:
+        checked = False
+        for chunk in grouped_chunks(file.chunks(reading.on_read), source):
+            if remaining is not None:
+                rows = list(islice(chunk.rows(), remaining))
+                remaining -= len(rows)
+                chunk = chunk.with_rows(rows)
+            if not checked:
+                first = next(chunk.rows(), None)
+                _require_source(chunk, first, source, job.options)
+                checked = first is not None
+            yield chunk
+            if remaining == 0:
+                return
+        reading.end_file(file)
 
-    A row that fits no source at all is no proof: it goes to quarantine like any other.
 
-    Raises: InputError: with the name of the source that fits.
+def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
+    """Raise InputError if the first row of a file, or its header, shows that it is of another source.
+
+    A row that matches no source at all proves nothing: it is quarantined like any other.
     """
-    first = next(chunk.rows(), None)
     if first is not None and isinstance(first.value, dict):
-        if reason := source.refuse(first.value, options):
+        if reason := source.check_file(first.value, options):
             raise InputError(f"{chunk.file}: {reason}")
-        if not source.fits(first.value, options.mapping) and (others := fitting_sources(first.value)):
+        if not source.matches(first.value, options.mapping) and (others := matching_sources(first.value)):
             raise InputError(
                 f"{chunk.file}: holds rows of {others[0]}, not of {source.name}.\n"
-                f"  Convert it so: dpo-data convert {others[0]} --input FILE"
+                f"  Convert it with: dpo-data convert {others[0]} --input FILE"
             )
-    for column in source.required_columns(options.mapping) if chunk.columns is not None else ():
-        if column not in (columns := chunk.columns or []) and column.split(".")[0] not in columns:
-            raise InputError(
-                f'{chunk.file}: has no column "{column}".\n  It has: {", ".join(columns)}.\n'
-                "  Name the right ones with the source `pairs`: --map prompt=... --map chosen=... --map rejected=..."
-            )
+    if chunk.columns is not None:
+        for column in source.required_columns(options.mapping):
+            if column not in chunk.columns and column.split(".")[0] not in chunk.columns:
+                raise InputError(
+                    f'{chunk.file}: has no column "{column}".\n  It has: {", ".join(chunk.columns)}.\n'
+                    f"  Name the right columns with the source `pairs`: {argument('mapping', 'FIELD=COLUMN')}."
+                )
+
+
+def _quarantined(file: str, row: RawRow, error: RowError, *, redacting: bool) -> QuarantinedRow:
+    def clean(text: str) -> str:
+        text = text.encode("utf-8", "backslashreplace").decode()
+        return redact(text)[0] if redacting else text
+
+    return QuarantinedRow(
+        file=file,
+        line=row.line,
+        code=error.code,
+        field=clean(error.field),
+        message=clean(error.message),
+        hint=error.hint,
+        raw=clean(row.raw()),
+    )
+
+
+def _split_by_prompt(keys: PairKeys, test_fraction: float) -> str:
+    return "test" if int.from_bytes(keys.prompt[:8]) < test_fraction * 2**64 else "train"

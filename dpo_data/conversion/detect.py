@@ -1,27 +1,27 @@
-"""Which source a raw file is of, judged by its first rows; or the command that would read it, to be filled in."""
+"""Source of a raw file, detected from its first rows, and the command that converts it."""
 
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from dpo_data.conversion.adapt import convert_chunk
-from dpo_data.conversion.chunks import grouped_chunks
-from dpo_data.conversion.plan import make_job
+from dpo_data.conversion.chunks import convert_chunk, grouped_chunks
+from dpo_data.conversion.plan import make_plan
 from dpo_data.errors import InputError
 from dpo_data.options import Form
 from dpo_data.readers.inputs import find_inputs
 from dpo_data.readers.rows import Chunk
 from dpo_data.records import FIELDS
-from dpo_data.sources import fitting_sources, load_source
+from dpo_data.sources import load_source, matching_sources
+from dpo_data.sources.source import Source, SourceOptions
 
 SNIFFED_ROWS = 200
 SHOWN_CHARACTERS = 200
-#: Names that columns of other tables often have, the likeliest first.
+#: Names that columns of other tables often have, the most likely first.
 USUAL_NAMES = {
     "prompt": ("prompt", "question", "instruction", "query", "input", "context", "messages"),
     "chosen": ("chosen", "preferred", "better", "good", "accepted", "winner", "positive", "response_chosen"),
@@ -35,68 +35,58 @@ USUAL_NAMES = {
 class DetectedCounts(BaseModel):
     """What became of the first rows."""
 
-    rows_read: int
-    rows_paired: int
-    pairs: int
-    quarantined: int
-    left_out: int
-    reasons: Annotated[dict[str, int], Field(description="Why rows gave no pair, to how many.")]
+    rows_read: int = 0
+    rows_paired: int = 0
+    pairs: int = 0
+    quarantined: int = 0
+    left_out: int = 0
+    reasons: Annotated[dict[str, int], Field(description="Reason to the number of rows that gave no pair.")] = {}
 
 
 class DetectedSource(BaseModel):
-    """What a file is, as far as its first rows tell."""
+    """Source of a file, as far as its first rows show."""
 
     file: str
     columns: list[str]
     source: str | None
-    others: Annotated[list[str], Field(description="Sources that would fit too.")]
-    direction: str
-    counts: DetectedCounts
-    example: Annotated[dict[str, str], Field(description="The first pair, shortened.")]
-    command: Annotated[str, Field(description="What to run; words in capitals are to be filled in.")]
-    complete: Annotated[bool, Field(description="Whether the command can run as it is.")]
+    others: Annotated[list[str], Field(description="Other sources that match.")] = []
+    direction: str = ""
+    counts: DetectedCounts = DetectedCounts()
+    example: Annotated[dict[str, str], Field(description="The first pair, shortened.")] = {}
+    command: Annotated[str, Field(description="The command to run; complete the words in capitals.")]
+    complete: Annotated[bool, Field(description="True if the command can run as it is.")]
 
 
-def sniff(path: str, *, input_format: str | None = None) -> DetectedSource:
-    """The source that a file is of, and what `convert` would do with its first rows.
+def sniff(path: str | Path, *, input_format: str | None = None) -> DetectedSource:
+    """Return the source of a file, and what `convert` would do with its first rows.
 
     Args:
         path: a file, folder, glob or URL; the first file of several is read.
-        input_format: of the file, where its name does not tell.
+        input_format: format of the file; when None, it is inferred from its name.
 
-    Raises: InputError: the file cannot be read, or has no row that can.
+    Raises: InputError: the file, or every row of it, cannot be read.
     """
-    file = find_inputs([path], input_format=input_format)[0]
-    start = next((replace(chunk, max_rows=SNIFFED_ROWS) for chunk in file.chunks()), None)
+    path = str(path)
+    start = _first_rows(path, input_format)
     first = next((row.value for row in start.rows() if isinstance(row.value, dict)), None) if start else None
     if start is None or first is None:
-        raise InputError(f"{path}: no row in it can be read.")
-    fitting = fitting_sources(first)
-    if not fitting:
-        command, complete = _stub(path, first)
-        empty = DetectedCounts(rows_read=0, rows_paired=0, pairs=0, quarantined=0, left_out=0, reasons={})
-        return DetectedSource(
-            file=path,
-            columns=list(first),
-            source=None,
-            others=[],
-            direction="",
-            counts=empty,
-            example={},
-            command=command,
-            complete=complete,
-        )
-    source = load_source(fitting[0])
-    form = _form(source.name, first)
-    counts, example = _try(start, source.name, form)
+        raise InputError(f"{path}: none of its rows can be read.")
+    columns = list(first)
+    matching = matching_sources(first)
+    if not matching:
+        command, complete = _command_to_complete(path, first)
+        return DetectedSource(file=path, columns=columns, source=None, command=command, complete=complete)
+    source = load_source(matching[0])
+    form = _form(source, first)
+    counts, example = _try(start, source, form)
     words = ["dpo-data", "convert", source.name, "--input", path]
     words += ["--axis", source.axes[0]] if source.axes else []
     words += ["--form", form] if form != "text" else []
     return DetectedSource(
         file=path,
-        columns=list(first),
+        columns=columns,
         source=source.name,
-        others=fitting[1:],
+        others=matching[1:],
         direction=source.direction,
         counts=counts,
         example=example,
@@ -105,17 +95,21 @@ def sniff(path: str, *, input_format: str | None = None) -> DetectedSource:
     )
 
 
-def _form(source: str, row: dict[str, Any]) -> Form:
-    """The form that keeps all of a row: text, unless the source refuses it or has tools."""
-    found = load_source(source)
-    options = make_job(source, "text", {}, axis=next(iter(found.axes), None)).options
-    return "conversational" if found.has_tools or found.refuse(row, options) else "text"
+def _first_rows(path: str, input_format: str | None) -> Chunk | None:
+    file = find_inputs([path], input_format=input_format)[0]
+    chunk = next(file.chunks(), None)
+    return chunk and chunk.with_rows(list(islice(chunk.rows(), SNIFFED_ROWS)))
 
 
-def _try(start: Chunk, name: str, form: Form) -> tuple[DetectedCounts, dict[str, str]]:
-    """What became of the rows of a chunk, and the first pair."""
-    source = load_source(name)
-    job = make_job(name, form, {}, axis=next(iter(source.axes), None))
+def _form(source: Source, row: dict[str, Any]) -> Form:
+    """Return the form that keeps all of a row: text, unless the source refuses it or has tools."""
+    options = SourceOptions("text", axis=next(iter(source.axes), None))
+    return "conversational" if source.has_tools or source.check_file(row, options) else "text"
+
+
+def _try(start: Chunk, source: Source, form: Form) -> tuple[DetectedCounts, dict[str, str]]:
+    """Return what becomes of the rows of a chunk, and the first pair."""
+    job = make_plan(source.name, start.file, form=form, axis=next(iter(source.axes), None)).job
     chunks = [convert_chunk(chunk, job) for chunk in grouped_chunks(iter([start]), source)]
     reasons = Counter[str]()
     for chunk in chunks:
@@ -124,7 +118,7 @@ def _try(start: Chunk, name: str, form: Form) -> tuple[DetectedCounts, dict[str,
     batches = [batch for chunk in chunks for batch in chunk.batches.values()]
     example = {}
     for row in islice((row for batch in batches for row in batch.slice(0, 1).to_pylist()), 1):
-        example = {name: _shown(row[name]) for name in ("origin", "prompt", "chosen", "rejected")}
+        example = {name: _shortened(row[name]) for name in ("origin", *FIELDS)}
     counts = DetectedCounts(
         rows_read=sum(chunk.rows_read for chunk in chunks),
         rows_paired=sum(chunk.rows_paired for chunk in chunks),
@@ -136,17 +130,17 @@ def _try(start: Chunk, name: str, form: Form) -> tuple[DetectedCounts, dict[str,
     return counts, example
 
 
-def _shown(value: str | Sequence[dict[str, str]]) -> str:
+def _shortened(value: str | Sequence[dict[str, str]]) -> str:
     text = value if isinstance(value, str) else "\n".join(f"{m['role']}: {m['content']}" for m in value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
-def _stub(path: str, row: dict[str, Any]) -> tuple[str, bool]:
-    """A command for `pairs` or `ranked` with the columns that have usual names, and whether none is missing."""
+def _command_to_complete(path: str, row: dict[str, Any]) -> tuple[str, bool]:
+    """Return a command for `pairs` or `ranked` with the columns that have usual names, and True if none is missing."""
     ranked = any(isinstance(row.get(name), list) for name in USUAL_NAMES["responses"])
     lower = {name.lower(): name for name in row}
-    worth = "ranks" if any(name in lower for name in USUAL_NAMES["ranks"]) else "scores"
-    source, fields = ("ranked", ("prompt", "responses", worth)) if ranked else ("pairs", FIELDS)
+    judgment = "ranks" if any(name in lower for name in USUAL_NAMES["ranks"]) else "scores"
+    source, fields = ("ranked", ("prompt", "responses", judgment)) if ranked else ("pairs", FIELDS)
     guesses = {field: next((lower[name] for name in USUAL_NAMES[field] if name in lower), None) for field in fields}
     words = ["dpo-data", "convert", source, "--input", path]
     for field, column in guesses.items():

@@ -1,107 +1,268 @@
-"""Check the options of a conversion and resolve them before anything is read."""
+"""Options of a conversion, checked and resolved before anything is read."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
+
+import pyarrow as pa
 
 from dpo_data.checks import select_row_checks
 from dpo_data.conversion.adapt import ConversionJob
-from dpo_data.errors import UsageError, require_choice
-from dpo_data.options import Axis, Form, Pairing, Tie
-from dpo_data.pairing import DEFAULT_POLICY, PairingPolicy
-from dpo_data.readers.inputs import split_of
+from dpo_data.conversion.chunks import schema_of
+from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
+from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.pairing import PairingArguments, PairingPolicy
+from dpo_data.prepared.manifest import ConvertOptions
+from dpo_data.readers.inputs import UNREACHABLE_HINT, split_of
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source, SourceOptions
 
+PACKAGE = Path(__file__).parent.parent
 
-def make_job(
-    source: str,
-    form: Form,
-    mapping: Mapping[str, str],
-    forbid: Sequence[str] = (),
-    allow: Sequence[str] = (),
-    *,
-    axis: Axis | None = None,
-    policy: PairingPolicy = DEFAULT_POLICY,
-    test_fraction: float = 0.0,
-    redact: bool = False,
-) -> ConversionJob:
-    """What `convert_chunks` needs, with the options checked.
 
-    Raises: UsageError: an unknown source, form or code; a mapping or axis that the source does not take, or lacks.
+class ConvertArguments(PairingArguments, total=False):
+    """Keyword arguments of `convert` that decide what is read and what becomes of it; documented there."""
+
+    sample: bool
+    form: Form
+    mapping: Mapping[str, str] | None
+    axis: Axis | None
+    revision: str | None
+    split: str | None
+    train_on_eval: bool
+    input_format: str | None
+    test_fraction: float
+    limit: int | None
+    on_error: OnError
+    max_invalid: float
+    forbid: Sequence[str]
+    allow: Sequence[str]
+    redact: bool
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Values of `ConvertArguments`, those of the pairing policy apart, each valid by itself.
+
+    Raises: UsageError: a value out of its range, or two that contradict each other.
     """
+
+    sample: bool = False
+    form: Form = "text"
+    mapping: Mapping[str, str] | None = None
+    axis: Axis | None = None
+    revision: str | None = None
+    split: str | None = None
+    train_on_eval: bool = False
+    input_format: str | None = None
+    test_fraction: float = 0.0
+    limit: int | None = None
+    on_error: OnError = "quarantine"
+    max_invalid: float = DEFAULT_MAX_INVALID
+    forbid: Sequence[str] = ()
+    allow: Sequence[str] = ()
+    redact: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("form", self.form, Form)
+        require_choice("on_error", self.on_error, OnError)
+        if self.split is not None:
+            require_choice("split", self.split, SplitName)
+            if self.test_fraction:
+                raise UsageError(
+                    f"{argument('split')} and {argument('test_fraction')} both decide the split of a row. "
+                    "Pass only one of them."
+                )
+        if not 0 <= self.test_fraction < 1:
+            raise UsageError("must be at least 0 and less than 1.", "test_fraction", self.test_fraction)
+        if not 0 <= self.max_invalid <= 1:
+            raise UsageError("must be between 0 and 1 (0% and 100%).", "max_invalid", self.max_invalid)
+        if self.limit is not None and self.limit < 1:
+            raise UsageError("must be at least 1.", "limit", self.limit)
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """A conversion of which every option is known to be valid.
+
+    Attributes:
+        source: the source of the rows.
+        inputs: files, folders, globs, URLs, or "-".
+        input_format: format of all inputs, or None.
+        unreachable_hint: what to do if an input cannot be reached.
+        job: what every chunk of rows needs.
+        on_error: "stop" at the first invalid row, or "quarantine" it.
+        options: those that affect the content, as the manifest records them.
+    """
+
+    source: Source
+    inputs: list[str]
+    input_format: str | None
+    unreachable_hint: str
+    job: ConversionJob
+    on_error: OnError
+    options: ConvertOptions
+
+    @property
+    def form(self) -> Form:
+        """The form of the pairs."""
+        return self.job.options.form
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the pairs."""
+        return schema_of(self.source, self.form)
+
+
+def make_plan(
+    source: str, inputs: str | Path | Sequence[str | Path] = (), **options: Unpack[ConvertArguments]
+) -> ConversionPlan:
+    """Return the plan of a conversion; the arguments are those of `convert`.
+
+    Raises: UsageError: an unknown source or code, or options that contradict each other or the source.
+    """
+    names = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    given: dict[str, Any] = dict(options)
+    pairing = {name: given.pop(name) for name in PairingPolicy.model_fields if name in given}
+    arguments = Arguments(**given)
     source_ = load_source(source)
-    require_choice("form", form, Form)
-    if mapping and not source_.mapped_fields:
-        raise UsageError(f"{source} knows its columns and takes no --map.\n  Use the source `pairs` for other tables.")
-    if unknown := sorted(set(mapping) - set(source_.mapped_fields)):
-        fields = ", ".join(source_.mapped_fields)
-        raise UsageError(f"--map {unknown[0]}=...: there is no such field.\n  Fields: {fields}.")
-    if axis is not None and axis not in source_.axes:
-        known = f"choose from {', '.join(source_.axes)}" if source_.axes else f"{source} has one judgement a row"
-        raise UsageError(f"--axis {axis}: {known}.")
-    if axis is None and source_.axes:
-        raise UsageError(
-            f"{source} judges its responses in more than one way, and the judgements disagree.\n"
-            f"  Say which one counts: --axis {'|'.join(source_.axes)}."
-        )
-    options = SourceOptions(form, mapping, axis)
-    return ConversionJob(source, options, select_row_checks(forbid, allow), policy, test_fraction, redact)
+    policy = _pairing_policy(source_, pairing)
+    job = ConversionJob(
+        source=source,
+        options=_source_options(source_, arguments),
+        checks=select_row_checks(arguments.forbid, arguments.allow),
+        policy=policy,
+        test_fraction=arguments.test_fraction,
+        redact=arguments.redact,
+    )
+    recorded = ConvertOptions(
+        mapping=dict(arguments.mapping or {}),
+        axis=arguments.axis,
+        revision=arguments.revision,
+        pairing=None if source_.comes_in_pairs else policy,
+        train_on_eval=arguments.train_on_eval,
+        split=_split(source_, arguments),
+        test_fraction=arguments.test_fraction,
+        limit=arguments.limit,
+        max_invalid=arguments.max_invalid,
+        forbid=sorted(arguments.forbid),
+        allow=sorted(arguments.allow),
+        redact=arguments.redact,
+    )
+    return ConversionPlan(
+        source=source_,
+        inputs=_input_names(source_, names, arguments),
+        input_format=arguments.input_format,
+        unreachable_hint=UNREACHABLE_HINT if names else _hub_hint(source_),
+        job=job,
+        on_error=arguments.on_error,
+        options=recorded,
+    )
 
 
-def pairing_policy(source: Source, **options: Any) -> PairingPolicy:
-    """The pairing policy of the options that are not None.
+def _pairing_policy(source: Source, values: Mapping[str, Any]) -> PairingPolicy:
+    """Return the pairing policy of the values that are not None.
 
-    Raises: UsageError: one of them is wrong, or means nothing to the source.
+    Raises: UsageError: a value is out of its range, or does not apply to the source.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in values.items() if value is not None}
     if given and source.comes_in_pairs:
-        option = next(iter(given)).replace("_", "-")
-        raise UsageError(f"{source.name} comes in pairs already: --{option} means nothing to it.")
+        raise UsageError(
+            f"{argument(next(iter(given)))} does not apply to {source.name}, whose rows are already pairs."
+        )
     if "min_margin" in given and not source.has_scores:
-        raise UsageError(f"{source.name} has no scores: --min-margin means nothing to it.")
+        raise UsageError(f"{argument('min_margin')} does not apply to {source.name}, which has no scores.")
     if "pairing" in given:
         require_choice("pairing", given["pairing"], Pairing)
     if "tie" in given:
         require_choice("tie", given["tie"], Tie)
     if not 0 <= given.get("min_margin", 0) < float("inf"):
-        raise UsageError(f"--min-margin {given['min_margin']}: must be at least 0.")
+        raise UsageError("must be at least 0.", "min_margin", given["min_margin"])
     if given.get("max_pairs_per_prompt", 1) < 1:
-        raise UsageError(f"--max-pairs-per-prompt {given['max_pairs_per_prompt']}: must be at least 1.")
+        raise UsageError("must be at least 1.", "max_pairs_per_prompt", given["max_pairs_per_prompt"])
     return PairingPolicy(**given)
 
 
-def evaluation_split(source: Source, split: str | None, test_fraction: float) -> str:
-    """Where all rows of an evaluation set go.
+def _source_options(source: Source, arguments: Arguments) -> SourceOptions:
+    """Return the options of the source's adapter.
 
-    Raises: UsageError: the user asks for training on it.
+    Raises: UsageError: a mapping or an axis that the source does not take, or lacks.
     """
-    if split == "train" or test_fraction:
+    mapping, axis = arguments.mapping or {}, arguments.axis
+    if mapping and not source.mapped_fields:
         raise UsageError(
-            f"{source.name} is an evaluation set, and a model that is trained on it can no longer be measured by it.\n"
-            "  Its rows go to the split test. To train on it all the same: --train-on-eval."
+            f"{argument('mapping')} does not apply to {source.name}, whose columns are fixed.\n"
+            "  Use the source `pairs` for other tables."
+        )
+    for name in sorted(set(mapping) - set(source.mapped_fields)):
+        suggestion = did_you_mean(name, source.mapped_fields)
+        fields = ", ".join(source.mapped_fields)
+        raise UsageError(f"there is no such field.\n  Fields: {fields}.{suggestion}", "mapping", f"{name}=...")
+    if axis is not None and axis not in source.axes:
+        if not source.axes:
+            raise UsageError(f"{source.name} has only one judgment in each row.", "axis", axis)
+        raise UsageError(f"choose from {', '.join(source.axes)}.", "axis", axis)
+    if axis is None and source.axes:
+        raise UsageError(
+            f"{source.name} has several judgments in each row, and they may disagree.\n"
+            f"  Choose one: {argument('axis', '|'.join(source.axes))}."
+        )
+    return SourceOptions(arguments.form, mapping, axis)
+
+
+def _split(source: Source, arguments: Arguments) -> str | None:
+    """Return the split of all rows, or None if each path decides.
+
+    Raises: UsageError: rows of an evaluation set would go to train.
+    """
+    if arguments.train_on_eval and not source.eval_only:
+        raise UsageError(
+            f"{argument('train_on_eval', True)} does not apply to {source.name}, which is not an evaluation set."
+        )
+    if not source.eval_only or arguments.train_on_eval:
+        return arguments.split
+    if arguments.split == "train" or arguments.test_fraction:
+        raise UsageError(
+            f"{source.name} is an evaluation set: a model that is trained on it can no longer be evaluated with it.\n"
+            f"  Its rows go to the split test. To train on it anyway: {argument('train_on_eval', True)}."
         )
     return "test"
 
 
-def input_names(
-    source: Source, inputs: Sequence[str | Path], sample: bool, revision: str | None, split: str | None
-) -> list[str]:
-    """Return the inputs to read: those named, the embedded sample, or the source's files on the Hub."""
-    if sample and inputs:
-        raise UsageError("--sample reads the embedded sample, and --input something else. Give one of them.")
-    if revision is not None and (sample or inputs):
-        raise UsageError("--revision is for files on the hub, and others are to be read. Leave one of them out.")
-    if sample:
+def _input_names(source: Source, inputs: Sequence[str | Path], arguments: Arguments) -> list[str]:
+    """Return the inputs to read: the given ones, the embedded sample, or the source's files on the Hub.
+
+    Raises: UsageError: there are none, or options contradict them.
+    """
+    if arguments.sample and inputs:
+        raise UsageError(
+            f"{argument('sample', True)} reads the embedded sample, and {argument('inputs')} other files. "
+            "Pass only one of them."
+        )
+    if arguments.revision is not None and (arguments.sample or inputs):
+        raise UsageError(
+            f"{argument('revision')} only applies to Hub files; it cannot be combined with {argument('inputs')} or "
+            f"{argument('sample', True)}."
+        )
+    if arguments.sample:
         if not source.sample:
             raise UsageError(f"{source.name} has no embedded sample.\n  hh-rlhf has one.")
-        return [str(Path(__file__).parent.parent / name) for name in source.sample]
+        return [str(PACKAGE / name) for name in source.sample]
     if inputs:
         return [str(name) for name in inputs]
     if not source.hub_files:
-        raise UsageError(f"{source.name} reads your own files.\n  Name them: --input FILE.")
-    wanted = [name for name in source.hub_files if split is None or split_of(name) == split or source.eval_only]
-    if not wanted:
-        raise UsageError(f"{source.name} has no files of the split {split} on the hub.\n  Leave out --split.")
-    repository = source.hub if revision is None else f"{source.hub}@{revision}"
-    return [f"hf://datasets/{repository}/{name}" for name in wanted]
+        raise UsageError(f"{source.name} reads your own files.\n  Name them: {argument('inputs', 'FILE')}.")
+    split = arguments.split
+    names = [name for name in source.hub_files if split is None or split_of(name) == split or source.eval_only]
+    if not names:
+        raise UsageError(
+            f"{source.name} has no files of the split {split} on the Hub.\n  Leave out {argument('split')}."
+        )
+    repository = source.hub if arguments.revision is None else f"{source.hub}@{arguments.revision}"
+    return [f"hf://datasets/{repository}/{name}" for name in names]
+
+
+def _hub_hint(source: Source) -> str:
+    hint = f"Read a local copy: {argument('inputs', 'FILE')}."
+    return f"{hint} Or try the embedded sample: {argument('sample', True)}." if source.sample else hint

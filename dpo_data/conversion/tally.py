@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from dpo_data.checks import CHECK_HINTS
 from dpo_data.checks.counts import CodeCounts
-from dpo_data.conversion.adapt import ConvertedChunk
-from dpo_data.options import Form
-from dpo_data.prepared.manifest import ConvertOptions, InputEntry, ManifestHeader, SourceEntry, WarningCount
+from dpo_data.conversion.chunks import ConvertedChunk
+from dpo_data.conversion.plan import ConversionPlan
+from dpo_data.prepared.manifest import InputEntry, ManifestHeader, SourceEntry, WarningCount
 from dpo_data.readers.inputs import InputFile
 
 
 @dataclass
 class Tally:
-    """Counts over all chunks, from which the manifest's header is made."""
+    """Counts over all chunks, which become the header of the manifest."""
 
     rows_read: int = 0
     rows_paired: int = 0
@@ -42,16 +42,14 @@ class Tally:
         self.warned.merge(chunk.warned)
         self.redacted.update(chunk.redacted)
 
-    def header(
-        self, form: Form, source: SourceEntry, options: ConvertOptions, files: Iterable[InputFile]
-    ) -> ManifestHeader:
+    def header(self, plan: ConversionPlan, files: Iterable[InputFile]) -> ManifestHeader:
         """Return what the manifest says about the conversion."""
         quarantined = self.quarantined_by_code.total()
         return ManifestHeader(
-            status="rejected" if quarantined > options.max_invalid * self.rows_read else "complete",
-            form=form,
-            source=source,
-            options=options,
+            status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",
+            form=plan.form,
+            source=SourceEntry.model_validate(plan.source, from_attributes=True),
+            options=plan.options,
             inputs=[InputEntry(file=f.label, split=f.split, rows=self.rows_by_file[f.label]) for f in files],
             rows_read=self.rows_read,
             rows_paired=self.rows_paired,

@@ -1,4 +1,4 @@
-"""An ordered map over a stream of items in worker processes."""
+"""An ordered map in worker processes, on Linux and macOS."""
 
 import multiprocessing
 import os
@@ -10,76 +10,73 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import chain, islice
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from dpo_data.errors import DataError
+from dpo_data.errors import DataError, UsageError, argument
 
 Item = TypeVar("Item")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-#: Shorter inputs are finished before a second process would have started.
-ITEMS_WITHOUT_POOL = 8
-
-#: Results per worker that may wait for an earlier one: a slow start of the others costs memory, not time.
+#: Results per worker that may wait for an earlier one: a worker that starts slowly costs memory, not time.
 MAX_PENDING = 16
 
 #: How long one thread keeps the interpreter while others wait for it.
 SWITCH_INTERVAL_S = 0.0001
 
 
-def ordered_map(
-    function: Callable[[Item, Job], Result], items: Iterable[Item], job: Job, *, workers: int
+def map_in_processes(
+    function: Callable[[Item, Job], Result], items: Iterable[Item], job: Job, workers: int
 ) -> Iterator[Result]:
-    """Yield `function(item, job)` of every item, in the order of the items.
+    """Yield `function(item, job)` for every item, in the order of the items; see `dpo_data.engine.ordered_map`.
 
-    The work is spread over `workers` processes, of which this one is the first: it works while the others start, which
-    takes as long as about ten items, and whenever they have enough to do. `function` must be importable by name; items,
-    job and results must be picklable.
-
-    Raises: DataError: a worker process was killed.
+    This process is the first worker: it computes while the others start, which takes as long as about ten items, and
+    whenever they have enough to do.
     """
-    items = iter(items)
-    first = list(islice(items, ITEMS_WITHOUT_POOL + 1)) if workers > 1 else []
-    if len(first) <= ITEMS_WITHOUT_POOL:
-        for item in chain(first, items):
-            yield function(item, job)
-        return
+    if sys.platform == "win32":
+        raise UsageError(f"worker processes need Linux or macOS.\n  Use {argument('workers', 1)}.", "workers", workers)
     # spawn: forking a process that has Arrow's threads can hang it.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_exit_with_parent)
     pending: deque[Future[Result]] = deque()
     usual_interval_s = sys.getswitchinterval()
     try:
-        # Results come through a pipe in pieces, and for each the pool's thread waits until this one, which computes,
-        # makes way: with Python's 5 ms a worker spends half of its time on handing over.
+        # Results come through a pipe in pieces, and for each piece the pool's thread waits until this thread, which
+        # computes, gives up the interpreter: with Python's 5 ms, workers spend half of their time on handing over.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        for item in chain(first, items):
+        for item in items:
             if sum(not future.done() for future in pending) < 2 * (workers - 1):
-                with _ctrl_c_blocked():
+                with _sigint_blocked():
                     pending.append(pool.submit(function, item, job))
             else:
-                own: Future[Result] = Future()
-                own.set_result(function(item, job))
-                pending.append(own)
+                pending.append(_completed(function, item, job))
             while pending and (pending[0].done() or len(pending) >= MAX_PENDING * workers):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise DataError(
-            "a worker process was killed, most often because memory ran out.\n  Run again with fewer --workers."
+            f"a worker process was killed, most likely because memory ran out.\n  Lower {argument('workers')}."
         ) from error
     finally:
         sys.setswitchinterval(usual_interval_s)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _completed(function: Callable[[Item, Job], Result], item: Item, job: Job) -> Future[Result]:
+    """Call the function in this process, and return its result, or its exception, as a future."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(function(item, job))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
 @contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """Processes that start in the block never see Ctrl-C, not even while they are loading: it is their parent's."""
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT while worker processes start, so that only the parent handles Ctrl-C."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -87,13 +84,13 @@ def _ctrl_c_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _start_worker() -> None:
-    """End with the parent: a killed one can tell its workers nothing."""
+def _exit_with_parent() -> None:
+    """Exit when the parent process ends; a killed parent cannot notify its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: BaseProcess) -> None:
+def _exit_after(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)

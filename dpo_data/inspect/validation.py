@@ -29,7 +29,8 @@ from dpo_data.checks import (
 from dpo_data.checks.contamination import contamination
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks, require_libraries
-from dpo_data.checks.eos_in_response import EOS_IN_RESPONSE, for_tokenizer
+from dpo_data.checks.eos_in_response import CHECK as EOS_IN_RESPONSE
+from dpo_data.checks.eos_in_response import for_tokenizer
 from dpo_data.checks.row_keys import RowKeyStore, row_keys, run_dataset_checks
 from dpo_data.conversion.convert import convert
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, SPLITS, Axis, Form, Progress, Severity, silent

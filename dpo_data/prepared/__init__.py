@@ -1,1 +1,1 @@
-"""The formats on disk: the prepared folder and its token caches, with one owner for each format."""
+"""The prepared folder: its format on disk, with one module for each part."""

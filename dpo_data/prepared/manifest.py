@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError, model_validator
 
 from dpo_data.errors import PreparedError, reading
-from dpo_data.options import Axis, Form, Pairing, Tie
+from dpo_data.options import Axis, Form
+from dpo_data.pairing import PairingPolicy
 from dpo_data.prepared.files import MANIFEST, PARTIAL, is_utf8
 
 #: Version of the prepared folder; a new one needs a function that upgrades the manifests of the one before.
@@ -55,23 +56,13 @@ class SourceEntry(ManifestModel):
     eval_only: Annotated[bool, Field(description="An evaluation set, not meant for training.")] = False
 
 
-class PairingOptions(ManifestModel):
-    """How pairs were made of scored or ranked responses."""
-
-    pairing: Pairing = "best-worst"
-    min_margin: float = 0.0
-    tie: Tie = "drop"
-    max_pairs_per_prompt: int | None = None
-    seed: int = 0
-
-
 class ConvertOptions(ManifestModel):
     """Options of a conversion that affect the content."""
 
     mapping: dict[str, str] = {}
     axis: Axis | None = None
     revision: Annotated[str | None, Field(description="Revision of the files on the Hub.")] = None
-    pairing: Annotated[PairingOptions | None, Field(description="Null if the source's rows are pairs.")] = None
+    pairing: Annotated[PairingPolicy | None, Field(description="Null if the source's rows are pairs.")] = None
     train_on_eval: bool = False
     split: str | None = None
     test_fraction: float = 0.0
@@ -115,7 +106,7 @@ class SplitEntry(ManifestModel):
 
 
 class KeptColumn(ManifestModel):
-    """A metadata column that was kept beside the pairs."""
+    """A metadata column that was kept with the pairs."""
 
     column: Annotated[str, Field(description="Name of the column in the raw rows.")]
     type: Literal["text", "number", "bool"] = "text"
@@ -147,7 +138,7 @@ class StepEntry(ManifestModel):
 
 
 class ManifestHeader(ManifestModel):
-    """What the maker of the pairs records; `PreparedWriter` adds what it wrote and so completes the manifest."""
+    """The part of a manifest that whoever makes the pairs fills in; `PreparedWriter` adds splits, columns and files."""
 
     format: Literal["dpo-data prepared"] = "dpo-data prepared"
     version: Annotated[int, Field(ge=PREPARED_VERSION, le=PREPARED_VERSION)] = PREPARED_VERSION
@@ -204,7 +195,7 @@ class ManifestHeader(ManifestModel):
 
 
 class Manifest(ManifestHeader):
-    """Content of a prepared folder: its header, and the splits and files that were written."""
+    """Content of a prepared folder: the header, and the splits and files that were written."""
 
     splits: dict[str, SplitEntry]
     columns: Annotated[dict[str, str], Field(description="Columns of the shards, in order, with their Arrow types.")]
@@ -286,7 +277,7 @@ def load_manifest(
         return model.model_validate(fields)
     except ValidationError as error:
         raise PreparedError(_explain(error, file, make) or damaged) from error
-    except (LookupError, TypeError, AttributeError) as error:  # an older manifest that lacks what `upgrade` reads
+    except (LookupError, TypeError, AttributeError) as error:  # an older manifest without a field that `upgrade` reads
         raise PreparedError(damaged) from error
 
 
@@ -312,7 +303,7 @@ def _read_fields(folder: Path, kind: str, make: str, damaged: str) -> dict[str, 
 
 
 def _explain(error: ValidationError, file: Path, make: str) -> str | None:
-    """Return what a user can act on in pydantic's errors, or None if the manifest is damaged in another way."""
+    """Return a message for a wrong sum or an unknown field, or None if the manifest is damaged in another way."""
     for detail in error.errors(include_url=False):
         if detail["type"] == "value_error":
             return f"{file}: does not add up: {detail['ctx']['error']}.\n  Make it again: {make}."

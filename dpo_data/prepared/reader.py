@@ -77,7 +77,7 @@ def is_prepared(path: Path) -> bool:
 
 
 def damaged_files(folder: Path, files: Mapping[str, FileEntry]) -> dict[str, str]:
-    """Return the files that are missing or changed, each with what is wrong with it.
+    """Return the files that are missing or changed, each with a description of the damage.
 
     Args:
         folder: a prepared folder or a token cache.

@@ -9,7 +9,7 @@ from dpo_data.options import Form
 
 #: Columns of token ids.
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
-#: Columns of a text shard that a token cache leaves out: the texts, and what every row of a source has.
+#: Columns of a text shard that a token cache leaves out: the texts, and the source, which all rows share.
 _TEXT_COLUMNS = ("prompt", "chosen", "rejected", "tools", "source")
 
 _MESSAGE = [("role", pa.string()), ("content", pa.string())]

@@ -114,7 +114,7 @@ def _acquire_lock(folder: Path) -> FileLock:
 
 
 def _clear(partial: Path) -> None:
-    """Remove what a killed run left."""
+    """Remove the leftovers of a killed run."""
     for leftover in partial.iterdir():
         if leftover.is_dir():
             shutil.rmtree(leftover)
@@ -196,7 +196,7 @@ class PreparedWriter:
         """Write the remaining files, the manifest last, and return the manifest.
 
         Args:
-            header: what the manifest says beyond splits and files.
+            header: all fields of the manifest but splits, columns and files.
             card: makes README.md from the manifest, whose `files` are not known yet.
             left_out: split to the number of raw rows that are in no pair.
         """

@@ -1,19 +1,18 @@
 """Rows that belong together, kept in one chunk."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import replace
 from itertools import chain, groupby
 from typing import Any
 
 from dpo_data.errors import RowError
-from dpo_data.readers.rows import Chunk, RawRow, chunked, parse_records
+from dpo_data.readers.rows import Chunk, RawRow, in_chunks
 
-#: What rows that belong together share; None of a row that stands for itself.
+#: Returns what the rows of one group share, or None for a row that belongs to no group.
 GroupKey = Callable[[dict[str, Any]], Hashable]
 
 
 def groups(rows: Iterable[RawRow], key: GroupKey | None) -> Iterator[list[RawRow]]:
-    """Rows in lists: those that follow each other with one key together, every other by itself."""
+    """Yield consecutive rows with the same key as one list, and every other row as a list of its own."""
     if key is None:
         return ([row] for row in rows)
     return chain.from_iterable(
@@ -22,28 +21,31 @@ def groups(rows: Iterable[RawRow], key: GroupKey | None) -> Iterator[list[RawRow
 
 
 def whole_groups(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
-    """The chunks of one file, none of which ends inside a group: the rows that go on with its last key move into it."""
+    """Yield the chunks of one file so that none ends inside a group: rows that continue its last group move into it.
+
+    The chunks come with the rows that were parsed to find the groups.
+    """
     key_of = _key_of(key)
     held: Chunk | None = None
-    last: Hashable = None
+    rows: list[RawRow] = []
     for chunk in chunks:
-        rows = list(chunk.rows())
+        new = list(chunk.rows())
         moved = 0
-        if held is not None and last is not None:
-            while moved < len(rows) and key_of(rows[moved]) == last:
+        if rows and (last := key_of(rows[-1])) is not None:
+            while moved < len(new) and key_of(new[moved]) == last:
                 moved += 1
-            held = replace(held, extra=held.extra + tuple(rows[:moved]))
-        if moved == len(rows):
+        rows += new[:moved]
+        if moved == len(new):
             continue
         if held is not None:
-            yield held
-        held, last = replace(chunk, skip=moved), key_of(rows[-1])
+            yield held.with_rows(rows)
+        held, rows = chunk, new[moved:]
     if held is not None:
-        yield held
+        yield held.with_rows(rows)
 
 
 def gathered(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
-    """The rows of one file in chunks again, groups together in the order of their first rows; held in memory."""
+    """Yield the rows of one file in new chunks, groups together in the order of their first rows; held in memory."""
     key_of = _key_of(key)
     by_key: dict[Hashable, list[RawRow]] = {}
     first: Chunk | None = None
@@ -52,11 +54,9 @@ def gathered(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
         for row in chunk.rows():
             shared = key_of(row)
             by_key.setdefault(("row", row.line) if shared is None else ("key", shared), []).append(row)
-    if first is None:
-        return
-    for line, rows in chunked(chain.from_iterable(by_key.values())):
-        yield replace(first, first_line=line, payload=rows, parse=parse_records)
-        first = replace(first, opens_file=False)
+    if first is not None:
+        for _, rows in in_chunks(chain.from_iterable(by_key.values())):
+            yield first.with_rows(rows)
 
 
 def _key_of(key: GroupKey) -> Callable[[RawRow], Hashable]:

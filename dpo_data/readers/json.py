@@ -1,80 +1,107 @@
 """JSON files: one array of records, or records one after another."""
 
+import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from dpo_data.errors import RowError
 from dpo_data.readers import rows
 from dpo_data.readers.jsonl import as_row
-from dpo_data.readers.rows import RawRow, chunked
+from dpo_data.readers.rows import Format, RawRow, in_chunks, parsed_rows
+
+SPACE = re.compile(r"[ \t\r\n]*")
+SPACE_OR_COMMA = re.compile(r"[ \t\r\n,]*")
 
 
 def read_json(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first line, records) of a JSON file, in chunks."""
-    return chunked(_json_values(stream))
+    """Yield (first line, rows) of a JSON file, in chunks."""
+    return in_chunks(_json_rows(stream))
 
 
-def _json_values(stream: Any) -> Iterator[RawRow]:
-    """The objects of one array, or JSON values one after the other: JSON lines, or objects over several lines.
-
-    Raises: OSError: the array does not end, or a value is broken and what follows it cannot be told apart.
-    """
-    decoder = json.JSONDecoder()
-    text, line = "", 1
-    layout: Literal["array", "closed array", "lines", "objects"] | None = None
-    for block in _text_blocks(stream):
-        text += block
-        position = 0
-        while True:
-            start = _skip(text, position, " \t\r\n," if layout == "array" else " \t\r\n")
-            if start == len(text):
-                break
-            if (text[start] == "[" and layout is None) or (text[start] == "]" and layout == "array"):
-                layout = "array" if layout is None else "closed array"
-                line += text.count("\n", position, start)
-                position = start + 1
-                continue
-            line_end = text.find("\n", start)
-            value: Any
-            try:
-                value, end = decoder.raw_decode(text, start)
-            except (ValueError, RecursionError) as error:
-                if layout == "lines" and (line_end >= 0 or not block):
-                    end = line_end if line_end >= 0 else len(text)
-                    value = RowError("unreadable_row", "", f"the line is not JSON: {getattr(error, 'msg', error)}.")
-                elif block:  # the value may go on in the next block
-                    break
-                else:
-                    place = line + text.count("\n", position, getattr(error, "pos", start))
-                    reason = getattr(error, "msg", error)
-                    raise OSError(f"broken JSON at line {place}: {reason}; the rest cannot be told apart") from error
-            if end == len(text) and block:  # a number may go on in the next block
-                break
-            line += text.count("\n", position, start)
-            if layout is None:
-                layout = "objects" if "\n" in text[start:end] else "lines"
-            yield RawRow(line, value if isinstance(value, RowError) else as_row(value), text[start:end])
-            line += text.count("\n", start, end)
-            position = end
-        line += text.count("\n", position, start)
-        text = text[start:]
-    if layout == "array":
-        raise OSError(f'the array does not end: "]" is missing at line {line}')
-
-
-def _text_blocks(stream: Any) -> Iterator[str]:
-    """Decoded blocks, and an empty one at the end."""
-    import codecs
-
+def _json_rows(stream: Any) -> Iterator[RawRow]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
+    values = JsonValues()
     while block := stream.read(rows.CHUNK_BYTES):
-        yield decoder.decode(block)
-    yield decoder.decode(b"", final=True)
-    yield ""
+        yield from values.feed(decoder.decode(block))
+    yield from values.feed(decoder.decode(b"", final=True), last=True)
 
 
-def _skip(text: str, position: int, characters: str) -> int:
-    while position < len(text) and text[position] in characters:
-        position += 1
-    return position
+class JsonValues:
+    """The values of a JSON text that arrives in blocks.
+
+    The text is an array, JSON Lines, or values over several lines. The first value decides which of the last two, and
+    only lines can be skipped where they are broken: elsewhere the text after a broken value cannot be separated.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = json.JSONDecoder()
+        self._layout: Literal["array", "closed array", "lines", "objects"] | None = None
+        self._text = ""
+        self._position = 0
+        self._line = 1
+
+    def feed(self, block: str, *, last: bool = False) -> Iterator[RawRow]:
+        """Yield the values that are complete with this block.
+
+        Args:
+            block: the next part of the text.
+            last: nothing follows it.
+
+        Raises: OSError: the array does not end, or the text after a broken value cannot be separated.
+        """
+        self._text = self._text[self._position :] + block
+        self._position = 0
+        while self._move_to_value():
+            decoded = self._decode(last)
+            if decoded is None:
+                return
+            value, end = decoded
+            text = self._text[self._position : end]
+            if self._layout is None:
+                self._layout = "objects" if "\n" in text else "lines"
+            row = RawRow(self._line, value, text)
+            self._move_to(end)
+            yield row
+        if last and self._layout == "array":
+            raise OSError(f'the array does not end: "]" is missing at line {self._line}')
+
+    def _move_to(self, position: int) -> None:
+        self._line += self._text.count("\n", self._position, position)
+        self._position = position
+
+    def _move_to_value(self) -> bool:
+        """Move to the next value, through the brackets of the array; return False if the text ends before it."""
+        while True:
+            between = SPACE_OR_COMMA if self._layout == "array" else SPACE
+            if match := between.match(self._text, self._position):
+                self._move_to(match.end())
+            character = self._text[self._position : self._position + 1]
+            if character == "[" and self._layout is None:
+                self._layout = "array"
+            elif character == "]" and self._layout == "array":
+                self._layout = "closed array"
+            else:
+                return bool(character)
+            self._position += 1
+
+    def _decode(self, last: bool) -> tuple[dict[str, Any] | RowError, int] | None:
+        """Return the value at the position and where it ends, or None if the next block may continue it."""
+        try:
+            value, end = self._decoder.raw_decode(self._text, self._position)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", error)
+            line_end = self._text.find("\n", self._position)
+            if self._layout == "lines" and (line_end >= 0 or last):
+                broken = RowError("unreadable_row", "", f"the line is not JSON: {reason}.")
+                return broken, line_end if line_end >= 0 else len(self._text)
+            if not last:
+                return None
+            line = self._line + self._text.count("\n", self._position, getattr(error, "pos", self._position))
+            raise OSError(f"broken JSON at line {line}: {reason}; the text after it cannot be separated") from error
+        # A number at the end of the text may continue.
+        return None if end == len(self._text) and not last else (as_row(value), end)
+
+
+JSON = Format("json", (".json",), read_json, parsed_rows)

@@ -1,4 +1,4 @@
-"""JSON Lines: one record per line."""
+"""JSON Lines: one record a line."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pydantic_core import from_json
 
 from dpo_data.errors import RowError
 from dpo_data.readers import rows
-from dpo_data.readers.rows import RawRow
+from dpo_data.readers.rows import Format, RawRow
 
 
 def read_lines(stream: Any) -> Iterator[tuple[int, bytes]]:
@@ -16,7 +16,7 @@ def read_lines(stream: Any) -> Iterator[tuple[int, bytes]]:
     line, rest = 1, b""
     while block := stream.read(rows.CHUNK_BYTES):
         if line == 1 and not rest:
-            _refuse_utf16(block)
+            _require_utf8(block)
             block = block.removeprefix(b"\xef\xbb\xbf")
         whole, newline, tail = block.rpartition(b"\n")
         if not newline:
@@ -29,17 +29,17 @@ def read_lines(stream: Any) -> Iterator[tuple[int, bytes]]:
         yield line, rest
 
 
-def _refuse_utf16(start: bytes) -> None:
+def _require_utf8(start: bytes) -> None:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise OSError("it is UTF-16, not UTF-8; convert it with iconv -f UTF-16 -t UTF-8")
 
 
 def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
-    """Yield one row per line that is not blank."""
+    """Yield one row for each line that is not blank."""
     for line, text in enumerate(payload.split(b"\n"), first_line):
         if text and not text.isspace():
             try:
-                # Twice as fast as the standard library's, and as strict; what it refuses gets a second hearing below.
+                # Twice as fast as the standard library's, and as strict; what it refuses is parsed again for a reason.
                 value = from_json(text)
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
@@ -62,3 +62,6 @@ def as_row(value: Any) -> dict[str, Any] | RowError:
     if isinstance(value, dict):
         return value
     return RowError("unreadable_row", "", f"the record is {type(value).__name__}, not an object with named fields.")
+
+
+JSONL = Format("jsonl", (".jsonl", ".ndjson"), read_lines, parse_lines)

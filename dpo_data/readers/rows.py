@@ -1,9 +1,8 @@
-"""Raw rows and the chunks in which they travel."""
+"""Raw rows, the chunks in which they travel, and file formats as their reader."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from dpo_data.errors import RowError
@@ -18,7 +17,7 @@ class RawRow(NamedTuple):
     Attributes:
         line: its physical line in a text file, or its number in a table; counted from 1.
         value: the record, or why it cannot be read.
-        text: the record as it stands in a text file; None of a table's.
+        text: the record as a text file has it; None for a row of a table.
     """
 
     line: int
@@ -26,7 +25,7 @@ class RawRow(NamedTuple):
     text: str | bytes | None
 
     def raw(self) -> str:
-        """The record as text that is valid UTF-8: as it stands in the file, or a table's row as JSON."""
+        """Return the record as valid UTF-8: as the file has it, or a table's row as JSON."""
         if isinstance(self.text, bytes):
             return self.text.decode("utf-8", "backslashreplace")
         text = json.dumps(self.value, ensure_ascii=False, default=str) if self.text is None else self.text
@@ -34,15 +33,32 @@ class RawRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Consecutive records of one file, not yet parsed.
+class Format:
+    """A raw file format.
 
     Attributes:
-        columns: where the format declares them once for all rows.
-        max_rows: how many of the records count; all when None.
-        opens_file: whether these are the file's first records.
-        skip: how many of the first records belong to the chunk before.
-        extra: records after these that belong to the last of them.
+        name: its value of `input_format`.
+        suffixes: endings of its file names.
+        read: yields the first line and the payload of each chunk of an open file.
+        parse: yields the rows of a payload that starts at a line.
+        columns: returns the columns that a payload declares for all of its rows, or None if it declares none.
+        random_access: True if a file cannot be read from a pipe or as one compressed stream.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Any], Iterator[tuple[int, Any]]]
+    parse: Callable[[Any, int], Iterator[RawRow]]
+    columns: Callable[[Any], list[str] | None] = lambda payload: None
+    random_access: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records of one file, which `parse` has yet to parse.
+
+    Attributes:
+        columns: those that the format declares once for all rows.
     """
 
     file: str
@@ -51,24 +67,23 @@ class Chunk:
     payload: Any
     parse: Callable[[Any, int], Iterator[RawRow]]
     columns: list[str] | None = None
-    max_rows: int | None = None
-    opens_file: bool = False
-    skip: int = 0
-    extra: tuple[RawRow, ...] = ()
 
     def rows(self) -> Iterator[RawRow]:
-        """Parse the records, at most `max_rows` of them; a record that cannot be parsed comes with its `RowError`."""
-        own = islice(self.parse(self.payload, self.first_line), self.skip, None)
-        return islice(chain(own, self.extra), self.max_rows)
+        """Yield the records; one that cannot be parsed comes with its `RowError`."""
+        return self.parse(self.payload, self.first_line)
+
+    def with_rows(self, rows: list[RawRow]) -> "Chunk":
+        """Return a chunk of rows that are parsed already, so that no one parses them again."""
+        return replace(self, payload=rows, parse=parsed_rows)
 
 
-def parse_records(payload: list[RawRow], first_line: int) -> Iterator[RawRow]:
-    """Return the rows of a chunk that its reader has parsed already."""
+def parsed_rows(payload: list[RawRow], first_line: int) -> Iterator[RawRow]:
+    """Yield the rows of a payload that is parsed already."""
     return iter(payload)
 
 
-def chunked(rows: Iterable[RawRow]) -> Iterator[tuple[int, list[RawRow]]]:
-    """Rows that only their reader can tell apart, in chunks."""
+def in_chunks(rows: Iterable[RawRow]) -> Iterator[tuple[int, list[RawRow]]]:
+    """Yield (first line, rows) of chunks of rows that only their reader can separate."""
     chunk: list[RawRow] = []
     size = 0
     for row in rows:

@@ -1,39 +1,40 @@
-"""CSV and TSV."""
+"""CSV and TSV files."""
 
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import pyarrow as pa
-
 from dpo_data.errors import RowError
-from dpo_data.readers.rows import RawRow, chunked
+from dpo_data.readers.rows import Format, RawRow, in_chunks, parsed_rows
 
 
-def refuse_repeated_columns(columns: list[str]) -> None:
-    """Raise OSError if two columns have the same name."""
-    if len(set(columns)) < len(columns):
-        raise OSError(f"the header names a column twice: {', '.join(columns)}")
+def read_csv(stream: Any) -> Iterator[tuple[int, Any]]:
+    """Yield (first line, rows) of a CSV file, in chunks."""
+    return in_chunks(_table_rows(stream, ","))
 
 
-def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
-    """The rows of a table under its header.
+def read_tsv(stream: Any) -> Iterator[tuple[int, Any]]:
+    """Yield (first line, rows) of a TSV file, in chunks."""
+    return in_chunks(_table_rows(stream, "\t"))
+
+
+def _table_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
+    """Yield the rows of a table under its header.
 
     Raises: OSError: the header names a column twice, or the file ends inside a quoted field.
     """
-    csv.field_size_limit(sys.maxsize)
-    # TextIOWrapper wants read1, which Arrow's streams lack; the buffer adds it.
+    # TextIOWrapper needs read1, which Arrow's streams lack; the buffer adds it.
     text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape", newline="")
-    record: list[str] = []  # the physical lines of the record at hand
-    reader = csv.reader((record.append(line) or line for line in text), delimiter=delimiter, strict=True)  # type: ignore[func-returns-value]
+    record: list[str] = []  # the physical lines of the current record
+    reader = csv.reader(_recorded(text, record), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         first = reader.line_num + 1
         record.clear()
         try:
-            fields = next(reader)
+            fields = _next_record(reader)
         except StopIteration:
             return
         except csv.Error as error:
@@ -41,15 +42,14 @@ def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
                 raise OSError(f"it ends inside a quoted field that starts at line {first}") from error
             if header is None:
                 raise OSError(f"the header is malformed: {error}") from error
-            yield RawRow(
-                first, RowError("unreadable_row", "", f"the line is not a table row: {error}."), "".join(record)
-            )
+            broken = RowError("unreadable_row", "", f"the line is not a table row: {error}.")
+            yield RawRow(first, broken, "".join(record))
             continue
         if not fields:
             continue
         if header is None:
             header = fields
-            refuse_repeated_columns(header)
+            require_distinct_columns(header)
         else:
             value: dict[str, Any] | RowError = dict(zip(header, fields, strict=False))
             if len(fields) != len(header):
@@ -57,27 +57,35 @@ def _csv_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
             yield RawRow(first, value, "".join(record))
 
 
-def read_csv(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first line, records) of a CSV file, in chunks."""
-    return chunked(_csv_rows(stream, ","))
+def _recorded(lines: Iterable[str], record: list[str]) -> Iterator[str]:
+    """Yield the lines, each appended to `record` first."""
+    for line in lines:
+        record.append(line)
+        yield line
 
 
-def read_tsv(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first line, records) of a TSV file, in chunks."""
-    return chunked(_csv_rows(stream, "\t"))
+def _next_record(reader: Iterator[list[str]]) -> list[str]:
+    """Return the next record, with fields of any length.
+
+    The csv module has one limit for the whole process, which others rely on: it is lifted for one record at a time.
+    """
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        return next(reader)
+    finally:
+        csv.field_size_limit(limit)
 
 
-def parse_table_row(payload: Any, row: int) -> RawRow:
-    """One row of a batch, some of whose cells Python cannot hold: text that is no UTF-8, dates after the year 9999."""
-    value: dict[str, Any] = {}
-    broken: RowError | None = None
-    for name, column in zip(payload.schema.names, payload.columns, strict=True):
-        try:
-            value[name] = column.to_pylist()[0]
-        except UnicodeDecodeError as error:
-            value[name] = f"<{error}>"
-            broken = RowError("invalid_unicode", name, f"{name} is not UTF-8: {error.reason}.")
-        except (ValueError, OverflowError, pa.ArrowException) as error:
-            value[name] = f"<{error}>"
-            broken = RowError("unreadable_row", name, f"{name} cannot be read: {error}.")
-    return RawRow(row, broken or value, RawRow(row, value, None).raw() if broken else None)
+def require_distinct_columns(columns: list[str]) -> None:
+    """Raise OSError if two columns have the same name."""
+    if len(set(columns)) < len(columns):
+        raise OSError(f"the header names a column twice: {', '.join(columns)}")
+
+
+def header_columns(payload: list[RawRow]) -> list[str] | None:
+    """Return the columns of the header, which the first readable row repeats."""
+    return next((list(row.value) for row in payload if isinstance(row.value, dict)), None)
+
+
+CSV = Format("csv", (".csv",), read_csv, parsed_rows, header_columns)
+TSV = Format("tsv", (".tsv",), read_tsv, parsed_rows, header_columns)

@@ -1,4 +1,4 @@
-"""The raw data sets that `dpo-data convert` reads: one adapter a file, one line here."""
+"""Registry of the raw datasets that `dpo-data convert` reads: one adapter per file, one line per adapter."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,7 +9,7 @@ from dpo_data.errors import UsageError
 if TYPE_CHECKING:
     from dpo_data.sources.source import Source, SourceSummary
 
-#: Name on the command line -> module. Modules load on use: the command line lists the names without them.
+#: Name on the command line -> module. Modules are imported on use, so that --help lists the names quickly.
 SOURCES = {
     "hh-rlhf": "dpo_data.sources.hh_rlhf",
     "shp": "dpo_data.sources.shp",
@@ -39,9 +39,9 @@ SOURCES = {
 
 
 def load_source(name: str) -> "Source":
-    """The source of that name.
+    """Return the source of that name.
 
-    Raises: UsageError: there is none.
+    Raises: UsageError: the name is unknown.
     """
     if name not in SOURCES:
         raise UsageError(f"{name}: there is no such source.\n  Sources: {', '.join(SOURCES)}.")
@@ -50,12 +50,12 @@ def load_source(name: str) -> "Source":
 
 
 def list_sources() -> list["SourceSummary"]:
-    """What every source is, in the order of the registry."""
+    """Return a summary of every source, in the order of the registry."""
     from dpo_data.sources.source import SourceSummary
 
     return [SourceSummary.model_validate(load_source(name), from_attributes=True) for name in SOURCES]
 
 
-def fitting_sources(row: Mapping[str, Any]) -> list[str]:
-    """The sources that a row may be one of, data sets before general forms."""
-    return [name for name in SOURCES if load_source(name).fits(row, {})]
+def matching_sources(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of the sources that a row may belong to, datasets before general layouts."""
+    return [name for name in SOURCES if load_source(name).matches(row, {})]

@@ -1,24 +1,24 @@
-"""What the sources share in which two models talk to one person, and a judge names the winner."""
+"""Adapter shared by the sources in which two models talk to one person and a judge names the winner."""
 
 from dpo_data.records import Message, ScoredResponses
 from dpo_data.sources.fields import Row, messages, required, required_choice
 from dpo_data.sources.responses import require_response, signed_preference, unscored
 
-#: Value of `winner` -> how much better B is.
+#: Value of `winner` -> by how much B is better.
 WINNERS = {"model_a": -1.0, "model_b": 1.0, "tie": 0.0, "tie (bothbad)": 0.0, "tie (inconsistent)": 0.0}
 
 
 def battle(row: Row, turns: int | None = None) -> ScoredResponses:
-    """The last replies of two dialogues that share all before them; where they do not, the row is left out.
+    """Return the last replies of two dialogues; the row is left out if their histories differ.
 
     Args:
         row: the raw row.
-        turns: how many questions, with their replies, the judge saw; all when None.
+        turns: number of questions, with their replies, that the judge saw; None for all.
 
     Raises: RowError: missing_field, wrong_type, no_response.
     """
     strength = WINNERS[required_choice(row, "winner", tuple(WINNERS))]
-    a, b = (_cut(messages(required(row, side), side), turns) for side in ("conversation_a", "conversation_b"))
+    a, b = (_first_turns(messages(required(row, side), side), turns) for side in ("conversation_a", "conversation_b"))
     for side, dialogue in (("conversation_a", a), ("conversation_b", b)):
         require_response(side, dialogue[-1:])
     if a[:-1] != b[:-1]:
@@ -26,5 +26,5 @@ def battle(row: Row, turns: int | None = None) -> ScoredResponses:
     return signed_preference(a[:-1], a[-1].content, b[-1].content, strength)
 
 
-def _cut(dialogue: list[Message], turns: int | None) -> list[Message]:
+def _first_turns(dialogue: list[Message], turns: int | None) -> list[Message]:
     return dialogue if turns is None else dialogue[: 2 * turns]

@@ -1,8 +1,7 @@
-"""argilla/distilabel-capybara-dpo-7k-binarized: two whole dialogues of several turns that differ in the last reply.
+"""argilla/distilabel-capybara-dpo-7k-binarized: two dialogues of several turns that differ in the last reply.
 
-chosen and rejected hold all turns, so that taking the first two messages of each compares the wrong replies; the prompt
-is what both share. Ratings may be equal, which is a tie. Columns beyond those read here were not verified.
-Columns as used by argilla's distilabel-workbench.
+chosen and rejected have all turns; the prompt is what they share. Equal ratings are a tie.
+Columns as used by argilla's distilabel-workbench; others were not verified.
 """
 
 from dpo_data.records import ScoredResponses
@@ -12,7 +11,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The pair with its ratings.
+    """Return the two responses with their ratings.
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge, contradicting_scores.
     """

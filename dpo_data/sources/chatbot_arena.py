@@ -1,9 +1,9 @@
-"""lmsys/chatbot_arena_conversations: people talk to two unnamed models at once and vote.
+"""lmsys/chatbot_arena_conversations: people talk to two anonymous models at once and vote for one of them.
 
-Ties of both kinds, "tie" and "tie (bothbad)", are ties. After the first turn the two histories differ, so that longer
-talks have no common prompt: they are left out and counted. The data may hold personal details. The later
-arena-human-preference sets have a form that nothing here confirms, and are left out.
-Columns as in the card; the files on the hub ask for an account that accepted their terms.
+Both "tie" and "tie (bothbad)" are ties. After the first turn the two histories differ, so longer conversations have no
+shared prompt; they are left out and counted. The data may contain personal information. The layout of the later
+arena-human-preference datasets could not be confirmed, so they are not supported.
+Columns as in the dataset card. The files on the Hub are gated: log in with an account that has accepted the terms.
 """
 
 from dpo_data.records import ScoredResponses
@@ -13,7 +13,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """Both last replies.
+    """Return both last replies.
 
     Raises: RowError: missing_field, wrong_type, no_response.
     """

@@ -1,4 +1,4 @@
-"""Readers of raw fields, which name the path in every error."""
+"""Readers of raw fields; every error names the path of the field."""
 
 import json
 import math
@@ -11,20 +11,21 @@ from dpo_data.errors import RowError
 from dpo_data.records import Message
 
 Row = Mapping[str, Any]
-
-
 #: Field of the pair -> column of the raw row, with dots for nested columns.
 FieldMap = Mapping[str, str]
 
 
 def missing(row: Row, field: str, path: str = "") -> RowError:
-    """The error for a field that is null or not there."""
+    """Return the error for a field that is null or missing."""
     state = "is null" if field in row else f"is missing; the row has {', '.join(row) or 'no fields'}"
     return RowError("missing_field", path + field, f"{path}{field} {state}.")
 
 
 def required(row: Row, field: str, path: str = "") -> Any:
-    """A field that must be there."""
+    """Return a required field.
+
+    Raises: RowError: missing_field.
+    """
     value = row.get(field)
     if value is None:
         raise missing(row, field, path)
@@ -32,7 +33,10 @@ def required(row: Row, field: str, path: str = "") -> Any:
 
 
 def required_text(row: Row, field: str, path: str = "") -> str:
-    """A field that must be there as a string."""
+    """Return a required string field.
+
+    Raises: RowError: missing_field or wrong_type.
+    """
     value = row.get(field)
     if value is None:
         raise missing(row, field, path)
@@ -42,12 +46,18 @@ def required_text(row: Row, field: str, path: str = "") -> str:
 
 
 def optional_text(row: Row, field: str, path: str = "") -> str:
-    """A field that may be null or left out, as a string; then empty."""
+    """Return an optional string field; empty if it is null or missing.
+
+    Raises: RowError: wrong_type.
+    """
     return required_text(row, field, path) if row.get(field) is not None else ""
 
 
 def required_list(row: Row, field: str, path: str = "") -> list[Any]:
-    """A field that must be there as a list."""
+    """Return a required list field.
+
+    Raises: RowError: missing_field or wrong_type.
+    """
     value = required(row, field, path)
     if not isinstance(value, list):
         raise RowError("wrong_type", path + field, f"{path}{field} is {type(value).__name__}, not a list.")
@@ -55,19 +65,30 @@ def required_list(row: Row, field: str, path: str = "") -> list[Any]:
 
 
 def required_object(row: Row, field: str, path: str = "") -> Row:
-    """A field that must be there as an object with fields of its own."""
+    """Return a required object field.
+
+    Raises: RowError: missing_field or wrong_type.
+    """
     return as_object(required(row, field, path), path + field)
 
 
 def as_object(value: Any, path: str) -> Row:
-    """A value that must be an object with fields."""
+    """Return a value that must be an object.
+
+    Raises: RowError: wrong_type.
+    """
     if not isinstance(value, Mapping):
         raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not an object.")
     return value
 
 
 def number(value: Any, path: str) -> float | None:
-    """A finite number, or None; a string that says one counts, since every cell of a CSV file is a string."""
+    """Return a finite number, or None if the value is null or blank.
+
+    A string that holds a number counts as one, because every cell of a CSV file is a string.
+
+    Raises: RowError: wrong_type.
+    """
     if isinstance(value, str):
         try:
             value = float(value) if value.strip() else None
@@ -78,21 +99,27 @@ def number(value: Any, path: str) -> float | None:
     if value is None:
         return None
     try:
-        found = float(value)
+        result = float(value)
     except OverflowError as error:
         raise RowError("wrong_type", path, f"{path} is too large for a number.") from error
-    if not math.isfinite(found):
-        raise RowError("wrong_type", path, f"{path} is {found}, not a finite number.")
-    return found
+    if not math.isfinite(result):
+        raise RowError("wrong_type", path, f"{path} is {result}, not a finite number.")
+    return result
 
 
 def optional_number(row: Row, field: str, path: str = "") -> float | None:
-    """A field that may be null or left out, as a finite number."""
+    """Return an optional number field; None if it is null or missing.
+
+    Raises: RowError: wrong_type.
+    """
     return number(row.get(field), path + field)
 
 
 def required_number(row: Row, field: str, path: str = "") -> float:
-    """A field that must be there as a finite number."""
+    """Return a required number field.
+
+    Raises: RowError: missing_field or wrong_type.
+    """
     value = optional_number(row, field, path)
     if value is None:
         raise missing(row, field, path)
@@ -100,16 +127,19 @@ def required_number(row: Row, field: str, path: str = "") -> float:
 
 
 def required_choice(row: Row, field: str, choices: Collection[Any], path: str = "") -> Any:
-    """A field that must have one of some values."""
+    """Return a required field that must be one of `choices`.
+
+    Raises: RowError: missing_field or wrong_type.
+    """
     value = required(row, field, path)
     if isinstance(value, list | Mapping) or value not in choices:
-        wanted = ", ".join(map(str, choices))
-        raise RowError("wrong_type", path + field, f"{path}{field} is {value!r}, none of {wanted}.")
+        allowed = ", ".join(map(str, choices))
+        raise RowError("wrong_type", path + field, f"{path}{field} is {value!r}, not one of {allowed}.")
     return value
 
 
 def as_row_error(error: ValidationError, prefix: str = "") -> RowError:
-    """The first thing that pydantic found in a row, as a row error that names the path."""
+    """Return the first error that pydantic reports for a row as a RowError."""
     first = error.errors(include_url=False)[0]
     path = ".".join(map(str, filter(lambda part: part != "", (prefix, *first["loc"]))))
     if first["type"] == "missing":
@@ -118,10 +148,13 @@ def as_row_error(error: ValidationError, prefix: str = "") -> RowError:
 
 
 def messages(value: Any, path: str) -> list[Message]:
-    """A list of {role, content} as messages; null fields, which a table adds, do not count; calls of tools are kept."""
+    """Return a list of {role, content} objects as messages, tool calls included; null fields are ignored.
+
+    Raises: RowError: missing_field or wrong_type.
+    """
     if not isinstance(value, list):
         raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a list of messages.")
-    return [_message(message, f"{path}.{place}") for place, message in enumerate(value)]
+    return [_message(message, f"{path}.{index}") for index, message in enumerate(value)]
 
 
 def _message(value: Any, path: str) -> Message:
@@ -131,7 +164,7 @@ def _message(value: Any, path: str) -> Message:
     if not role:
         raise RowError("wrong_type", f"{path}role", f"{path}role is empty.")
     tool_calls = json_objects(fields.get("tool_calls"), f"{path}tool_calls")
-    # A message that only calls tools has no content in the OpenAI form.
+    # In the OpenAI format, a message that only calls tools has no content.
     content = (optional_text if tool_calls else required_text)(fields, "content", path)
     if tool_calls is None and fields.get("tool_call_id") is None and fields.get("name") is None:
         return Message(role=role, content=content)
@@ -145,9 +178,9 @@ def _message(value: Any, path: str) -> Message:
 
 
 def lookup(row: Row, path: str) -> Any:
-    """The value at a dotted path, or None; a column whose name has dots itself goes first.
+    """Return the value at a dotted path, or None; a column whose own name has dots takes precedence.
 
-    A number takes one item of a list, a name the field of each of its items.
+    In a list, a number selects one item, and a name selects that field of every item.
 
     >>> lookup({"answers": [{"text": "Lima"}, {"text": "Quito"}]}, "answers.0.text")
     'Lima'
@@ -158,29 +191,29 @@ def lookup(row: Row, path: str) -> Any:
         return row[path]
     value: Any = row
     keys = path.split(".")
-    for place, key in enumerate(keys):
+    for depth, key in enumerate(keys):
         if isinstance(value, Mapping):
             value = value.get(key)
         elif isinstance(value, list) and key.isdecimal():
             value = value[int(key)] if int(key) < len(value) else None
         elif isinstance(value, list):
-            rest = ".".join(keys[place:])
-            found = [lookup(item, rest) if isinstance(item, Mapping) else None for item in value]
-            return found if any(item is not None for item in found) else None
+            rest = ".".join(keys[depth:])
+            items = [lookup(item, rest) if isinstance(item, Mapping) else None for item in value]
+            return items if any(item is not None for item in items) else None
         else:
             return None
     return value
 
 
 def objects_with(value: Any, *fields: str) -> bool:
-    """Whether a value is a list of objects that have some fields."""
+    """Return True if a value is a list of objects that all have these fields."""
     return isinstance(value, list) and all(
         isinstance(item, Mapping) and all(field in item for field in fields) for item in value
     )
 
 
 def json_objects(value: Any, path: str) -> str | None:
-    """A list of objects, or JSON of one, as JSON: tools, and calls of them; None where there are none.
+    """Return a list of objects, such as tools or tool calls, as JSON; None if it is empty. JSON is accepted too.
 
     Raises: RowError: wrong_type.
     """
@@ -189,7 +222,7 @@ def json_objects(value: Any, path: str) -> str | None:
     try:
         objects = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
-        raise RowError("wrong_type", path, f"{path} is no JSON.") from error
+        raise RowError("wrong_type", path, f"{path} is not JSON.") from error
     if not isinstance(objects, list) or not all(isinstance(item, Mapping) for item in objects):
-        raise RowError("wrong_type", path, f"{path} is no list of objects.")
+        raise RowError("wrong_type", path, f"{path} is not a list of objects.")
     return json.dumps(objects, ensure_ascii=False, separators=(",", ":")) if objects else None

@@ -1,23 +1,24 @@
-"""nvidia/HelpSteer2: one response a row, rated 0 to 4 in five aspects; the two rows of a prompt follow each other.
+"""nvidia/HelpSteer2: one response per row, rated from 0 to 4 in five aspects; the two rows of a prompt are adjacent.
 
-The score is helpfulness, the one aspect that says which response is better on the whole; the others stay in the raw
-file. Both rows of a prompt must stand together, as they do in the published files. A prompt of several turns marks them
-with "<extra_id_1>User" and "<extra_id_1>Assistant" on lines of their own; that marking was only partly verified, and a
-prompt that does not read so is kept as one user message.
+The score is helpfulness, the aspect that rates a response as a whole; the other ratings are not used. The two rows of a
+prompt must be adjacent, as in the published files. In a prompt of several turns, the lines "<extra_id_1>User" and
+"<extra_id_1>Assistant" separate them; these markers were only partly verified, and a prompt without them stays one user
+message.
 """
 
 import re
+from functools import partial
 
 from dpo_data.records import Message, Response, ScoredResponses
 from dpo_data.sources.fields import Row, required_number, required_text
 from dpo_data.sources.responses import assistant, merge_rows, user
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import Grouping, Source, SourceOptions
 
 TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """A prompt with one rated response.
+    """Return the prompt with one rated response.
 
     Raises: RowError: missing_field, wrong_type.
     """
@@ -26,14 +27,14 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 
 def parse_prompt(text: str) -> list[Message]:
-    r"""The turns of a prompt.
+    r"""Return the turns of a prompt.
 
     >>> [m.content for m in parse_prompt("Hi\n<extra_id_1>Assistant\nHello\n<extra_id_1>User\nWho?")]
     ['Hi', 'Hello', 'Who?']
     """
     first, *rest = TURN.split(text)
     speakers = {"User": user, "Assistant": assistant}
-    turns = [user(first), *(speakers[who](said) for who, said in zip(rest[::2], rest[1::2], strict=True))]
+    turns = [user(first), *(speakers[speaker](turn) for speaker, turn in zip(rest[::2], rest[1::2], strict=True))]
     return turns if turns[-1].role == "user" else [user(text)]
 
 
@@ -47,6 +48,5 @@ SOURCE = Source(
     has_scores=True,
     hub="nvidia/HelpSteer2",
     hub_files=("train.jsonl.gz", "validation.jsonl.gz"),
-    adapt_group=lambda rows, options: merge_rows(rows, options, adapt),
-    group_key=lambda row: row.get("prompt"),
+    grouping=Grouping(lambda row: row.get("prompt"), partial(merge_rows, adapt=adapt)),
 )

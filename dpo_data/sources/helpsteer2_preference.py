@@ -1,8 +1,8 @@
-"""nvidia/HelpSteer2, folder preference: two responses and how much better one is, from -3 to 3.
+"""nvidia/HelpSteer2, folder preference: two responses and a preference strength from -3 to 3.
 
-Negative means that response_1 is better, and 0 a tie. The column `split` says train or validation of each row; splits
-are taken from the path or from --test-fraction, as everywhere.
-Columns as in the card.
+A negative strength means that response_1 is better, 0 is a tie. The column `split` is not used: as for every source,
+the split is taken from the path or from --test-fraction.
+Columns as in the dataset card.
 """
 
 from dpo_data.records import ScoredResponses
@@ -13,7 +13,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """Both responses, the margin being the strength.
+    """Return both responses; the margin is the strength.
 
     Raises: RowError: missing_field, wrong_type.
     """

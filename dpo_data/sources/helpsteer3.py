@@ -1,7 +1,6 @@
 """nvidia/HelpSteer3, config preference: a dialogue, two responses, and the preference of several annotators.
 
-overall_preference runs from -3 to 3: negative means that response1 is better, 0 is a tie and no pair (NeMo-RL's loader
-makes one of response1 with itself).
+overall_preference goes from -3 to 3: a negative value means that response1 is better, 0 is a tie.
 Columns as read by NeMo-RL's helpsteer3.py.
 """
 
@@ -12,7 +11,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """Both responses, the margin being the strength.
+    """Return both responses; the margin is the strength.
 
     Raises: RowError: missing_field, wrong_type.
     """

@@ -1,27 +1,25 @@
-r"""Anthropic/hh-rlhf: two whole transcripts a row, `chosen` and `rejected`, that agree up to the last Assistant turn.
+r"""Anthropic/hh-rlhf: two transcripts per row, `chosen` and `rejected`, that agree up to their last Assistant turn.
 
-The prompt is the longest common run of turns up to an Assistant turn, the responses are what follows. In text form the
-prompt ends with "\n\nAssistant:" and the response begins with the space after it, so that prompt + response is the raw
-transcript byte for byte, and a BPE tokenizer meets " word" as it does inside a text.
+The prompt is the longest shared run of turns that an Assistant turn follows; the responses are the rest. In text form
+the prompt ends with "\n\nAssistant:" and the response starts with the space after it: prompt + response is the raw
+transcript byte for byte, and a BPE tokenizer sees " word" as it would inside a text.
 """
 
-from dpo_data.dialogue import ROLES, Turn, parse_turns, text_start
+from dpo_data.dialogue import ASSISTANT_START, HUMAN_START, ROLES, Turn, parse_turns, text_start
 from dpo_data.errors import RowError
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources.fields import Row, required_text
 from dpo_data.sources.source import Source, SourceOptions
 
-HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
-
 
 def adapt(row: Row, options: SourceOptions) -> PreferencePair:
-    """The pair of a raw row.
+    """Return the pair of a raw row.
 
-    Raises: RowError: missing_field, wrong_type, not_a_dialogue, no_response, prompts_diverge; with conversational
-        form also not_recoverable, where messages would not give back the raw string.
+    Raises: RowError: missing_field, wrong_type, not_a_dialogue, no_response, prompts_diverge; in conversational form
+        also not_recoverable, if the raw string could not be rebuilt from the messages.
     """
     chosen, rejected = required_text(row, "chosen"), required_text(row, "rejected")
-    if options.form == "text" and (start := _plain_start(chosen, rejected)):
+    if options.form == "text" and (start := _simple_response_start(chosen, rejected)):
         return TextPair(prompt=chosen[:start], chosen=chosen[start:], rejected=rejected[start:])
     chosen_turns, rejected_turns = dialogue("chosen", chosen), dialogue("rejected", rejected)
     reply = _first_reply(chosen_turns, rejected_turns)
@@ -35,24 +33,24 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     )
 
 
-def _plain_start(chosen: str, rejected: str) -> int:
-    """Where the responses start in a row without surprises, and 0 in any other; a quarter of the price of parsing.
+def _simple_response_start(chosen: str, rejected: str) -> int:
+    """Return where the responses of a regular row start, or 0 for any other row, at a quarter of the cost of parsing.
 
-    The last Assistant turn starts at one place in both, after the same text, and no Human turn follows it.
+    In a regular row, the last Assistant turn follows the same text in both transcripts, and no Human turn follows it.
     """
-    start = chosen.rfind(ASSISTANT) + len(ASSISTANT)
-    plain = (
+    start = chosen.rfind(ASSISTANT_START) + len(ASSISTANT_START)
+    is_regular = (
         rejected.startswith(chosen[:start])
-        and chosen.startswith(HUMAN)
-        and HUMAN not in chosen[start:]
-        and HUMAN not in rejected[start:]
-        and ASSISTANT not in rejected[start:]
+        and chosen.startswith(HUMAN_START)
+        and HUMAN_START not in chosen[start:]
+        and HUMAN_START not in rejected[start:]
+        and ASSISTANT_START not in rejected[start:]
     )
-    return start if plain and start > len(ASSISTANT) else 0
+    return start if is_regular and start > len(ASSISTANT_START) else 0
 
 
 def dialogue(field: str, transcript: str) -> list[Turn]:
-    """The turns of a transcript that is nothing but turns and ends with the assistant's.
+    """Return the turns of a transcript, which must consist of turns only and end with an Assistant turn.
 
     Raises: RowError: not_a_dialogue or no_response.
     """
@@ -65,9 +63,9 @@ def dialogue(field: str, transcript: str) -> list[Turn]:
 
 
 def _first_reply(chosen: list[Turn], rejected: list[Turn]) -> int:
-    """The position of the turn that both responses start with."""
+    """Return the index of the turn that both responses start with."""
     shorter = min(len(chosen), len(rejected))
-    # Where one side is the beginning of the other, or both are equal, the last common turn may still be the response.
+    # If one side is a prefix of the other, or both are equal, the last shared turn can still be a response.
     reply = next((i for i in range(shorter) if chosen[i] != rejected[i]), shorter - 1)
     while reply > 0 and not chosen[reply][0] == rejected[reply][0] == "Assistant":
         reply -= 1
@@ -75,7 +73,7 @@ def _first_reply(chosen: list[Turn], rejected: list[Turn]) -> int:
         raise RowError("prompts_diverge", "", "chosen and rejected share no Human turn at the start.")
     for field, turns in (("chosen", chosen), ("rejected", rejected)):
         if any(speaker == "Human" for speaker, _ in turns[reply:]):
-            message = f"chosen and rejected part at turn {reply + 1}, and {field} has Human turns after it."
+            message = f"chosen and rejected differ from turn {reply + 1} on, and {field} has later Human turns."
             raise RowError("prompts_diverge", field, message)
     return reply
 
@@ -87,20 +85,20 @@ def _messages(field: str, turns: list[Turn]) -> list[Message]:
     return [Message(role=ROLES[speaker], content=text[1:]) for speaker, text in turns]
 
 
-def refuse(row: Row, options: SourceOptions) -> str | None:
-    """Why a file of such rows is never pairs: red-team-attempts has single transcripts with harm ratings."""
+def check_file(row: Row, options: SourceOptions) -> str | None:
+    """Return the reason to refuse the files of red-team-attempts, which have single transcripts with harm ratings."""
     if "transcript" in row and "chosen" not in row:
         return (
-            "red-team-attempts holds single transcripts with harm ratings, not pairs: nothing there says which of "
-            "two answers is better.\n  Convert the other folders of hh-rlhf, and leave this file out."
+            "red-team-attempts has single transcripts with harm ratings, not preference pairs.\n"
+            "  Leave this file out, and convert the other folders of hh-rlhf."
         )
     return None
 
 
 def looks_like(row: Row) -> bool:
-    """Whether one of the sides begins as a transcript, and no prompt stands beside them."""
+    """Return True if one of the sides starts as a transcript and there is no prompt column."""
     sides = [row["chosen"], row["rejected"]]
-    return "prompt" not in row and any(isinstance(side, str) and side.startswith(HUMAN) for side in sides)
+    return "prompt" not in row and any(isinstance(side, str) and side.startswith(HUMAN_START) for side in sides)
 
 
 FOLDERS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -117,5 +115,6 @@ SOURCE = Source(
     hub="Anthropic/hh-rlhf",
     hub_files=tuple(f"{folder}/{split}.jsonl.gz" for folder in FOLDERS for split in ("train", "test")),
     sample=("sample/train.jsonl", "sample/test.jsonl"),
-    refuse=refuse,
+    check_file=check_file,
+    tested_on="1,500 real rows and golden rows",
 )

@@ -1,21 +1,22 @@
-"""Unpaired feedback as KTO takes it: a prompt, one completion, and a label that says whether it was good.
+"""Unpaired feedback in the layout of KTO: a prompt, one completion, and a label that is true if it was good.
 
-A pair needs one prompt with both labels: a good completion is worth 1, a bad one 0. Rows of one prompt may stand
-anywhere in a file, which is therefore held in memory; rows in two files never meet. trl-lib's sets are of this form.
+A pair needs a prompt with both labels: a good completion scores 1, a bad one 0. Rows of one prompt may be anywhere in a
+file, which is therefore held in memory; rows of different files are not combined. trl-lib's datasets have this layout.
 Columns as read by TRL.
 """
 
 import json
 from collections.abc import Hashable
+from functools import partial
 
 from dpo_data.records import Content, Response, ScoredResponses
 from dpo_data.sources.fields import Row, messages, required, required_choice
 from dpo_data.sources.responses import assistant, merge_rows, require_response, user
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import Grouping, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """A prompt with one completion.
+    """Return the prompt with its completion.
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
     """
@@ -37,7 +38,7 @@ def _prompt(prompt: object, content: Content) -> Content:
 
 
 def group_key(row: Row) -> Hashable:
-    """The prompt, in a form that can be compared."""
+    """Return the prompt in a hashable form."""
     prompt = row.get("prompt")
     return prompt if isinstance(prompt, str | None) else json.dumps(prompt, sort_keys=True)
 
@@ -50,7 +51,5 @@ SOURCE = Source(
     columns=("prompt", "completion", "label"),
     adapt=adapt,
     has_scores=True,
-    adapt_group=lambda rows, options: merge_rows(rows, options, adapt),
-    group_key=group_key,
-    scattered=True,
+    grouping=Grouping(group_key, partial(merge_rows, adapt=adapt), buffer_whole_file=True),
 )

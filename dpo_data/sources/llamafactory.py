@@ -1,9 +1,9 @@
-"""LLaMA-Factory's preference files in its three forms: alpaca, sharegpt, and the messages of its v1.
+"""Preference files of LLaMA-Factory in its three layouts: alpaca, sharegpt, and the messages of its v1.
 
-alpaca has instruction, input, history, chosen and rejected; instruction and input become one user message, a line break
-between them. sharegpt has conversations of {from, value}, and one message on each side; function_call and observation
-become a call of a tool and its result. v1 has chosen_messages and rejected_messages, whole dialogues whose content is a
-list of {type, value}. Rows with images, videos or audio are refused: nothing here could train on them.
+alpaca has instruction, input, history, chosen and rejected; instruction and input become one user message, joined by a
+line break. sharegpt has conversations of {from, value} and one message per side; function_call and observation become
+a tool call and its result. v1 has the dialogues chosen_messages and rejected_messages, whose content is a list of
+{type, value}. Rows with images, videos or audio are refused, because only text can be trained on.
 Fields as in LLaMA-Factory's data/README.md and its v1 converters.
 """
 
@@ -22,7 +22,7 @@ from dpo_data.sources.fields import (
     required_list,
     required_text,
 )
-from dpo_data.sources.responses import assistant, preferred, question, require_response, split_dialogues, user
+from dpo_data.sources.responses import assistant, preferred, require_response, split_dialogues, user, user_prompt
 from dpo_data.sources.source import Source, SourceOptions
 
 ROLES = {"system": "system", "human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
@@ -30,21 +30,21 @@ MEDIA = ("images", "videos", "audios")
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The pair.
+    """Return the two responses.
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
     """
     for column in MEDIA:
         if row.get(column):
-            raise RowError("wrong_type", column, f"the row comes with {column}, and only text can be kept.")
+            raise RowError("wrong_type", column, f"the row has {column}; only text is supported.")
     if "chosen_messages" in row:
         return _v1(row)
     return _sharegpt(row) if "conversations" in row else _alpaca(row)
 
 
 def _alpaca(row: Row) -> ScoredResponses:
-    asked = "\n".join(filter(None, (required_text(row, "instruction"), optional_text(row, "input"))))
-    *system, request = question(asked, optional_text(row, "system"))
+    instruction = "\n".join(filter(None, (required_text(row, "instruction"), optional_text(row, "input"))))
+    *system, request = user_prompt(instruction, optional_text(row, "system"))
     prompt = [*system, *_history(row), request]
     return preferred(prompt, required_text(row, "chosen"), required_text(row, "rejected"))
 
@@ -53,9 +53,9 @@ def _history(row: Row) -> list[Message]:
     if row.get("history") is None:
         return []
     turns = []
-    for place, turn in enumerate(required_list(row, "history")):
+    for index, turn in enumerate(required_list(row, "history")):
         if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
-            raise RowError("wrong_type", f"history.{place}", f"history.{place} is no [question, answer].")
+            raise RowError("wrong_type", f"history.{index}", f"history.{index} is not [question, answer].")
         turns += [user(turn[0]), assistant(turn[1])]
     return turns
 
@@ -63,32 +63,32 @@ def _history(row: Row) -> list[Message]:
 def _sharegpt(row: Row) -> ScoredResponses:
     system = optional_text(row, "system")
     prompt = [Message(role="system", content=system)] if system else []
-    for place, value in enumerate(required_list(row, "conversations")):
-        prompt.append(_spoken(value, f"conversations.{place}"))
-    sides = {side: [_spoken(required(row, side), side)] for side in ("chosen", "rejected")}
+    for index, value in enumerate(required_list(row, "conversations")):
+        prompt.append(_sharegpt_message(value, f"conversations.{index}"))
+    sides = {side: [_sharegpt_message(required(row, side), side)] for side in ("chosen", "rejected")}
     for side, response in sides.items():
         require_response(side, response)
     return preferred(prompt, sides["chosen"], sides["rejected"], tools=json_objects(row.get("tools"), "tools"))
 
 
-def _spoken(value: Any, path: str) -> Message:
+def _sharegpt_message(value: Any, path: str) -> Message:
     message = as_object(value, path)
     speaker = required_choice(message, "from", tuple(ROLES), f"{path}.")
     text = required_text(message, "value", f"{path}.")
     if speaker == "function_call":
-        return Message(role="assistant", content="", tool_calls=_calls([text], f"{path}.value"))
+        return Message(role="assistant", content="", tool_calls=_tool_calls([text], f"{path}.value"))
     return Message(role=ROLES[speaker], content=text)
 
 
-def _calls(texts: list[str], path: str) -> str | None:
-    """Calls in LLaMA-Factory's JSON, {name, arguments}, as chat templates take them."""
+def _tool_calls(texts: list[str], path: str) -> str | None:
+    """Return tool calls, given as JSON {name, arguments}, in the format of chat templates."""
     calls = []
     for text in texts:
         try:
-            found = json.loads(text)
+            parsed = json.loads(text)
         except ValueError as error:
-            raise RowError("wrong_type", path, f"{path} is a call of a tool, and not JSON.") from error
-        calls += found if isinstance(found, list) else [found]
+            raise RowError("wrong_type", path, f"{path} is a tool call, but not JSON.") from error
+        calls += parsed if isinstance(parsed, list) else [parsed]
     return json_objects([{"type": "function", "function": call} for call in calls], path)
 
 
@@ -96,25 +96,25 @@ def _v1(row: Row) -> ScoredResponses:
     sides = []
     for side in ("chosen_messages", "rejected_messages"):
         messages = required_list(row, side)
-        sides.append([_parts(value, f"{side}.{place}") for place, value in enumerate(messages)])
+        sides.append([_v1_message(value, f"{side}.{index}") for index, value in enumerate(messages)])
     prompt, chosen, rejected = split_dialogues(sides[0], sides[1], ("chosen_messages", "rejected_messages"))
     return preferred(prompt, chosen, rejected, tools=json_objects(row.get("tools"), "tools"))
 
 
-def _parts(value: Any, path: str) -> Message:
+def _v1_message(value: Any, path: str) -> Message:
     message = as_object(value, path)
     texts: list[str] = []
     calls: list[str] = []
-    for place, part in enumerate(required_list(message, "content", f"{path}.")):
-        where = f"{path}.content.{place}"
-        kind = required_choice(as_object(part, where), "type", ("text", "tool_call"), f"{where}.")
-        (calls if kind == "tool_call" else texts).append(required_text(part, "value", f"{where}."))
+    for index, part in enumerate(required_list(message, "content", f"{path}.")):
+        part_path = f"{path}.content.{index}"
+        kind = required_choice(as_object(part, part_path), "type", ("text", "tool_call"), f"{part_path}.")
+        (calls if kind == "tool_call" else texts).append(required_text(part, "value", f"{part_path}."))
     role = required_choice(message, "role", ("system", "user", "assistant", "tool"), f"{path}.")
-    return Message(role=role, content="".join(texts), tool_calls=_calls(calls, path))
+    return Message(role=role, content="".join(texts), tool_calls=_tool_calls(calls, path))
 
 
 def looks_like(row: Row) -> bool:
-    """Whether the columns are those of one of the three forms."""
+    """Return True if the row has the columns of one of the three layouts."""
     if "chosen_messages" in row:
         return "rejected_messages" in row
     if "chosen" not in row or "rejected" not in row:

@@ -1,9 +1,9 @@
 """lmsys/mt_bench_human_judgments: two models answer the questions of MT-bench, and a judge names the winner of a turn.
 
-An evaluation set: its rows go to the split test, unless the user asks to train on them. Both dialogues are cut after
-the turn that was judged. In turn 2 the two histories hold different first replies, so that there is no common prompt:
-such rows are left out. Several judges see one pair, and contradictions are normal.
-Columns as in the card.
+An evaluation set: its rows go to the test split unless --train-on-eval is given. Both dialogues are truncated after the
+judged turn. In turn 2 the two histories have different first replies and no shared prompt, so such rows are left out.
+Several judges rate the same pair, so contradictions are to be expected.
+Columns as in the dataset card.
 """
 
 from dpo_data.errors import RowError
@@ -14,7 +14,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """Both replies of the turn that was judged.
+    """Return both replies of the judged turn.
 
     Raises: RowError: missing_field, wrong_type, no_response.
     """
@@ -31,7 +31,7 @@ SOURCE = Source(
     direction="winner names model_a or model_b; anything else is a tie",
     columns=("question_id", "winner", "conversation_a", "conversation_b", "turn"),
     adapt=adapt,
-    # chatbot-arena has these columns too, and a language besides.
+    # chatbot-arena also has these columns, and language and tstamp.
     looks_like=lambda row: "language" not in row and "tstamp" not in row,
     has_scores=True,
     eval_only=True,

@@ -1,7 +1,7 @@
-"""berkeley-nest/Nectar: seven answers to one prompt, ranked by GPT-4; rank 1 is the best.
+"""berkeley-nest/Nectar: seven answers to a prompt, ranked by GPT-4; rank 1 is the best.
 
-The prompt is a transcript that ends with an empty Assistant turn, often of several turns. An answer may stand there
-twice: it counts once. Prompts of the source "anthropic-hh" overlap hh-rlhf.
+The prompt is a transcript, often of several turns, that ends with an empty Assistant turn. An answer that occurs twice
+counts once. Prompts with the source "anthropic-hh" overlap with hh-rlhf.
 Columns as read by open-instruct's nectar.py.
 """
 
@@ -14,13 +14,13 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The answers with their ranks.
+    """Return the answers with their ranks.
 
     Raises: RowError: missing_field, wrong_type, not_a_dialogue, no_response.
     """
     responses = []
-    for place, value in enumerate(required_list(row, "answers")):
-        path = f"answers.{place}."
+    for index, value in enumerate(required_list(row, "answers")):
+        path = f"answers.{index}."
         answer = as_object(value, path[:-1])
         content = [assistant(required_text(answer, "answer", path))]
         responses.append(Response(content=content, rank=required_number(answer, "rank", path)))
@@ -28,7 +28,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
 
 def parse_prompt(transcript: str) -> list[Message]:
-    r"""The messages of a transcript whose last turn is an empty one of the assistant's.
+    r"""Return the messages of a transcript that ends with an empty Assistant turn.
 
     >>> [m.content for m in parse_prompt("\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Bye\n\nAssistant: ")]
     ['Hi', 'Yes?', 'Bye']
@@ -39,8 +39,8 @@ def parse_prompt(transcript: str) -> list[Message]:
     if before.strip() or not turns:
         raise RowError("not_a_dialogue", "prompt", 'prompt does not start with a "Human:" turn after a blank line.')
     if turns[-1][0] != "Assistant" or turns[-1][1].strip() or len(turns) < 2:
-        raise RowError("no_response", "prompt", "prompt does not end with an empty Assistant turn to be answered.")
-    return [Message(role=ROLES[who], content=text.removeprefix(" ")) for who, text in turns[:-1]]
+        raise RowError("no_response", "prompt", "prompt does not end with an empty Assistant turn.")
+    return [Message(role=ROLES[speaker], content=text.removeprefix(" ")) for speaker, text in turns[:-1]]
 
 
 SOURCE = Source(

@@ -1,4 +1,4 @@
-"""NeMo-RL's preference files: a context and completions with ranks; rank 0 is the best, unlike Nectar's 1.
+"""Preference files of NeMo-RL: a context and ranked completions; rank 0 is the best, whereas Nectar starts at 1.
 
 Fields as read by NeMo-RL's preference_dataset.py.
 """
@@ -10,13 +10,13 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The completions with their ranks.
+    """Return the completions with their ranks.
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
     """
     responses = []
-    for place, value in enumerate(required_list(row, "completions")):
-        path = f"completions.{place}."
+    for index, value in enumerate(required_list(row, "completions")):
+        path = f"completions.{index}."
         completion = as_object(value, path[:-1])
         content = messages(required(completion, "completion", path), f"{path}completion")
         require_response(f"{path}completion", content)

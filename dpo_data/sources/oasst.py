@@ -1,11 +1,10 @@
-"""OpenAssistant/oasst1 and oasst2, flat message files: trees of messages, replies ranked among siblings.
+"""OpenAssistant/oasst1 and oasst2, flat message files: trees of messages in which sibling replies are ranked.
 
-Rank 0 is the best. A prompt is the path from the root to the prompter's message, its replies are the responses. Left
-out and counted: messages of prompters, replies that are deleted or without a rank, and replies that failed review.
-The rows of one tree must stand together, as they do in the published files; a message whose parent is not among them
-goes to quarantine. The nested files (.trees.jsonl) hold whole trees and are not read: the flat ones have the same
-messages.
-Columns as in the cards.
+Rank 0 is the best. A prompt is the path from the root to a prompter's message; the replies to it are the responses.
+Messages of prompters, replies that are deleted or have no rank, and replies that failed review are left out and
+counted. The rows of a tree must be adjacent, as in the published files; a message whose parent is not among them is
+quarantined. The nested files (.trees.jsonl) are not supported; the flat files have the same messages.
+Columns as in the dataset cards.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,49 +13,49 @@ from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
 from dpo_data.sources.fields import Row, optional_number, required_choice, required_text
 from dpo_data.sources.responses import assistant
-from dpo_data.sources.source import AdaptedGroup, Source, SourceOptions
+from dpo_data.sources.source import AdaptedGroup, Grouping, Source, SourceOptions
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """One reply, without the prompt that only its tree knows.
+    """Return one reply, without its prompt, which takes the whole tree.
 
     Raises: RowError: missing_field, wrong_type.
     """
     rank = optional_number(row, "rank")
-    note = None
+    reason = None
     if row.get("deleted") is True:
-        note = "deleted"
+        reason = "deleted"
     elif row.get("review_result") is False:
-        note = "failed_review"
+        reason = "failed_review"
     elif rank is None:
-        note = "unranked"
-    response = Response(content=[assistant(required_text(row, "text"))], rank=None if note else rank, note=note)
+        reason = "unranked"
+    response = Response(content=[assistant(required_text(row, "text"))], rank=None if reason else rank, reason=reason)
     return ScoredResponses(prompt=[], responses=[response])
 
 
 def adapt_group(rows: Sequence[Row], options: SourceOptions) -> AdaptedGroup:
-    """The rows of one tree: every prompter's message with the replies to it."""
+    """Return every message of a prompter with the replies to it, for the rows of one tree."""
     group = AdaptedGroup()
-    known: dict[str, Row] = {}
+    messages: dict[str, Row] = {}
     replies: dict[str, list[Response]] = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         try:
             message_id = required_text(row, "message_id")
             role = required_choice(row, "role", tuple(ROLES))
             required_text(row, "text")
-            known[message_id] = row
+            messages[message_id] = row
             if role == "prompter":
-                group.left_out[place] = "prompt"
+                group.left_out[index] = "prompt"
                 continue
-            response = adapt(row, options).responses[0].model_copy(update={"row": place})
+            response = adapt(row, options).responses[0].model_copy(update={"row": index})
             replies.setdefault(required_text(row, "parent_id"), []).append(response)
         except RowError as error:
-            group.errors[place] = error
+            group.errors[index] = error
     for parent, responses in replies.items():
         try:
-            prompt = path_to(parent, known)
+            prompt = path_to(parent, messages)
         except RowError as error:
             group.errors.update({response.row: error for response in responses})
         else:
@@ -64,17 +63,17 @@ def adapt_group(rows: Sequence[Row], options: SourceOptions) -> AdaptedGroup:
     return group
 
 
-def path_to(message_id: str, known: Mapping[str, Row]) -> list[Message]:
-    """The messages from the root of a tree to one of its messages.
+def path_to(message_id: str, messages: Mapping[str, Row]) -> list[Message]:
+    """Return the messages from the root of a tree to one of its messages.
 
     Raises: RowError: no_parent.
     """
     path: list[Message] = []
     current: str | None = message_id
     while current is not None:
-        if current not in known or len(path) > len(known):
+        if current not in messages or len(path) > len(messages):
             raise RowError("no_parent", "parent_id", f"message {current} is not among the rows of its tree.")
-        row = known[current]
+        row = messages[current]
         path.append(Message(role=ROLES[row["role"]], content=row["text"]))
         current = row.get("parent_id")
     return path[::-1]
@@ -91,6 +90,5 @@ SOURCE = Source(
     has_scores=True,
     hub="OpenAssistant/oasst1",
     hub_files=("data/train-*.parquet", "data/validation-*.parquet"),
-    group_key=lambda row: row.get("message_tree_id"),
-    adapt_group=adapt_group,
+    grouping=Grouping(lambda row: row.get("message_tree_id"), adapt_group),
 )

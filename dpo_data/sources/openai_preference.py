@@ -1,8 +1,8 @@
-"""The preference files of OpenAI's fine-tuning, which Azure, Fireworks and Together take too.
+"""Preference files of the OpenAI fine-tuning API, which Azure, Fireworks and Together also accept.
 
 {"input": {"messages": [...], "tools": [...], "parallel_tool_calls": true}, "preferred_output": [message],
-"non_preferred_output": [message]}. Tools, and calls of tools in messages, are kept in conversational form and refused
-in text form; parallel_tool_calls, a switch of that API, is not kept.
+"non_preferred_output": [message]}. Tools and tool calls are kept in conversational form and refused in text form;
+parallel_tool_calls, an option of the API, is not kept.
 Fields as in the providers' guides (developers.openai.com, docs.together.ai, docs.fireworks.ai).
 """
 
@@ -13,16 +13,16 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The pair with its tools.
+    """Return the two responses with their tools.
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
     """
-    given = required_object(row, "input")
+    request = required_object(row, "input")
     chosen, rejected = (messages(required(row, side), side) for side in ("preferred_output", "non_preferred_output"))
     require_response("preferred_output", chosen)
     require_response("non_preferred_output", rejected)
-    prompt = messages(required(given, "messages", "input."), "input.messages")
-    return preferred(prompt, chosen, rejected, tools=json_objects(given.get("tools"), "input.tools"))
+    prompt = messages(required(request, "messages", "input."), "input.messages")
+    return preferred(prompt, chosen, rejected, tools=json_objects(request.get("tools"), "input.tools"))
 
 
 SOURCE = Source(
@@ -33,4 +33,5 @@ SOURCE = Source(
     columns=("input", "preferred_output", "non_preferred_output"),
     adapt=adapt,
     has_tools=True,
+    example_options="--form conversational",
 )

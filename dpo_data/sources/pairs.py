@@ -1,8 +1,7 @@
-"""Any table with prompt, chosen and rejected, by those names or by a mapping; strings or lists of messages.
+"""Any table with the columns prompt, chosen and rejected, named so or mapped with --map; text or lists of messages.
 
-The prompt may be left out (no column of that name, none mapped): it is then the longest common run of turns of the two
-message lists, or of two transcripts. Strings that are no transcripts are refused instead: a common beginning of two
-texts is not a prompt, and would be cut in the middle of a word.
+Without a prompt column, the prompt is the longest shared run of turns of the two message lists or transcripts. Other
+texts need a prompt column: where two texts start to differ is not where a prompt ends, and is often inside a word.
 """
 
 from typing import Any
@@ -21,10 +20,10 @@ SCORES = ("chosen_score", "rejected_score", "margin")
 
 
 def adapt(row: Row, options: SourceOptions) -> PreferencePair:
-    """The pair of a raw row.
+    """Return the pair of a raw row.
 
-    Raises: RowError: missing_field, wrong_type, prompts_diverge, no_response, and for transcripts without a prompt
-        those of hh-rlhf.
+    Raises: RowError: missing_field, wrong_type, prompts_diverge, no_response; for transcripts without a prompt also
+        the errors of hh-rlhf.
     """
     mapping = options.mapping
     fields = {field: lookup(row, mapping.get(field, field)) for field in (*FIELDS, *SCORES)}
@@ -40,7 +39,7 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     if all(isinstance(fields[field], str) for field in ("chosen", "rejected")):
         return _text_pair(fields, options, scores)
     if options.form == "text":
-        raise RowError("wrong_type", "chosen", "chosen or rejected is no string, and the form is text.")
+        raise RowError("wrong_type", "chosen", "chosen or rejected is not a string, but the form is text.")
     return _conversational_pair(fields, scores)
 
 
@@ -48,12 +47,12 @@ def _text_pair(fields: dict[str, Any], options: SourceOptions, scores: dict[str,
     prompt, chosen, rejected = (fields[field] for field in FIELDS)
     if prompt is None:
         if not (TURN_START.match(chosen) and TURN_START.match(rejected)):
-            message = "there is no prompt, and chosen and rejected are no transcripts to take it from."
+            message = "there is no prompt, and chosen and rejected are not transcripts that contain one."
             raise RowError("missing_field", "prompt", message)
         pair = hh_rlhf.adapt(fields, options)
         return pair.model_copy(update=scores)
     if not isinstance(prompt, str):
-        raise RowError("wrong_type", "prompt", f"prompt is {type(prompt).__name__} beside responses of type str.")
+        raise RowError("wrong_type", "prompt", f"prompt is {type(prompt).__name__}, but the responses are strings.")
     if options.form == "text":
         return TextPair(prompt=prompt, chosen=chosen, rejected=rejected, **scores)
     return ConversationalPair(
@@ -70,10 +69,10 @@ def _conversational_pair(fields: dict[str, Any], scores: dict[str, Any]) -> Conv
         prompt = [{"role": "user", "content": prompt}]
     try:
         pair = ConversationalPair(
-            # A prompt that is left out is found below; pydantic wants one message here.
-            prompt=_eager_attention("prompt", prompt if prompt is not None else _first(fields["chosen"])),
-            chosen=_eager_attention("chosen", fields["chosen"]),
-            rejected=_eager_attention("rejected", fields["rejected"]),
+            # A missing prompt is filled in below, but the model requires at least one message.
+            prompt=_without_nulls("prompt", prompt if prompt is not None else _first(fields["chosen"])),
+            chosen=_without_nulls("chosen", fields["chosen"]),
+            rejected=_without_nulls("rejected", fields["rejected"]),
             **scores,
         )
     except ValidationError as error:
@@ -83,7 +82,7 @@ def _conversational_pair(fields: dict[str, Any], scores: dict[str, Any]) -> Conv
         length = len(pair.prompt)
         repeated = [side[:length] == pair.prompt for side in (chosen, rejected)]
         if all(repeated):
-            # Both sides hold the whole dialogue, prompt included.
+            # Both sides repeat the prompt.
             return _split(pair, length)
         if any(repeated):
             raise RowError("prompts_diverge", "prompt", "only one of chosen and rejected starts with the prompt.")
@@ -96,39 +95,40 @@ def _first(messages: Any) -> Any:
     return messages[:1] if isinstance(messages, list) else messages
 
 
-def _eager_attention(field: str, messages: Any) -> Any:
-    """Messages without empty fields, which a table gives every message that any has; others than these are refused.
+def _without_nulls(field: str, messages: Any) -> Any:
+    """Return messages without their null fields, which a table adds to every message if one message has them.
 
-    Raises: RowError: wrong_type, where a message calls a tool: openai-preference keeps those.
+    Raises: RowError: wrong_type, if a message has fields besides role and content, such as tool calls, which only
+        sources with `has_tools` keep.
     """
     if not isinstance(messages, list):
         return messages
     plain = [{k: v for k, v in m.items() if v is not None} if isinstance(m, dict) else m for m in messages]
-    for place, message in enumerate(plain):
+    for index, message in enumerate(plain):
         for name in message if isinstance(message, dict) else ():
             if name not in ("role", "content"):
-                path = f"{field}.{place}.{name}"
+                path = f"{field}.{index}.{name}"
                 raise RowError("wrong_type", path, f"{path}: extra inputs are not permitted.")
     return plain
 
 
 def _split(pair: ConversationalPair, start: int) -> ConversationalPair:
-    """The pair with its responses from message `start` on."""
+    """Return the pair with the first `start` messages removed from both responses."""
     chosen, rejected = pair.chosen[start:], pair.rejected[start:]
     for field, response in (("chosen", chosen), ("rejected", rejected)):
         require_response(field, response)
     return pair.model_copy(update={"chosen": chosen, "rejected": rejected})
 
 
-def refuse(row: Row, options: SourceOptions) -> str | None:
-    """Why a file of such rows does not fit the form: message lists are not text."""
+def check_file(row: Row, options: SourceOptions) -> str | None:
+    """Return the reason to refuse lists of messages in text form."""
     if options.form == "text" and isinstance(lookup(row, options.mapping.get("chosen", "chosen")), list):
-        return "the responses are lists of messages, not text.\n  Keep them so: --form conversational."
+        return "the responses are lists of messages, not text.\n  Convert them with --form conversational."
     return None
 
 
 def looks_like(row: Row) -> bool:
-    """Whether the sides are strings beside a prompt, or transcripts, or lists of messages."""
+    """Return True if the sides are strings with a prompt, transcripts, or lists of messages."""
     sides = [row["chosen"], row["rejected"]]
     if all(isinstance(side, str) for side in sides):
         return "prompt" in row or all(TURN_START.match(side) for side in sides)
@@ -144,7 +144,7 @@ SOURCE = Source(
     adapt=adapt,
     optional=("prompt", *SCORES),
     looks_like=looks_like,
-    refuse=refuse,
+    check_file=check_file,
     comes_in_pairs=True,
     has_scores=True,
     mapped_fields=(*FIELDS, *SCORES),

@@ -1,8 +1,8 @@
-"""Any table with a prompt and several responses that are scored or ranked, by those names or by a mapping.
+"""Any table with a prompt and several scored or ranked responses, named so or mapped with --map.
 
-`responses` is a list of strings or of message lists; `scores` (higher is better) or `ranks` (lower is better) a list of
-as many numbers. A path into a list of objects takes the field of each of them: {"answers": [{"text": ..., "rank": 1}]}
-is read with --map responses=answers.text --map ranks=answers.rank.
+`responses` is a list of strings or of message lists; `scores` (higher is better) or `ranks` (lower is better) has one
+number per response. A path into a list of objects selects a field of every object: --map responses=answers.text
+--map ranks=answers.rank reads {"answers": [{"text": ..., "rank": 1}]}.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The responses with their scores or ranks; one that is null is left out.
+    """Return the responses with their scores or ranks; a response whose score or rank is null is left out.
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
     """
@@ -24,23 +24,27 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     if prompt is None or answers is None:
         raise missing(row, paths["prompt" if prompt is None else "responses"])
     if not isinstance(answers, list):
-        raise RowError("wrong_type", paths["responses"], f"{paths['responses']} is no list of responses.")
+        raise RowError("wrong_type", paths["responses"], f"{paths['responses']} is not a list of responses.")
     kinds = [kind for kind in ("scores", "ranks") if lookup(row, paths[kind]) is not None]
     if len(kinds) != 1:
-        message = "there are both scores and ranks." if kinds else "there are neither scores nor ranks."
+        message = "the row has both scores and ranks." if kinds else "the row has neither scores nor ranks."
         raise RowError("missing_field" if not kinds else "wrong_type", paths["scores"], message)
     values = lookup(row, paths[kinds[0]])
     if not isinstance(values, list) or len(values) != len(answers):
-        count = len(values) if isinstance(values, list) else "no list"
-        raise RowError("wrong_type", paths[kinds[0]], f"{paths[kinds[0]]} has {count} for {len(answers)} responses.")
+        state = f"has {len(values)} values" if isinstance(values, list) else "is not a list"
+        message = f"{paths[kinds[0]]} {state}; the row has {len(answers)} responses."
+        raise RowError("wrong_type", paths[kinds[0]], message)
     as_text = isinstance(prompt, str) and all(isinstance(answer, str) for answer in answers)
     responses = []
-    for place, (answer, value) in enumerate(zip(answers, values, strict=True)):
-        worth = number(value, f"{paths[kinds[0]]}.{place}")
-        note = "unscored" if worth is None else None
-        content = _content(answer, f"{paths['responses']}.{place}", as_text)
-        score, rank = (worth, None) if kinds[0] == "scores" else (None, worth)
-        responses.append(Response(content=content, score=score, rank=rank, note=note))
+    for index, (answer, value) in enumerate(zip(answers, values, strict=True)):
+        score = rank = None
+        if kinds[0] == "scores":
+            score = number(value, f"{paths['scores']}.{index}")
+        else:
+            rank = number(value, f"{paths['ranks']}.{index}")
+        reason = "unscored" if score is None and rank is None else None
+        content = _content(answer, f"{paths['responses']}.{index}", as_text)
+        responses.append(Response(content=content, score=score, rank=rank, reason=reason))
     if not as_text:
         prompt = [user(prompt)] if isinstance(prompt, str) else messages(prompt, paths["prompt"])
     return ScoredResponses(prompt=prompt, responses=responses)
@@ -65,4 +69,5 @@ SOURCE = Source(
     looks_like=lambda row: isinstance(row["responses"], list) and ("scores" in row or "ranks" in row),
     has_scores=True,
     mapped_fields=("prompt", "responses", "scores", "ranks"),
+    example_options="--map responses=answers.text --map scores=answers.score",
 )

@@ -1,4 +1,4 @@
-"""What adapters share in putting prompts and responses together: two sides, A and B, ranks, whole dialogues."""
+"""Builders of scored responses that several adapters share: two named sides, A and B, dialogues, groups of rows."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,17 +11,17 @@ from dpo_data.sources.source import AdaptedGroup, SourceOptions
 
 
 def user(text: str) -> Message:
-    """A user's message."""
+    """Return a user message."""
     return Message(role="user", content=text)
 
 
 def assistant(text: str) -> Message:
-    """An assistant's message."""
+    """Return an assistant message."""
     return Message(role="assistant", content=text)
 
 
-def question(text: str, system: str | None = None) -> list[Message]:
-    """A prompt of one user's message, behind a system message unless that is empty."""
+def user_prompt(text: str, system: str | None = None) -> list[Message]:
+    """Return a prompt of one user message, after a system message if there is one."""
     return [*([Message(role="system", content=system)] if system else []), user(text)]
 
 
@@ -34,14 +34,16 @@ def preferred(
     *,
     tools: str | None = None,
 ) -> ScoredResponses:
-    """Two responses, the better one named; scores count only where both are there, and may show it to be a tie.
+    """Return two responses of which one is known to be preferred.
 
-    Raises: RowError: contradicting_scores, where the scores say that rejected is better.
+    Scores are used only if both are given; equal scores make the pair a tie.
+
+    Raises: RowError: contradicting_scores, if rejected has the higher score.
     """
     if chosen_score is None or rejected_score is None:
         return ScoredResponses(
             prompt=prompt,
-            responses=[Response(content=_answer(chosen), rank=1), Response(content=_answer(rejected), rank=2)],
+            responses=[Response(content=_messages(chosen), rank=1), Response(content=_messages(rejected), rank=2)],
             tools=tools,
         )
     if chosen_score < rejected_score:
@@ -50,17 +52,18 @@ def preferred(
     return ScoredResponses(
         prompt=prompt,
         responses=[
-            Response(content=_answer(chosen), score=chosen_score),
-            Response(content=_answer(rejected), score=rejected_score),
+            Response(content=_messages(chosen), score=chosen_score),
+            Response(content=_messages(rejected), score=rejected_score),
         ],
         tools=tools,
     )
 
 
 def signed_preference(prompt: Content, a: str, b: str, strength: float, *, tools: str | None = None) -> ScoredResponses:
-    """Two responses and how much better B is: negative where A is better, 0 for a tie.
+    """Return two responses, given by how much B is better: negative if A is better, 0 for a tie.
 
-    The better one's score is the strength, the other's 0, so that the margin is what the annotators said.
+    The better response gets the absolute strength as its score and the other one 0, so that the margin of the pair is
+    the strength that the annotators gave.
     """
     return ScoredResponses(
         prompt=prompt,
@@ -72,19 +75,19 @@ def signed_preference(prompt: Content, a: str, b: str, strength: float, *, tools
     )
 
 
-def unscored(prompt: Content, a: Sequence[Message], b: Sequence[Message], note: str) -> ScoredResponses:
-    """Two responses that nothing can be said of, for a reason in one word."""
+def unscored(prompt: Content, a: Sequence[Message], b: Sequence[Message], reason: str) -> ScoredResponses:
+    """Return two responses that are left out, for a reason in one word."""
     return ScoredResponses(
-        prompt=prompt, responses=[Response(content=list(a), note=note), Response(content=list(b), note=note)]
+        prompt=prompt, responses=[Response(content=list(a), reason=reason), Response(content=list(b), reason=reason)]
     )
 
 
-def _answer(content: str | Sequence[Message]) -> list[Message]:
+def _messages(content: str | Sequence[Message]) -> list[Message]:
     return [assistant(content)] if isinstance(content, str) else list(content)
 
 
 def shared_dialogue(row: Row, chosen: str, rejected: str) -> tuple[list[Message], list[Message], list[Message]]:
-    """Prompt and responses of two columns that hold whole dialogues.
+    """Return the prompt and the two responses of two columns that hold whole dialogues.
 
     Raises: RowError: missing_field, wrong_type, no_response or prompts_diverge.
     """
@@ -94,31 +97,32 @@ def shared_dialogue(row: Row, chosen: str, rejected: str) -> tuple[list[Message]
 def split_dialogues(
     chosen: list[Message], rejected: list[Message], names: tuple[str, str] = ("chosen", "rejected")
 ) -> tuple[list[Message], list[Message], list[Message]]:
-    """The prompt that two whole dialogues share, and the two responses: what the assistant says where they part.
+    """Split two dialogues into their shared prompt and the two responses, which start where the dialogues differ.
 
     Raises: RowError: no_response or prompts_diverge.
     """
     shorter = min(len(chosen), len(rejected))
-    # Where one is the beginning of the other, or both are equal, the last common message may still be the response.
+    # If one dialogue is a prefix of the other, or both are equal, the last shared message can still be a response.
     start = next((i for i in range(shorter) if chosen[i] != rejected[i]), shorter - 1)
     while start > 0 and not chosen[start].role == rejected[start].role == "assistant":
         start -= 1
     if start <= 0:
-        raise RowError("prompts_diverge", "", f"{names[0]} and {names[1]} share no message before an assistant's.")
+        message = f"{names[0]} and {names[1]} share no message before an assistant message."
+        raise RowError("prompts_diverge", "", message)
     for name, dialogue in zip(names, (chosen, rejected), strict=True):
         require_response(name, dialogue[start:])
     return chosen[:start], chosen[start:], rejected[start:]
 
 
 def require_response(field: str, response: Sequence[Message]) -> None:
-    """Refuse what is no response: one that the assistant does not end, or in which a user speaks.
+    """Raise RowError unless a response ends with an assistant message and has no user message.
 
     Raises: RowError: no_response or prompts_diverge.
     """
     if not response or response[-1].role != "assistant":
-        raise RowError("no_response", field, f"{field} does not end with an assistant's message.")
+        raise RowError("no_response", field, f"{field} does not end with an assistant message.")
     if any(message.role == "user" for message in response):
-        raise RowError("prompts_diverge", field, f"{field} has user messages after the common prompt.")
+        raise RowError("prompts_diverge", field, f"{field} has user messages after the shared prompt.")
 
 
 def merge_rows(
@@ -126,16 +130,16 @@ def merge_rows(
     options: SourceOptions,
     adapt: Callable[[Row, SourceOptions], ScoredResponses],
 ) -> AdaptedGroup:
-    """Each row by itself, and then those with one prompt and the same tools together."""
+    """Adapt each row, then merge the responses of rows with the same prompt and tools."""
     group = separate_rows(rows, options, adapt)
     merged: list[ScoredResponses] = []
     for scored in group.responses:
-        same = next((i for i, m in enumerate(merged) if (m.prompt, m.tools) == (scored.prompt, scored.tools)), None)
-        if same is None:
+        existing = next((i for i, m in enumerate(merged) if (m.prompt, m.tools) == (scored.prompt, scored.tools)), None)
+        if existing is None:
             merged.append(scored)
         else:
-            responses = [*merged[same].responses, *scored.responses]
-            merged[same] = merged[same].model_copy(update={"responses": responses})
+            responses = [*merged[existing].responses, *scored.responses]
+            merged[existing] = merged[existing].model_copy(update={"responses": responses})
     group.responses = merged
     return group
 
@@ -145,18 +149,18 @@ def separate_rows(
     options: SourceOptions,
     adapt: Callable[[Row, SourceOptions], ScoredResponses],
 ) -> AdaptedGroup:
-    """Each row by itself: what it came to, or why it came to nothing."""
+    """Adapt each row by itself."""
     group = AdaptedGroup()
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         try:
             scored = adapt(row, options)
         except ValidationError as error:
-            group.errors[place] = as_row_error(error)
+            group.errors[index] = as_row_error(error)
         except RowError as error:
-            group.errors[place] = error
+            group.errors[index] = error
         else:
-            if place:
-                responses = [response.model_copy(update={"row": place}) for response in scored.responses]
+            if index:
+                responses = [response.model_copy(update={"row": index}) for response in scored.responses]
                 scored = scored.model_copy(update={"responses": responses})
             group.responses.append(scored)
     return group

@@ -1,21 +1,23 @@
-"""stanfordnlp/SHP and SHP-2: a Reddit post, two comments, and which of them the readers voted higher.
+"""stanfordnlp/SHP and SHP-2: a Reddit post, two comments, and which of them got more votes.
 
-Votes are noisy where they are close: `--min-margin` counts upvotes. One post gives many rows; those that stand together
-share `--max-pairs-per-prompt`.
+Close votes are noisy; `--min-margin` is in upvotes. A post has many rows: adjacent rows of one post count together for
+`--max-pairs-per-prompt`.
 Columns as in the card of JayHyeon/SHP_test.
 """
+
+from functools import partial
 
 from dpo_data.errors import RowError
 from dpo_data.records import Response, ScoredResponses
 from dpo_data.sources.fields import Row, required_choice, required_number, required_text
-from dpo_data.sources.responses import assistant, question, separate_rows
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.responses import assistant, separate_rows, user_prompt
+from dpo_data.sources.source import Grouping, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """Both comments with their votes.
+    """Return both comments with their votes.
 
-    Raises: RowError: missing_field, wrong_type; contradicting_scores where the label names the one with fewer votes.
+    Raises: RowError: missing_field, wrong_type; contradicting_scores, if the labeled comment has fewer votes.
     """
     label = required_choice(row, "labels", (0, 1))
     scores = {side: required_number(row, f"score_{side}") for side in "AB"}
@@ -24,7 +26,7 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
         message = f"labels names {preferred}, which has {scores[preferred]:g} votes against {scores[other]:g}."
         raise RowError("contradicting_scores", "labels", message)
     return ScoredResponses(
-        prompt=question(required_text(row, "history")),
+        prompt=user_prompt(required_text(row, "history")),
         responses=[
             Response(content=[assistant(required_text(row, f"human_ref_{side}"))], score=scores[side])
             for side in (preferred, other)
@@ -43,6 +45,5 @@ SOURCE = Source(
     has_scores=True,
     hub="stanfordnlp/SHP",
     hub_files=("*/train.json", "*/validation.json", "*/test.json"),
-    group_key=lambda row: row.get("post_id"),
-    adapt_group=lambda rows, options: separate_rows(rows, options, adapt),
+    grouping=Grouping(lambda row: row.get("post_id"), partial(separate_rows, adapt=adapt)),
 )

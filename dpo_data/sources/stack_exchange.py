@@ -1,9 +1,8 @@
-"""HuggingFaceH4/stack-exchange-preferences, and lvwerra/stack-exchange-paired, which paired its answers.
+"""HuggingFaceH4/stack-exchange-preferences, and lvwerra/stack-exchange-paired, which has its answers as pairs.
 
-preferences has all answers of a question with pm_score = log2(1 + upvotes), one more for the accepted answer: many
-ties, none of which becomes a pair. Questions and answers are HTML there and become plain text: paragraphs and line
-breaks stay, code keeps its lines between fences, tags go. paired has response_j, the better one, and response_k, as
-Markdown; of its folders, rl is the one made for preference training.
+preferences has all answers to a question with pm_score = log2(1 + upvotes), plus 1 for the accepted answer; many are
+ties. Its questions and answers are HTML and become plain text with paragraphs, line breaks and fenced code. paired has
+response_j, the better answer, and response_k as Markdown; its folder rl is meant for preference training.
 Columns as in the card of preferences, and as read by torchtune's _stack_exchange_paired.py.
 """
 
@@ -11,7 +10,7 @@ from html.parser import HTMLParser
 
 from dpo_data.records import Response, ScoredResponses
 from dpo_data.sources.fields import Row, as_object, objects_with, required_list, required_number, required_text
-from dpo_data.sources.responses import assistant, preferred, question
+from dpo_data.sources.responses import assistant, preferred, user_prompt
 from dpo_data.sources.source import Source, SourceOptions
 
 BLOCKS = {"p", "div", "ul", "ol", "blockquote", "h1", "h2", "h3", "table", "hr"}
@@ -19,24 +18,24 @@ LINES = {"br", "li", "tr"}
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The answers with their scores, or the pair.
+    """Return the answers with their scores, or the two answers of a paired row.
 
     Raises: RowError: missing_field, wrong_type.
     """
-    asked = required_text(row, "question")
+    question = required_text(row, "question")
     if "answers" not in row:
-        return preferred(question(asked), required_text(row, "response_j"), required_text(row, "response_k"))
+        return preferred(user_prompt(question), required_text(row, "response_j"), required_text(row, "response_k"))
     responses = []
-    for place, value in enumerate(required_list(row, "answers")):
-        path = f"answers.{place}."
+    for index, value in enumerate(required_list(row, "answers")):
+        path = f"answers.{index}."
         answer = as_object(value, path[:-1])
         content = [assistant(html_to_text(required_text(answer, "text", path)))]
         responses.append(Response(content=content, score=required_number(answer, "pm_score", path)))
-    return ScoredResponses(prompt=question(html_to_text(asked)), responses=responses)
+    return ScoredResponses(prompt=user_prompt(html_to_text(question)), responses=responses)
 
 
 class _Text(HTMLParser):
-    """Collects the text of HTML; `separator` is what stands before the next piece."""
+    """Parser that collects the text of HTML; `_separator` goes before the next piece."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -79,7 +78,7 @@ class _Text(HTMLParser):
 
 
 def html_to_text(html: str) -> str:
-    r"""The text of HTML.
+    r"""Return the text of HTML.
 
     >>> html_to_text("<p>Try <b>this</b>:</p>\n<pre><code>a &lt; b\n</code></pre>\n<ul><li>one</li><li>two</li></ul>")
     'Try this:\n\n```\na < b\n```\n\n- one\n- two'

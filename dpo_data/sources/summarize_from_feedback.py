@@ -1,12 +1,11 @@
 r"""openai/summarize_from_feedback, config comparisons: two summaries of a post or an article, and a worker's choice.
 
-`choice` is the index of the better summary. The prompt is the one that the paper's models saw: SUBREDDIT, TITLE, POST
-and "TL;DR:", or the article and "TL;DR:" for CNN/DM. It is text by nature, not a dialogue: summaries start with a
-space, and in text form prompt + summary reads on. Several workers judge one pair, so that contradictions are normal
-here.
-Columns as read by TRL's tldr_preference.py; the layout of articles is our own. On the hub a script loads it, so that
-its files are to be named with --input. The config axis has one summary a row and scores of several aspects: it has
-other columns, and is not read.
+`choice` is the index of the better summary. The prompt is the one of the paper: SUBREDDIT, TITLE, POST and "TL;DR:", or
+the article and "TL;DR:" for CNN/DM. Summaries start with a space, so that in text form prompt + summary is one text.
+Several workers judge the same pair, so contradictions are to be expected.
+Columns as read by TRL's tldr_preference.py; the layout of articles is our own. The Hub repository has a loading script
+instead of files, so files must be given with --input. The config axis, with one summary per row and scores of several
+aspects, is not supported.
 """
 
 from dpo_data.records import Response, ScoredResponses
@@ -24,27 +23,27 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """Both summaries, the chosen one ranked first.
+    """Return both summaries, the preferred one with the lower rank.
 
     Raises: RowError: missing_field, wrong_type.
     """
     prompt = parse_info(required_object(row, "info"))
     chosen = required_choice(row, "choice", (0, 1))
     summaries = [
-        required_text(as_object(value, f"summaries.{place}"), "text", f"summaries.{place}.")
-        for place, value in enumerate(required_list(row, "summaries"))
+        required_text(as_object(value, f"summaries.{index}"), "text", f"summaries.{index}.")
+        for index, value in enumerate(required_list(row, "summaries"))
     ]
     if len(summaries) < 2:
         raise missing(row, f"summaries.{len(summaries)}")
     responses = []
-    for place, summary in enumerate(summaries[:2]):
+    for index, summary in enumerate(summaries[:2]):
         content = summary if options.form == "text" else [assistant(summary.removeprefix(" "))]
-        responses.append(Response(content=content, rank=0 if place == chosen else 1))
+        responses.append(Response(content=content, rank=0 if index == chosen else 1))
     return ScoredResponses(prompt=prompt if options.form == "text" else [user(prompt)], responses=responses)
 
 
 def parse_info(info: Row) -> str:
-    """The prompt of a post or an article, up to "TL;DR:".
+    """Return the prompt of a post or an article, including "TL;DR:".
 
     >>> print(parse_info({"subreddit": "r/pens", "title": "Ink", "post": "Which?"}))
     SUBREDDIT: r/pens

@@ -1,7 +1,7 @@
-"""allenai/llama-3.1-tulu-3-8b-preference-mixture, and the mixtures of its kind: two dialogues that share their start.
+"""allenai/llama-3.1-tulu-3-8b-preference-mixture and similar mixtures: two dialogues that differ in the last reply.
 
-A row whose dialogues differ before the last reply goes to quarantine; NeMo-RL's loader asserts instead, and one such
-row ends its run. tulu-2.5 has other columns that nothing here confirms, and is left out.
+A row whose dialogues differ earlier is quarantined. The columns of tulu-2.5 differ and could not be confirmed, so it is
+not supported.
 Columns as read by NeMo-RL's tulu3.py.
 """
 
@@ -12,7 +12,7 @@ from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """The pair.
+    """Return the two responses.
 
     Raises: RowError: missing_field, wrong_type, no_response, prompts_diverge.
     """

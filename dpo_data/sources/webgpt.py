@@ -1,25 +1,24 @@
-"""openai/webgpt_comparisons: a question, two answers with quotes from the web, and a score of each from -1 to 1.
+"""openai/webgpt_comparisons: a question, two answers with quotes from the web, and a score from -1 to 1 for each.
 
-Equal scores are a tie. The quotes differ between the two answers and stay out of the prompt: with them each answer
-would have a prompt of its own, and the pair would compare nothing (open-instruct's script does that). The marks "[1]"
-that cite them stay in the answers, as the annotators saw them.
+Equal scores are a tie. The quotes differ between the two answers, so they are not part of the prompt, which both share.
+Citations such as "[1]" stay in the answers, because the annotators saw them.
 Columns as read by open-instruct's webgpt.py.
 """
 
 from dpo_data.records import Response, ScoredResponses
 from dpo_data.sources.fields import Row, required_number, required_object, required_text
-from dpo_data.sources.responses import assistant, question
+from dpo_data.sources.responses import assistant, user_prompt
 from dpo_data.sources.source import Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
-    """Both answers with their scores.
+    """Return both answers with their scores.
 
     Raises: RowError: missing_field, wrong_type.
     """
-    asked = required_text(required_object(row, "question"), "full_text", "question.")
+    question = required_text(required_object(row, "question"), "full_text", "question.")
     return ScoredResponses(
-        prompt=question(asked),
+        prompt=user_prompt(question),
         responses=[
             Response(
                 content=[assistant(required_text(row, f"answer_{side}"))], score=required_number(row, f"score_{side}")

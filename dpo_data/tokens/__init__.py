@@ -1,1 +1,1 @@
-"""From prepared pairs to a cache of token ids: encoding, truncation, and the cache itself."""
+"""Token caches of prepared folders: encoding, truncation, and the format on disk."""

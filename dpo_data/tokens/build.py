@@ -1,4 +1,4 @@
-"""From encoded pairs to the rows of a token cache: truncate, drop what carries no signal, and count. Reads no files."""
+"""Encode, truncate and filter pairs, and build the rows of a token cache. Reads and writes no files."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -118,7 +118,7 @@ def truncate_pairs(encoded: EncodedPairs, options: TokenOptions, bos_token_id: i
 
 
 def drop_reasons(pairs: TruncatedPairs, refused: dict[int, str], options: TokenOptions) -> dict[int, str]:
-    """Return the number of each row that carries no signal, or is not wanted, and why; of several reasons the last."""
+    """Return the reason for each row that is dropped, by row number; refusals and empty prompts come first."""
     by_reason = {
         "too_long": pairs.too_long if options.on_overlong == "drop" else np.zeros(0, bool),
         "equal_responses": equal_rows(pairs.chosen, pairs.rejected),

@@ -150,7 +150,7 @@ def refuse_old_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -
 
 
 def load_checked_tokenizer(tokenizer: Any, form: Form, chat_template: str | None, *, data: str | Path) -> Any:
-    """Return a loaded tokenizer that suits data of a form; `convert` calls this before it reads anything.
+    """Return a loaded tokenizer after checking that it suits the data, as before a long conversion.
 
     Args:
         tokenizer: a name on the Hub, a folder, or a loaded tokenizer.
@@ -225,7 +225,7 @@ def _text_hash(prepared: Prepared) -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    """One token cache: what it is made from, and where it is."""
+    """The inputs of one token cache, and its place."""
 
     prepared: Prepared
     tokenizer: Any
@@ -240,7 +240,7 @@ class _Job:
     @cached_property
     def shard_keys(self) -> dict[str, str]:
         """Text shard -> key of its token shard, a hash of content, tokenizer, options and version of the format."""
-        # Without what is not set, so that an option that is added later leaves the keys of older caches as they are.
+        # Unset options are left out, so that an option added later does not change the keys of older caches.
         options = self.options.model_dump(exclude_none=True)
         common = [self.entry.hash, options, TOKENS_VERSION]
         return {shard: hash_json([sha256, *common]) for shard, sha256 in _shard_hashes(self.prepared).items()}

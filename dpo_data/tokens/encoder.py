@@ -25,7 +25,7 @@ Messages = list[dict[str, Any]]
 
 #: Characters of the word on either side of a seam that are compared: joint tokenization could merge them.
 SEAM_CHARS = 32
-#: Seams that are remembered; the same few words are on both sides of most of them.
+#: Maximum number of remembered seams; most have the same few words on both sides.
 MAX_SEAMS = 200_000
 WORD = re.compile(r"\s*\S*\s*")
 
@@ -77,7 +77,7 @@ def _without_truncation_and_padding(backend: Any) -> Any:
 
 
 def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
-    """Return what the manifest of a token cache records of its tokenizer.
+    """Return a tokenizer's entry in the manifest of a token cache.
 
     Raises: UsageError: it has no end-of-sequence token.
     """
@@ -141,14 +141,14 @@ class EncodedPairs:
 class Encoder:
     """Tokenizes pairs in batches.
 
-    A text prompt gets what the tokenizer puts before a text (BOS), a response the end-of-sequence token, unless they
-    are there already. In a conversation the template decides: it writes BOS, and a response that ends with a special
-    token of the template gets no EOS.
+    A text prompt gets the tokens that the tokenizer puts before a text (BOS), a response the end-of-sequence token,
+    unless they are there already. In a conversation the template decides: it writes BOS, and a response that ends with
+    a special token of the template gets no EOS.
 
     Attributes:
         tokenizer: the tokenizer of transformers.
         chat_template: replaces the tokenizer's; None for its own.
-        prefix_ids: what the tokenizer puts before a text.
+        prefix_ids: ids that the tokenizer puts before a text.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
@@ -214,7 +214,7 @@ class Encoder:
         rejected: list[Messages],
         tools: Sequence[str | None] | None = None,
     ) -> Texts:
-        """Return conversations as text: a prompt ends with the generation prompt, a response is what follows it.
+        """Return conversations as text: a prompt up to its generation prompt, and a response as the rest.
 
         Args:
             prompts: messages of each prompt.
@@ -271,7 +271,7 @@ class Encoder:
         return stripped if stripped.endswith(tuple(self.tokenizer.all_special_tokens)) else response
 
     def _find_prefix(self) -> list[int]:
-        """Return the ids that the tokenizer puts before a text by itself: BOS, in most that have any."""
+        """Return the ids that the tokenizer puts before a text by itself, usually BOS or none."""
         probe = self.encode(["a"]).values.tolist()
         whole = list(self.tokenizer("a")["input_ids"])
         for start in range(len(whole) - len(probe) + 1):

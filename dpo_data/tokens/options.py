@@ -23,7 +23,7 @@ class TokenOptions(ManifestModel):
         dict[str, JsonValue] | None, Field(description="Arguments that the chat template was given.")
     ] = None
     truncation_unit: Annotated[
-        Literal["token", "turn"] | None, Field(description="What prompts are truncated by; null: by tokens.")
+        Literal["token", "turn"] | None, Field(description="Unit by which prompts are truncated; null: token.")
     ] = None
     date: Annotated[str | None, Field(description="The day that the template takes for today, YYYY-MM-DD.")] = None
 

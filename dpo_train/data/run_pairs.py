@@ -1,4 +1,4 @@
-"""Write what a run measured of its pairs."""
+"""Write the measurements of a run's pairs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,15 +1,16 @@
-"""Pairing: which pairs a policy makes, what it leaves out and why, and that nothing but texts and seed decides."""
+"""Pairing policies: the pairs they make, and what they leave out, which only texts and seed decide."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from dpo_data.pairing import PairingPolicy, make_pairs
 from dpo_data.records import Response, ScoredResponses
 
 
 def scored(**scores: float | None) -> ScoredResponses:
-    """One prompt, and responses that are called by name."""
+    """Return one prompt with responses that are named by their texts."""
     responses = [Response(content=name, score=score) for name, score in scores.items()]
     return ScoredResponses(prompt="Q", responses=responses)
 
@@ -45,7 +46,7 @@ def test_a_lower_rank_is_better():
     assert (match.chosen.content, match.rejected.content, match.margin) == ("best", "worst", 6)
 
 
-def test_random_pairs_the_best_with_one_other_that_seed_and_texts_decide():
+def test_random_pairs_the_best_with_another_that_seed_and_texts_decide():
     drawn = {seed: pairs(FOUR, pairing="random", seed=seed) for seed in range(30)}
     assert {pair for (pair,) in drawn.values()} == {("a", "b"), ("a", "c"), ("a", "d")}
     assert drawn == {seed: pairs(FOUR, pairing="random", seed=seed) for seed in range(30)}
@@ -59,27 +60,27 @@ def test_ties_are_dropped_and_counted():
     assert pairs(scored(a=1, b=1)) == []
 
 
-def test_ties_that_are_kept_stand_in_the_order_of_the_row():
+def test_kept_ties_are_in_raw_row_order():
     assert pairs(scored(z=1, a=1), tie="keep") == [("z", "a")]
     assert pairs(scored(z=1, a=1), tie="keep", min_margin=0.5) == []
 
 
-def test_random_never_draws_a_tie_where_another_pair_is_possible():
+def test_random_draws_no_tie_if_another_pair_is_possible():
     for seed in range(20):
         assert pairs(scored(a=2, b=2, c=1), pairing="random", seed=seed) == [("a", "c")]
 
 
-def test_a_margin_is_counted_in_decimals():
+def test_margins_are_compared_as_decimals():
     assert pairs(scored(a=0.3, b=0.2), min_margin=0.1) == [("a", "b")]
     assert left_out(scored(a=0.3, b=0.2), min_margin=0.11) == {"margin": 1}
 
 
-def test_the_cap_keeps_the_widest_pairs_in_their_order():
+def test_the_maximum_per_prompt_keeps_the_largest_margins_in_order():
     assert pairs(FOUR, pairing="all", max_pairs_per_prompt=2) == [("a", "c"), ("a", "d")]
     assert left_out(FOUR, pairing="all", max_pairs_per_prompt=2) == {"cap": 4}
 
 
-def test_the_cap_counts_over_all_groups_with_one_prompt():
+def test_the_maximum_per_prompt_counts_over_all_groups_of_a_prompt():
     other = ScoredResponses(prompt="P", responses=FOUR.responses)
     matches = make_pairs([scored(a=2, b=1), scored(c=9, d=1), other], PairingPolicy(max_pairs_per_prompt=1))
     assert [(match.group.prompt, match.chosen.content) for match in matches.kept] == [("Q", "c"), ("P", "a")]
@@ -90,7 +91,7 @@ def test_a_single_response_makes_no_pair():
     assert left_out(scored(a=1, b=None)) == {"unscored": 1, "single_response": 1}
 
 
-def test_a_text_that_stands_twice_counts_once_with_its_best_score():
+def test_a_repeated_text_counts_once_with_its_best_score():
     group = ScoredResponses(
         prompt="Q",
         responses=[
@@ -103,12 +104,12 @@ def test_a_text_that_stands_twice_counts_once_with_its_best_score():
     assert left_out(group, pairing="all") == {"identical_responses": 1}
 
 
-def test_two_identical_responses_are_left_for_the_row_checks_to_name():
+def test_two_identical_responses_are_left_to_the_row_checks():
     group = ScoredResponses(prompt="Q", responses=[Response(content="a", score=1), Response(content="a", score=3)])
     assert pairs(group) == [("a", "a")]
 
 
-def test_an_empty_response_is_passed_over_where_two_others_remain():
+def test_an_empty_response_is_skipped_if_two_others_remain():
     assert pairs(scored(**{"a": 3, "b": 2, " ": 1})) == [("a", "b")]
     assert pairs(scored(**{"a": 3, " ": 1})) == [("a", " ")]
 
@@ -123,7 +124,7 @@ SCORES = st.lists(st.integers(0, 3), min_size=0, max_size=6)
     st.integers(1, 3),
     st.integers(0, 5),
 )
-def test_every_pair_is_the_right_way_round_and_inside_the_limits(scores, pairing, min_margin, cap, seed):
+def test_every_pair_has_its_better_response_first_and_is_within_the_limits(scores, pairing, min_margin, cap, seed):
     responses = [Response(content=str(place), score=score) for place, score in enumerate(scores)]
     group = ScoredResponses(prompt="Q", responses=responses)
     policy = PairingPolicy(pairing=pairing, min_margin=min_margin, max_pairs_per_prompt=cap, seed=seed)
@@ -133,3 +134,10 @@ def test_every_pair_is_the_right_way_round_and_inside_the_limits(scores, pairing
     assert len({(match.chosen.content, match.rejected.content) for match in kept}) == len(kept)
     if min_margin <= 1 and len(set(scores)) > 1 and pairing != "adjacent":
         assert kept
+
+
+def test_a_policy_has_no_other_fields_and_does_not_change() -> None:
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        PairingPolicy(best=1)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="frozen"):
+        PairingPolicy().tie = "keep"  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Rows for token caches, and readers of what is in one."""
+"""Rows for token caches, and functions that read a cache."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The deep checks find their defects, leave clean rows alone, and come out of validate with their places."""
+"""Deep checks: each finds its defects and passes clean rows, and validate reports findings with their origins."""
 
 import json
 import sys
@@ -7,15 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from dpo_data import convert
-from dpo_data.checks import DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS
-from dpo_data.checks.check import RowCheck
+from dpo_data.checks import CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS
+from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.contamination import contamination
-from dpo_data.checks.cut_off_response import CUT_OFF_RESPONSE
-from dpo_data.checks.language_mismatch import LANGUAGE_MISMATCH, language_of
-from dpo_data.checks.near_identical_responses import NEAR_IDENTICAL_RESPONSES
+from dpo_data.checks.language_mismatch import language_of
 from dpo_data.checks.near_prompts import NearPrompts
-from dpo_data.checks.personal_data import PERSONAL_DATA, redact
-from dpo_data.checks.refusal_against_refusal import REFUSAL_AGAINST_REFUSAL
+from dpo_data.checks.personal_data import redact
 from dpo_data.cli.app import app
 from dpo_data.errors import InputError, UsageError
 from dpo_data.inspect.validation import ValidationReport, validate
@@ -40,66 +37,66 @@ def talk(prompt: str, chosen: str, rejected: str) -> ConversationalPair:
     )
 
 
-#: Long enough to be judged by its end.
+#: Long enough for its end to be checked.
 SENTENCES = "Cross the two ends first. Then pull the left one under the right one, and hold on"
 
-#: Check, pair, field, message.
-DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
+#: Code, pair, field, message.
+DEFECTS: list[tuple[str, PreferencePair, str, str]] = [
     (
-        NEAR_IDENTICAL_RESPONSES,
+        "near_identical_responses",
         text(rejected=ADVICE.replace("tight", "taut")),
         "rejected",
-        "chosen and rejected are 97% the same.",
+        "chosen and rejected are 97% identical.",
     ),
     (
-        NEAR_IDENTICAL_RESPONSES,
+        "near_identical_responses",
         talk("Bow?", ADVICE, f"{ADVICE} "),
         "rejected",
-        "chosen and rejected are 99% the same.",
+        "chosen and rejected are 99% identical.",
     ),
     (
-        CUT_OFF_RESPONSE,
+        "cut_off_response",
         text(chosen=f" {SENTENCES} to the"),
         "chosen",
-        'chosen does not end its last sentence: "... and hold on to the".',
+        'chosen ends in the middle of a sentence: "... and hold on to the".',
     ),
     (
-        CUT_OFF_RESPONSE,
+        "cut_off_response",
         text(rejected=f" {SENTENCES} to both of them,\n"),
         "rejected",
-        'rejected does not end its last sentence: "... on to both of them,".',
+        'rejected ends in the middle of a sentence: "... on to both of them,".',
     ),
     (
-        CUT_OFF_RESPONSE,
-        # The part of a long line that is looked at begins like the item of a list.
+        "cut_off_response",
+        # The part of a long line that is checked starts like a list item.
         text(chosen=f" {'It is so. ' * 40}{SENTENCES} with both of your hands to the loop of its own free will and"),
         "chosen",
-        'chosen does not end its last sentence: "... its own free will and".',
+        'chosen ends in the middle of a sentence: "... its own free will and".',
     ),
     (
-        CUT_OFF_RESPONSE,
+        "cut_off_response",
         talk("Bow?", ADVICE, SENTENCES),
         "rejected",
-        'rejected does not end its last sentence: "... right one, and hold on".',
+        'rejected ends in the middle of a sentence: "... right one, and hold on".',
     ),
-    (LANGUAGE_MISMATCH, text(chosen=FRENCH), "chosen", "chosen is in fr, the prompt in en."),
-    (LANGUAGE_MISMATCH, text(rejected=GERMAN), "rejected", "rejected is in de, the prompt in en."),
+    ("language_mismatch", text(chosen=FRENCH), "chosen", "chosen is in fr, the prompt in en."),
+    ("language_mismatch", text(rejected=GERMAN), "rejected", "rejected is in de, the prompt in en."),
     (
-        LANGUAGE_MISMATCH,
+        "language_mismatch",
         talk("Wie binde ich eine Schleife mit zwei Enden?", ADVICE, GERMAN),
         "chosen",
         "chosen is in en, the prompt in de.",
     ),
-    (PERSONAL_DATA, text(chosen=" Ask jo@example.org."), "chosen", "chosen holds personal data: 1 email."),
+    ("personal_data", text(chosen=" Ask jo@example.org."), "chosen", "chosen contains personal data: 1 email."),
     (
-        PERSONAL_DATA,
+        "personal_data",
         text(prompt=f"Call 212-555-0199 or +44 20 7946 0018. {ASK}"),
         "prompt",
-        "prompt holds personal data: 2 phone.",
+        "prompt contains personal data: 2 phone.",
     ),
     *(
         (
-            REFUSAL_AGAINST_REFUSAL,
+            "refusal_against_refusal",
             text(chosen=chosen, rejected=rejected),
             "rejected",
             "chosen and rejected both open with a refusal.",
@@ -113,12 +110,12 @@ DEFECTS: list[tuple[RowCheck, PreferencePair, str, str]] = [
     ),
 ]
 
-#: Rows that look like a defect and are none.
+#: Pairs that resemble a defect but must pass.
 CLEAN: list[PreferencePair] = [
     text(),
     talk("Bow?", ADVICE, "No."),
     text(chosen=" Yes, 4.", rejected=" Yes, 5."),
-    text(chosen=" Oui, merci.", rejected=" Ja."),  # too short to tell
+    text(chosen=" Oui, merci.", rejected=" Ja."),  # too short to classify
     text(chosen=" ```python\nfor i in range(10):\n    print(i, x[i])\n```"),
     talk("Comment faire un joli noeud avec deux bouts ?", FRENCH, "Demande à ta mère, elle le sait mieux que moi."),
     text(chosen=" I can't wait to tell you!", rejected=" I'm sorry, I can't."),
@@ -147,18 +144,18 @@ CLEAN: list[PreferencePair] = [
 ]
 
 
-@pytest.mark.parametrize(("check", "pair", "field", "message"), DEFECTS)
-def test_a_deep_check_finds_its_defect_and_names_the_field(check, pair, field, message):
-    assert check.find(pair) == (field, message)
+def finding(check: RowCheck, pair: PreferencePair) -> Finding | None:
+    return check.find(pair, pair.texts)
 
 
-def test_every_deep_row_check_has_a_defect_above():
-    assert {check.code for check, *_ in DEFECTS} == {check.code for check in DEEP_ROW_CHECKS}
+@pytest.mark.parametrize(("code", "pair", "field", "message"), DEFECTS)
+def test_a_deep_check_finds_its_defect_and_names_the_field(code, pair, field, message):
+    assert finding(CHECKS[code], pair) == (field, message)
 
 
 @pytest.mark.parametrize("pair", CLEAN)
-def test_a_clean_row_is_left_alone_by_every_deep_check(pair):
-    assert [check.code for check in DEEP_ROW_CHECKS if check.find(pair)] == []
+def test_a_clean_pair_passes_every_deep_check(pair):
+    assert [check.code for check in DEEP_ROW_CHECKS if finding(check, pair)] == []
 
 
 def test_deep_checks_only_warn():
@@ -178,16 +175,16 @@ def test_deep_checks_only_warn():
         ("<div class='row'><span id='a'>x</span></div>" * 3, None),
     ],
 )
-def test_languages_are_told_of_sentences_and_not_of_scraps_or_code(sentence, language):
+def test_sentences_have_a_language_but_fragments_and_code_have_none(sentence, language):
     assert language_of(sentence) == language
 
 
-# Near prompts.
+# Near-duplicate prompts.
 
 LONG = "I have a long red rope with two frayed ends and would like to tie a neat bow around a gift for her party"
 
 
-def test_prompts_that_differ_in_a_word_case_or_punctuation_are_near_and_others_are_not():
+def test_prompts_are_near_if_they_differ_in_one_word_or_in_case_and_punctuation():
     near = NearPrompts()
     assert near.first_like(b"a", LONG) == b"a"
     assert near.first_like(b"b", LONG.upper() + "!!") == b"a"
@@ -198,7 +195,7 @@ def test_prompts_that_differ_in_a_word_case_or_punctuation_are_near_and_others_a
     assert near.first_like(b"c", "whatever: the key decides") == b"a"
 
 
-# Whole data sets.
+# Whole datasets.
 
 
 def row(prompt: str, chosen: str = "a", rejected: str = "b") -> dict[str, str]:
@@ -224,38 +221,38 @@ def two_splits(tmp_path, write_rows):
     return tmp_path / "prepared"
 
 
-def test_near_prompts_and_swaps_in_another_spelling_name_both_rows(two_splits):
+def test_findings_about_near_prompts_and_normalized_swaps_name_both_rows(two_splits):
     report = validate(two_splits, deep=True)
     assert warnings(report) == {
         "swapped_duplicate": (
             1,
             [
-                "raw/train.jsonl:4: the swap of an earlier row, but for white space, case and Unicode composition "
-                "(raw/train.jsonl:3)."
+                "raw/train.jsonl:4: the opposite preference of an earlier row, up to whitespace, case and Unicode "
+                "normalization (raw/train.jsonl:3)."
             ],
         ),
         "near_duplicate_prompt": (
             2,
             [
-                "raw/train.jsonl:2: the prompt is nearly that of an earlier row (raw/train.jsonl:1).",
-                "raw/train.jsonl:4: the prompt is nearly that of an earlier row (raw/train.jsonl:3).",
+                "raw/train.jsonl:2: the prompt is nearly identical to that of an earlier row (raw/train.jsonl:1).",
+                "raw/train.jsonl:4: the prompt is nearly identical to that of an earlier row (raw/train.jsonl:3).",
             ],
         ),
         "near_prompt_in_two_splits": (
             1,
-            ["raw/test.jsonl:1: the prompt is nearly that of a row of another split (raw/train.jsonl:1)."],
+            ["raw/test.jsonl:1: the prompt is nearly identical to one in another split (raw/train.jsonl:1)."],
         ),
     }
     assert {finding.severity for finding in report.findings.values()} == {"warning"}
     assert set(report.findings) <= {check.code for check in DEEP_DATASET_CHECKS}
 
 
-def test_without_deep_none_of_it_is_looked_for(two_splits):
+def test_without_deep_no_deep_check_runs(two_splits):
     report = validate(two_splits)
     assert (report.findings, report.languages, report.personal_data) == ({}, None, None)
 
 
-def test_one_text_chosen_under_five_prompts_is_found_at_every_row_but_the_first(make_prepared):
+def test_a_text_chosen_for_five_prompts_is_found_at_every_row_but_the_first(make_prepared):
     rows = [row(f"Question {number}?", "N/A", f"answer {number}") for number in range(5)]
     rows += [row("Question 0?", "N/A", "again"), row("Question 9?", "rare", "x"), row("Question 8?", "rare", "y")]
     found = warnings(validate(make_prepared(rows), deep=True))
@@ -279,19 +276,19 @@ def test_languages_and_personal_data_are_counted_over_all_pairs(make_prepared):
     assert report.personal_data == {"email": 1, "phone": 1}
 
 
-def test_raw_pairs_are_looked_at_as_deeply_as_prepared_ones(tmp_path, write_rows):
+def test_deep_checks_also_run_on_raw_pairs(tmp_path, write_rows):
     raw = write_rows(tmp_path / "raw" / "a.jsonl", [row("How do I tie a bow with two ends?", ADVICE, FRENCH)])
     report = validate(raw, deep=True)
     assert warnings(report) == {"language_mismatch": (1, ["raw/a.jsonl:1: rejected is in fr, the prompt in en."])}
 
 
-def test_more_examples_are_kept_when_asked_for(make_prepared):
+def test_max_examples_limits_the_examples_of_each_finding(make_prepared):
     folder = make_prepared([row(f"Question {number}?", "yes\x00", "no") for number in range(9)])
     assert len(validate(folder).findings["bad_characters"].examples) == 5
     assert len(validate(folder, max_examples=100).findings["bad_characters"].examples) == 9
 
 
-def test_the_end_token_of_the_tokenizer_is_looked_for(make_prepared, chat_tokenizer, toy_tokenizer):
+def test_with_a_tokenizer_its_eos_text_is_found_too(make_prepared, chat_tokenizer, toy_tokenizer):
     folder = make_prepared([row("Why?", "So<|im_end|>", "No"), row("How?", "So</s>", "No")])
     assert validate(folder).findings["eos_in_response"].rows == 1
     assert validate(folder, tokenizer=toy_tokenizer).findings["eos_in_response"].rows == 1
@@ -304,27 +301,27 @@ RIDDLE = "What has keys but can not open even one single door in the whole wide 
 
 
 @pytest.mark.parametrize("name", ["riddles.txt", "riddles.jsonl", "riddles.csv"])
-def test_text_of_an_evaluation_set_is_found_with_the_words_and_both_places(tmp_path, make_prepared, name):
+def test_text_of_an_evaluation_set_is_found_with_the_words_and_both_origins(tmp_path, make_prepared, name):
     texts = {
         "riddles.txt": f"short\n\n{RIDDLE}\n",
         "riddles.jsonl": json.dumps({"q": "short"}) + "\n" + json.dumps({"deep": [{"q": RIDDLE}]}) + "\n",
         "riddles.csv": f'q,n\nshort,1\n"{RIDDLE}",2\n',
     }
-    place = {"riddles.txt": "riddles.txt:3", "riddles.csv": "eval/riddles.csv:3"}.get(name, "eval/riddles.jsonl:2")
+    origin = {"riddles.txt": "riddles.txt:3", "riddles.csv": "eval/riddles.csv:3"}.get(name, "eval/riddles.jsonl:2")
     evaluation = tmp_path / "eval" / name
     evaluation.parent.mkdir()
     evaluation.write_text(texts[name])
     rows = [row("Why?"), row("Answer me.", f"well: {RIDDLE.upper()}"), row("What has keys but can not open a door?")]
     report = validate(make_prepared(rows), against=[evaluation])
     shared = "what has keys but can not open even one single door in the"
-    assert warnings(report) == {"contamination": (1, [f'raw/pairs.jsonl:2: chosen shares "{shared}" with {place}.'])}
+    assert warnings(report) == {"contamination": (1, [f'raw/pairs.jsonl:2: chosen shares "{shared}" with {origin}.'])}
 
 
-def test_an_evaluation_text_shorter_than_a_run_must_stand_in_the_pair_as_a_whole(tmp_path):
+def test_an_evaluation_text_shorter_than_a_run_must_occur_as_a_whole(tmp_path):
     (tmp_path / "short.txt").write_text("What has keys but opens no door?\nWhat has keys but opens not one door?\n")
     check = contamination([tmp_path / "short.txt"])
-    assert check.find(text(prompt="Tell me: what has keys but opens no door?")) is None  # seven words
-    assert check.find(text(prompt="Tell me: what has keys but opens not one door, please?")) == (
+    assert finding(check, text(prompt="Tell me: what has keys but opens no door?")) is None  # seven words
+    assert finding(check, text(prompt="Tell me: what has keys but opens not one door, please?")) == (
         "prompt",
         'prompt shares "what has keys but opens not one door" with short.txt:2.',
     )
@@ -344,7 +341,7 @@ def test_an_evaluation_set_that_is_missing_broken_or_too_short_is_refused(tmp_pa
 # The command line.
 
 
-def test_validate_prints_languages_personal_data_and_what_it_found(make_prepared, tmp_path):
+def test_validate_prints_languages_personal_data_and_findings(make_prepared, tmp_path):
     folder = make_prepared([row("How do I tie a bow with two ends?", ADVICE, f"{FRENCH} jo@example.org")])
     evaluation = tmp_path / "riddles.txt"
     evaluation.write_text(ADVICE)
@@ -364,7 +361,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(make_prepa
     monkeypatch.setitem(sys.modules, "rapidfuzz", None)
     with pytest.raises(UsageError) as caught:
         validate(folder, deep=True)
-    assert str(caught.value) == ('--deep needs rapidfuzz.\n  Install what it needs: pip install "dpo-data[checks]"')
+    assert str(caught.value) == 'deep=True: needs rapidfuzz.\n  Install with: pip install "dpo-data[checks]"'
     assert validate(folder).findings == {}
 
 
@@ -391,5 +388,5 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(make_prepa
         ("978-3-16-148410-0, 123-45-6789, 100 200 3000, 555-0199, 20231105123000", None, {}),
     ],
 )
-def test_personal_data_is_told_from_other_numbers_and_names(raw, redacted, kinds):
+def test_personal_data_is_redacted_and_other_numbers_and_names_are_kept(raw, redacted, kinds):
     assert redact(raw) == (redacted or raw, kinds)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from dpo_data import SOURCES, convert, tokenize
+from dpo_data.checks import ROW_CHECKS
 from dpo_data.cli.app import main
 from dpo_data.inspect.validation import ValidationReport
 from dpo_data.prepared.reader import open_prepared
@@ -155,7 +156,7 @@ def test_validate_prints_a_readable_table(dpo_data, work):
         "bad.jsonl: 4 rows = 3 pairs + 1 in quarantine (train 3)",
         "finding         severity  rows  where",
         f"empty_response  error        1  {place}:4: chosen is empty.",
-        "                                An empty response has no token to learn from: leave the row out, or repair it"
+        "                                An empty response has no tokens to learn from: remove the row, or fix it"
         " in the raw file.",
         "characters  min  p5  median  p95  p99  max",
         "prompt       11  11      12   13   13   13",
@@ -289,13 +290,11 @@ USER_ERRORS = {
     "limit of 0": ("convert pairs --input pairs.jsonl --limit 0", "--limit 0: must be at least 1."),
     "forbid of an unknown code": (
         "convert pairs --input pairs.jsonl --forbid nope",
-        "nope is not the code of a row check.\n  Row checks: bad_characters, empty_prompt, "
-        "empty_response, eos_in_response, identical_responses, repeated_role, response_repeats_prompt, "
-        "role_marker_in_response, scores_against_label, template_marker.",
+        f"nope is not the code of a row check.\n  Row checks: {', '.join(sorted(check.code for check in ROW_CHECKS))}.",
     ),
     "allow of a row that is no pair": (
         "convert pairs --input pairs.jsonl --allow missing_field",
-        "missing_field cannot be allowed or forbidden: there is no pair to keep in such a row.",
+        "missing_field cannot be allowed or forbidden, because such a row has no pair to keep.",
     ),
     "forbid and allow": (
         "convert pairs --input pairs.jsonl --forbid empty_prompt --allow empty_prompt",
@@ -325,12 +324,13 @@ USER_ERRORS = {
     ),
     "message lists as text": (
         "convert pairs --input messages.jsonl",
-        "work/messages.jsonl: the responses are lists of messages, not text.\n  Keep them so: --form conversational.",
+        "work/messages.jsonl: the responses are lists of messages, not text.\n"
+        "  Convert them with --form conversational.",
     ),
     "red-team rows": (
         "convert hh-rlhf --input red.jsonl",
-        "work/red.jsonl: red-team-attempts holds single transcripts with harm ratings, not pairs: nothing there says "
-        "which of two answers is better.\n  Convert the other folders of hh-rlhf, and leave this file out.",
+        "work/red.jsonl: red-team-attempts has single transcripts with harm ratings, not preference pairs.\n"
+        "  Leave this file out, and convert the other folders of hh-rlhf.",
     ),
     "table without a column": (
         "convert pairs --input table.csv",
@@ -467,7 +467,7 @@ def test_on_error_stop_names_the_first_bad_row_and_leaves_nothing(dpo_data, work
         1,
         "",
         "Error: work/bad.jsonl:4: chosen is empty. [empty_response]\n"
-        "  An empty response has no token to learn from: leave the row out, or repair it in the raw file.\n"
+        "  An empty response has no tokens to learn from: remove the row, or fix it in the raw file.\n"
         "  To put such rows in quarantine and go on: --on-error quarantine.\n",
     )
     assert not (work / "prepared").exists()

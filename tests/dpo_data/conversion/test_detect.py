@@ -1,4 +1,4 @@
-"""sniff: the source that fits, what convert would do with the first rows, or a command to fill in."""
+"""Detection of sources: the source that matches, what convert does with the first rows, or a command to complete."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ def written(path: Path, row: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_golden_rows_are_known_by_their_source(source: str) -> None:
+def test_golden_rows_are_detected_as_their_source(source: str) -> None:
     found = sniff(str(FIXTURES / source / "raw.jsonl"))
     assert found.source == source
     assert found.complete
@@ -32,7 +32,7 @@ def test_golden_rows_are_known_by_their_source(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_command_it_gives_does_what_it_says(source: str, tmp_path: Path) -> None:
+def test_the_command_gives_the_counts_that_were_shown(source: str, tmp_path: Path) -> None:
     found = sniff(str(FIXTURES / source / "raw.jsonl"))
     words = shlex.split(found.command)
     assert words[:3] == ["dpo-data", "convert", source]
@@ -42,7 +42,7 @@ def test_the_command_it_gives_does_what_it_says(source: str, tmp_path: Path) -> 
     assert (manifest.pairs, manifest.quarantined) == (found.counts.pairs, found.counts.quarantined)
 
 
-def test_what_only_pairs_fits_is_pairs(tmp_path: Path) -> None:
+def test_a_table_that_only_pairs_matches_is_pairs(tmp_path: Path) -> None:
     found = sniff(str(written(tmp_path / "a.jsonl", {"prompt": "Q", "chosen": "a", "rejected": "b"})))
     assert (found.source, found.others, found.counts.pairs) == ("pairs", [], 1)
 
@@ -69,7 +69,7 @@ def test_what_only_pairs_fits_is_pairs(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_unknown_table_gets_a_command_to_fill_in(row, command, complete, tmp_path: Path) -> None:
+def test_an_unknown_table_gets_a_command_to_complete(row, command, complete, tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", row)
     found = sniff(str(path))
     assert found.source is None
@@ -78,7 +78,7 @@ def test_an_unknown_table_gets_a_command_to_fill_in(row, command, complete, tmp_
     assert found.complete is complete
 
 
-def test_a_stub_that_is_complete_runs(tmp_path: Path) -> None:
+def test_a_command_without_missing_columns_can_run(tmp_path: Path) -> None:
     row = {"question": "Q", "candidates": ["worse", "better"], "rewards": [1, 2]}
     words = shlex.split(sniff(str(written(tmp_path / "rows.jsonl", row))).command)
     mapping = dict(word.split("=") for word in words if "=" in word)
@@ -89,7 +89,7 @@ def test_a_stub_that_is_complete_runs(tmp_path: Path) -> None:
 def test_a_file_without_a_readable_row_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("{broken\n[1]\n")
-    with pytest.raises(InputError, match="no row in it can be read"):
+    with pytest.raises(InputError, match="none of its rows can be read"):
         sniff(str(path))
 
 
@@ -97,7 +97,7 @@ def test_a_file_without_a_readable_row_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "junk", [{}, {"chosen": 1, "rejected": None}, {"answers": 3, "prompt": []}, {"completions": {}}]
 )
-def test_a_strange_row_never_breaks_the_question(source: str, junk: dict[str, Any]) -> None:
+def test_no_row_breaks_the_detection(source: str, junk: dict[str, Any]) -> None:
     whole = dict.fromkeys(load_source(source).columns, 7)
     for row in (junk, whole, whole | junk):
-        assert load_source(source).fits(row, {}) in (True, False)
+        assert load_source(source).matches(row, {}) in (True, False)

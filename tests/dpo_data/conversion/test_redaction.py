@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from dpo_data import convert, open_prepared
 from dpo_data.cli.app import app
-from dpo_data.engine.processes import ITEMS_WITHOUT_POOL
+from dpo_data.engine import ITEMS_WITHOUT_POOL
 from dpo_data.inspect.validation import validate
 
 ROWS = [
@@ -87,7 +87,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, write_rows, monkey
     monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", 5000)
     rows = [{"prompt": f"Ask {n}@example.org " * 50, "chosen": "yes", "rejected": "no"} for n in range(400)]
     raw = write_rows(tmp_path / "raw" / "a.jsonl", rows)
-    # Fewer chunks are done without other processes.
+    # Fewer chunks are converted in one process.
     assert raw.stat().st_size > 3 * ITEMS_WITHOUT_POOL * 5000
     manifests = []
     for workers in (1, 2):

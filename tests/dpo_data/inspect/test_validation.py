@@ -167,7 +167,7 @@ def test_warnings_come_with_file_and_row(make_prepared):
         "bad_characters": (
             "warning",
             1,
-            ["raw/pairs.jsonl:2: chosen holds a replacement character (U+FFFD): bytes were lost in decoding."],
+            ["raw/pairs.jsonl:2: chosen contains a replacement character (U+FFFD): bytes were lost in decoding."],
         ),
     }
     assert report.worst() == "warning"
@@ -189,14 +189,14 @@ def test_findings_over_the_whole_data_set_name_both_rows(tmp_path, write_rows):
             "warning",
             1,
             [
-                "raw/train.jsonl:2: the swap of an earlier row: A over B and B over A for one prompt"
-                " (raw/train.jsonl:1)."
+                "raw/train.jsonl:2: the opposite preference of an earlier row: A over B and B over A for the same "
+                "prompt (raw/train.jsonl:1)."
             ],
         ),
         "prompt_in_two_splits": (
             "warning",
             1,
-            ["raw/test.jsonl:1: the prompt also stands in another split (raw/train.jsonl:1)."],
+            ["raw/test.jsonl:1: the prompt is also in another split (raw/train.jsonl:1)."],
         ),
     }
     assert report.splits == {"train": 3, "test": 1}

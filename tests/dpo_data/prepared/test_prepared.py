@@ -130,7 +130,7 @@ def test_pandas_reads_the_quarantine(folder):
             "code": "identical_responses",
             "field": "rejected",
             "message": "chosen and rejected are the same text.",
-            "hint": "Equal responses give a loss of ln 2 and no gradient: leave the row out.",
+            "hint": "Identical responses give a loss of ln 2 and no gradient: remove the row.",
             "raw": '{"prompt": "Question?", "chosen": "same", "rejected": "same"}',
         }
     ]
@@ -294,7 +294,7 @@ def test_every_missing_shortened_or_changed_file_is_named(folder):
 
 def test_files_that_the_manifest_does_not_name_are_ignored(folder):
     loaded = datasets.load_from_disk(folder)
-    loaded["train"].map(lambda row: {"length": len(row["prompt"])})  # writes cache-*.arrow beside the data
+    loaded["train"].map(lambda row: {"length": len(row["prompt"])})  # writes cache-*.arrow next to the data
     (folder / "notes.txt").write_text("mine")
     assert list((folder / "train").glob("cache-*.arrow"))
     assert damaged_files(folder, read_manifest(folder).files) == {}

@@ -10,10 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dpo_data import convert, open_prepared
+from dpo_data.dialogue import ASSISTANT_START as ASSISTANT
+from dpo_data.dialogue import HUMAN_START as HUMAN
 from dpo_data.dialogue import render_turns
 from dpo_data.errors import InputError, RowError
 from dpo_data.records import ConversationalPair, TextPair
-from dpo_data.sources.hh_rlhf import ASSISTANT, HUMAN, _plain_start, adapt
+from dpo_data.sources.hh_rlhf import _simple_response_start, adapt
 from dpo_data.sources.source import SourceOptions
 
 REAL_ROWS = Path(__file__).parents[3] / "shared" / "data" / "hh-rlhf" / "harmless-base-test-part1.jsonl.gz"
@@ -67,7 +69,7 @@ def test_dialogues_that_part_before_the_last_turn_are_refused():
     assert refused(longer, HI + " No.") == (
         "prompts_diverge",
         "chosen",
-        "chosen and rejected part at turn 2, and chosen has Human turns after it.",
+        "chosen and rejected differ from turn 2 on, and chosen has later Human turns.",
     )
     assert refused(HI + " No.", longer)[:2] == ("prompts_diverge", "rejected")
     other = HI + " Well?\n\nHuman: Who?\n\nAssistant: Me."
@@ -158,9 +160,9 @@ def test_red_team_attempts_are_refused_as_a_file(tmp_path):
     with pytest.raises(InputError) as caught:
         convert("hh-rlhf", [path], output=tmp_path / "out")
     assert str(caught.value) == (
-        f"{tmp_path.name}/red_team_attempts.jsonl: red-team-attempts holds single transcripts with harm ratings, not "
-        "pairs: nothing there says which of two answers is better.\n"
-        "  Convert the other folders of hh-rlhf, and leave this file out."
+        f"{tmp_path.name}/red_team_attempts.jsonl: red-team-attempts has single transcripts with harm ratings, not "
+        "preference pairs.\n"
+        "  Leave this file out, and convert the other folders of hh-rlhf."
     )
     assert not (tmp_path / "out").exists()
 
@@ -233,12 +235,12 @@ def test_any_two_strings_are_split_as_defined_or_refused(both):
 @given(TURNS, STRINGS, STRINGS)
 def test_the_quick_path_agrees_with_the_definition_wherever_it_answers(turns, chosen, rejected):
     chosen, rejected = HI + turns + ASSISTANT + chosen, HI + turns + ASSISTANT + rejected
-    assert _plain_start(chosen, rejected) in (0, response_start(chosen, rejected))
+    assert _simple_response_start(chosen, rejected) in (0, response_start(chosen, rejected))
 
 
 def test_the_quick_path_takes_a_plain_row():
-    assert _plain_start(HI + " a", HI + " b") == len(HI)
-    assert _plain_start(HI, HI + " b") == len(HI)
+    assert _simple_response_start(HI + " a", HI + " b") == len(HI)
+    assert _simple_response_start(HI, HI + " b") == len(HI)
 
 
 @settings(max_examples=150, deadline=None)

@@ -90,7 +90,7 @@ def test_values_that_are_no_text_are_refused(value):
     assert refused({"prompt": value, "chosen": "b", "rejected": "c"}) == (
         "wrong_type",
         "prompt",
-        f"prompt is {type(value).__name__} beside responses of type str.",
+        f"prompt is {type(value).__name__}, but the responses are strings.",
     )
 
 
@@ -101,7 +101,7 @@ def test_without_a_prompt_transcripts_give_their_common_turns():
 
 
 def test_without_a_prompt_plain_text_is_never_cut_at_a_common_beginning():
-    message = "there is no prompt, and chosen and rejected are no transcripts to take it from."
+    message = "there is no prompt, and chosen and rejected are not transcripts that contain one."
     assert refused({"chosen": "I say yes", "rejected": "I say no"}) == ("missing_field", "prompt", message)
 
 
@@ -203,7 +203,7 @@ def test_without_a_prompt_identical_or_nested_sides_keep_a_response_each():
 
 def test_messages_with_different_questions_are_refused():
     row = {"chosen": [user("Hi"), *YES], "rejected": [user("Ho"), *NO]}
-    message = "chosen and rejected share no message before an assistant's."
+    message = "chosen and rejected share no message before an assistant message."
     assert refused(row, "conversational") == ("prompts_diverge", "", message)
     assert refused({"chosen": YES, "rejected": NO}, "conversational")[:2] == ("prompts_diverge", "")
 
@@ -213,7 +213,7 @@ def test_responses_end_with_the_assistant_and_hold_no_user():
     assert refused(row, "conversational") == (
         "no_response",
         "chosen",
-        "chosen does not end with an assistant's message.",
+        "chosen does not end with an assistant message.",
     )
     row = {"prompt": "Hi", "chosen": YES, "rejected": []}
     assert refused(row, "conversational")[:2] == ("no_response", "rejected")
@@ -221,7 +221,7 @@ def test_responses_end_with_the_assistant_and_hold_no_user():
     assert refused(row, "conversational") == (
         "prompts_diverge",
         "rejected",
-        "rejected has user messages after the common prompt.",
+        "rejected has user messages after the shared prompt.",
     )
 
 
@@ -252,7 +252,7 @@ def test_messages_do_not_fit_the_text_form(tmp_path, write_rows):
         convert("pairs", [write_rows(tmp_path / "a.jsonl", [row])], output=tmp_path / "out")
     assert str(caught.value) == (
         f"{tmp_path.name}/a.jsonl: the responses are lists of messages, not text.\n"
-        "  Keep them so: --form conversational."
+        "  Convert them with --form conversational."
     )
 
 
@@ -287,10 +287,10 @@ def test_a_mapping_names_fields_that_there_are(tmp_path):
     with pytest.raises(UsageError) as caught:
         convert("pairs", ["a.jsonl"], output=tmp_path / "out", mapping={"question": "q"})
     assert str(caught.value) == (
-        "--map question=...: there is no such field.\n"
+        "mapping=question=...: there is no such field.\n"
         "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin."
     )
-    with pytest.raises(UsageError, match="hh-rlhf knows its columns and takes no --map"):
+    with pytest.raises(UsageError, match="mapping= does not apply to hh-rlhf, whose columns are fixed"):
         convert("hh-rlhf", ["a.jsonl"], output=tmp_path / "out", mapping={"prompt": "q"})
 
 

@@ -12,7 +12,7 @@ from dpo_data import SOURCES, convert, open_prepared
 from dpo_data.errors import InputError, UsageError
 from dpo_data.inspect.validation import validate
 from dpo_data.prepared.reader import read_manifest
-from dpo_data.sources import fitting_sources, list_sources, load_source
+from dpo_data.sources import list_sources, load_source, matching_sources
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
 
@@ -42,7 +42,7 @@ def test_every_source_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
 def test_the_first_golden_row_fits_its_source_before_any_other(source: str) -> None:
-    assert fitting_sources(golden(source)[0])[0] == source
+    assert matching_sources(golden(source)[0])[0] == source
 
 
 @pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
@@ -66,16 +66,16 @@ def test_a_first_row_that_fits_nothing_goes_to_quarantine_like_any_other(tmp_pat
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("hh-rlhf", {"pairing": "all"}, "comes in pairs already: --pairing means nothing to it"),
-        ("hh-rlhf", {"max_pairs_per_prompt": 1}, "--max-pairs-per-prompt means nothing to it"),
-        ("tulu3-preference", {"min_margin": 1}, "has no scores: --min-margin means nothing to it"),
-        ("nectar", {"min_margin": -1}, "--min-margin -1: must be at least 0"),
-        ("nectar", {"max_pairs_per_prompt": 0}, "--max-pairs-per-prompt 0: must be at least 1"),
-        ("nectar", {"pairing": "some"}, "--pairing some: choose from best-worst"),
-        ("nectar", {"axis": "safer"}, "--axis safer: nectar has one judgement a row"),
-        ("pku-saferlhf", {}, "Say which one counts: --axis better|safer"),
-        ("nectar", {"train_on_eval": True}, "nectar is no evaluation set"),
-        ("nectar", {"revision": "main"}, "--revision is for files on the hub"),
+        ("hh-rlhf", {"pairing": "all"}, "pairing= does not apply to hh-rlhf, whose rows are already pairs"),
+        ("hh-rlhf", {"max_pairs_per_prompt": 1}, "max_pairs_per_prompt= does not apply to hh-rlhf"),
+        ("tulu3-preference", {"min_margin": 1}, "min_margin= does not apply to tulu3-preference, which has no scores"),
+        ("nectar", {"min_margin": -1}, "min_margin=-1: must be at least 0"),
+        ("nectar", {"max_pairs_per_prompt": 0}, "max_pairs_per_prompt=0: must be at least 1"),
+        ("nectar", {"pairing": "some"}, "pairing=some: choose from best-worst"),
+        ("nectar", {"axis": "safer"}, "axis=safer: nectar has only one judgment in each row"),
+        ("pku-saferlhf", {}, "Choose one: axis=better|safer"),
+        ("nectar", {"train_on_eval": True}, "train_on_eval=True does not apply to nectar, which is not an evaluation"),
+        ("nectar", {"revision": "main"}, "revision= only applies to Hub files"),
         ("mt-bench-judgments", {"split": "train"}, "is an evaluation set"),
         ("mt-bench-judgments", {"test_fraction": 0.1}, "is an evaluation set"),
     ],

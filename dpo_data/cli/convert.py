@@ -1,0 +1,279 @@
+"""The command convert."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpo_data.cli.options import (
+    CHECKS,
+    INPUT,
+    OUTPUT,
+    PAIRING,
+    PREPARED,
+    TOKENS,
+    AxisOption,
+    CacheDirOption,
+    ChatTemplateOption,
+    InputFormatOption,
+    MapOption,
+    MaxLengthOption,
+    MaxPromptLengthOption,
+    OnOverlongOption,
+    TruncationModeOption,
+    WorkersOption,
+    cores,
+    parse_mapping,
+    parse_share,
+    read_template,
+    tokens_json,
+)
+from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
+from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.sources import SOURCES
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help=f"One of: {', '.join(SOURCES)}.",
+            show_default=False,
+            autocompletion=lambda: list(SOURCES),
+        ),
+    ],
+    input: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="File, folder, glob, URL, or - for standard input (repeatable).",
+            show_default="the source's files on the Hugging Face Hub",
+            rich_help_panel=INPUT,
+        ),
+    ] = [],  # noqa: B006
+    sample: Annotated[
+        bool,
+        typer.Option("--sample", help="Read the small sample that ships with the package.", rich_help_panel=INPUT),
+    ] = False,
+    input_format: InputFormatOption = None,
+    map: MapOption = [],  # noqa: B006
+    axis: AxisOption = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Branch, tag or commit of the files on the Hub.",
+            show_default="the latest",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    split: Annotated[
+        SplitName | None,
+        typer.Option(
+            metavar=choices(SplitName),
+            help="Put all rows in this split; of the Hub files, read only this split.",
+            show_default="read from each path",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    train_on_eval: Annotated[
+        bool,
+        typer.Option("--train-on-eval", help="Allow an evaluation set as training data.", rich_help_panel=INPUT),
+    ] = False,
+    test_fraction: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the prompts to put in the test split, whatever the paths say.",
+            rich_help_panel=INPUT,
+        ),
+    ] = 0.0,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Stop after this many rows.", rich_help_panel=INPUT)
+    ] = None,
+    pairing: Annotated[
+        Pairing | None,
+        typer.Option(
+            metavar=choices(Pairing),
+            help="Which pairs to form from K responses to one prompt.",
+            show_default="best-worst",
+            rich_help_panel=PAIRING,
+        ),
+    ] = None,
+    min_margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Minimum difference of the two scores or ranks.",
+            show_default="0",
+            rich_help_panel=PAIRING,
+        ),
+    ] = None,
+    tie: Annotated[
+        Tie | None,
+        typer.Option(
+            metavar=choices(Tie),
+            help="What to do with ties. `keep` keeps them in raw-row order.",
+            show_default="drop",
+            rich_help_panel=PAIRING,
+        ),
+    ] = None,
+    max_pairs_per_prompt: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Maximum pairs per prompt, preferring the largest margins.",
+            show_default="all",
+            rich_help_panel=PAIRING,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Seed of --pairing random.", show_default="0", rich_help_panel=PAIRING),
+    ] = None,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            metavar=choices(OnError),
+            help="Quarantine invalid rows, or stop at the first one.",
+            rich_help_panel=CHECKS,
+        ),
+    ] = "quarantine",
+    max_invalid: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE",
+            help="Reject the dataset (exit status 1) if more than this share of rows is invalid.",
+            rich_help_panel=CHECKS,
+        ),
+    ] = "5%",
+    forbid: Annotated[
+        list[str],
+        typer.Option(metavar="CODE", help="Quarantine rows with this finding (repeatable).", rich_help_panel=CHECKS),
+    ] = [],  # noqa: B006
+    allow: Annotated[
+        list[str],
+        typer.Option(metavar="CODE", help="Only warn about this finding (repeatable).", rich_help_panel=CHECKS),
+    ] = [],  # noqa: B006
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.", rich_help_panel=OUTPUT)
+    ] = PREPARED,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--form",
+            "-f",
+            metavar=choices(Form),
+            help="Write strings, or lists of {role, content} messages.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "text",
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact",
+            help="Replace e-mail addresses, phone and card numbers and API keys with [EMAIL], [PHONE], [CARD], [KEY].",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished folder.", rich_help_panel=OUTPUT)
+    ] = False,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            "-t",
+            metavar="NAME",
+            help="Tokenize the result too, with this tokenizer: a folder, or a name on the Hub.",
+            rich_help_panel=TOKENS,
+        ),
+    ] = None,
+    max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
+    max_prompt_length: MaxPromptLengthOption = None,
+    truncation_mode: TruncationModeOption = "keep_end",
+    on_overlong: OnOverlongOption = "truncate",
+    chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
+    workers: WorkersOption = 0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    r"""Convert a raw dataset to validated pairs.
+
+    Every row of the input either becomes prompt/chosen/rejected pairs in the output folder, or goes to its quarantine
+    with the reason.
+
+      dpo-data convert hh-rlhf --sample
+      dpo-data convert hh-rlhf -i harmless-base/test.jsonl.gz -o prepared/
+      dpo-data convert nectar -i data/ --pairing best-rest --max-pairs-per-prompt 3
+      dpo-data convert pairs -i my.csv --map prompt=question \
+          --map chosen=good --map rejected=bad
+    """
+    from dpo_data.conversion.convert import convert as convert_
+    from dpo_data.reports.terminal import tables as terminal
+
+    truncation: dict[str, Any] = {
+        "max_length": max_length or None,
+        "max_prompt_length": max_prompt_length,
+        "truncation_mode": truncation_mode,
+        "on_overlong": on_overlong,
+        "chat_template": read_template(chat_template),
+        "cache_dir": cache_dir,
+    }
+    loaded = None
+    if tokenizer is not None:
+        from dpo_data.tokens.cache import load_checked_tokenizer
+        from dpo_data.tokens.truncation import check_limits
+
+        # What cannot be tokenized is refused before a long conversion, not after it.
+        check_limits(max_length or None, max_prompt_length)
+        loaded = load_checked_tokenizer(tokenizer, form, truncation["chat_template"], data=output)
+    with progress("Converting", quiet=quiet) as show_progress:
+        manifest = convert_(
+            source,
+            input,
+            output=output,
+            sample=sample,
+            form=form,
+            mapping=parse_mapping(map),
+            axis=axis,
+            revision=revision,
+            split=split,
+            train_on_eval=train_on_eval,
+            input_format=input_format,
+            test_fraction=test_fraction,
+            limit=limit,
+            pairing=pairing,
+            min_margin=min_margin,
+            tie=tie,
+            max_pairs_per_prompt=max_pairs_per_prompt,
+            seed=seed,
+            on_error=on_error,
+            max_invalid=parse_share("max_invalid", max_invalid),
+            forbid=forbid,
+            allow=allow,
+            redact=redact,
+            workers=workers or cores(),
+            overwrite=overwrite,
+            progress=show_progress,
+        )
+    summarize = not (json or quiet)
+    if summarize:
+        terminal.show(terminal.conversion(manifest, output))
+    cache = None
+    if loaded is not None and manifest.status == "complete":
+        from dpo_data.tokens.cache import tokenize
+
+        with progress("Tokenizing", quiet=quiet) as show_progress:
+            cache = tokenize(output, tokenizer=loaded, progress=show_progress, **truncation)
+        if summarize:
+            terminal.show(terminal.tokens(cache))
+    if json:
+        manifest_json = manifest.model_dump(mode="json")
+        print_json({"path": str(output), "manifest": manifest_json, "tokens": tokens_json(cache)})
+    raise typer.Exit(0 if manifest.status == "complete" else 1)

@@ -1,0 +1,149 @@
+"""Options that several commands of dpo-data have, and the conversion of their values."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpo_data.cli.runner import choices
+from dpo_data.errors import UsageError, reading
+from dpo_data.options import Axis, InputFormat, OnOverlong, TruncationMode
+
+if TYPE_CHECKING:
+    from dpo_data.prepared.reader import TokenCache
+
+#: The output of convert where --output is left out, and the input of the commands that read it.
+PREPARED = Path("prepared")
+
+#: Sections of --help.
+INPUT, PAIRING, CHECKS = "Input", "Pairing of scored or ranked responses", "Checks"
+OUTPUT, TOKENS = "Output", "Tokens"
+
+PreparedArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared folder.")]
+
+MapOption = Annotated[
+    list[str],
+    typer.Option(
+        "--map",
+        metavar="FIELD=COLUMN",
+        help="Column of a field, dotted for nested columns (repeatable). For the sources pairs and ranked.",
+        rich_help_panel=INPUT,
+    ),
+]
+InputFormatOption = Annotated[
+    InputFormat | None,
+    typer.Option(
+        metavar=choices(InputFormat),
+        help="Format of the input.",
+        show_default="inferred from the file name",
+        rich_help_panel=INPUT,
+    ),
+]
+AxisOption = Annotated[
+    Axis | None,
+    typer.Option(metavar=choices(Axis), help="Judgment to use, for sources with more than one.", rich_help_panel=INPUT),
+]
+TokenizerOption = typer.Option("--tokenizer", "-t", metavar="NAME", rich_help_panel=TOKENS)
+MaxLengthOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Maximum tokens in the prompt plus its longer response; 0 disables truncation.",
+        rich_help_panel=TOKENS,
+    ),
+]
+MaxPromptLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Maximum prompt tokens when a pair exceeds --max-length.",
+        show_default="whatever the responses leave",
+        rich_help_panel=TOKENS,
+    ),
+]
+TruncationModeOption = Annotated[
+    TruncationMode,
+    typer.Option(
+        metavar=choices(TruncationMode), help="Which end of a truncated prompt to keep.", rich_help_panel=TOKENS
+    ),
+]
+OnOverlongOption = Annotated[
+    OnOverlong,
+    typer.Option(
+        metavar=choices(OnOverlong), help="What to do with pairs that exceed --max-length.", rich_help_panel=TOKENS
+    ),
+]
+ChatTemplateOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Jinja chat template for conversational data.",
+        show_default="the tokenizer's",
+        rich_help_panel=TOKENS,
+    ),
+]
+CacheDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Folder of the token caches.", show_default="the prepared folder", rich_help_panel=TOKENS
+    ),
+]
+DeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--deep",
+        help="Also check for near-duplicates, mixed languages and personal data. Needs the extra `checks`.",
+        rich_help_panel=CHECKS,
+    ),
+]
+AgainstOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="FILE",
+        help="Evaluation set whose texts must not appear in the data (repeatable).",
+        rich_help_panel=CHECKS,
+    ),
+]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Number of processes.", show_default="one per core")
+]
+
+
+def parse_mapping(words: list[str]) -> dict[str, str]:
+    """Return the columns of the fields from words like prompt=question."""
+    mapping = {}
+    for word in words:
+        field, equals, column = word.partition("=")
+        if not (field and equals and column):
+            raise UsageError("must be FIELD=COLUMN, as in --map prompt=question.", "mapping", word)
+        mapping[field] = column
+    return mapping
+
+
+def parse_share(option: str, text: str) -> float:
+    """Return the share that a text like 5% or 0.05 means."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError as error:
+        raise UsageError("must be a share, as in 5% or 0.05.", option, text) from error
+
+
+def read_template(path: Path | None) -> str | None:
+    """Return the text of a chat template."""
+    if path is None:
+        return None
+    with reading(path):
+        return path.read_text(encoding="utf-8")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def tokens_json(cache: "TokenCache | None") -> dict[str, Any] | None:
+    """Return a token cache for --json."""
+    if cache is None:
+        return None
+    return {"path": str(cache.path), "hit": cache.hit, "manifest": cache.manifest.model_dump(mode="json")}

@@ -1,0 +1,274 @@
+"""Base of both command lines, dpo-data and dpo-train: help, suggestions, errors as exit codes, progress."""
+
+import re
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import Annotated, Any, get_args
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from dpo_data.errors import DataError, as_flag, did_you_mean
+from dpo_data.options import Progress
+
+EXIT_CODES = "Exit codes: 0 fine, 1 findings, 2 usage or unreadable input, 130 stopped with Ctrl-C."
+CONTEXT = {"help_option_names": ["--help", "-h"], "max_content_width": 120}
+
+#: Arguments in Python whose option has another name.
+_FLAG_NAMES = {"id_": "id", "inputs": "input", "loss_type": "loss", "mapping": "map", "max_lengths": "max_length"}
+#: Libraries whose warnings only --verbose shows.
+_LIBRARIES = ("accelerate", "datasets", "huggingface_hub", "peft", "torch", "transformers")
+#: Widest column of names in --help; the text of a longer name starts on the next line.
+_NAME_COLUMN = 32
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line in this process, which ends with its exit code."""
+    # Texts from the data may hold what the terminal's encoding lacks, and lone surrogates: escape them.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        app(prog_name=app.info.name)
+
+
+def flag(name: str, value: object = None) -> str:
+    """Return an argument of a Python function as the option of the command line."""
+    return as_flag(_FLAG_NAMES.get(name, name), value)
+
+
+def choices(literal: Any) -> str:
+    """Return the values of a Literal as --help lists them."""
+    return "|".join(get_args(literal))
+
+
+class PlainCommand(TyperCommand):
+    """A command with plain help, suggestions for misspelt options and values, and errors that become exit codes."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the command line."""
+        with _errors_as_exit_codes():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the function of the command."""
+        with _errors_as_exit_codes():
+            return super().invoke(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the command's name."""
+        values = self._option_values(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # typer parses with pydantic since 0.27
+            value = values.get(getattr(error.param, "name", None))
+            if "is not one of" in error.message:
+                word, *known = re.findall(r"'([^']*)'", error.message)
+                error.message += did_you_mean(word, known)
+            elif value is not None and value not in error.message:
+                error.message = f"{value}: {error.message[0].lower()}{error.message[1:]}."
+            raise
+
+    def get_usage(self, ctx: Any) -> str:
+        """Return the usage line."""
+        return re.sub("[{}]", "", super().get_usage(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(help_page(self, ctx, formatter.width))
+
+    def _option_values(self, ctx: Any, args: list[str]) -> dict[str, str]:
+        """Return the last value given for each option; fail, suggesting a name, if a word is an unknown option."""
+        known = {name: param for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
+        values = {}
+        words = iter(args)
+        for word in words:
+            name, equals, value = word.partition("=")
+            if word == "--":
+                break
+            if name in known:
+                if not equals and not getattr(known[name], "is_flag", True):
+                    value = next(words, "")  # which may look like an option
+                values[known[name].name] = value
+            elif name.startswith("--"):
+                visible = [name for name, param in known.items() if not getattr(param, "hidden", False)]
+                ctx.fail(f"{name}: there is no such option.{did_you_mean(name, visible)}")
+        return values
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands with plain help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(help_page(self, ctx, formatter.width))
+
+
+def help_page(command: Any, ctx: Any, width: int) -> str:
+    """Return the help of a command or group: usage, description, a section for each panel of options, epilog.
+
+    Args:
+        command: of typer.
+        ctx: its context.
+        width: in columns; paragraphs of the description that are commands keep their lines.
+    """
+    blocks = [command.get_usage(ctx)]
+    for paragraph in re.split(r"\n{2,}", command.help or ""):
+        is_example = paragraph.lstrip().startswith(("dpo-data ", "dpo-train "))
+        blocks.append(textwrap.indent(textwrap.dedent(paragraph) if is_example else _fill(paragraph, width - 2), "  "))
+    sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+    for param in command.get_params(ctx):
+        default = "Arguments" if param.param_type_name == "argument" else "Options"
+        if record := param.get_help_record(ctx):
+            sections.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(_tidy(*record))
+    sections["Options"] = sections.pop("Options")  # the options of every command come last
+    sections["Commands"] = [
+        (name, each.get_short_help_str(200))
+        for name, each in getattr(command, "commands", {}).items()
+        if not each.hidden
+    ]
+    blocks += [f"{title}:\n{_columns(rows, width)}" for title, rows in sections.items() if rows]
+    if command.epilog:
+        blocks.append(_fill(command.epilog, width))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _tidy(names: str, text: str) -> tuple[str, str]:
+    """Return a row of the help with short names first, and without the marks that typer adds to types and ranges."""
+    words = [word.strip(",") for word in names.split() if not word.startswith("<")]
+    if "/" not in words:
+        options = sorted((word for word in words if word.startswith("-")), key=lambda option: option.startswith("--"))
+        names = " ".join(filter(None, [", ".join(options), *(word for word in words if not word.startswith("-"))]))
+    text = re.sub(r"\[default: \((.*)\)", r"[default: \1", text)
+    return names, re.sub(r"; x>=\d+|  \[x>=\d+\]", "", text)
+
+
+def _columns(rows: list[tuple[str, str]], width: int) -> str:
+    """Return a table of names and texts; the text of a long name starts on the line below it."""
+    column = min(max(len(name) for name, _ in rows), _NAME_COLUMN) + 4
+    lines = []
+    for name, text in rows:
+        first, *more = _fill(text, width - column).split("\n")
+        if len(name) + 4 > column:
+            lines.append(f"  {name}")
+            name = ""
+        lines += [f"  {name}".ljust(column) + first, *(" " * column + line for line in more)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _fill(text: str, width: int) -> str:
+    return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        typer.echo(f"Error: {error.spelled(flag)}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as stopped:
+        notes = [f"  {note}" for note in getattr(stopped, "__notes__", [])]
+        typer.echo("\n".join(["Stopped.", *notes]), err=True)
+        raise typer.Exit(130) from stopped
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from dpo_data import __version__
+
+        typer.echo(f"dpo-data {__version__}")
+        raise typer.Exit
+
+
+def _set_verbosity(verbose: bool) -> None:
+    """Hide the warnings of the libraries, in this process and in those that it starts, unless they are wanted."""
+    import os
+
+    if verbose:
+        return
+    for name in _LIBRARIES:
+        warnings.filterwarnings("ignore", module=rf"{name}\b")
+    for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_set_verbosity, help="Show the warnings of libraries.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON to standard output.")]
+
+
+@contextmanager
+def progress(task: str, *, quiet: bool = False, every_s: float = 10.0) -> Iterator[Progress]:
+    """Show progress on standard error: a live bar on a terminal, elsewhere a line now and then.
+
+    Args:
+        task: one word, as "Reading".
+        quiet: show nothing.
+        every_s: seconds between two lines; six times as long after the first minute.
+    """
+    if quiet:
+        yield lambda fraction, rows: None
+    elif sys.stderr.isatty():
+        with _progress_bar(task) as show:
+            yield show
+    else:
+        yield _ProgressLines(task, every_s)
+
+
+class _ProgressLines:
+    """Progress as a line now and then, for a log file."""
+
+    def __init__(self, task: str, every_s: float) -> None:
+        self._task = task
+        self._every_s = every_s
+        self._started = self._shown = time.monotonic()
+
+    def __call__(self, fraction: float | None, rows: int) -> None:
+        now = time.monotonic()
+        elapsed = now - self._started
+        if now - self._shown < self._every_s * (1 if elapsed < 60 else 6):
+            return
+        self._shown = now
+        done = "" if fraction is None else f"{fraction:4.0%}  "
+        typer.echo(f"{self._task}  {done}{rows:,} rows  {elapsed:.0f} s", err=True)
+
+
+@contextmanager
+def _progress_bar(task: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        id_ = bar.add_task(task, total=None, rows=0)
+        yield lambda fraction, rows: bar.update(
+            id_, total=None if fraction is None else 1.0, completed=fraction or 0.0, rows=rows
+        )
+
+
+def print_json(content: Any) -> None:
+    """Print a result as JSON, in ASCII where standard output has another encoding than UTF-8."""
+    import json
+
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=ascii_only))

@@ -1,0 +1,66 @@
+"""The commands about sources and formats: sources, sniff and schema."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpo_data.cli.options import InputFormatOption
+from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json
+
+
+def sources(json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = False) -> None:
+    """List supported sources.
+
+    Each with the response it prefers, its license, and where it comes from.
+    """
+    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.sources import list_sources
+
+    entries = list_sources()
+    if json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+    else:
+        terminal.show(terminal.sources(entries))
+
+
+def sniff(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A raw file, folder, glob or URL.", show_default=False)],
+    input_format: InputFormatOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Detect the source of a raw file.
+
+    Previews the conversion of the first rows and prints the command to run. If no source matches, prints a command for
+    pairs or ranked to complete, and exits with status 1.
+    """
+    from dpo_data.conversion.detect import sniff as sniff_
+    from dpo_data.reports.terminal import tables as terminal
+
+    found = sniff_(file, input_format=input_format)
+    if json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        terminal.show(terminal.sniffed(found))
+        typer.echo(found.command)
+    raise typer.Exit(0 if found.source else 1)
+
+
+def schema(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the schemas and their examples.")
+    ] = Path("schemas"),
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write the JSON Schemas of the file formats.
+
+    One for pairs, manifest, quarantine rows and each report, with an example.
+    """
+    from dpo_data.schemas import write_schemas
+
+    for path in write_schemas(output):
+        if not quiet:
+            typer.echo(path)

@@ -1,0 +1,72 @@
+"""The command tokenize."""
+
+from typing import Annotated
+
+import typer
+
+from dpo_data.cli.options import (
+    PREPARED,
+    TOKENS,
+    CacheDirOption,
+    ChatTemplateOption,
+    MaxLengthOption,
+    MaxPromptLengthOption,
+    OnOverlongOption,
+    PreparedArgument,
+    TruncationModeOption,
+    read_template,
+    tokens_json,
+)
+from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
+from dpo_data.options import DEFAULT_MAX_LENGTH
+
+
+def tokenize(
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            "--tokenizer",
+            "-t",
+            metavar="NAME",
+            help="Folder of a tokenizer, or its name on the Hub.",
+            show_default=False,
+            rich_help_panel=TOKENS,
+        ),
+    ],
+    path: PreparedArgument = PREPARED,
+    max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
+    max_prompt_length: MaxPromptLengthOption = None,
+    truncation_mode: TruncationModeOption = "keep_end",
+    on_overlong: OnOverlongOption = "truncate",
+    chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Tokenize and truncate a prepared folder.
+
+    The token ids go to a cache, from which dpo-train reads them as they are.
+
+      dpo-data tokenize -t MODEL
+      dpo-data tokenize prepared/ -t MODEL --max-length 512 --max-prompt-length 128
+    """
+    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.tokens.cache import tokenize as tokenize_
+
+    with progress("Tokenizing", quiet=quiet) as show_progress:
+        cache = tokenize_(
+            path,
+            tokenizer=tokenizer,
+            max_length=max_length or None,
+            max_prompt_length=max_prompt_length,
+            truncation_mode=truncation_mode,
+            on_overlong=on_overlong,
+            chat_template=read_template(chat_template),
+            cache_dir=cache_dir,
+            progress=show_progress,
+        )
+    if json:
+        print_json(tokens_json(cache))
+    elif not quiet:
+        terminal.show(terminal.tokens(cache))

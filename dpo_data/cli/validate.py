@@ -1,0 +1,121 @@
+"""The command validate."""
+
+from typing import Annotated
+
+import typer
+
+from dpo_data.cli.options import (
+    CHECKS,
+    INPUT,
+    PREPARED,
+    TOKENS,
+    AgainstOption,
+    AxisOption,
+    CacheDirOption,
+    ChatTemplateOption,
+    DeepOption,
+    InputFormatOption,
+    MapOption,
+    WorkersOption,
+    cores,
+    parse_mapping,
+    read_template,
+)
+from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Form, Severity
+from dpo_data.sources import SOURCES
+
+
+def validate(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A prepared folder, or raw pairs in any input format.")
+    ] = str(PREPARED),
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Source of raw rows.",
+            rich_help_panel=INPUT,
+            autocompletion=lambda: list(SOURCES),
+        ),
+    ] = "pairs",
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--form",
+            "-f",
+            metavar=choices(Form),
+            help="Read raw rows as strings, or as lists of {role, content} messages.",
+            rich_help_panel=INPUT,
+        ),
+    ] = "text",
+    map: MapOption = [],  # noqa: B006
+    axis: AxisOption = None,
+    input_format: InputFormatOption = None,
+    deep: DeepOption = False,
+    against: AgainstOption = [],  # noqa: B006
+    fail_on: Annotated[
+        Severity,
+        typer.Option(
+            metavar=choices(Severity),
+            help="Exit with status 1 on findings of at least this severity.",
+            rich_help_panel=CHECKS,
+        ),
+    ] = "error",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            "-t",
+            metavar="NAME",
+            help="Report lengths in tokens of this tokenizer: a folder, or a name on the Hub.",
+            rich_help_panel=TOKENS,
+        ),
+    ] = None,
+    max_length: Annotated[
+        list[int],
+        typer.Option(metavar="N", help="Count the pairs longer than this (repeatable).", rich_help_panel=TOKENS),
+    ] = list(DEFAULT_AUDIT_LENGTHS),  # noqa: B006
+    chat_template: ChatTemplateOption = None,
+    cache_dir: CacheDirOption = None,
+    workers: WorkersOption = 0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Check a dataset and report problems.
+
+    dpo-data validate
+    dpo-data validate prepared/ -t MODEL
+    dpo-data validate my.jsonl --map prompt=question --fail-on warning
+    dpo-data validate prepared/ --deep --against truthfulqa.csv
+    """
+    from dpo_data.inspect.validation import validate as validate_
+    from dpo_data.prepared.reader import open_prepared
+    from dpo_data.reports.terminal import tables as terminal
+
+    if path == str(PREPARED) and not PREPARED.exists():
+        open_prepared(path)  # its error says how to make the folder
+    with progress("Validating", quiet=quiet) as show_progress:
+        report = validate_(
+            path,
+            tokenizer=tokenizer,
+            max_lengths=sorted(set(max_length)),
+            source=source,
+            form=form,
+            mapping=parse_mapping(map),
+            axis=axis,
+            input_format=input_format,
+            chat_template=read_template(chat_template),
+            cache_dir=cache_dir,
+            deep=deep,
+            against=against,
+            workers=workers or cores(),
+            progress=show_progress,
+        )
+    if json:
+        print_json(report.model_dump(mode="json"))
+    elif not quiet:
+        terminal.show(terminal.validation(report))
+    failing = ("error",) if fail_on == "error" else ("error", "warning")
+    raise typer.Exit(1 if report.worst() in failing else 0)
