@@ -11,7 +11,7 @@ from dpo_data.errors import UsageError, reading
 from dpo_data.options import Axis, InputFormat, OnOverlong, TruncationMode
 
 if TYPE_CHECKING:
-    from dpo_data.prepared.reader import TokenCache
+    from dpo_data.tokens.cache import TokenCache
 
 #: The output of convert where --output is left out, and the input of the commands that read it.
 PREPARED = Path("prepared")

@@ -315,7 +315,7 @@ USER_ERRORS = {
     ),
     "output that is finished": (
         "convert pairs --input pairs.jsonl --output done",
-        "done: holds a finished data set.\n  Replace it with --overwrite, or name another.",
+        "done: holds a finished dataset.\n  Replace it with --overwrite, or name another.",
     ),
     "input that is a prepared folder": (
         "convert pairs --input done",
@@ -343,16 +343,16 @@ USER_ERRORS = {
     ),
     "max prompt length over max length": (
         "tokenize done --tokenizer T --max-length 8 --max-prompt-length 8",
-        "--max-prompt-length 8 leaves no token of --max-length 8 for the response.\n"
-        "  Give a smaller --max-prompt-length; the field's custom is a quarter of --max-length.",
+        "--max-prompt-length 8: leaves no token of --max-length 8 for the response.\n"
+        "  Give a smaller value; a quarter of the maximum length is common.",
     ),
     "max prompt length without max length": (
         "tokenize done --tokenizer T --max-length 0 --max-prompt-length 8",
-        "--max-prompt-length works only beside --max-length: nothing is cut without it.",
+        "--max-prompt-length 8: has no effect without truncation.\n  Give --max-length too.",
     ),
     "negative max length": (
         "tokenize done --tokenizer T --max-length -5",
-        "--max-length -5: must be at least 2, a prompt token and a response token.",
+        "--max-length -5: must be at least 2: a prompt token and a response token.",
     ),
     "chat template for text": (
         "tokenize done --tokenizer T --chat-template template.jinja",
@@ -364,7 +364,7 @@ USER_ERRORS = {
     ),
     "tokenizer folder that is not there": (
         "tokenize done --tokenizer ../no/such",
-        "../no/such: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the hub.",
+        "../no/such: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the Hub.",
     ),
     "validate nothing": ("validate no.jsonl", "no.jsonl: there is no such file."),
     "validate with an unknown source": (
@@ -622,14 +622,12 @@ def test_a_folder_name_that_is_not_utf8_is_refused_by_name(work, dpo_data):
     name = os.fsdecode(b"caf\xe9")
     ran = process("convert", "pairs", "--input", "pairs.jsonl", "--output", name, cwd=work)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Name another folder.\n"
-    )
+    assert ran.stderr == ("Error: caf\\udce9: the name is not UTF-8, which Arrow requires.\n  Name another folder.\n")
     assert dpo_data("convert", "pairs", "--input", "pairs.jsonl").code == 0
     os.rename("prepared", name)
     ran = process("validate", name, cwd=work)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "Error: caf\\udce9: the name is not UTF-8, and Arrow opens no other.\n  Rename the folder.\n"
+    assert ran.stderr == "Error: caf\\udce9: the name is not UTF-8, which Arrow requires.\n  Rename the folder.\n"
 
 
 def test_progress_is_shown_on_a_terminal_alone(work):
@@ -682,7 +680,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(work, words):
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")
-    assert "stopped; nothing of this run is left there." in err
+    assert "nothing of this run was left behind." in err
     assert "Traceback" not in err
     assert not (work / "prepared").exists()
     assert list(scratch.iterdir()) == []

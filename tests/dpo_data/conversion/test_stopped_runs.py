@@ -89,7 +89,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, workers):
     with held_run(out, workers) as run:
         os.killpg(run.pid, signal.SIGINT)
         output, errors = run.communicate(timeout=20)
-    assert errors.decode() == "Stopped.\n"
+    assert errors.decode() == f"Stopped.\n  {out}: nothing of this run was left behind.\n"
     assert (run.returncode, output) == (130, b"")
     assert not out.exists()
 
