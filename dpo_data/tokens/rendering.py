@@ -29,6 +29,7 @@ THINKING_CLOSED_AT_ONCE = "thinking_closed_at_once"
 PROMPT_CONTINUED = "prompt_continued"
 TEXT_AFTER_END_CUT = "text_after_end_cut"
 EOS_APPENDED = "eos_appended"
+ARGUMENTS_UNUSED = "arguments_unused"
 
 #: Put behind the last text of a response to find out what the template writes after it.
 MARK = chr(FIRST_MARK)
@@ -128,7 +129,7 @@ class _Rendering:
         return RenderedPair(aligned.prompt, chosen, rejected, remarks)
 
     def _lost_messages(self) -> Iterator[Loss]:
-        """Yield the messages that the template leaves out whatever they say, of those that could be missed in a text."""
+        """Yield messages that the template leaves out whatever they say, though the text seems to have them."""
         for side in (self._chosen, self._rejected):
             messages = [*self._before, *side]
             if not any(map(_could_be_missed, messages)):

@@ -38,9 +38,16 @@ def without_prefix_space(backend: Any) -> Any | None:
 
     SentencePiece models put one before every text, also before a response that follows its prompt directly.
     """
-    before = json.loads(backend.to_str())
-    after = {**before, **{part: _without_prefix(before[part]) for part in ("normalizer", "pre_tokenizer")}}
-    return None if after == before else type(backend).from_str(json.dumps(after))
+    changed = {}
+    for name in ("normalizer", "pre_tokenizer"):
+        part = getattr(backend, name)
+        before = json.loads(part.__getstate__()) if part is not None else None
+        after = _without_prefix(before)
+        if after != before:
+            changed[name] = after
+    if not changed:
+        return None
+    return type(backend).from_str(json.dumps({**json.loads(backend.to_str()), **changed}))
 
 
 def _without_prefix(part: Any) -> Any:

@@ -4,6 +4,7 @@ import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -108,6 +109,16 @@ class ChatTemplate:
         except (TemplateError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
             raise TemplateRefusal(first_line(error)) from error
         return text
+
+    def at(self, date: str | None) -> "ChatTemplate":
+        """Return the template on another day, YYYY-MM-DD, or on the day of rendering if None."""
+        day = None if date is None else datetime.date.fromisoformat(date)
+        return ChatTemplate(self._tokenizer, self._template, self.arguments, day)
+
+    def check(self) -> None:
+        """Raise UsageError if the template is not valid Jinja."""
+        with suppress(TemplateRefusal):
+            self.render([{"role": "user", "content": ""}], add_generation_prompt=True)
 
     def source(self, tools: Sequence[Any] | None = None) -> str:
         """Return the Jinja text for a conversation with these tools, with the date fixed."""
