@@ -16,6 +16,8 @@ DROPS_CONTENT = "template_drops_content"
 DROPS_MESSAGE = "template_drops_message"
 REASONING_DROPPED = "reasoning_dropped"
 TOOLS_DROPPED = "tools_dropped"
+#: A content in parts that a template, which expects text, writes out with brackets and quotes.
+WRITTEN_AS_DATA = "written_as_data"
 
 #: Characters of arguments that are encoded twice: enough for a brace, a quote and the begin of a name.
 _DOUBLE_CHARS = 12
@@ -110,7 +112,7 @@ def _lost(rendered: Rendered, message: Message, place: str, code: str) -> Iterat
             yield Loss(code, content, f"content of {place}")
     parts = message.get("content")
     if isinstance(parts, list) and any(without_whitespace(f(parts)) in rendered.dense for f in (str, json.dumps)):
-        yield Loss(code, str(parts), f"content of {place} is written out as data: its text alone")
+        yield Loss(WRITTEN_AS_DATA, str(parts), place)
     for call in message.get("tool_calls") or ():
         name, arguments = _name(call), _arguments(call)
         if name and not rendered.has(name):

@@ -164,7 +164,7 @@ class Encoder:
     def __init__(self, tokenizer: Any, template: ChatTemplate | None = None) -> None:
         self.tokenizer = tokenizer
         self.template = template or ChatTemplate(tokenizer)
-        self._ends = EndTokens(tokenizer)
+        self._ends = EndTokens(tokenizer, self.template.text)
         self._backend = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         self._backend_without_prefix = None if self._backend is None else without_prefix_space(self._backend)
         self.prefix_ids = self._find_prefix()
@@ -201,16 +201,20 @@ class Encoder:
         else:
             prompts, chosen, rejected = self._encode_distinct(texts.prompts, texts.chosen, texts.rejected)
             seams = self._count_seams(texts)
-        eos = self.tokenizer.eos_token_id
-        ends = np.array([eos, *self._ends.ids])
         return EncodedPairs(
             _with_prefix(prompts, prefix),
-            _with_end(chosen, ends, eos),
-            _with_end(rejected, ends, eos),
+            self._with_eos(chosen, texts.chosen),
+            self._with_eos(rejected, texts.rejected),
             seams,
             texts.refused,
             texts.remarks,
         )
+
+    def _with_eos(self, ids: Ragged, texts: list[str]) -> Ragged:
+        """Return the ids of texts with EOS after those that do not end with a special token."""
+        ended = np.fromiter(map(self._ends.are_at_end_of, texts), bool, len(texts))
+        values = np.insert(ids.values, ids.offsets[1:][~ended], self.tokenizer.eos_token_id)
+        return Ragged(values, _offsets(ids.lengths + ~ended))
 
     def _encode_distinct(self, *columns: list[str]) -> Iterator[Ragged]:
         """Yield the ids of each column; a text that occurs several times goes through the tokenizer once."""
@@ -388,15 +392,6 @@ def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:
     starts = ids.offsets[:-1][~there]
     values = np.insert(ids.values, np.repeat(starts, len(prefix)), np.tile(prefix, len(starts)))
     return Ragged(values, _offsets(ids.lengths + ~there * len(prefix)))
-
-
-def _with_end(ids: Ragged, ends: NDArray[np.int64], eos: int) -> Ragged:
-    """Return each sequence with `eos` after it, unless it ends with one of `ends`."""
-    filled = ids.lengths > 0
-    ended = np.zeros(len(filled), bool)
-    ended[filled] = np.isin(ids.values[ids.offsets[1:][filled] - 1], ends)
-    values = np.insert(ids.values, ids.offsets[1:][~ended], eos)
-    return Ragged(values, _offsets(ids.lengths + ~ended))
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from dpo_data.tokens.alignment import Alignment, align
 from dpo_data.tokens.coverage import (
     DROPS_CONTENT,
     DROPS_MESSAGE,
+    WRITTEN_AS_DATA,
     Loss,
     is_short,
     lost_from_prompt,
@@ -117,6 +118,10 @@ class _Rendering:
             *self._lost_messages(),
         ]
         for loss in losses:
+            if loss.code == WRITTEN_AS_DATA:
+                raise Refused(
+                    TEMPLATE_REFUSED, f"the template writes the parts of a content as data: {quoted(loss.text)}"
+                )
             if loss.code in (DROPS_CONTENT, DROPS_MESSAGE):
                 raise Refused(loss.code, f"the {loss.place} is not in the rendered text: {quoted(loss.text)}")
             remarks.setdefault(loss.code, quoted(loss.text))
@@ -174,12 +179,11 @@ class _Rendering:
         ended = self._cut_behind_eos(response, side)
         if cut := response[len(ended) :].strip():
             remarks[TEXT_AFTER_END_CUT] = quoted(cut)
-        always = self._template.generation_prompt.strip()
-        if always and ended.rstrip().endswith(always):
+        if (forced := self._template.forced_end.strip()) and ended.rstrip().endswith(forced):
             raise Refused(
                 TEMPLATE_REFUSED,
-                f"the template ends every conversation with {quoted(always)}, and no {self._ends.eos} marks where "
-                "the response ends before it",
+                f"the template always adds a generation prompt, and {self._ends.eos} does not end the response before "
+                f"it: {quoted(forced)}",
             )
         if not self._ends.are_at_end_of(ended):
             remarks[EOS_APPENDED] = self._ends.eos

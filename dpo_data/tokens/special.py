@@ -6,20 +6,24 @@ from typing import Any
 
 
 class EndTokens:
-    """The special tokens of a tokenizer, any of which may end a turn.
+    """The special tokens of a tokenizer that may end a turn.
+
+    Args:
+        tokenizer: of transformers.
+        template: the text of its chat template.
 
     Attributes:
         eos: the end-of-sequence token.
-        ids: ids of the special tokens.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        # Not all_special_tokens: it has only those with a role, and a turn may end with another.
-        added = {id_: token.content for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
-        added |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    def __init__(self, tokenizer: Any, template: str = "") -> None:
+        # Not all_special_tokens alone: it has only those with a role, and a turn may end with another.
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special.update(tokenizer.all_special_tokens)
         self.eos: str = tokenizer.eos_token
-        self.ids: list[int] = sorted(added)
-        self._texts = tuple(filter(None, added.values()))
+        # Tokens for other purposes end a turn only where a template writes them.
+        others = {getattr(tokenizer, f"{role}_token", None) for role in ("bos", "unk", "pad", "mask")} - {self.eos}
+        self._texts = tuple(text for text in special if text and (text not in others or text in template))
         self._last_characters = frozenset(text[-1] for text in self._texts)
 
     def are_at_end_of(self, text: str) -> bool:

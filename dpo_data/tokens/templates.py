@@ -104,7 +104,7 @@ class ChatTemplate:
         except TemplateSyntaxError as error:
             raise UsageError(
                 f"the chat template is not valid Jinja: {error.message} (line {error.lineno}).\n"
-                f"  Fix it, or give another: {argument('chat_template')}."
+                f"  Fix it, or give another with {argument('chat_template')}."
             ) from error
         except (TemplateError, TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
             raise TemplateRefusal(first_line(error)) from error
@@ -150,41 +150,39 @@ class ChatTemplate:
         return self._dropped[shape]
 
     @cached_property
-    def uses_date(self) -> bool:
-        """Return True if what the template renders depends on the day."""
-        return any(_USES_DATE.search(source) for source in self._all_sources())
+    def text(self) -> str:
+        """The Jinja text; of a tokenizer with several templates, all of them."""
+        own = self._template or self._tokenizer.chat_template or ""
+        return "\n".join(own.values()) if isinstance(own, Mapping) else str(own)
 
-    @cached_property
+    @property
+    def uses_date(self) -> bool:
+        """True if what the template renders depends on the day."""
+        return _USES_DATE.search(self.text) is not None
+
+    @property
     def unused_arguments(self) -> list[str]:
         """The names of arguments that the template does not mention."""
-        sources = "\n".join(self._all_sources())
-        return [name for name in self.arguments if not re.search(rf"\b{re.escape(name)}\b", sources)]
+        return [name for name in self.arguments if not re.search(rf"\b{re.escape(name)}\b", self.text)]
 
     @cached_property
-    def generation_prompt(self) -> str:
-        """What the template writes after every conversation, with or without add_generation_prompt; usually nothing.
+    def forced_end(self) -> str:
+        """What the template writes behind a response if it always adds a generation prompt; usually empty.
 
-        It is what a conversation that ends in a response and one that ends in a question have in common at their ends,
-        where the template renders the latter in one way only.
+        Such a template writes the same with and without add_generation_prompt, and ends a response otherwise than
+        between two turns.
         """
-        mark, other_mark = chr(FIRST_MARK), chr(FIRST_MARK + 1)
-        question = [{"role": "user", "content": mark}]
+        marks = [chr(FIRST_MARK + number) for number in range(3)]
+        roles = ("user", "assistant", "user")
+        turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
         try:
-            plain, prompt = (self.render(question, add_generation_prompt=add) for add in (False, True))
-            answered = self.render([*question, {"role": "assistant", "content": other_mark}])
+            if self.render(turns[:1]) != self.render(turns[:1], add_generation_prompt=True):
+                return ""
+            at_end = self.render(turns[:2]).rpartition(marks[1])[2]
+            between = self.render(turns).rpartition(marks[1])[2].partition(marks[2])[0]
         except TemplateRefusal:
             return ""
-        if plain != prompt or mark not in plain or other_mark not in answered:
-            return ""
-        one, other = plain.rpartition(mark)[2], answered.rpartition(other_mark)[2]
-        size = 0
-        while size < min(len(one), len(other)) and one[-size - 1] == other[-size - 1]:
-            size += 1
-        return one[len(one) - size :]
-
-    def _all_sources(self) -> list[str]:
-        own = self._template or self._tokenizer.chat_template or ""
-        return list(own.values()) if isinstance(own, Mapping) else [own]
+        return "" if between.startswith(at_end) else at_end
 
 
 def _shape(message: Message) -> tuple[Any, ...]:
