@@ -169,15 +169,16 @@ def _has_leaf(rendered: Rendered, leaf: Any) -> bool:
 
 
 def _is_encoded_twice(rendered: Rendered, arguments: Mapping[str, Any]) -> bool:
+    """Return True if a text has arguments as JSON text inside of JSON, or of JSON in JSON."""
     if not arguments:
         return False
-    return any(
-        without_whitespace(json.dumps(json.dumps(arguments, ensure_ascii=ascii), ensure_ascii=ascii)[1:-1])[
-            :_DOUBLE_CHARS
-        ]
-        in rendered.dense
-        for ascii in (True, False)
-    )
+    for ascii in (True, False):
+        once = json.dumps(arguments, ensure_ascii=ascii)
+        twice = json.dumps(once, ensure_ascii=ascii)[1:-1]
+        thrice = json.dumps(twice, ensure_ascii=ascii)[1:-1]
+        if any(without_whitespace(text)[:_DOUBLE_CHARS] in rendered.dense for text in (twice, thrice)):
+            return True
+    return False
 
 
 def _spellings(part: str) -> Iterator[str]:
