@@ -182,7 +182,7 @@ def test_tools_that_the_template_does_not_write_are_remarked(render):
     "written",
     [
         "{{ c.function.arguments | tojson }}",
-        "{{ '' ~ raise_exception('object, please') if c.function.arguments is string else c.function.arguments | tojson }}",
+        "{{ raise_exception('object, please') if c.function.arguments is string }}{{ c.function.arguments | tojson }}",
         "{{ '' + c.function.arguments }}",
     ],
     ids=["as JSON", "only objects", "only text"],
@@ -194,7 +194,8 @@ def test_arguments_are_given_in_the_spelling_that_the_template_wants(render, wri
 
 
 def test_arguments_that_are_encoded_twice_in_every_spelling_are_refused(render):
-    twice = "{% for c in m.tool_calls or [] %}{{ c.function.name }} {{ c.function.arguments | tojson | tojson }}{% endfor %}"
+    written = "{{ c.function.name }} {{ c.function.arguments | tojson | tojson }}"
+    twice = "{% for c in m.tool_calls or [] %}" + written + "{% endfor %}"
     template = TURNS.replace("MESSAGE", "{{ m.content }}" + twice)
     code, message = refusal(render, template, HELLO, [calling({"city": "Lima"})], [assistant("No idea.")])
     assert code == "template_drops_content"

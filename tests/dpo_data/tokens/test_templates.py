@@ -77,7 +77,7 @@ def test_a_template_is_known_to_write_a_date_by_its_text(toy_tokenizer):
 
 
 def test_an_error_of_the_template_is_handed_on_in_its_own_words(render):
-    with pytest.raises(TemplateRefusal, match="^roles must alternate$"):
+    with pytest.raises(TemplateRefusal, match=r"^roles must alternate$"):
         render("{{ raise_exception('roles must alternate') }}")
 
 
