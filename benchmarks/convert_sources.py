@@ -1,10 +1,10 @@
-"""convert's rate on three sources of different shapes, beside hh-rlhf's: rows and pairs in a second of CPU time.
+"""Conversion rate of three sources with other layouts, compared with hh-rlhf: rows and pairs per second of CPU time.
 
     python benchmarks/convert_sources.py [--rows 20000] [--repeats 3]
 
-The rows are generated, with replies of 60 words everywhere: nectar has seven ranked answers a row, helpsteer2 one
-response a row and two rows a pair, openai-preference messages and tools in conversational form. One process, runs
-interleaved, medians.
+The rows are generated, with replies of 60 words everywhere: nectar has seven ranked answers per row, helpsteer2 one
+response per row and two rows per pair, openai-preference messages and tools in conversational form. One process,
+interleaved runs, medians.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def main() -> None:
         rows.append([name, f"{sizes[name]:,.0f}", rate, f"{pairs[name] / seconds:,.0f}", cost])
     header = ["source", "bytes a row", "rows/s", "pairs/s", "microseconds of CPU a row"]
     lines = [
-        "# convert on sources of different shapes",
+        "# Conversion of sources with different layouts",
         "",
         *machine_facts(),
         f"- {versions(('pyarrow', 'pydantic'))}; {options.rows:,} generated rows each, {options.repeats} repeats",

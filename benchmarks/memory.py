@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py
 
-PSS counts a page that several processes share once in all, so the sum is what the conversion really takes; pages of the
-files it maps count too. It is sampled every --interval seconds; a shorter spike can be missed.
+PSS divides a shared page among its processes, so the sum is the memory that the conversion really takes; pages of
+mapped files count too. It is sampled every --interval seconds; a shorter spike can be missed.
 """
 
 import argparse
@@ -108,9 +108,9 @@ def main() -> None:
     lines = [measure(rows, options.workers, options.interval, options.temp) for rows in options.rows]
     print("# Memory of convert\n", *facts, "", sep="\n")
     print(
-        f"`dpo-data convert hh-rlhf --workers {options.workers}`: the highest sum of PSS over its processes, ", end=""
+        f"`dpo-data convert hh-rlhf --workers {options.workers}`: the maximum sum of PSS over its processes, ", end=""
     )
-    print(f"sampled every {options.interval} s, and what it is made of. Target under {TARGET_GIB} GiB.\n")
+    print(f"sampled every {options.interval} s, and its parts. Target: under {TARGET_GIB} GiB.\n")
     columns = ["rows", "raw GiB", "peak PSS GiB", "anonymous", "mapped files", "shared memory", "target", "rows/s"]
     print(table(columns, lines))
 

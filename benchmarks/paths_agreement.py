@@ -1,6 +1,6 @@
-"""The shared and the padded path on real rows with a real model, step by step: the same curve.
+"""Packed and padded batches on real rows with a real model, step by step.
 
-How far rounding alone takes two runs apart is shown by the padded path with the pairs of a step one at a time.
+The padded path with the pairs of a step one at a time shows what rounding alone does.
 
 python benchmarks/paths_agreement.py --model M --data prepared/ --output table.md
 """
@@ -20,7 +20,7 @@ COMPARED = ("loss", "grad_norm", "logps/chosen", "logps/rejected", "rewards/chos
 
 
 def apart(logs: list[dict[str, float]], others: list[dict[str, float]]) -> list[str]:
-    """The largest difference over all steps, of each of `COMPARED`."""
+    """Return the largest difference over all steps for each of `COMPARED`."""
     worst = []
     for name in COMPARED:
         scales = [1 if "rewards" in name else abs(other[name]) for other in others]
@@ -64,7 +64,7 @@ def main() -> None:
         for one, other in zip(shared, padded, strict=True)
     ]
     text = [
-        "# The shared and the padded path on real rows",
+        "# Packed and padded batches on real rows",
         "\n".join([*machine_facts(), f"- {options.model}, {options.data}: steps of {options.pairs} pairs"]),
         table(["step", "loss, shared", "loss, padded", "grad_norm, shared", "grad_norm, padded"], lines),
         "Largest difference from the padded path, relative (rewards: absolute):",

@@ -1,24 +1,23 @@
-"""Preparation speed: raw hh-rlhf rows to cached tokens, beside the tokenizer's own limit, TRL and convmerge.
+"""Preparation speed: raw hh-rlhf rows to cached tokens, compared with the tokenizer library alone, TRL and convmerge.
 
-    python benchmarks/prepare.py --tokenizer FOLDER --peers /tmp/peers
+    python benchmarks/prepare.py --rows-file "$HH_RLHF" --tokenizer FOLDER --peers /tmp/peers
 
 Every measurement runs in a process of its own, one at a time; a repeat is one round through all of them, so that a slow
-minute of the machine touches each. The first round, on the rows once, is thrown away: it warms the disk cache. Ratios
-are taken within each round. README.md says how to make the peers' environment.
+minute of the machine affects each. The first round, on a single copy of the rows, is discarded: it warms the disk
+cache. Ratios are taken within each round. README.md explains the peers' environment.
 """
 
 import argparse
 import gzip
 import json
 import os
-import shlex
 import shutil
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from bench import DPO_DATA, REPOSITORY, machine_facts, median_and_range, results_file, run, table, versions
+from bench import DPO_DATA, machine_facts, median_and_range, results_file, run, table, versions
 
 HERE = Path(__file__).resolve().parent
 ASSISTANT = "\n\nAssistant:"
@@ -52,14 +51,14 @@ RATIOS = [
     ("d in process / convmerge", "ours convert", "convmerge", None),
 ]
 INPUT_NOTE = (
-    "Every copy's first Human turn ends in ` (copy k)` on both sides, so no prompt and no pair repeats and neither a "
-    "check for duplicates nor a cache makes copies cheaper; the replies' texts do repeat, for every measurement alike. "
-    "TRL gets the easier job: prompt, chosen and rejected already split, read into Arrow before the clock starts."
+    "The first Human turn of every copy ends in ` (copy k)` on both sides, so no prompt and no pair repeats, and "
+    "neither a duplicate check nor a cache makes copies cheaper; the texts of the replies do repeat. "
+    "TRL receives prompt, chosen and rejected already split and read into Arrow before the clock starts."
 )
 
 
 def raw_copies(rows_file: Path, copies: int) -> list[dict[str, str]]:
-    """The rows, `copies` times; every copy's first Human turn ends in a mark of its own, the same on both sides."""
+    """Return the rows, `copies` times; the first Human turn of every copy ends in its number, on both sides."""
     with gzip.open(rows_file, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     return [
@@ -70,8 +69,8 @@ def raw_copies(rows_file: Path, copies: int) -> list[dict[str, str]]:
 
 
 def split_pair(row: dict[str, str]) -> dict[str, str]:
-    """Prompt, chosen and rejected, cut after the last `Assistant:` that both transcripts share."""
-    # Texts, not paths: character by character is what is wanted.
+    """Return prompt, chosen and rejected, split after the last `Assistant:` that both transcripts share."""
+    # These are texts, not paths: the common prefix by character is intended.
     shared = os.path.commonprefix([row["chosen"], row["rejected"]])  # noqa: RUF071
     end = shared.rindex(ASSISTANT) + len(ASSISTANT)
     return {"prompt": shared[:end], "chosen": row["chosen"][end:], "rejected": row["rejected"][end:]}
@@ -89,7 +88,7 @@ def write_inputs(folder: Path, rows: list[dict[str, str]]) -> None:
 
 
 class Bench:
-    """The measurements, each over one folder of inputs and in an emptied scratch folder: rows per second by label."""
+    """The measurements, each over one folder of inputs with an empty scratch folder: rows per second by label."""
 
     def __init__(self, tokenizer: Path, peers: Path, temp: Path):
         self.tokenizer = str(tokenizer.resolve())
@@ -118,7 +117,7 @@ class Bench:
         return json.loads(answer.splitlines()[-1])
 
     def kept_by_ours(self, rows: int) -> int:
-        """Rows less the quarantined ones: only their tokens are made, so only they count."""
+        """Return the rows that were not quarantined, the only ones that are tokenized."""
         self.kept["ours"] = rows - sum(count_lines(file) for file in (self.prepared / "quarantine").glob("*.jsonl"))
         return self.kept["ours"]
 
@@ -214,18 +213,17 @@ def report(
     parts = [
         "# Preparation speed",
         "\n".join(facts),
-        f"    {shlex.join(['python', *sys.argv])}",
         f"{rows:,} rows: `{options.rows_file.name}` {options.copies} times. {INPUT_NOTE}",
-        f"Rows kept: {kept}. b counts kept rows only; the limit and TRL get every row, d counts rows read.",
-        f"{len(rounds)} interleaved rounds after one thrown away; median (min to max); ratios within each round.",
+        f"Rows kept: {kept}. b counts kept rows only; a and c count every row, d counts rows read.",
+        f"{len(rounds)} interleaved rounds after a discarded one; median (min to max); ratios within each round.",
         table(["measurement", "rows/s"], rates),
         table(["ratio", "median (min to max)", "target"], ratios),
     ]
     if bench.stages:
         limit_s = rows / statistics.median([rates["limit"] for rates in rounds]) if "limit" in measured else None
         parts += [
-            "## Where our time goes",
-            "One process. `AutoTokenizer.from_pretrained` is timed apart, warm; tokenize loads a tokenizer of its own.",
+            "## Stages",
+            "One process. `AutoTokenizer.from_pretrained` is timed separately, warm; `tokenize` loads its own.",
             table(["stage", "seconds"], stage_rows(bench.stages, limit_s)),
         ]
     return "\n\n".join(parts) + "\n"
@@ -233,8 +231,7 @@ def report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sample = REPOSITORY.parent / "shared" / "data" / "hh-rlhf" / "harmless-base-test-part1.jsonl.gz"
-    parser.add_argument("--rows-file", type=Path, default=sample, help="hh-rlhf .jsonl.gz")
+    parser.add_argument("--rows-file", type=Path, required=True, help="hh-rlhf .jsonl.gz")
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of a real tokenizer, with tokenizer.json")
     parser.add_argument("--peers", type=Path, default=Path("/tmp/peers"), help="the peers' virtual environment")
     parser.add_argument("--copies", type=int, default=20, help="how many times the rows are written")
@@ -269,7 +266,7 @@ def main() -> None:
         text = report(options, bench, rows, facts, rounds)
         if "ours" in options.only:
             profile = bench.run_ours(temp / "all", "--profile")["profile"]
-            text += f"\n### Profile of one process, workers=1 (it makes function calls dearer)\n\n```\n{profile}```\n"
+            text += f"\n### Profile of one process, workers=1\n\n```\n{profile}```\n"
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(text, encoding="utf-8")
     print(f"\n{text}\nwritten to {options.output}")

@@ -18,8 +18,8 @@ def main() -> None:
     run([DPO_DATA, "--help"])
     times_s = [run([DPO_DATA, "--help"])[0] for _ in range(options.repeats)]
     verdict = "met" if statistics.median(times_s) < TARGET_S else "NOT met"
-    print("# Start-up\n", *machine_facts(), "", sep="\n")
-    print(f"`dpo-data --help`, {options.repeats} whole processes after one thrown away: ", end="")
+    print("# Startup\n", *machine_facts(), "", sep="\n")
+    print(f"`dpo-data --help`, {options.repeats} whole processes after a discarded one: ", end="")
     print(f"{median_and_range(times_s, 3)} s, median (min to max). Target under {TARGET_S} s: {verdict}.")
 
 

@@ -1,15 +1,15 @@
-"""Training speed and memory: ours, each token once, beside TRL 1.16 and beside the machine's matrix-multiply rate.
+"""Training speed and memory of dpo-train, compared with TRL 1.16 and with the machine's matrix-multiply rate.
 
     python benchmarks/train_step.py --model M --data prepared/ --peers /tmp/peers --only 4 16 64
     python benchmarks/train_step.py --model M --data prepared/ --peers /tmp/peers --only rankings alike start curve
 
-Every run is a process of its own in the peers' environment (README.md), one at a time, ours and TRL's in turn, on the
-same rows in the same order: those of the prepared folder that no length cuts. Same tokens, dtype, optimizer; no
-gradient checkpointing.
+Every run is a process of its own in the peers' environment (README.md), one at a time, dpo-train and TRL in turn, on
+the same rows in the same order: those of the prepared folder that are not truncated. Tokens, dtype and optimizer are
+the same; no gradient checkpointing.
 
-- cold: one epoch; TRL as it comes (its reference model runs in every step), ours with everything that it does before
-  its first step: comparing the two paths, and the reference's log-probabilities.
-- warm: both with the reference's log-probabilities computed before the clock starts.
+- cold: one epoch; TRL with its defaults (the reference model runs in every step), dpo-train with everything before its
+  first step: comparing the two paths, and the reference log-probabilities.
+- warm: both with reference log-probabilities computed before the clock starts.
 """
 
 import argparse
@@ -33,7 +33,7 @@ MEASURED = ("loop_s", "fill_s", "probe_s", "peak_gib")
 
 
 class Machine:
-    """Runs the measuring scripts in the peers' environment, on this tree's code."""
+    """The measuring scripts in the peers' environment, on the code of this checkout."""
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self.options = options
@@ -55,7 +55,7 @@ class Machine:
         return found
 
     def train_if_it_fits(self, *words: Any) -> dict[str, Any] | None:
-        """None where the system has killed it for memory."""
+        """Return the measurement, or None if the system killed the process for lack of memory."""
         try:
             return self.train(*words)
         except SystemExit as error:
@@ -70,23 +70,23 @@ class Machine:
 
 
 def uncut_rows(prepared: Path) -> datasets.Dataset:
-    """Text and token ids of the pairs of the training split that no length has cut, in order."""
+    """Return text and token ids of the training pairs that are not truncated, in order."""
     tokens = sorted((prepared / "tokens").iterdir())[0]
-    most = json.loads((tokens / "manifest.json").read_text())["options"]["max_length"]
+    max_length = json.loads((tokens / "manifest.json").read_text())["options"]["max_length"]
     ids = datasets.load_from_disk(str(tokens))["train"]
     text = datasets.load_from_disk(str(prepared))["train"]
     by_id = {id_: row for row, id_ in enumerate(text["id"])}
     text = text.select([by_id[id_] for id_ in ids["id"]]).select_columns(["prompt", "chosen", "rejected"])
     lengths = [len(p) + max(len(c), len(r)) for p, c, r in zip(*(ids[name] for name in IDS), strict=True)]
     rows = datasets.concatenate_datasets([ids.select_columns([*IDS, "id", "origin", "prompt_key"]), text], axis=1)
-    return rows.select([row for row, length in enumerate(lengths) if length < most])
+    return rows.select([row for row, length in enumerate(lengths) if length < max_length])
 
 
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def matrix_flops(model: str, rows: datasets.Dataset, pairs: int) -> float:
-    """Operations of training on rows in steps of so many pairs, each token once: 6 a matrix weight, and attention's."""
+    """Return the operations of training in steps of `pairs` pairs: 6 per token and matrix weight, and attention."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -116,77 +116,79 @@ def matrix_flops(model: str, rows: datasets.Dataset, pairs: int) -> float:
 
 
 def compare(machine: Machine, rows: datasets.Dataset, pairs: int, steps: int, dtype: str) -> list[str]:
-    """Cold and warm, ours and TRL's in turn."""
+    """Compare dpo-train and TRL, cold and warm, in turn."""
     part = rows.select(range(pairs * steps))
     rate = [machine.gemm(dtype)]
     found = {}
     for warm in ((), ("--warm",)):
         for who in ("trl", "ours"):
             if who == "ours" and warm:
-                continue  # ours has both figures in one run: what it does before its first step is timed apart
+                continue  # one run gives both figures: the time before the first step is measured separately
             parts = ("--at-once", machine.options.trl_at_once) if who == "trl" and machine.options.trl_at_once else ()
             found[who, bool(warm)] = machine.train(who, part, pairs, *warm, *parts, "--dtype", dtype)
             rate.append(machine.gemm(dtype))
     ours, cold, warm = found["ours", False], found["trl", False], found["trl", True]
     ours_cold = ours["loop_s"] + ours["fill_s"] + ours["probe_s"]
     flops = matrix_flops(machine.options.model, part, pairs) / ours["loop_s"]
-    # The first two steps also wait for the system to give them memory.
+    # The first two steps also wait for memory from the system.
     later = part.select(range(min(2, steps - 1) * pairs, len(part)))
     later_flops = matrix_flops(machine.options.model, later, pairs) / sum(ours["steps_s"][min(2, steps - 1) :])
     apart = max(abs(one - other) for one, other in zip(ours["losses"], cold["losses"], strict=True))
     lines = [
-        _beside("cold, pairs/s", len(part) / ours_cold, len(part) / cold["loop_s"]),
-        _beside("warm, pairs/s", len(part) / ours["loop_s"], len(part) / warm["loop_s"]),
-        _beside("peak memory, GiB", ours["peak_gib"], cold["peak_gib"]),
+        _ratio_row("cold, pairs/s", len(part) / ours_cold, len(part) / cold["loop_s"]),
+        _ratio_row("warm, pairs/s", len(part) / ours["loop_s"], len(part) / warm["loop_s"]),
+        _ratio_row("peak memory, GiB", ours["peak_gib"], cold["peak_gib"]),
     ]
     return [
         f"## Steps of {pairs} pairs, {steps} steps, {dtype}",
         table(["", "ours", "TRL", "ratio"], lines),
-        f"- ours: {ours['fill_s']:.1f} s reference, {ours['probe_s']:.1f} s comparing the paths, "
+        f"- ours: {ours['fill_s']:.1f} s reference, {ours['probe_s']:.1f} s comparing the two paths, "
         f"{ours['tokens'] / ours['loop_s']:.0f} distinct tokens/s; steps {_listed(ours['steps_s'])} s",
         f"- TRL, {machine.options.trl_at_once or pairs} pairs at once: steps {_listed(cold['steps_s'])} s; "
         f"with precomputed reference {_listed(warm['steps_s'])} s",
-        f"- losses of all steps apart by at most {apart:.1e}",
+        f"- losses of all steps differ by at most {apart:.1e}",
         f"- matrix products {flops / 1e9:.0f} GFLOP/s of {_listed([value / 1e9 for value in rate], 0)} on the model's "
-        f"shapes alone, measured in between: {flops / np.median(rate):.0%}; after the first two steps "
+        f"shapes alone, measured in between the steps: {flops / np.median(rate):.0%}; after the first two steps "
         f"{later_flops / 1e9:.0f}, {later_flops / np.median(rate):.0%}",
     ]
 
 
-def _beside(what: str, ours: float, theirs: float) -> list[str]:
+def _ratio_row(what: str, ours: float, theirs: float) -> list[str]:
     return [what, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}"]
 
 
 def alone(machine: Machine, rows: datasets.Dataset, pairs: int, steps: int) -> list[str]:
     ours = machine.train("ours", rows.select(range(pairs * steps)), pairs)
     return [
-        f"## Steps of {pairs} pairs, ours alone",
+        f"## Steps of {pairs} pairs, ours only",
         f"- {pairs * steps / ours['loop_s']:.3f} pairs/s warm, peak {ours['peak_gib']:.2f} GiB, "
         f"steps {_listed(ours['steps_s'])} s",
     ]
 
 
 def rankings(machine: Machine, rows: datasets.Dataset) -> list[str]:
-    """Seven responses of about 50 tokens to each of two prompts of about 120, all 21 pairs; and the same one by one."""
+    """Measure all 21 pairs of seven responses to each of two prompts, in one step and one by one."""
     ids = list(rows.select(range(60)).select_columns(list(IDS)))
     pairs = []
     for prompt in [row["prompt_ids"] for row in ids if 90 <= len(row["prompt_ids"]) <= 150][:2]:
         responses = [row["chosen_ids"] for row in ids if 40 <= len(row["chosen_ids"]) <= 80][:7]
         for better, worse in itertools.combinations(responses, 2):
             pairs.append({"prompt_ids": prompt, "chosen_ids": better, "rejected_ids": worse})
-    return _beside_pair_by_pair(machine, "Rankings: 2 prompts with 7 responses, all 42 pairs in one step", pairs)
+    return _compared_with_pair_by_pair(machine, "Rankings: 2 prompts with 7 responses, all 42 pairs in one step", pairs)
 
 
 def alike(machine: Machine, rows: datasets.Dataset) -> list[str]:
-    """Prompts that begin with the same 512 tokens, as with a long system message."""
+    """Measure prompts that share their first 512 tokens, as with a long system message."""
     ids = list(rows.select(range(60)).select_columns(list(IDS)))
     system = [token for row in ids for token in row["prompt_ids"]][:512]
     short = [row for row in ids if sum(map(len, row.values())) <= 200][:8]
     pairs = [row | {"prompt_ids": system + row["prompt_ids"]} for row in short]
-    return _beside_pair_by_pair(machine, "8 pairs whose prompts begin with the same 512 tokens, in one step", pairs)
+    return _compared_with_pair_by_pair(
+        machine, "8 pairs whose prompts share their first 512 tokens, in one step", pairs
+    )
 
 
-def _beside_pair_by_pair(machine: Machine, title: str, pairs: list[dict[str, Any]]) -> list[str]:
+def _compared_with_pair_by_pair(machine: Machine, title: str, pairs: list[dict[str, Any]]) -> list[str]:
     rows = datasets.Dataset.from_list(pairs)
     together = machine.train("ours", rows, len(rows))
     one_by_one = machine.train("ours", rows, len(rows), "--budget", 1)
@@ -195,7 +197,7 @@ def _beside_pair_by_pair(machine: Machine, title: str, pairs: list[dict[str, Any
         table(
             ["", "seconds", "tokens"],
             [
-                ["each token once", f"{together['loop_s']:.1f}", f"{together['tokens']:,}"],
+                ["prefix sharing", f"{together['loop_s']:.1f}", f"{together['tokens']:,}"],
                 ["pair by pair", f"{one_by_one['loop_s']:.1f}", f"{one_by_one['tokens']:,}"],
             ],
         ),
@@ -204,9 +206,9 @@ def _beside_pair_by_pair(machine: Machine, title: str, pairs: list[dict[str, Any
 
 
 def curve(machine: Machine) -> list[str]:
-    """One pair a step, two steps; the second counts, with its reference.
+    """Measure two steps of one pair; the second one counts, with its reference.
 
-    Words of one token each, so that TRL finds the same tokens.
+    Every word is one token, so that TRL gets the same tokens.
     """
     generator = np.random.default_rng(0)
     tokenizer = AutoTokenizer.from_pretrained(machine.options.model)
@@ -228,10 +230,10 @@ def curve(machine: Machine) -> list[str]:
         what = f"{prompt} + 2 x {response}"
         times.append([what, *(f"{other:.2f} ({other / seconds[0]:.1f})" if other else "killed" for other in seconds)])
         memory.append([what, *(f"{one['peak_gib']:.2f}" if one else "killed" for one in found)])
-    header = ["tokens of a pair", "ours", "ours padded", "TRL"]
+    header = ["tokens per pair", "ours", "ours padded", "TRL"]
     return [
-        "## Cost of a pair by its lengths",
-        "Seconds of an optimizer step of one pair with its reference's forward pass; in brackets, times ours.",
+        "## Cost of a pair by length",
+        "Seconds of an optimizer step of one pair with the forward pass of its reference; in parentheses, relative.",
         table(header, times),
         "Peak memory, GiB:",
         table(header, memory),
@@ -239,7 +241,7 @@ def curve(machine: Machine) -> list[str]:
 
 
 def start(machine: Machine, rows: datasets.Dataset) -> list[str]:
-    """Seconds from a loaded model to the first step, 160,000 pairs, all their reference values in the store."""
+    """Measure the time from a loaded model to the first step, with 160,000 pairs and a filled reference store."""
     copies = -(-160_000 // len(rows))
     few = rows.select_columns([*IDS, "origin", "prompt_key"]).to_list()
     many = [
@@ -252,7 +254,7 @@ def start(machine: Machine, rows: datasets.Dataset) -> list[str]:
     store = machine.scratch / "store"
     found = machine.call("start.py", "--rows", folder, "--store", store)
     return [
-        "## Start with 160,000 pairs and a warm store",
+        "## Start with 160,000 pairs and a filled reference store",
         f"- {np.median(found['seconds']):.2f} s from the loaded model to the first optimizer step (of "
         f"{_listed(found['seconds'])}): {found['parts']}",
     ]
@@ -273,13 +275,13 @@ def main() -> None:
     parser.add_argument("--peers", default="/tmp/peers")
     parser.add_argument("--only", nargs="+", default=["4", "16", "64", "rankings", "alike", "start", "curve"])
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--trl-at-once", type=int, help="pairs that TRL takes at once, where a whole step does not fit")
-    parser.add_argument("--lengths", nargs="+", default=LENGTHS, help="of the curve, prompt+response")
+    parser.add_argument("--trl-at-once", type=int, help="pairs per forward pass of TRL, if a whole step does not fit")
+    parser.add_argument("--lengths", nargs="+", default=LENGTHS, help="prompt+response lengths of the curve")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     rows = uncut_rows(options.data)
-    sections = [["# A training step", "\n".join([*machine_facts(), f"- model {options.model}, rows {options.data}"])]]
+    sections = [["# Training step", "\n".join([*machine_facts(), f"- model: {options.model}; rows: {options.data}"])]]
     with tempfile.TemporaryDirectory() as scratch:
         machine = Machine(options, Path(scratch))
         for what in options.only:

@@ -1,12 +1,12 @@
-"""Ours beside TRL's DPOTrainer, step by step: same text rows, model, order and hyper-parameters, in one process.
+"""Metrics of dpo-train compared with TRL's DPOTrainer, step by step, on the same rows, model and hyperparameters.
 
     PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --model M --data prepared/ --output table.md
-    PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --toy --freeze tests/train/trl_reference.json
+    PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --toy --freeze tests/dpo_train/trainer/trl_reference.json
     PYTHONPATH=. peers/bin/python benchmarks/trl_agreement.py --losses --output losses.md
 
-`peers/` is an environment with trl==1.16.0 beside what this project needs (benchmarks/README.md), never a dependency.
-`--losses` compares each loss that both have over 5 steps of the tests' own tiny model, in micro-batches of 4.
-`--toy` takes the tests' own tiny model and a few pairs; `--freeze` keeps TRL's numbers for the test suite.
+`peers/` is an environment with trl==1.16.0 and the dependencies of this project (benchmarks/README.md).
+`--losses` compares each loss that both implement over 5 steps of the tests' tiny model, in micro-batches of 4.
+`--toy` uses the tests' tiny model and a few pairs; `--freeze` saves TRL's numbers for the test suite.
 
 Limits: loss, grad_norm and logps 1e-4 relative; rewards 2e-5 + 1e-4 |x|.
 """
@@ -71,7 +71,7 @@ def run_ours(
 
 
 def excess(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float]:
-    """Difference of each number in units of its limit: 1 is just allowed."""
+    """Return the difference of each number in units of its limit; up to 1 is accepted."""
     found = {name: abs(ours[name] - theirs[name]) / (1e-4 * abs(theirs[name])) for name in RELATIVE}
     return found | {name: abs(ours[name] - theirs[name]) / (2e-5 + 1e-4 * abs(theirs[name])) for name in REWARDS}
 
@@ -142,7 +142,7 @@ def main() -> None:
     options = parser.parse_args()
 
     if options.losses:
-        text = f"# Losses beside TRL {trl.__version__}\n\n{compare_losses()}\n"
+        text = f"# Losses compared with TRL {trl.__version__}\n\n{compare_losses()}\n"
         print(text)
         if options.output:
             options.output.write_text(text)

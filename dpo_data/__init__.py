@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__version__ = "0.1.0"
+
 _MODULES = {
     "SOURCES": "dpo_data.sources",
     "DataError": "dpo_data.errors",

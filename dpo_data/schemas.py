@@ -1,6 +1,10 @@
-"""The JSON Schemas of what a prepared folder holds and of reports on it, with examples from the embedded sample."""
+"""JSON Schemas of the files of a prepared folder and of reports, with examples from the embedded sample.
+
+`python -m dpo_data.schemas` writes those of this repository.
+"""
 
 import json
+from argparse import ArgumentParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +14,7 @@ from pydantic import BaseModel
 from dpo_data.conversion.convert import convert
 from dpo_data.errors import writing
 from dpo_data.inspect import report_data
-from dpo_data.inspect.diff import Comparison, compare
+from dpo_data.inspect.diff import Comparison, diff
 from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.validation import ValidationReport, validate
 from dpo_data.prepared.manifest import Manifest
@@ -31,12 +35,12 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a name in `SCHEMAS`."""
+    """Return the JSON Schema (draft 2020-12) of a name in `SCHEMAS`."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Write every schema, and its example beside it; the paths of both.
+    """Write every schema and its example; return the paths of both.
 
     Raises: UsageError: the folder cannot be written.
     """
@@ -63,7 +67,7 @@ def _examples() -> dict[str, Any]:
         report = validate(text).model_copy(update={"path": "prepared"})
         data_report = report_data.report(text).model_copy(update={"path": "prepared", "validation": report})
         convert("hh-rlhf", sample=True, output=Path(scratch) / "other", forbid=["repeated_role"])
-        comparison = compare(text, Path(scratch) / "other").model_copy(update={"a": "prepared", "b": "other"})
+        comparison = diff(text, Path(scratch) / "other").model_copy(update={"a": "prepared", "b": "other"})
         return {
             "pair-text": _first_row(text),
             "pair-conversational": _first_row(conversational),
@@ -77,3 +81,15 @@ def _examples() -> dict[str, Any]:
 
 def _first_row(folder: Path) -> Any:
     return next(open_prepared(folder).batches("train")).slice(0, 1).to_pylist()[0]
+
+
+def main() -> None:
+    """Write the schemas to the folder that the command line names."""
+    parser = ArgumentParser(description="Write the JSON Schemas of this version, each with an example.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("schemas"), help="default: schemas")
+    for path in write_schemas(parser.parse_args().folder):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

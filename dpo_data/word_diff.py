@@ -1,35 +1,35 @@
-"""Which words of two texts differ."""
+"""Word diff of two texts."""
 
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-#: A word with the white space before it; a punctuation mark or a Han or Kana character is a word of its own.
+#: A word with the white space before it; punctuation marks and Han and Kana characters are words of their own.
 WORD = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+(?:['’]\w+)*|[^\w\s])|\s+")
-#: Fewer equal words in a row are chance: a comma, "the".
-LEAST_RUN = 2
+#: Shorter runs of equal words are chance: a comma, "the".
+MIN_RUN = 2
 
 
 class Piece(NamedTuple):
-    """Part of a text, and whether it is not in the other one."""
+    """Part of a text; `differs` if the other text does not have it."""
 
     text: str
     differs: bool
 
 
-def word_diff(one: str, other: str) -> tuple[list[Piece], list[Piece]]:
-    """Both texts in pieces; joined, the pieces of each give it back.
+def word_diff(first: str, second: str) -> tuple[list[Piece], list[Piece]]:
+    """Return both texts in pieces, which give the text back when joined.
 
     >>> word_diff("It is very cold today.", "It is warm today.")[1]
     [Piece(text='It is', differs=False), Piece(text=' warm', differs=True), Piece(text=' today.', differs=False)]
     """
-    ours, theirs = WORD.findall(one), WORD.findall(other)
-    blocks = SequenceMatcher(None, ours, theirs).get_matching_blocks()
-    runs = [block for block in blocks if block.size >= LEAST_RUN or block.size == min(len(ours), len(theirs)) > 0]
+    words, other_words = WORD.findall(first), WORD.findall(second)
+    blocks = SequenceMatcher(None, words, other_words).get_matching_blocks()
+    runs = [block for block in blocks if block.size >= MIN_RUN or block.size == min(len(words), len(other_words)) > 0]
     return (
-        _pieces(ours, [(run.a, run.a + run.size) for run in runs]),
-        _pieces(theirs, [(run.b, run.b + run.size) for run in runs]),
+        _pieces(words, [(run.a, run.a + run.size) for run in runs]),
+        _pieces(other_words, [(run.b, run.b + run.size) for run in runs]),
     )
 
 

@@ -6,6 +6,8 @@ Names are loaded when they are first used, so that importing the package costs n
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dpo_data import __version__ as __version__
+
 if TYPE_CHECKING:
     from dpo_train.batches.padded import DPODataCollatorWithPadding
     from dpo_train.config import DPOConfig

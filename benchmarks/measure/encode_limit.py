@@ -1,4 +1,4 @@
-"""Seconds of bare `encode_batch_fast` over a .jsonl's prompts, chosen and rejected: the limit of any preparation."""
+"""Time of `encode_batch_fast` alone over prompts, chosen and rejected: the limit of any preparation."""
 
 import argparse
 import json

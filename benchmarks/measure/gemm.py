@@ -1,6 +1,6 @@
-"""Matrix-multiply rate of this machine on a model's own shapes; prints JSON.
+"""Matrix-multiply rate of this machine on the shapes of a model; prints JSON.
 
-Every weight matrix is multiplied as a training step does: forward, gradient of the input, gradient of the weight.
+Every weight matrix is multiplied as in a training step: forward, gradient of the input, gradient of the weight.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main() -> None:
     seconds = flops = 0.0
     for shape in sorted(set(shapes)):
         weight, inputs = torch.randn(shape, dtype=dtype), torch.randn(options.tokens, shape[1], dtype=dtype)
-        # Results have places of their own: what the system takes to give out memory is not part of the limit.
+        # Results are written to preallocated tensors: allocating memory is not part of the limit.
         outputs, of_inputs, of_weight = inputs @ weight.T, torch.empty_like(inputs), torch.empty_like(weight)
         most = 0
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Seconds of our convert and tokenize called from Python, after a warm-up on a few rows that pays every lazy import."""
+"""Time of `convert` and `tokenize` called from Python, after a warm-up on a few rows that pays for lazy imports."""
 
 import argparse
 import cProfile

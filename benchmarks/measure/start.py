@@ -1,4 +1,4 @@
-"""Seconds from a loaded model to the first optimizer step, a warm reference store, some times; prints JSON."""
+"""Time from a loaded model to the first optimizer step with a filled reference store, repeated; prints JSON."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from dpo_train import DPOConfig, DPOTrainer
 
 
 class FirstStep(Exception):
-    """Reached."""
+    """The first optimizer step was reached."""
 
 
 class Stop(TrainerCallback):
@@ -37,7 +37,7 @@ def main() -> None:
         disable_tqdm=True, per_device_train_batch_size=16,
     )  # fmt: skip
 
-    # Fill the store: asked about the shortest rows, which a later run compares, and told about the rest.
+    # Fill the store: compute the shortest rows, which a later run compares, and add made-up values for the rest.
     everything = DPOTrainer(model, args=args, train_dataset=rows)
     shortest = np.argsort(everything.train_dataset.pair_lengths, kind="stable")[:4]
     trainer = DPOTrainer(model, args=args, train_dataset=rows.select(shortest))

@@ -1,8 +1,8 @@
-"""One training run of ours or TRL's, timed from the inside; prints JSON. Runs in the peers' environment.
+"""One training run of dpo-train or TRL, timed from the inside; prints JSON. Runs in the peers' environment.
 
     PYTHONPATH=. peers/bin/python benchmarks/measure/train.py --who ours --rows ROWS.arrow-folder --model M ...
 
-The rows (a saved datasets.Dataset) have text and token ids; ours trains on the ids, TRL on the text that they are of.
+The rows (a saved datasets.Dataset) have text and token ids; dpo-train trains on the ids, TRL on the text.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COMMON = {
 
 
 class Clock(TrainerCallback):
-    """When each optimizer step begins and ends."""
+    """Times at which each optimizer step begins and ends."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
@@ -90,9 +90,9 @@ def main() -> None:
     parser.add_argument("--who", choices=["ours", "padded", "trl"], required=True)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--random", action="store_true", help="random weights of the model's configuration")
-    parser.add_argument("--pairs", type=int, default=4, help="of an optimizer step")
-    parser.add_argument("--at-once", type=int, help="pairs of a forward pass; those of the step without it")
+    parser.add_argument("--random", action="store_true", help="random weights with the configuration of the model")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs per optimizer step")
+    parser.add_argument("--at-once", type=int, help="pairs per forward pass; default: the whole step")
     parser.add_argument("--warm", action="store_true", help="reference log-probabilities before the clock starts")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="bfloat16: autocast")
     parser.add_argument("--budget", type=int, default=None)

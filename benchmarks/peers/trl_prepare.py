@@ -1,8 +1,8 @@
-"""Seconds that TRL's DPOTrainer takes to prepare a .jsonl of prompt, chosen and rejected.
+"""Time that TRL's DPOTrainer takes to prepare a .jsonl of prompt, chosen and rejected.
 
 Runs in the peers' environment. Only `DPOTrainer._prepare_dataset` is timed: end-of-sequence texts and tokenization,
-each a `datasets.map` over the processes that `dataset_num_proc` asks for. Reading the file and building the (tiny)
-model are not.
+each a `datasets.map` over `dataset_num_proc` processes. Reading the file and building the (tiny) model are not
+included.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", required=True, help=".jsonl of prompt, chosen and rejected")
     parser.add_argument("--tokenizer", required=True, help="folder of the tokenizer")
-    parser.add_argument("--scratch", required=True, help="empty folder for the datasets cache: nothing is found in it")
+    parser.add_argument("--scratch", required=True, help="empty folder for the datasets cache")
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--max-length", type=int, required=True)
     options = parser.parse_args()
@@ -41,7 +41,7 @@ def main() -> None:
     trainer = TimedDPOTrainer(
         model=LlamaForCausalLM(shape),
         ref_model=LlamaForCausalLM(shape),
-        # keep_end, as on our side; keep_start would cost TRL one more pass, a filter.
+        # keep_end, as in dpo-data; keep_start would cost TRL one more pass, a filter.
         args=DPOConfig(
             output_dir=options.scratch,
             max_length=options.max_length,

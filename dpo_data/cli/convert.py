@@ -215,7 +215,9 @@ def convert(
           --map chosen=good --map rejected=bad
     """
     from dpo_data.conversion.convert import convert as convert_
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.convert import conversion
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.tokenize import tokens
 
     truncation: dict[str, Any] = {
         "max_length": max_length or None,
@@ -264,7 +266,7 @@ def convert(
         )
     summarize = not (json or quiet)
     if summarize:
-        terminal.show(terminal.conversion(manifest, output))
+        echo(conversion(manifest, output))
     cache = None
     if loaded is not None and manifest.status == "complete":
         from dpo_data.tokens.cache import tokenize
@@ -272,7 +274,7 @@ def convert(
         with progress("Tokenizing", quiet=quiet) as show_progress:
             cache = tokenize(output, tokenizer=loaded, progress=show_progress, **truncation)
         if summarize:
-            terminal.show(terminal.tokens(cache))
+            echo(tokens(cache))
     if json:
         manifest_json = manifest.model_dump(mode="json")
         print_json({"path": str(output), "manifest": manifest_json, "tokens": tokens_json(cache)})

@@ -74,8 +74,8 @@ def report(
     """
     from dpo_data.inspect.report_data import report as report_
     from dpo_data.reports.html.page import HTML_NAME, write_page
-    from dpo_data.reports.terminal import summaries
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.report import data_report
+    from dpo_data.reports.terminal.tables import echo
 
     with progress("Reading", quiet=quiet) as show_progress:
         content = report_(
@@ -93,7 +93,7 @@ def report(
     if json:
         print_json(content.model_dump(mode="json"))
     elif not quiet:
-        terminal.show(summaries.data_report(content, page))
+        echo(data_report(content, page))
 
 
 def show(
@@ -152,9 +152,9 @@ def show(
     dpo-data show prepared/ --run run/ --worst 20
     """
     from dpo_data.inspect.run_pairs import worst_pairs
-    from dpo_data.inspect.search import find_to_show
-    from dpo_data.reports.terminal import pairs as pair_views
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.inspect.search import show as show_
+    from dpo_data.reports.terminal.show import judged_pairs, search_result
+    from dpo_data.reports.terminal.tables import echo
 
     if row is None and not path.exists() and (":" in str(path) or str(path).isdigit()):
         path, row = PREPARED, str(path)
@@ -166,9 +166,9 @@ def show(
         if json:
             print_json([pair._asdict() for pair in judged])
         else:
-            terminal.show(terminal.judged_pairs(judged))
+            echo(judged_pairs(judged))
         return
-    found = find_to_show(
+    found = show_(
         path,
         row=row,
         id_=id,
@@ -183,7 +183,7 @@ def show(
     if json:
         print_json(found.as_json())
     else:
-        terminal.show(pair_views.found(found, find))
+        echo(search_result(found, find))
 
 
 def diff(
@@ -198,17 +198,17 @@ def diff(
     Lists the pairs that were added, removed, flipped, changed and moved, and the statistics that changed. Exits with
     status 0 if both hold the same pairs in the same splits and 1 if they differ, like diff(1).
     """
-    from dpo_data.inspect.diff import compare
-    from dpo_data.reports.terminal import summaries
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.inspect.diff import diff as diff_
+    from dpo_data.reports.terminal.diff import comparison
+    from dpo_data.reports.terminal.tables import echo
 
     with progress("Comparing", quiet=quiet) as show_progress:
-        comparison = compare(a, b, progress=show_progress)
+        found = diff_(a, b, progress=show_progress)
     if json:
-        print_json(comparison.model_dump(mode="json"))
+        print_json(found.model_dump(mode="json"))
     elif not quiet:
-        terminal.show(summaries.comparison(comparison))
-    raise typer.Exit(0 if comparison.same else 1)
+        echo(comparison(found))
+    raise typer.Exit(0 if found.same else 1)
 
 
 def where(
@@ -226,15 +226,15 @@ def where(
     Lists its rows in these prepared folders and runs, and how each run judged it. Exits with status 1 if there are
     none.
     """
-    from dpo_data.inspect.where import find_uses
-    from dpo_data.reports.terminal import summaries
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.inspect.where import where as where_
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.where import uses
 
-    found = find_uses(id, paths)
+    found = where_(id, paths)
     if json:
         print_json([use.model_dump(mode="json") for use in found])
     elif found:
-        terminal.show(summaries.uses(found))
+        echo(uses(found))
     elif not quiet:
         typer.echo(f"No pair with id {id} in {', '.join(map(str, paths))}.")
     raise typer.Exit(0 if found else 1)

@@ -20,7 +20,15 @@ EXIT_CODES = "Exit codes: 0 fine, 1 findings, 2 usage or unreadable input, 130 s
 CONTEXT = {"help_option_names": ["--help", "-h"], "max_content_width": 120}
 
 #: Arguments in Python whose option has another name.
-_FLAG_NAMES = {"id_": "id", "inputs": "input", "loss_type": "loss", "mapping": "map", "max_lengths": "max_length"}
+_FLAG_NAMES = {
+    "count": "worst",
+    "id_": "id",
+    "inputs": "input",
+    "loss_type": "loss",
+    "mapping": "map",
+    "max_lengths": "max_length",
+    "text": "find",
+}
 #: Libraries whose warnings only --verbose shows.
 _LIBRARIES = ("accelerate", "datasets", "huggingface_hub", "peft", "torch", "transformers")
 #: Widest column of names in --help; the text of a longer name starts on the next line.

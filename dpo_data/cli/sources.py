@@ -14,14 +14,15 @@ def sources(json: JsonOption = False, quiet: QuietOption = False, verbose: Verbo
 
     Each with the response it prefers, its license, and where it comes from.
     """
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.sources import sources as source_table
+    from dpo_data.reports.terminal.tables import echo
     from dpo_data.sources import list_sources
 
     entries = list_sources()
     if json:
         print_json([entry.model_dump(mode="json") for entry in entries])
     else:
-        terminal.show(terminal.sources(entries))
+        echo(source_table(entries))
 
 
 def sniff(
@@ -37,13 +38,14 @@ def sniff(
     pairs or ranked to complete, and exits with status 1.
     """
     from dpo_data.conversion.detect import sniff as sniff_
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.sources import detected_source
+    from dpo_data.reports.terminal.tables import echo
 
     found = sniff_(file, input_format=input_format)
     if json:
         print_json(found.model_dump(mode="json"))
     else:
-        terminal.show(terminal.sniffed(found))
+        echo(detected_source(found))
         typer.echo(found.command)
     raise typer.Exit(0 if found.source else 1)
 

@@ -51,7 +51,8 @@ def tokenize(
       dpo-data tokenize -t MODEL
       dpo-data tokenize prepared/ -t MODEL --max-length 512 --max-prompt-length 128
     """
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.tokenize import tokens
     from dpo_data.tokens.cache import tokenize as tokenize_
 
     with progress("Tokenizing", quiet=quiet) as show_progress:
@@ -69,4 +70,4 @@ def tokenize(
     if json:
         print_json(tokens_json(cache))
     elif not quiet:
-        terminal.show(terminal.tokens(cache))
+        echo(tokens(cache))

@@ -92,7 +92,8 @@ def validate(
     """
     from dpo_data.inspect.validation import validate as validate_
     from dpo_data.prepared.reader import open_prepared
-    from dpo_data.reports.terminal import tables as terminal
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.reports.terminal.validate import validation
 
     if path == str(PREPARED) and not PREPARED.exists():
         open_prepared(path)  # its error says how to make the folder
@@ -116,6 +117,6 @@ def validate(
     if json:
         print_json(report.model_dump(mode="json"))
     elif not quiet:
-        terminal.show(terminal.validation(report))
+        echo(validation(report))
     failing = ("error",) if fail_on == "error" else ("error", "warning")
     raise typer.Exit(1 if report.worst() in failing else 0)

@@ -1,33 +1,37 @@
-"""How one prepared folder differs from another: pairs added, removed, flipped, changed, moved; and what that shifts.
+"""Compare two prepared folders: pairs added, removed, flipped, changed and moved, and the statistics that shift.
 
-Pairs are compared by hashes, 29 bytes a row; texts are read for the examples alone.
+Pairs are matched by hashes, 29 bytes per row; only the texts of the examples are read.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from hashlib import blake2b
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
-from dpo_data.errors import UsageError
-from dpo_data.inspect.pairs import pair_at
-from dpo_data.inspect.statistics.distribution import MAX_EXAMPLES
-from dpo_data.inspect.statistics.measuring import compute_statistics
+from dpo_data.checks.counts import MAX_EXAMPLES
+from dpo_data.checks.row_keys import RowKeyStore
+from dpo_data.errors import UsageError, argument
+from dpo_data.inspect.batches import PairBatch, read_pairs
+from dpo_data.inspect.pairs import PairAt, PairPosition, pairs_at
+from dpo_data.inspect.statistics.collector import StatisticsCollector
+from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Statistics
-from dpo_data.options import Progress, silent
+from dpo_data.options import SPLITS, Progress, silent
 from dpo_data.prepared.manifest import ManifestModel
 from dpo_data.prepared.reader import Prepared, open_prepared
-from dpo_data.records import ConversationalRow, TextRow, encoded_fields
+from dpo_data.records import FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class PairChange(ManifestModel):
-    """One pair that differs; None on the side where it is not."""
+    """One pair that differs; None on a side that does not have it."""
 
     id_a: str | None
     id_b: str | None
@@ -44,12 +48,14 @@ class Changes(ManifestModel):
     """All pairs that differ in one way."""
 
     pairs: NonNegativeInt
-    by_split: Annotated[dict[str, NonNegativeInt], Field(description='Split to pairs; of moved ones "train -> test".')]
+    by_split: Annotated[
+        dict[str, NonNegativeInt], Field(description='Split to pairs; for moved pairs "train -> test".')
+    ]
     examples: list[PairChange]
 
 
 class MetricChange(ManifestModel):
-    """One number on both sides; None where a side has none."""
+    """One number on both sides; None on a side that does not have it."""
 
     name: str
     a: float | None
@@ -57,7 +63,7 @@ class MetricChange(ManifestModel):
 
 
 class Comparison(ManifestModel):
-    """What `dpo-data diff` found. Every pair of a is unchanged, moved, flipped, changed or removed; b likewise."""
+    """Result of `dpo-data diff`. Every pair of a is unchanged, moved, flipped, changed or removed; likewise in b."""
 
     a: str
     b: str
@@ -66,19 +72,24 @@ class Comparison(ManifestModel):
     unchanged: NonNegativeInt
     moved: Annotated[Changes, Field(description="The same pair in another split.")]
     flipped: Annotated[Changes, Field(description="The same prompt and responses, chosen and rejected swapped.")]
-    changed: Annotated[Changes, Field(description="The same prompt, and one of the two responses.")]
-    removed: Annotated[Changes, Field(description="In a alone.")]
-    added: Annotated[Changes, Field(description="In b alone.")]
-    shifts: Annotated[list[MetricChange], Field(description="What the pairs are like, where that differs.")]
+    changed: Annotated[Changes, Field(description="The same prompt and one of the two responses.")]
+    removed: Annotated[Changes, Field(description="Only in a.")]
+    added: Annotated[Changes, Field(description="Only in b.")]
+    shifts: Annotated[list[MetricChange], Field(description="Statistics that differ.")]
 
     @property
     def same(self) -> bool:
-        """Whether both hold the same pairs in the same splits, in whatever order."""
+        """True if both have the same pairs in the same splits, in any order."""
         return self.unchanged == self.pairs_a == self.pairs_b
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import comparison
 
-#: How a pair of a is found again in b, the nearest likeness first: columns of a to columns of b. What one step has
-#: found is out of the next.
+        return comparison(self)
+
+
+#: How pairs of a are matched to pairs of b, closest match first: columns of a to columns of b. A step sees only the
+#: pairs that no earlier step matched.
 _STEPS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("unchanged", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "split": "split"}),
     ("moved", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}),
@@ -88,69 +99,78 @@ _STEPS: tuple[tuple[str, Mapping[str, str]], ...] = (
 )
 
 
-def compare(a: str | Path, b: str | Path, *, progress: Progress = silent) -> Comparison:
-    """How prepared folder b differs from a. A pair that stands twice counts twice.
+def diff(a: str | Path, b: str | Path, *, progress: Progress = silent) -> Comparison:
+    """Return how prepared folder b differs from a. A pair that occurs twice counts twice.
 
     Raises:
         PreparedError: a folder is unfinished, rejected or damaged.
-        UsageError: one holds text and the other conversations.
+        UsageError: one has text and the other conversations.
     """
     import pandas as pd
 
-    one, other = open_prepared(a), open_prepared(b)
-    if one.manifest.form != other.manifest.form:
+    prepared_a, prepared_b = open_prepared(a), open_prepared(b)
+    if prepared_a.manifest.form != prepared_b.manifest.form:
         raise UsageError(
-            f"{a} is {one.manifest.form}, {b} is {other.manifest.form}: no pair of one can be found in the other.\n"
-            f"  Convert one again with --form {one.manifest.form}."
+            f"{a} is {prepared_a.manifest.form}, {b} is {prepared_b.manifest.form}: their pairs cannot be compared.\n"
+            f"  Convert one of them again with {argument('form', prepared_a.manifest.form)}."
         )
-    left, right = _keys(one), _keys(other)
+    left, statistics_a = _read(prepared_a, progress)
+    right, statistics_b = _read(prepared_b, progress)
     pairs_a, pairs_b = len(left), len(right)
     found: dict[str, list[pd.DataFrame]] = {}
     for name, columns in _STEPS:
         matched = _match(left, right, columns)
         found.setdefault(name, []).append(matched)
         left, right = left[~left.index.isin(matched["a"])], right[~right.index.isin(matched["b"])]
-    lost = pd.DataFrame({"split_a": left["split"], "index_a": left["index"]})
-    new = pd.DataFrame({"split_b": right["split"], "index_b": right["index"]})
-    changes = {name: pd.concat(parts) for name, parts in found.items()} | {"removed": lost, "added": new}
-    statistics = compute_statistics(one, progress=progress), compute_statistics(other, progress=progress)
+    removed = pd.DataFrame({"split_a": left["split"], "index_a": left["index"]})
+    added = pd.DataFrame({"split_b": right["split"], "index_b": right["index"]})
+    changes = {name: pd.concat(parts) for name, parts in found.items()} | {"removed": removed, "added": added}
+    unchanged = len(changes.pop("unchanged"))
+    examples_a, examples_b = (
+        pairs_at(prepared, {position for rows in changes.values() for position in _example_positions(rows, side)})
+        for prepared, side in ((prepared_a, "a"), (prepared_b, "b"))
+    )
     return Comparison(
         a=str(a),
         b=str(b),
         pairs_a=pairs_a,
         pairs_b=pairs_b,
-        unchanged=len(changes.pop("unchanged")),
-        shifts=_shifts(*statistics),
-        **{name: _changes(rows, one, other) for name, rows in changes.items()},
+        unchanged=unchanged,
+        shifts=_shifts(statistics_a, statistics_b),
+        **{name: _changes(rows, {"a": examples_a, "b": examples_b}) for name, rows in changes.items()},
     )
 
 
-def _keys(prepared: Prepared) -> "pd.DataFrame":
-    """One row a pair: 64-bit hashes of prompt, chosen and rejected, the number of its split, its position there."""
-    import pandas as pd
+class _PairTable:
+    """Observer that keeps a 64-bit hash of each field of each pair, and its position."""
 
-    model = TextRow if prepared.manifest.form == "text" else ConversationalRow
-    parts = [np.empty((0, 5), np.uint64)]
-    for number, split in enumerate(_SPLITS):
-        start = 0
-        for batch in prepared.batches(split) if split in prepared.manifest.splits else ():
-            rows = [model.model_validate(row) for row in batch.to_pylist()]
-            digests = b"".join(blake2b(text, digest_size=8).digest() for row in rows for text in encoded_fields(row))
-            hashes = np.frombuffer(digests, np.uint64).reshape(-1, 3)
-            places = np.stack([np.full(len(rows), number), np.arange(start, start + len(rows))], axis=1)
-            parts.append(np.concatenate([hashes, places.astype(np.uint64)], axis=1))
-            start += len(rows)
-    table = np.concatenate(parts)
-    columns = dict(zip(("prompt", "chosen", "rejected", "split", "index"), table.T, strict=True))
-    narrow = {"split": np.uint8, "index": np.uint32}
-    return pd.DataFrame({name: column.astype(narrow.get(name, np.uint64)) for name, column in columns.items()})
+    def __init__(self) -> None:
+        self._batches: list[pd.DataFrame] = []
+
+    def add(self, batch: PairBatch) -> None:
+        import pandas as pd
+
+        hashes = {name: np.ascontiguousarray(batch.keys[name]).view(np.uint64)[::2] for name in FIELDS}
+        index = batch.keys["index"].astype(np.uint32)
+        self._batches.append(pd.DataFrame({**hashes, "split": batch.keys["split"].copy(), "index": index}))
+
+    def result(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        columns = {**dict.fromkeys(FIELDS, np.uint64), "split": np.uint8, "index": np.uint32}
+        empty = pd.DataFrame({name: np.empty(0, dtype) for name, dtype in columns.items()})
+        return pd.concat(self._batches, ignore_index=True) if self._batches else empty
 
 
-_SPLITS = ("train", "test")
+def _read(prepared: Prepared, progress: Progress) -> tuple["pd.DataFrame", Statistics]:
+    table, collector = _PairTable(), StatisticsCollector(LengthStatistics())
+    with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as keys:
+        read_pairs(prepared, [table, collector], keys=keys, progress=progress)
+        return table.result(), collector.result(keys)
 
 
 def _match(left: "pd.DataFrame", right: "pd.DataFrame", columns: Mapping[str, str]) -> "pd.DataFrame":
-    """The rows of both that agree on the columns, each in one couple at most: the n-th of a with the n-th of b.
+    """Match rows that agree on the columns, each at most once: the n-th of a with the n-th of b.
 
     Returns: columns a and b, the labels of the rows, and split_a, index_a, split_b, index_b.
     """
@@ -159,38 +179,49 @@ def _match(left: "pd.DataFrame", right: "pd.DataFrame", columns: Mapping[str, st
     theirs = right.rename(columns={theirs: ours for ours, theirs in columns.items()})
     theirs = theirs.assign(b=theirs.index, nth=theirs.groupby(names).cumcount())
     ours = ours[[*names, "nth", "a"]]
-    couples = ours.merge(theirs[[*names, "nth", "b"]], on=[*names, "nth"])[["a", "b"]].sort_values("a")
-    return couples.assign(
-        split_a=left.loc[couples["a"], "split"].to_numpy(),
-        index_a=left.loc[couples["a"], "index"].to_numpy(),
-        split_b=right.loc[couples["b"], "split"].to_numpy(),
-        index_b=right.loc[couples["b"], "index"].to_numpy(),
+    matched = ours.merge(theirs[[*names, "nth", "b"]], on=[*names, "nth"])[["a", "b"]].sort_values("a")
+    return matched.assign(
+        split_a=left.loc[matched["a"], "split"].to_numpy(),
+        index_a=left.loc[matched["a"], "index"].to_numpy(),
+        split_b=right.loc[matched["b"], "split"].to_numpy(),
+        index_b=right.loc[matched["b"], "index"].to_numpy(),
     )
 
 
-def _changes(rows: "pd.DataFrame", one: Prepared, other: Prepared) -> Changes:
+def _example_positions(rows: "pd.DataFrame", side: str) -> list[PairPosition]:
+    """Return the positions in one folder of the changes to show; none if the folder does not have the pairs."""
+    if f"split_{side}" not in rows:
+        return []
+    shown = rows.head(MAX_EXAMPLES)
+    return [
+        PairPosition(SPLITS[split], int(index))
+        for split, index in zip(shown[f"split_{side}"], shown[f"index_{side}"], strict=True)
+    ]
+
+
+def _changes(rows: "pd.DataFrame", examples: Mapping[str, Mapping[PairPosition, PairAt]]) -> Changes:
     sides = [side for side in ("a", "b") if f"split_{side}" in rows]
-    splits = [[_SPLITS[number] for number in rows[f"split_{side}"]] for side in sides]
+    splits = [[SPLITS[number] for number in rows[f"split_{side}"]] for side in sides]
     ways = (" -> ".join(dict.fromkeys(names)) for names in zip(*splits, strict=True))
-    examples = []
-    for row in rows.head(MAX_EXAMPLES).to_dict("records"):
-        places = {side: (_SPLITS[row[f"split_{side}"]], int(row[f"index_{side}"])) for side in sides}
-        examples.append(_example({"a": one, "b": other}, places))
-    return Changes(pairs=len(rows), by_split=dict(sorted(Counter(ways).items())), examples=examples)
+    shown = [[examples[side][position] for position in _example_positions(rows, side)] for side in sides]
+    return Changes(
+        pairs=len(rows),
+        by_split=dict(sorted(Counter(ways).items())),
+        examples=[_pair_change(dict(zip(sides, pairs, strict=True))) for pairs in zip(*shown, strict=True)],
+    )
 
 
-def _example(folders: Mapping[str, Prepared], places: Mapping[str, tuple[str, int]]) -> PairChange:
+def _pair_change(pairs: Mapping[str, PairAt]) -> PairChange:
     fields: dict[str, str | None] = dict.fromkeys(PairChange.model_fields)
-    for side, (split, index) in places.items():
-        row = pair_at(folders[side], split, index).row
-        prompt, chosen, rejected = row.texts
-        fields |= {f"id_{side}": row.id, f"place_{side}": f"{split}:{index}", "prompt": prompt}
+    for side, pair in pairs.items():
+        prompt, chosen, rejected = pair.row.texts
+        fields |= {f"id_{side}": pair.row.id, f"place_{side}": f"{pair.split}:{pair.index}", "prompt": prompt}
         fields |= {f"chosen_{side}": chosen, f"rejected_{side}": rejected}
     return PairChange.model_validate(fields)
 
 
 def _shifts(a: Statistics, b: Statistics) -> list[MetricChange]:
-    """The numbers of two folders that differ."""
+    """Return the numbers that differ."""
     numbers_a, numbers_b = _numbers(a), _numbers(b)
     return [
         MetricChange(name=name, a=numbers_a.get(name), b=numbers_b.get(name))
@@ -202,7 +233,7 @@ def _shifts(a: Statistics, b: Statistics) -> list[MetricChange]:
 def _numbers(statistics: Statistics) -> dict[str, float]:
     numbers: dict[str, float] = {"pairs": statistics.pairs}
     if statistics.characters:
-        for side in ("prompt", "chosen", "rejected"):
+        for side in FIELDS:
             distribution = getattr(statistics.characters, side)
             for quantile in ("median", "p95", "max"):
                 numbers[f"characters of {side}, {quantile}"] = getattr(distribution, quantile)

@@ -22,10 +22,10 @@ class DisplayToken(NamedTuple):
     """One token of a pair.
 
     Attributes:
-        id: in the vocabulary.
-        text: what it stands for; the vocabulary's own name for it where it is a part of a character.
-        kept: whether the trainer sees it.
-        special: begin, end, or a mark of the chat template.
+        id: token id.
+        text: decoded text; the name in the vocabulary if the token is a part of a character.
+        kept: False if truncation removes it.
+        special: True for begin and end of sequence and for markers of the chat template.
     """
 
     id: int
@@ -36,14 +36,14 @@ class DisplayToken(NamedTuple):
 
 @dataclass(frozen=True)
 class DisplayedPair:
-    """The tokens of a pair, those that are cut off among them.
+    """The tokens of a pair, including those that truncation removes.
 
     Attributes:
-        prompt: its tokens.
+        prompt: tokens of the prompt.
         chosen: likewise.
         rejected: likewise.
-        dropped: why the trainer does not see the pair at all; None where it does.
-        cache: key of a token cache of these options that holds exactly the kept ids; None where there is none.
+        dropped: reason that the pair is not used for training; None if it is used.
+        cache: key of a token cache with these options that has exactly the kept ids; None if there is none.
     """
 
     prompt: list[DisplayToken]
@@ -53,21 +53,26 @@ class DisplayedPair:
     cache: str | None
 
     def kept_ids(self) -> tuple[list[int], ...]:
-        """The ids that the trainer sees, of prompt, chosen and rejected."""
+        """Return the ids that the trainer uses, for prompt, chosen and rejected."""
         return tuple([token.id for token in side if token.kept] for side in (self.prompt, self.chosen, self.rejected))
+
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import tokens
+
+        return tokens(self)
 
 
 def tokens_of(
     prepared: Prepared, pair: PairAt, encoder: Encoder, options: TokenOptions, cache_dir: str | Path | None = None
 ) -> DisplayedPair:
-    """A pair as `tokenize` with the same options hands it to the trainer.
+    """Return the tokens of a pair as `tokenize` with the same options gives them to the trainer.
 
     Args:
         prepared: the folder of the pair.
-        pair: a pair of it.
+        pair: a pair in it.
         encoder: the tokenizer.
-        options: of `tokenize`.
-        cache_dir: where the folder's token caches are, if not in itself.
+        options: options of `tokenize`.
+        cache_dir: where the folder's token caches are, if not in the folder.
     """
     encoded, refused = encode_rows(encoder, prepared.manifest.form, pair.stored)
     truncated = truncate_pairs(encoded, options, encoder.bos_token_id)
@@ -77,7 +82,7 @@ def tokens_of(
     prompt_ids = encoded.prompts.values.tolist()
     whole = [(id_, position in set(stayed)) for position, id_ in enumerate(prompt_ids)]
     if stayed and final[0] != prompt_ids[stayed[0]]:
-        # The begin token takes the place of the oldest token that would have stayed.
+        # The begin token replaces the oldest token that would have been kept.
         whole[stayed[0]] = (prompt_ids[stayed[0]], False)
         whole.insert(stayed[0] + 1, (final[0], True))
     tokens = DisplayedPair(
@@ -115,7 +120,7 @@ def _tokens(encoder: Encoder, ids: list[tuple[int, bool]]) -> list[DisplayToken]
 def _readable(name: str, text: str) -> str:
     if not text or "\ufffd" in text:
         return name.replace("▁", " ")
-    # Decoded alone, a word of sentencepiece loses the space that it stands for.
+    # Decoded by itself, a word of sentencepiece loses its leading space.
     return f" {text}" if name.startswith("▁") and not text.startswith(" ") else text
 
 

@@ -1,4 +1,4 @@
-"""The pairs of a training run, with the model's verdict on each."""
+"""The pairs of a training run that its model ranks worst."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +16,14 @@ class JudgedPair(NamedTuple):
     """A pair, and how the model of a run judged it.
 
     Attributes:
-        margin: reward of chosen less reward of rejected; below 0 the model disagrees with the label.
+        margin: reward of chosen minus reward of rejected; below 0 the model disagrees with the label.
         split: train or test.
         step: the optimizer step at which the margin was measured.
         origin: "file:line" of the raw row.
-        id: of the pair.
-        prompt, chosen, rejected: the texts; of a conversation, the contents of its messages.
+        id: pair id.
+        prompt: text of the prompt; for a conversation the contents of its messages.
+        chosen: likewise.
+        rejected: likewise.
     """
 
     margin: float
@@ -35,20 +37,20 @@ class JudgedPair(NamedTuple):
 
 
 def worst_pairs(prepared: str | Path, run: str | Path, *, count: int = 20) -> list[JudgedPair]:
-    """The pairs that the model of a run disagrees with most, the worst first: where wrong labels are found.
+    """Return the pairs that the model of a run ranks worst, lowest margin first: the place to look for wrong labels.
 
     Args:
         prepared: the prepared folder that the run was trained on.
         run: the run's folder.
-        count: how many at most. A pair that was measured several times counts with its last step.
+        count: maximum number of pairs. A pair that was measured several times counts with its last step.
 
     Raises:
         PreparedError: the prepared folder is unfinished or rejected.
         InputError: the run has no file of pairs, or one that cannot be read.
-        UsageError: the run is about other data.
+        UsageError: the run was trained on other data.
     """
     if count < 1:
-        raise UsageError(f"--worst {count}: must be at least 1.")
+        raise UsageError("must be at least 1.", "count", count)
     folder = open_prepared(prepared)
     if not (Path(run) / RUN_PAIRS).is_file():
         raise InputError(
@@ -58,8 +60,8 @@ def worst_pairs(prepared: str | Path, run: str | Path, *, count: int = 20) -> li
     judged = read_run_pairs(run)
     known = judged.filter(pc.is_in(judged.column("id"), _present_ids(folder)))
     if judged.num_rows and not known.num_rows:
-        raise UsageError(f"{run}: was trained on other data than {prepared}: no pair of it is there.")
-    # The last step of each pair; then the texts of the few that are shown, and of no others.
+        raise UsageError(f"{run}: was trained on other data than {prepared}: they have no pair in common.")
+    # The last step of each pair; texts are read only for the few pairs that are shown.
     latest = (
         known.sort_by("step")
         .group_by("id", use_threads=False)

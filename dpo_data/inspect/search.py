@@ -1,47 +1,45 @@
-"""Find pairs and quarantined rows by position, id, origin or text."""
+"""Find pairs and rows in quarantine by position, id, origin or text."""
 
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, argument
 from dpo_data.inspect.pair_tokens import DisplayedPair, tokens_of
 from dpo_data.inspect.pairs import PairAt, matching_pairs, pair_at, pairs_with_id
+from dpo_data.inspect.validation import open_encoder
 from dpo_data.options import DEFAULT_MAX_LENGTH, TruncationMode
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
 from dpo_data.records import FIELDS
-from dpo_data.tokens.cache import load_checked_tokenizer
-from dpo_data.tokens.encoder import Encoder
 from dpo_data.tokens.options import token_options
 
-#: Matches that are listed; all are counted.
+#: Matches to list; all are counted.
 MAX_MATCHES = 20
 
-
 _POSITION = re.compile(r"(?:(train|test):)?(\d+)")
-
-
-HEX_DIGITS = re.compile(r"[0-9a-f]{1,32}")
+_ID_PREFIX = re.compile(r"[0-9a-f]{1,32}")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
-        pairs: the first `MAX_MATCHES`.
-        pairs_found: how many there are.
+        pairs: the first `MAX_MATCHES` pairs.
+        pairs_found: number of matching pairs.
         quarantined: the first `MAX_MATCHES` rows in quarantine.
-        quarantined_found: how many there are.
-        tokens: of the pair, where it is the only one and a tokenizer was given.
+        quarantined_found: number of matching rows in quarantine.
+        tokens: tokens of the pair, if it is the only match and a tokenizer was given.
     """
 
     pairs: list[PairAt]
@@ -51,7 +49,7 @@ class SearchResult:
     tokens: DisplayedPair | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The same for machines; tokens as lists of objects."""
+        """Return the result for `--json`; tokens as lists of objects."""
         pairs = [
             {"split": pair.split, "index": pair.index, **pair.row.model_dump(mode="json", exclude_none=True)}
             for pair in self.pairs
@@ -68,8 +66,13 @@ class SearchResult:
             "tokens": tokens,
         }
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import search_result
 
-def find_to_show(
+        return search_result(self)
+
+
+def show(
     path: str | Path,
     *,
     row: str | None = None,
@@ -82,7 +85,7 @@ def find_to_show(
     chat_template: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> SearchResult:
-    """What `find` finds in a prepared folder, rejected ones too, with the tokens of a pair that is found alone.
+    """Return what `find` finds in a prepared folder, also in a rejected one, with the tokens of a single match.
 
     Args:
         path: the folder.
@@ -90,7 +93,7 @@ def find_to_show(
         id_: see `find`.
         text: see `find`.
         tokenizer: name, folder or loaded tokenizer; no tokens without it.
-        max_length: this and the others: see `tokenize`.
+        max_length: this and the following options: see `tokenize`.
         max_prompt_length: see `tokenize`.
         truncation_mode: see `tokenize`.
         chat_template: see `tokenize`.
@@ -108,61 +111,70 @@ def find_to_show(
         chat_template=chat_template,
     )
     found = find(prepared, row=row, id_=id_, text=text)
-    if tokenizer is None or found.pairs_found != 1:
+    if found.pairs_found != 1:
         return found
-    encoder = Encoder(
-        load_checked_tokenizer(tokenizer, prepared.manifest.form, chat_template, data=path), chat_template
-    )
+    encoder = open_encoder(tokenizer, prepared.manifest.form, chat_template, path)
+    if encoder is None:
+        return found
     return replace(found, tokens=tokens_of(prepared, found.pairs[0], encoder, options, cache_dir))
 
 
 def find(
     prepared: Prepared, *, row: str | None = None, id_: str | None = None, text: str | None = None
 ) -> SearchResult:
-    """The pairs, and the rows in quarantine, that are asked for.
+    """Return the pairs, and the rows in quarantine, that match one of three criteria.
 
     Args:
         prepared: the folder.
-        row: "train:12" or "12", the position in a split, or in the first one, from 0; or an origin, "file:line", the
-            file by its whole name or the end of its path.
-        id_: an id, or how it begins.
-        text: what prompt, a response or the raw row in quarantine holds, in whatever case.
+        row: "train:12" or "12", an index in a split, or in the first one, from 0; or an origin, "file:line", with the
+            whole name of the file or the end of its path.
+        id_: a pair id or a prefix of one.
+        text: text in the prompt, a response or the raw row in quarantine, in any case.
 
-    Raises: UsageError: not exactly one of the three was given; or nothing is found.
+    Raises: UsageError: not exactly one of the three is given, or nothing matches.
     """
-    if sum(asked is not None for asked in (row, id_, text)) != 1 or text == "":
-        raise UsageError('Say which pair: a row (train:12, or file:line), --id ID, or --find "TEXT".')
+    if sum(criterion is not None for criterion in (row, id_, text)) != 1 or text == "":
+        raise UsageError(
+            f"Say which pair: a row (train:12, or file:line), {argument('id_', 'ID')} or {argument('text', 'TEXT')}."
+        )
     if row is not None:
         position = _POSITION.fullmatch(row)
         found = _at_position(prepared, position[1], int(position[2])) if position else _of_origin(prepared, row)
+        criterion = f"is at {row}"
     elif id_ is not None:
-        if not HEX_DIGITS.fullmatch(id_):
-            raise UsageError(f"--id {id_}: is no id, which has up to 32 digits 0-9 and a-f.")
+        check_id(id_, "id_")
         found = _collect(pairs_with_id(prepared, id_), iter(()))
+        criterion = f"has id {id_}"
     else:
         found = _with_text(prepared, str(text))
+        criterion = f'contains "{text}"'
     if not (found.pairs or found.quarantined):
         raise UsageError(
-            f"{prepared.path}: no pair and no row in quarantine {_asked(row, id_, text)}.\n"
+            f"{prepared.path}: no pair and no row in quarantine {criterion}.\n"
             f"  Search in the texts: dpo-data show {prepared.path} --find TEXT."
         )
     return found
 
 
-def _asked(row: str | None, id_: str | None, text: str | None) -> str:
-    return f"is at {row}" if row is not None else f"has id {id_}" if id_ is not None else f'holds "{text}"'
+def check_id(prefix: str, option: str | None = None) -> None:
+    """Raise UsageError if a string cannot be the beginning of a pair id."""
+    if not _ID_PREFIX.fullmatch(prefix):
+        message = "not a pair id (up to 32 hexadecimal digits)."
+        raise UsageError(message if option else f"{prefix}: {message}", option, prefix)
 
 
 def _at_position(prepared: Prepared, split: str | None, index: int) -> SearchResult:
     filled = {name: entry.pairs for name, entry in prepared.manifest.splits.items() if entry.pairs}
     if not filled:
-        raise UsageError(f"{prepared.path}: has no pair, only rows in quarantine.\n  Ask for one of those: file:line.")
+        raise UsageError(
+            f"{prepared.path}: has no pairs, only rows in quarantine.\n  Show one of those by its origin: file:line."
+        )
     name = split or next(iter(filled))
     if name not in filled:
         raise UsageError(f"{prepared.path}: has no split {name}; it has {', '.join(filled)}.")
     pairs = filled[name]
     if index >= pairs:
-        raise UsageError(f"{prepared.path}: {name} has {pairs:,} pairs; rows go from {name}:0 to {name}:{pairs - 1}.")
+        raise UsageError(f"{prepared.path}: {name} has {pairs:,} pairs, from {name}:0 to {name}:{pairs - 1}.")
     return SearchResult([pair_at(prepared, name, index)], 1, [], 0)
 
 
@@ -171,34 +183,32 @@ def _of_origin(prepared: Prepared, origin: str) -> SearchResult:
         origins = rows.column("origin")
         return pc.or_(pc.equal(origins, origin), pc.ends_with(origins, f"/{origin}"))
 
-    def is_it(row: QuarantinedRow) -> bool:
-        place = f"{row.file}:{row.line}"
-        return place == origin or place.endswith(f"/{origin}")
+    def in_quarantine(row: QuarantinedRow) -> bool:
+        row_origin = f"{row.file}:{row.line}"
+        return row_origin == origin or row_origin.endswith(f"/{origin}")
 
-    return _collect(matching_pairs(prepared, matches), filter(is_it, prepared.quarantined()))
+    return _collect(matching_pairs(prepared, matches), filter(in_quarantine, prepared.quarantined()))
 
 
 def _with_text(prepared: Prepared, text: str) -> SearchResult:
     def matches(rows: pa.RecordBatch) -> pa.BooleanArray:
         found = np.zeros(rows.num_rows, bool)
         for name in FIELDS:
-            found |= _holds(rows.column(name), text)
+            found |= _contains(rows.column(name), text)
         return pa.array(found)
 
     folded = text.casefold()
 
-    def is_it(row: QuarantinedRow) -> bool:
+    def in_quarantine(row: QuarantinedRow) -> bool:
         return folded in row.raw.casefold() or folded in _unescaped(row.raw).casefold()
 
-    return _collect(matching_pairs(prepared, matches), filter(is_it, prepared.quarantined()))
+    return _collect(matching_pairs(prepared, matches), filter(in_quarantine, prepared.quarantined()))
 
 
-def _holds(column: pa.Array, text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(N,) whether a string, or a message of a list, holds the text."""
+def _contains(column: pa.Array, text: str) -> NDArray[np.bool_]:
+    """Return whether each string, or any message of each list, contains a text; (N,)."""
     if pa.types.is_string(column.type):
-        hits: np.ndarray[Any, np.dtype[np.bool_]] = pc.match_substring(column, text, ignore_case=True).to_numpy(
-            zero_copy_only=False
-        )
+        hits: NDArray[np.bool_] = pc.match_substring(column, text, ignore_case=True).to_numpy(zero_copy_only=False)
         return hits
     contents = column.flatten().field("content")
     hits = pc.fill_null(pc.match_substring(contents, text, ignore_case=True), False).to_numpy(zero_copy_only=False)
@@ -215,13 +225,13 @@ def _unescaped(raw: str) -> str:
 
 
 def _collect(pairs: Iterator[PairAt], quarantined: Iterator[QuarantinedRow]) -> SearchResult:
-    first_pairs, pairs_found = _first(pairs)
-    first_rows, rows_found = _first(quarantined)
-    return SearchResult(first_pairs, pairs_found, first_rows, rows_found)
+    return SearchResult(*_first(pairs), *_first(quarantined))
 
 
-def _first(items: Iterator[Any]) -> tuple[list[Any], int]:
-    kept, count = [], 0
+def _first(items: Iterator[_Item]) -> tuple[list[_Item], int]:
+    """Return the first items to list, and the number of all."""
+    kept: list[_Item] = []
+    count = 0
     for item in items:
         count += 1
         if count <= MAX_MATCHES:

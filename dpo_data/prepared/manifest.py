@@ -217,6 +217,11 @@ class Manifest(ManifestHeader):
             raise ValueError("content_hash is not the hash of form, columns and shards")
         return self
 
+    def _repr_html_(self) -> str:
+        from dpo_data.reports.html.fragments import manifest
+
+        return manifest(self)
+
 
 def content_hash(form: Form, columns: Mapping[str, str], shards: Mapping[str, list[str]]) -> str:
     """Return the hash that identifies the pairs of a folder, whatever its name, card or quarantine.

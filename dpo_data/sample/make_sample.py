@@ -1,9 +1,9 @@
-"""Write the embedded sample: dialogues in the shape of hh-rlhf, all invented, with a preference that can be learned.
+"""Script that writes the embedded sample: invented dialogues in the layout of hh-rlhf with a learnable preference.
 
     python dpo_data/sample/make_sample.py
 
-Chosen replies answer the question, rejected ones brush it off. A known handful of bad rows of every kind is mixed in,
-so that a first run shows what quarantine and warnings look like. Seeded: the files come out the same each time.
+Chosen replies answer the question; rejected replies dismiss it. A few invalid rows of each kind are mixed in, so that a
+first run shows quarantined rows and warnings. The seed is fixed: the files are the same every time.
 """
 
 import json
@@ -65,45 +65,49 @@ ROWS = {"train": 360, "test": 72}
 
 
 def dialogue(random_: random.Random) -> tuple[str, str, str]:
-    """A prompt that ends with "Assistant:", and two replies with their leading space."""
+    """Return a prompt that ends with "Assistant:", and two replies with their leading space."""
     topic, answer = random_.choice(list(TOPICS.items()))
     turns = random_.sample(SMALL_TALK, random_.choice([0, 0, 1, 1, 2]))
     prompt = "".join(f"\n\nHuman: {said}\n\nAssistant: {reply}" for said, reply in turns)
     prompt += f"\n\nHuman: {random_.choice(ASKS).format(topic)}\n\nAssistant:"
     chosen = f" {random_.choice(OPENINGS)} {answer}{random_.choice(CLOSINGS)}"
-    # From one brush-off to four: neither the longer nor the shorter reply is the better one.
+    # One to four sentences: length does not predict the preference.
     rejected = " " + " ".join(random_.sample(BRUSH_OFFS, random_.randint(1, 4))).format(topic, topic)
     return prompt, chosen, rejected
 
 
 def dialogues(number: int, others: set[str], random_: random.Random) -> dict[str, tuple[str, str]]:
-    """Prompt to chosen and rejected, for prompts that are not among the others."""
-    found: dict[str, tuple[str, str]] = {}
-    while len(found) < number:
+    """Return chosen and rejected by prompt, for prompts that are not in `others`."""
+    made: dict[str, tuple[str, str]] = {}
+    while len(made) < number:
         prompt, chosen, rejected = dialogue(random_)
         if prompt not in others:
-            found[prompt] = (chosen, rejected)
-    return found
+            made[prompt] = (chosen, rejected)
+    return made
 
 
-def lines(good: dict[str, tuple[str, str]], flawed: list[str], random_: random.Random) -> str:
-    """A raw file: the good rows, and the flawed ones at random places among them, never first."""
-    rows = [line(prompt + chosen, prompt + rejected) for prompt, (chosen, rejected) in good.items()]
-    for row in flawed:
+def lines(valid: dict[str, tuple[str, str]], invalid: list[str], random_: random.Random) -> str:
+    """Return the lines of a raw file: the valid rows with the invalid ones inserted at random, never first."""
+    rows = [line(prompt + chosen, prompt + rejected) for prompt, (chosen, rejected) in valid.items()]
+    for row in invalid:
         rows.insert(random_.randrange(1, len(rows)), row)
     return "\n".join(rows) + "\n"
 
 
 def line(chosen: object, rejected: object) -> str:
-    """One raw row."""
+    """Return one raw row."""
     return json.dumps({"chosen": chosen, "rejected": rejected}, ensure_ascii=False)
 
 
 ASK = "\n\nHuman: How do I tie a bow?\n\nAssistant:"
 
 
-def flawed_rows(prompt: str, chosen: str, rejected: str) -> list[str]:
-    """One row of every kind that is quarantined, then of every kind that is warned about; a good row to start from."""
+def invalid_rows(prompt: str, chosen: str, rejected: str) -> list[str]:
+    """Return a row of each kind that is quarantined, then one of each kind that causes a warning.
+
+    Args:
+        prompt, chosen, rejected: a valid pair that is already in the file.
+    """
     yes, no = " Cross the ends, make two loops and pull one through the other.", " Ask your mother."
     return [
         line(ASK + yes, ASK + no)[:-20],  # broken JSON
@@ -111,10 +115,10 @@ def flawed_rows(prompt: str, chosen: str, rejected: str) -> list[str]:
         line(ASK + yes, None),
         line(ASK + yes, 17),
         line(ASK, ASK + no),  # empty reply
-        line(ASK + yes, ASK + yes + "  "),  # equal but for white space
+        line(ASK + yes, ASK + yes + "  "),  # differ only in whitespace
         line(ASK + yes, "\n\nHuman: How do I tie a tie?\n\nAssistant:" + no),  # another prompt
-        line("How do I tie a bow? " + yes, "How do I tie a bow? " + no),  # no transcript
-        line(ASK + yes + "\n\nHuman: Thanks!", ASK + no),  # ends with the Human
+        line("How do I tie a bow? " + yes, "How do I tie a bow? " + no),  # not a transcript
+        line(ASK + yes + "\n\nHuman: Thanks!", ASK + no),  # ends with a Human turn
         line("\n\nHuman: \n\nAssistant:" + yes, "\n\nHuman: \n\nAssistant:" + no),  # empty question
         json.dumps({"chosen": ASK + yes + " \ud83d", "rejected": ASK + no}),  # half an emoji
         line(prompt + chosen, prompt + rejected),  # the first row again
@@ -127,14 +131,14 @@ def flawed_rows(prompt: str, chosen: str, rejected: str) -> list[str]:
 
 
 def main() -> None:
-    """Write both files beside this one."""
+    """Write both files to the folder of this script."""
     random_ = random.Random(2023)  # noqa: S311
     train = dialogues(ROWS["train"], set(), random_)
     test = dialogues(ROWS["test"], set(train), random_)
     prompt, (chosen, rejected) = next(iter(train.items()))
     leaked = line(prompt + " Gladly." + chosen, prompt + rejected)
     files = {
-        "train": lines(train, flawed_rows(prompt, chosen, rejected), random_),
+        "train": lines(train, invalid_rows(prompt, chosen, rejected), random_),
         "test": lines(test, [line(ASK, ASK + " Hm."), leaked], random_),
     }
     for name, text in files.items():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from dpo_data.sources.source import Source, SourceSummary
@@ -44,7 +44,8 @@ def load_source(name: str) -> "Source":
     Raises: UsageError: the name is unknown.
     """
     if name not in SOURCES:
-        raise UsageError(f"{name}: there is no such source.\n  Sources: {', '.join(SOURCES)}.")
+        suggestion = did_you_mean(name, SOURCES)
+        raise UsageError(f"{name}: there is no such source.\n  Sources: {', '.join(SOURCES)}.{suggestion}")
     source: Source = import_module(SOURCES[name]).SOURCE
     return source
 

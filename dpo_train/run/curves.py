@@ -1,4 +1,4 @@
-"""curves.png: loss, rewards and accuracy over the run."""
+"""curves.png: loss, reward accuracy, margins and rewards of a run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,38 @@ from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
 
+_TRAIN, _TEST, _REJECTED = "#3b6ea8", "#d1495b", "#8a8d91"
+_LEVEL = {"color": "#c9c9c9", "linewidth": 1, "linestyle": ":", "zorder": 0}
 
-_TRAIN, _EVAL, _REJECTED = "#3b6ea8", "#d1495b", "#8a8d91"
 
-
-def _is_tied(record: Record, prefix: str = "") -> bool:
-    """Whether policy and reference agree on all pairs, as before the first step: an accuracy of 0 says nothing."""
+def is_tied(record: Record, prefix: str = "") -> bool:
+    """Return True if policy and reference agree on all pairs, as before the first step: accuracy 0 means nothing."""
     return bool(record[f"{prefix}rewards/margins"] == 0 == record[f"{prefix}rewards/accuracies"])
 
 
-def draw_curves(records: Sequence[Record], path: Path, title: str, *, ln2: bool = True) -> None:
-    """Draw loss, reward accuracy, margins and rewards of a run over its steps, as a PNG.
+def training_points(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
+    """Return the steps and values of a metric on the training pairs, without the accuracy of tied pairs."""
+    return _points([record for record in records if "loss" in record], name)
+
+
+def evaluation_points(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
+    """Return the steps and values of a metric on the test split, without the accuracy of tied pairs."""
+    return _points([record for record in records if "eval_loss" in record], name, "eval_")
+
+
+def _points(records: Sequence[Record], name: str, prefix: str = "") -> list[tuple[int, float]]:
+    accuracy = name == "rewards/accuracies"
+    return [(record["step"], record[prefix + name]) for record in records if not (accuracy and is_tied(record, prefix))]
+
+
+def curves_figure(records: Sequence[Record], title: str, *, ln2: bool = True) -> Figure:
+    """Return a matplotlib figure of loss, reward accuracy, margins and rewards over the steps of a run.
 
     Args:
         records: the run's log, oldest first; training records have "loss", evaluations "eval_loss".
-        path: where to write the picture.
-        title: the line above it.
-        ln2: mark the loss of a policy that prefers neither response, which is that of the sigmoid loss.
+        title: heading of the figure.
+        ln2: mark the loss of a policy without a preference, as the sigmoid loss has it.
     """
-    training = [record for record in records if "loss" in record]
-    evaluation = [record for record in records if "eval_loss" in record]
     figure = Figure(figsize=(10, 6.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -39,41 +51,49 @@ def draw_curves(records: Sequence[Record], path: Path, title: str, *, ln2: bool 
     for axes, name, heading in (
         (loss, "loss", "Loss"),
         (accuracy, "rewards/accuracies", "Reward accuracy"),
-        (margin, "rewards/margins", "Reward margin, chosen less rejected"),
+        (margin, "rewards/margins", "Reward margin, chosen minus rejected"),
     ):
-        tied = name == "rewards/accuracies"
-        _line(axes, [r for r in training if not (tied and _is_tied(r))], name, _TRAIN, "train")
-        _dots(axes, [r for r in evaluation if not (tied and _is_tied(r, "eval_"))], f"eval_{name}", _EVAL, "test")
+        _line(axes, training_points(records, name), _TRAIN, "train")
+        _dots(axes, evaluation_points(records, name), _TEST, "test")
         _dress(axes, heading)
     for name, color in (("chosen", _TRAIN), ("rejected", _REJECTED)):
-        _line(rewards, training, f"rewards/{name}", color, f"{name}, train")
-        _dots(rewards, evaluation, f"eval_rewards/{name}", color, f"{name}, test")
+        _line(rewards, training_points(records, f"rewards/{name}"), color, f"{name}, train")
+        _dots(rewards, evaluation_points(records, f"rewards/{name}"), color, f"{name}, test")
     _dress(rewards, "Rewards")
     if ln2:
-        loss.axhline(math.log(2), color="#c9c9c9", linewidth=1, linestyle=":", zorder=0)
+        loss.axhline(math.log(2), **_LEVEL)
         loss.annotate(
             "ln 2: no preference", (0.99, math.log(2)), xycoords=("axes fraction", "data"), ha="right", va="bottom",
             fontsize=8, color="#8a8d91",
         )  # fmt: skip
-    accuracy.legend(frameon=False, fontsize=8, loc="lower right")
+    if legend := accuracy.get_legend():
+        legend.set_loc("lower right")
     accuracy.set_ylim(-0.02, 1.02)
-    accuracy.axhline(0.5, color="#c9c9c9", linewidth=1, linestyle=":", zorder=0)
+    accuracy.axhline(0.5, **_LEVEL)
     for axes in (margin, rewards):
-        axes.axhline(0, color="#c9c9c9", linewidth=1, linestyle=":", zorder=0)
+        axes.axhline(0, **_LEVEL)
         axes.set_xlabel("optimizer step")
-    figure.savefig(path, dpi=150)
+    return figure
 
 
-def _line(axes: Axes, records: Sequence[Record], name: str, color: str, label: str) -> None:
-    steps = [record["step"] for record in records]
-    axes.plot(steps, [record[name] for record in records], color=color, label=label, linewidth=1.6)
+def draw_curves(records: Sequence[Record], path: Path, title: str, *, ln2: bool = True) -> None:
+    """Write `curves_figure` as a PNG."""
+    curves_figure(records, title, ln2=ln2).savefig(path, dpi=150)
 
 
-def _dots(axes: Axes, records: Sequence[Record], name: str, color: str, label: str) -> None:
-    """Evaluations are few: the thin line between them leads the eye and claims no course."""
-    steps, values = [record["step"] for record in records], [record[name] for record in records]
-    axes.plot(steps, values, color=color, linewidth=0.8, linestyle=":", zorder=1.5)
-    axes.plot(steps, values, color=color, label=label, marker="o", markersize=5, linestyle="", clip_on=False, zorder=3)
+def _line(axes: Axes, points: Sequence[tuple[int, float]], color: str, label: str) -> None:
+    if points:  # an empty plot would have no size, and the layout would give up
+        axes.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1.6)
+
+
+def _dots(axes: Axes, points: Sequence[tuple[int, float]], color: str, label: str) -> None:
+    """Draw evaluations as dots; the dotted line between them is only a visual guide."""
+    if points:
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=color, linewidth=0.8, linestyle=":", zorder=1.5)
+        axes.plot(
+            steps, values, color=color, label=label, marker="o", markersize=5, linestyle="", clip_on=False, zorder=3
+        )
 
 
 def _dress(axes: Axes, heading: str) -> None:

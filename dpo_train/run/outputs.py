@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from dpo_data.inspect.run_pairs import worst_pairs
+from dpo_data.run_pairs import RUN_PAIRS
 from dpo_train.data.caches import data_card
 from dpo_train.data.rows import PairRows
 from dpo_train.data.run_pairs import MeasuredRows, write_measured_rows
 from dpo_train.run.options import RunOptions
-from dpo_train.run.report import RunReport, Sample
+from dpo_train.run.report import RunReport, Sample, run_result, used_options
 from dpo_train.trainer.trainer import COLUMNS, DPOTrainer
+
+#: Worst pairs to show in the report.
+WORST_PAIRS = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,9 @@ class RunResult:
     pairs: int
     before: Mapping[str, float]
     after: Mapping[str, float]
+
+    def _repr_html_(self) -> str:
+        return run_result(self.output, self.steps, self.before, self.after)
 
 
 #: Measurement of a pair in the run's file -> the trainer's column.
@@ -56,16 +64,20 @@ def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.
 
 
 def _report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+    measured = (options.output / RUN_PAIRS).is_file()
     return RunReport(
         title=f"{Path(options.model).name} on {options.data}",
         model=options.model,
         data=options.data,
         card=data_card(options.data),
         loss=trainer.loss_type,
+        steps=result.steps,
+        pairs=result.pairs,
         records=trainer.state.log_history,
         before=result.before,
         after=result.after,
-        options={name: value for name, value in dataclasses.asdict(options).items() if value not in (None, {}, False)},
+        options=used_options(dataclasses.asdict(options), trainer.args, beta=trainer.beta),
+        worst=worst_pairs(options.data, options.output, count=WORST_PAIRS) if measured else [],
         samples=samples,
         trained=not options.eval_only,
     )

@@ -1,18 +1,24 @@
-"""report.html and the model card of a run."""
+"""report.html and the model card of a run, and the table that the terminal shows."""
 
-import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from dpo_data.inspect.run_pairs import JudgedPair
+from dpo_data.reports.html.charts import Curve
+from dpo_data.reports.html.fragments import render_fragment
+from dpo_data.reports.html.rendering import Content, Section, render_page
 from dpo_train.data.caches import DataCard
-from dpo_train.run.curves import Record, _is_tied, draw_curves
+from dpo_train.run.curves import Record, draw_curves, evaluation_points, is_tied, training_points
 
-#: What a person looks at first, and how it is written.
+TEMPLATES = Path(__file__).parent / "templates"
+
+#: Metrics to look at first, and their titles.
 _HEADLINES = {
     "loss": "loss",
     "rewards/accuracies": "reward accuracy",
@@ -22,10 +28,26 @@ _HEADLINES = {
     "logps/chosen": "log-probability of chosen",
     "logps/rejected": "log-probability of rejected",
 }
+#: Training arguments to report whether or not the user gave them.
+_ALWAYS_REPORTED = (
+    "loss_type",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "optim",
+    "weight_decay",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    "seed",
+)
 
 
 class Sample(NamedTuple):
-    """What was written to a prompt by the reference, which is the model before training, and by the model after it."""
+    """Text generated for a prompt by the reference, which is the model before training, and by the trained model."""
 
     prompt: str
     before: str
@@ -34,20 +56,23 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class RunReport:
-    """All that the reports of a run show.
+    """Everything that the reports of a run show.
 
     Args:
-        title: the line above.
+        title: heading of the reports.
         model: the model that was trained, as the user named it.
         data: the prepared folder.
         card: where the data comes from.
         loss: name of the loss.
+        steps: optimizer steps.
+        pairs: training pairs.
         records: the run's log, oldest first.
         before: the evaluation before the first step; empty without a test split.
         after: the evaluation after the last step.
-        options: what the user asked for.
-        samples: what was written to some prompts of the test split.
-        trained: whether there was training, and not only an evaluation.
+        options: options of the run, with the values that were used; see `used_options`.
+        worst: the pairs that the trained model ranks worst, lowest margin first.
+        samples: texts generated for some prompts of the test split.
+        trained: False if the run was only an evaluation.
     """
 
     title: str
@@ -55,29 +80,156 @@ class RunReport:
     data: Path
     card: DataCard
     loss: str
+    steps: int
+    pairs: int
     records: Sequence[Record]
     before: Record
     after: Record
-    options: Mapping[str, Any]
+    options: Mapping[str, str]
+    worst: Sequence[JudgedPair]
     samples: Sequence[Sample]
     trained: bool
 
 
 def write_report(folder: Path, report: RunReport) -> None:
-    """Write curves.png, report.html and, for a trained model, README.md as its card."""
+    """Write report.html and, for a trained model, curves.png and README.md, its model card."""
     if report.trained:
         draw_curves(report.records, folder / "curves.png", report.title, ln2=report.loss == "sigmoid")
         (folder / "README.md").write_text(_model_card(report), encoding="utf-8")
-    (folder / "report.html").write_text(_html(folder, report), encoding="utf-8")
+    (folder / "report.html").write_text(page(report), encoding="utf-8")
+
+
+def page(report: RunReport) -> str:
+    """Return the report as one HTML page."""
+    return render_page("run_report.html", report, SECTIONS, templates=TEMPLATES, tiles=_tiles(report))
+
+
+def run_result(output: Path, steps: int, before: Record, after: Record) -> str:
+    """Return the result of a run as a piece of HTML, for notebooks."""
+    files = [
+        name for name in ("report.html", "curves.png", "metrics.jsonl", "pairs.parquet") if (output / name).exists()
+    ]
+    rows = compared(before, after)
+    return render_fragment("run_result.html", templates=TEMPLATES, output=output, steps=steps, rows=rows, files=files)
+
+
+def _tiles(report: RunReport) -> list[tuple[str, str]]:
+    """Return headline numbers and their titles: of the test split, or else of the last training record."""
+    tiles = (
+        [(f"{report.steps:,}", "optimizer steps"), (f"{report.pairs:,}", "training pairs")] if report.trained else []
+    )
+    training = [record for record in report.records if "loss" in record]
+    prefix, record = ("eval_", report.after) if report.after else ("", training[-1] if training else {})
+    where = "test" if prefix else "last training record"
+    for name, decimals in (("loss", 3), ("rewards/accuracies", 3), ("rewards/margins", 3)):
+        if prefix + name in record:
+            tiles.append((f"{record[prefix + name]:.{decimals}f}".replace("-", "−"), f"{_HEADLINES[name]}, {where}"))
+    return tiles
+
+
+def evaluation(report: RunReport) -> Content:
+    """Return the metrics of the test split before and after training."""
+    rows = compared(report.before, report.after)
+    return {"rows": rows} if rows else None
+
+
+def curves(report: RunReport) -> Content:
+    """Return charts of loss, reward accuracy, margins and rewards."""
+    if not report.trained:
+        return None
+
+    def both(name: str) -> list[Curve]:
+        return _drawn(
+            Curve("train", "chosen", training_points(report.records, name)),
+            Curve("test", "bad", evaluation_points(report.records, name), dots=True),
+        )
+
+    rewards = _drawn(
+        Curve("chosen, train", "chosen", training_points(report.records, "rewards/chosen")),
+        Curve("chosen, test", "chosen", evaluation_points(report.records, "rewards/chosen"), dots=True),
+        Curve("rejected, train", "rejected", training_points(report.records, "rewards/rejected")),
+        Curve("rejected, test", "rejected", evaluation_points(report.records, "rewards/rejected"), dots=True),
+    )
+    panels = [
+        ("Loss", both("loss"), math.log(2) if report.loss == "sigmoid" else None),
+        ("Reward accuracy", both("rewards/accuracies"), 0.5),
+        ("Reward margin, chosen minus rejected", both("rewards/margins"), 0.0),
+        ("Rewards", rewards, 0.0),
+    ]
+    return {"panels": [panel for panel in panels if panel[1]]}
+
+
+def _drawn(*lines: Curve) -> list[Curve]:
+    return [line for line in lines if any(math.isfinite(value) for _, value in line.points)]
+
+
+def worst(report: RunReport) -> Content:
+    """Return the pairs that the model ranks worst."""
+    disagree = sum(pair.margin < 0 for pair in report.worst)
+    return {"pairs": report.worst, "disagree": disagree} if report.worst else None
+
+
+def samples(report: RunReport) -> Content:
+    """Return texts generated before and after training."""
+    return {"samples": report.samples} if report.samples else None
+
+
+def options(report: RunReport) -> Content:
+    """Return the options of the run."""
+    return {"options": report.options}
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section("evaluation", "Before and after", evaluation),
+    Section("curves", "Curves", curves),
+    Section("worst", "Worst pairs", worst),
+    Section("samples", "Samples", samples),
+    Section("options", "Options", options),
+)
+
+
+def used_options(given: Mapping[str, Any], args: Any, **resolved: Any) -> dict[str, str]:
+    """Return the options of a run by name, with the values that were used; those that are off are left out.
+
+    Args:
+        given: options of the run; an option that is a mapping holds further options.
+        args: the training arguments.
+        resolved: values that are in neither of them.
+    """
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        values |= value if isinstance(value, Mapping) else {name: value}
+    names = dict.fromkeys([*values, *_ALWAYS_REPORTED, *resolved])
+    used = {name: resolved.get(name, getattr(args, name, values.get(name))) for name in names}
+    return {name: _as_text(value) for name, value in used.items() if value is not None and value is not False}
+
+
+def _as_text(value: Any) -> str:
+    """Return an option's value as one would write it on the command line.
+
+    >>> [_as_text(value) for value in (True, 1e-6, 8.0, ["q_proj", "v_proj"], Path("run"))]
+    ['yes', '1e-06', '8', 'q_proj, v_proj', 'run']
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Enum):
+        return _as_text(value.value)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_as_text(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple | set):
+        return ", ".join(map(_as_text, value))
+    return str(value)
 
 
 def compared(before: Record, after: Record) -> list[tuple[str, str, str, str]]:
-    """Rows of the table of before and after: title, before, after, change."""
+    """Return the rows of the table of before and after: title, before, after, change."""
     rows = []
     for name, title in _HEADLINES.items():
         if f"eval_{name}" in before and f"eval_{name}" in after:
             start, end = before[f"eval_{name}"], after[f"eval_{name}"]
-            if name == "rewards/accuracies" and _is_tied(before, "eval_"):
+            if name == "rewards/accuracies" and is_tied(before, "eval_"):
                 rows.append((title, "all tied", f"{end:.4f}", ""))
             else:
                 rows.append((title, f"{start:.4f}", f"{end:.4f}", f"{end - start:+.4f}"))
@@ -85,7 +237,7 @@ def compared(before: Record, after: Record) -> list[tuple[str, str, str, str]]:
 
 
 def before_and_after(before: Record, after: Record) -> Table:
-    """The evaluation metrics before the first and after the last step, side by side, for a terminal."""
+    """Return the evaluation metrics before the first and after the last step, side by side, for a terminal."""
     table = Table(title="Evaluation on the test split", title_justify="left")
     table.add_column("")
     for heading in ("before", "after", "change"):
@@ -127,42 +279,3 @@ License of the data: {report.card.license}.{source} The base model's license app
 
 {options}
 """
-
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-h1 {{ font-size: 1.4rem }} h2 {{ font-size: 1.1rem; margin-top: 2rem }} img {{ max-width: 100% }}
-table {{ border-collapse: collapse }} th, td {{ padding: .25rem .9rem .25rem 0; text-align: right }}
-th:first-child, td:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid #eee }}
-.sample {{ display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; border-top: 1px solid #ddd; padding: .8rem 0 }}
-.sample > p {{ grid-column: 1 / 3; margin: 0; color: #555 }}
-pre {{ white-space: pre-wrap; font: inherit; margin: 0; background: #f7f7f7; padding: .6rem }} small {{ color: #777 }}
-</style><h1>{title}</h1>{body}</html>
-"""
-
-
-def _html(folder: Path, report: RunReport) -> str:
-    parts = []
-    if report.before:
-        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in compared(
-            report.before, report.after
-        ))  # fmt: skip
-        parts.append(
-            "<h2>Evaluation on the test split</h2><table><tr><th></th><th>before</th><th>after</th><th>change</th></tr>"
-            f"{rows}</table>"
-        )
-    if report.trained:
-        image = base64.b64encode((folder / "curves.png").read_bytes()).decode()
-        parts.append(f'<h2>Curves</h2><img alt="Curves of the run" src="data:image/png;base64,{image}">')
-    if report.samples:
-        parts.append("<h2>Samples</h2>")
-        parts += [
-            f'<div class="sample"><p>{escape(sample.prompt)}</p><div><small>before</small><pre>{escape(sample.before)}'
-            f"</pre></div><div><small>after</small><pre>{escape(sample.after)}</pre></div></div>"
-            for sample in report.samples
-        ]
-    options = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in report.options.items()
-    )
-    parts.append(f"<h2>Options</h2><table>{options}</table>")
-    return _PAGE.format(title=escape(report.title), body="".join(parts))

@@ -61,7 +61,7 @@ def personal(w: Writer) -> str:
 
 
 def luhn(digits: str) -> bool:
-    doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
+    doubled = [int(digit) * (1 + index % 2) for index, digit in enumerate(reversed(digits))]
     return sum(value // 10 + value % 10 for value in doubled) % 10 == 0
 
 
@@ -293,8 +293,8 @@ def tree(w: Writer) -> list[Row]:
     root = f"tree {w.number}"
 
     def message(name: str, parent: str | None, role: str, text: str, rank: int | None) -> Row:
-        place = {"message_id": f"{root} {name}", "parent_id": parent, "message_tree_id": root}
-        return place | {"text": text, "role": role, "rank": rank, "deleted": False, "review_result": True}
+        ids = {"message_id": f"{root} {name}", "parent_id": parent, "message_tree_id": root}
+        return ids | {"text": text, "role": role, "rank": rank, "deleted": False, "review_result": True}
 
     replies = [message(str(rank), f"{root} ask", "assistant", w.prose(), rank) for rank in (1, 0)]
     return [message("ask", None, "prompter", w.question(), None), *replies]

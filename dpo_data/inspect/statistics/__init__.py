@@ -1,9 +1,9 @@
-"""What preference data is like, in numbers: lengths, scores, easy rules that win too often, label noise, truncation.
+"""Preference data in numbers: lengths, scores, simple rules that win too often, label noise, truncation.
 
 Everything is gathered in one pass over a prepared folder, in memory that does not grow with its rows.
 """
 
-from dpo_data.inspect.statistics.measuring import compute_statistics
+from dpo_data.inspect.statistics.collector import compute_statistics
 from dpo_data.inspect.statistics.models import Statistics
 
 __all__ = ["Statistics", "compute_statistics"]

@@ -8,31 +8,42 @@ from heapq import heappush, heappushpop
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dpo_data.checks.counts import MAX_EXAMPLES
 from dpo_data.inspect.statistics.models import Bin, Distribution
 
 QUANTILES = {"p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
-#: What is nearer to zero than this counts as zero.
+#: Values closer to zero than this count as zero.
 TINY = 1e-12
-#: Of a histogram as it is drawn, about.
+#: Approximate number of bins of a histogram.
 BINS = 24
-MAX_EXAMPLES = 3
+#: Different values that are counted exactly; beyond that all are rounded.
+MAX_EXACT_VALUES = 10_000
+MAX_PENDING_VALUES = 50_000
 
 
 class ValueCounts:
-    """Counts values after rounding them to three significant digits: 900 counts a power of ten, whatever the rows.
+    """Counts of values after rounding them to three significant digits: 900 counts per power of ten.
 
-    Integers under 1,000 are exact; above, quantiles are off by 0.5% at most.
+    Integers under 1,000 are exact; above that, quantiles are off by at most 0.5%.
+
+    Args:
+        exact: round only when there are more than `MAX_EXACT_VALUES` different values; for lengths, of which there are
+            rarely so many. Fractions need the rounding, which makes 0.1 + 0.2 and 0.3 one value.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, exact: bool = False) -> None:
         self.count = 0
         self.total = 0.0
         self.min = math.inf
         self.max = -math.inf
+        self._exact = exact
         self._counts: Counter[float] = Counter()
+        # Values that are not counted yet: sorting many at once is quicker than a few at a time.
+        self._pending: list[NDArray[np.float64]] = []
+        self._num_pending = 0
 
     def add(self, values: ArrayLike) -> None:
-        """Count values; NaN is none."""
+        """Count values, without those that are NaN."""
         array = np.asarray(values, np.float64)
         array = array[~np.isnan(array)]
         if not len(array):
@@ -40,19 +51,21 @@ class ValueCounts:
         self.count += len(array)
         self.total += float(array.sum())
         self.min, self.max = min(self.min, float(array.min())), max(self.max, float(array.max()))
-        rounded, counts = np.unique(three_digits(array), return_counts=True)
-        self._counts.update(dict(zip(rounded.tolist(), counts.tolist(), strict=True)))
+        self._pending.append(array)
+        self._num_pending += len(array)
+        if self._num_pending >= MAX_PENDING_VALUES:
+            self._count_pending()
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
-        """The smallest value that each share of the values does not exceed; there must be values."""
+        """Return the smallest value that each share of the values does not exceed; there must be values."""
         values, counts = self._sorted()
         reached = np.cumsum(counts)
-        places = np.searchsorted(reached, np.array(shares) * self.count - 1e-9)
-        found = values[np.minimum(places, len(values) - 1)]
+        ranks = np.searchsorted(reached, np.array(shares) * self.count - 1e-9)
+        found = values[np.minimum(ranks, len(values) - 1)]
         return [float(value) for value in np.clip(found, self.min, self.max)]
 
     def distribution(self, edges: Sequence[float]) -> Distribution:
-        """The published form, with a bin between each two edges, and one at either end where values lie there."""
+        """Return the published form, with a bin between neighboring edges and one at either end for values beyond."""
         values, counts = self._sorted()
         bins = np.searchsorted(np.array(edges), values, side="right")
         heights = np.bincount(bins, weights=counts, minlength=len(edges) + 1).astype(int).tolist()
@@ -63,37 +76,55 @@ class ValueCounts:
         mean = self.total / self.count
         return Distribution(count=self.count, mean=mean, min=self.min, max=self.max, bins=shown, **quantiles)
 
+    def _count_pending(self) -> None:
+        if not self._pending:
+            return
+        values, counts = np.unique(np.concatenate(self._pending), return_counts=True)
+        self._pending, self._num_pending = [], 0
+        self._count(values if self._exact else three_digits(values), counts)
+        if self._exact and len(self._counts) > MAX_EXACT_VALUES:
+            self._exact = False
+            values, counts = self._sorted()
+            self._counts.clear()
+            self._count(three_digits(values), counts)
+
+    def _count(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            self._counts[value] += count
+
     def _sorted(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        self._count_pending()
         values = np.array(sorted(self._counts))
         return values, np.array([self._counts[value] for value in values.tolist()])
 
 
 class Largest:
-    """The ids of the few pairs with the largest values; of equal ones the first."""
+    """The ids of the few pairs with the largest values, in order; of equal values the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = MAX_EXAMPLES) -> None:
+        self._count = count
         self._heap: list[tuple[float, int, str]] = []
         self._seen = 0
 
-    def add(self, values: Sequence[float], ids: Sequence[str]) -> None:
-        """Look at more pairs; NaN is no value."""
-        for value, id_ in zip(values, ids, strict=True):
-            self._seen += 1
-            if value != value or (len(self._heap) == MAX_EXAMPLES and value <= self._heap[0][0]):
-                continue
-            entry = (value, -self._seen, id_)
-            if len(self._heap) < MAX_EXAMPLES:
+    def add(self, values: ArrayLike, ids: Sequence[str]) -> None:
+        """Look at more pairs, without those whose value is NaN."""
+        array = np.asarray(values, np.float64)
+        full = len(self._heap) == self._count
+        for row in np.flatnonzero(array > self._heap[0][0] if full else ~np.isnan(array)).tolist():
+            entry = (float(array[row]), -(self._seen + row), ids[row])
+            if len(self._heap) < self._count:
                 heappush(self._heap, entry)
-            else:
+            elif entry[0] > self._heap[0][0]:
                 heappushpop(self._heap, entry)
+        self._seen += len(array)
 
     def ids(self) -> list[str]:
-        """The largest first; a pair that stands in the data more than once is named once."""
+        """Return the ids, largest value first; an id that occurs several times is listed once."""
         return list(dict.fromkeys(id_ for _, _, id_ in sorted(self._heap, reverse=True)))
 
 
 def three_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values rounded to three significant digits.
+    """Return values rounded to three significant digits.
 
     >>> three_digits(np.array([0.0, 7.0, 1234.0, -0.45678]))
     array([ 0.00e+00,  7.00e+00,  1.23e+03, -4.57e-01])
@@ -107,7 +138,7 @@ def three_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def round_edges(low: float, high: float) -> list[float]:
-    """Edges of about `BINS` bins over low..high, at multiples of 1, 2 or 5 times a power of ten.
+    """Return edges of about `BINS` bins over low..high, at multiples of 1, 2 or 5 times a power of ten.
 
     >>> round_edges(0, 4.5)[:4], round_edges(0, 4.5)[-1]
     ([0.0, 0.2, 0.4, 0.6], 4.6)

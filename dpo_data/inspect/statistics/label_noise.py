@@ -1,4 +1,4 @@
-"""How often labels are wrong, as far as pairs that were judged more than once tell."""
+"""An estimate of how many labels are wrong, from pairs that were judged more than once."""
 
 from collections.abc import Iterable
 from math import sqrt
@@ -6,21 +6,21 @@ from math import sqrt
 import numpy as np
 
 from dpo_data.checks.check import RowKeys
-from dpo_data.inspect.statistics.distribution import MAX_EXAMPLES
+from dpo_data.checks.counts import MAX_EXAMPLES
 from dpo_data.inspect.statistics.models import LabelNoise
 from dpo_data.inspect.statistics.rules import wilson_interval
 
 
 def estimate_label_noise(buckets: Iterable[RowKeys]) -> LabelNoise | None:
-    """The share of wrong labels, or None where no two responses were judged twice.
+    """Return the estimated share of wrong labels; None if no two responses were judged twice.
 
-    Every repeated pair counts once: of the couples among n judgements, a one way round and b the other, a share of
-    a b / (n (n - 1) / 2) disagrees, and d is the mean of that.
+    Every repeated pair counts once: of the ways to draw two of its n judgments, a in one direction and b in the other,
+    a share of a b / (n (n - 1) / 2) disagrees; d is the mean of these shares.
 
     Args:
-        buckets: the keys of all rows; rows with one prompt stand in one bucket.
+        buckets: the keys of all rows; rows with the same prompt are in the same bucket.
     """
-    repeated = judgements = disputed = 0
+    repeated = judgments = disputed = 0
     disagreements = 0.0
     examples: list[str] = []
     for keys in buckets:
@@ -31,7 +31,7 @@ def estimate_label_noise(buckets: Iterable[RowKeys]) -> LabelNoise | None:
         again = counts > 1
         n, a = counts[again], same_way[again]
         repeated += len(n)
-        judgements += int(n.sum())
+        judgments += int(n.sum())
         disputed += int((a < n).sum())
         disagreements += float((2 * a * (n - a) / (n * (n - 1))).sum())
         rows = first[again][a < n]
@@ -39,12 +39,12 @@ def estimate_label_noise(buckets: Iterable[RowKeys]) -> LabelNoise | None:
     if not repeated:
         return None
     d = disagreements / repeated
-    # As if d had been seen on that many independent couples of judgements.
+    # As if d had been seen on that many independent pairs of judgments.
     low, high = wilson_interval(round(disagreements), repeated)
     error = error_rate(d)
     return LabelNoise(
         repeated=repeated,
-        judgements=judgements,
+        judgements=judgments,
         disputed=disputed,
         disagreement=d,
         error=error,
@@ -56,7 +56,7 @@ def estimate_label_noise(buckets: Iterable[RowKeys]) -> LabelNoise | None:
 
 
 def error_rate(disagreement: float) -> float:
-    """The e of d = 2 e (1 - e); 0.5, where labels are coin flips, for any d above.
+    """Return the e of d = 2 e (1 - e); 0.5, the error of a coin flip, for any larger d.
 
     >>> round(error_rate(0.18), 6)
     0.1

@@ -1,4 +1,4 @@
-"""The statistics as they are published; ids in `examples` are those of pairs in the folder."""
+"""The published statistics. Ids in fields of examples are those of pairs in the folder."""
 
 from typing import Annotated
 
@@ -7,14 +7,14 @@ from pydantic import Field, NonNegativeInt
 from dpo_data.options import TruncationMode
 from dpo_data.prepared.manifest import ManifestModel
 
-#: Fewer pairs that were judged twice are a hint of the label noise, and no measurement.
+#: Pairs judged more than once that an estimate of the label noise needs.
 ENOUGH_REPEATS = 30
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Bin(ManifestModel):
-    """How many values lie at `low` or above and under `high`; None is without end."""
+    """Number of values from `low` up to, but not including, `high`; None is open-ended."""
 
     low: float | None
     high: float | None
@@ -22,7 +22,10 @@ class Bin(ManifestModel):
 
 
 class Distribution(ManifestModel):
-    """Order statistics of one quantity, all but the extremes rounded to three significant digits, and its histogram."""
+    """Order statistics and histogram of one quantity.
+
+    Lengths are exact, up to 10,000 different ones; other quantiles are rounded to three significant digits.
+    """
 
     count: NonNegativeInt
     mean: float
@@ -38,20 +41,21 @@ class Distribution(ManifestModel):
 
 
 class Lengths(ManifestModel):
-    """Lengths of the three texts of a pair, all in one unit, binned alike."""
+    """Lengths of the three texts of a pair, and of the prompt with the longer response, all in one unit."""
 
     prompt: Distribution
     chosen: Distribution
     rejected: Distribution
+    pair: Annotated[Distribution, Field(description="Prompt and longer response together.")]
     longest: Annotated[list[str], Field(description="Ids of the longest pairs.")]
 
 
 class RuleScore(ManifestModel):
-    """How well a rule that reads no meaning guesses the label; the interval is Wilson's, 95%."""
+    """How well a rule that does not read the responses guesses the label; with Wilson's 95% interval."""
 
     pairs: NonNegativeInt
-    decided: Annotated[NonNegativeInt, Field(description="Pairs of which the rule prefers one response.")]
-    right: Annotated[NonNegativeInt, Field(description="Of those, pairs where that one is chosen.")]
+    decided: Annotated[NonNegativeInt, Field(description="Pairs for which the rule prefers one response.")]
+    right: Annotated[NonNegativeInt, Field(description="Of those, pairs where that response is chosen.")]
     coverage: Annotated[Share | None, Field(description="decided / pairs.")]
     accuracy: Annotated[Share | None, Field(description="right / decided.")]
     low: Share | None
@@ -59,7 +63,7 @@ class RuleScore(ManifestModel):
 
 
 class GapScore(ManifestModel):
-    """The rule "longer wins" on the pairs whose lengths differ by `low` to `high` characters; None is without end."""
+    """The rule "longer wins" on the pairs whose lengths differ by `low` to `high` characters; None is open-ended."""
 
     low: int
     high: int | None
@@ -67,19 +71,21 @@ class GapScore(ManifestModel):
 
 
 class LengthDifference(ManifestModel):
-    """Characters of chosen less characters of rejected."""
+    """Characters of chosen minus characters of rejected."""
 
     chosen_longer: NonNegativeInt
     equal: NonNegativeInt
     rejected_longer: NonNegativeInt
     difference: Distribution
-    by_gap: Annotated[list[GapScore], Field(description='The rule "longer wins" by how much longer one of the two is.')]
-    chosen_longest: Annotated[list[str], Field(description="Ids of the pairs where chosen is longer by most.")]
-    rejected_longest: Annotated[list[str], Field(description="Ids of the pairs where rejected is longer by most.")]
+    by_gap: Annotated[
+        list[GapScore], Field(description='The rule "longer wins" by how much longer the longer response is.')
+    ]
+    chosen_longest: Annotated[list[str], Field(description="Ids of the pairs where chosen is longer by the most.")]
+    rejected_longest: Annotated[list[str], Field(description="Ids of the pairs where rejected is longer by the most.")]
 
 
 class ScoreDistributions(ManifestModel):
-    """The scores that came with the pairs; margin is their difference where the source names none."""
+    """The scores that came with the pairs; the margin is their difference where the source gives none."""
 
     chosen: Distribution | None
     rejected: Distribution | None
@@ -89,7 +95,7 @@ class ScoreDistributions(ManifestModel):
 
 
 class MarginScore(ManifestModel):
-    """A rule on the pairs whose margin lies at `low` or above and under `high`; the last bin has its `high` too."""
+    """A rule on the pairs whose margin is at least `low` and less than `high`; the last bin includes its `high`."""
 
     low: float
     high: float
@@ -97,7 +103,7 @@ class MarginScore(ManifestModel):
 
 
 class RuleEntry(ManifestModel):
-    """One rule: over all pairs, by raw file (a folder is of one source, its files are often several), and by margin."""
+    """One rule: over all pairs, by raw file (a folder has one source, but often several files), and by margin."""
 
     rule: str
     overall: RuleScore
@@ -110,21 +116,21 @@ class RuleEntry(ManifestModel):
 class LabelNoise(ManifestModel):
     """What pairs that were judged more than once say about the labels.
 
-    Two judgements that each err with probability e, apart from each other, disagree with probability d = 2 e (1 - e).
-    Copies of one judgement are no second judgement: where there are any, d and e are too low.
+    Two independent judgments that are each wrong with probability e disagree with probability d = 2 e (1 - e). Copies
+    of one judgment are not independent: if there are any, d and e are too low.
     """
 
     repeated: Annotated[int, Field(ge=1, description="Pairs of responses that were judged more than once.")]
     judgements: Annotated[int, Field(ge=2, description="Rows that judge them.")]
     disputed: Annotated[NonNegativeInt, Field(description="Of `repeated`, those that were judged both ways.")]
-    disagreement: Annotated[Share, Field(description="d: chance that two judgements of one pair disagree.")]
-    error: Annotated[float, Field(ge=0, le=0.5, description="e: chance that a label is wrong.")]
+    disagreement: Annotated[Share, Field(description="d: probability that two judgments of one pair disagree.")]
+    error: Annotated[float, Field(ge=0, le=0.5, description="e: probability that a label is wrong.")]
     error_low: Annotated[float, Field(ge=0, le=0.5, description="e for the lower end of d's interval (Wilson, 95%).")]
     error_high: Annotated[float, Field(ge=0, le=0.5, description="e for the upper end.")]
     label_smoothing: Annotated[
-        float | None, Field(description="To train with: e. None where the labels say nothing (e = 0.5).")
+        float | None, Field(description="The label smoothing to train with: e. None if e is 0.5, a coin flip.")
     ]
-    examples: Annotated[list[str], Field(description="Ids of disputed pairs, one way round.")]
+    examples: Annotated[list[str], Field(description="Ids of disputed pairs, one of the two directions.")]
 
 
 class Truncation(ManifestModel):
@@ -133,32 +139,39 @@ class Truncation(ManifestModel):
     max_length: int
     max_prompt_length: int | None
     truncation_mode: TruncationMode
-    pairs: Annotated[NonNegativeInt, Field(description="Pairs that the chat template takes.")]
+    pairs: Annotated[NonNegativeInt, Field(description="Pairs that the chat template accepts.")]
     pairs_cut: NonNegativeInt
     prompts_losing_start: NonNegativeInt
     prompts_losing_end: NonNegativeInt
     prompt_tokens_lost: NonNegativeInt
     chosen_losing_end: NonNegativeInt
     rejected_losing_end: NonNegativeInt
-    one_side_losing_end: Annotated[NonNegativeInt, Field(description="Pairs where one response does, and one not.")]
+    one_side_losing_end: Annotated[
+        NonNegativeInt, Field(description="Pairs where one response loses its end and the other does not.")
+    ]
     response_tokens_lost: NonNegativeInt
-    identical: Annotated[NonNegativeInt, Field(description="Pairs whose responses become equal: no signal is left.")]
+    responses_too_long: Annotated[
+        NonNegativeInt, Field(description="Pairs whose longer response is too long even with a single prompt token.")
+    ]
+    identical: Annotated[
+        NonNegativeInt, Field(description="Pairs whose responses become equal, and so carry no signal.")
+    ]
     empty: Annotated[NonNegativeInt, Field(description="Pairs without a prompt token.")]
     identical_examples: list[str]
     one_side_examples: list[str]
 
 
 class Statistics(ManifestModel):
-    """What the pairs of a prepared folder are like."""
+    """Statistics of the pairs of a prepared folder."""
 
     pairs: NonNegativeInt
     pairs_by_file: dict[str, NonNegativeInt]
     characters: Lengths | None
     tokens: Annotated[Lengths | None, Field(description="None without a tokenizer.")]
     tokenizer: str | None
-    refused: Annotated[dict[str, NonNegativeInt], Field(description="Reason of a chat template to pairs.")]
+    refused: Annotated[dict[str, NonNegativeInt], Field(description="Reason of the chat template to pairs refused.")]
     lengths: LengthDifference | None
-    scores: Annotated[ScoreDistributions | None, Field(description="None where the source has none.")]
+    scores: Annotated[ScoreDistributions | None, Field(description="None if the source has none.")]
     rules: list[RuleEntry]
-    label_noise: Annotated[LabelNoise | None, Field(description="None where no pair was judged twice.")]
+    label_noise: Annotated[LabelNoise | None, Field(description="None if no pair was judged twice.")]
     truncation: Annotated[list[Truncation], Field(description="Empty without a tokenizer.")]

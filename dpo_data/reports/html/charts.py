@@ -1,8 +1,9 @@
-"""Inline SVG charts: pure functions of numbers. Colours are classes; the page's themes set them.
+"""Inline SVG charts: pure functions of numbers. Colors are classes, which the style sheet sets for both themes.
 
-Every chart is `WIDTH` units wide and stands in a column of 350 to 560 pixels: its texts stay readable on a phone.
+Every chart is `WIDTH` units wide and is shown in a column of 350 to 560 pixels, so that its text is readable on phones.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -10,17 +11,20 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from dpo_data.inspect.statistics.models import Bin, Distribution
+from dpo_data.reports.numbers import number
 
 WIDTH = 440
 HEIGHT = 190
 LEFT, RIGHT, TOP, BOTTOM = 34, 10, 10, 40
 LINE = 19
-#: Characters of a row's name that its place holds.
+#: Maximum characters of a row's name.
 MAX_NAME = 20
+#: Points of a curve to draw; more than that cannot be told apart at this width.
+MAX_POINTS = 400
 
 
 class Series(NamedTuple):
-    """One distribution of a chart: its name, and the class that colours it."""
+    """One distribution of a chart: its name, and the class that sets its color."""
 
     name: str
     style: str
@@ -28,7 +32,7 @@ class Series(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Rows that went one way: where to, how many, and the class that colours them."""
+    """Rows with one outcome: its name, their number, and the class that sets their color."""
 
     name: str
     rows: int
@@ -37,7 +41,7 @@ class Flow(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A share with its interval, on one line of a chart; None where nothing was decided."""
+    """A share with its interval, on one line of a chart; None if nothing was decided."""
 
     name: str
     share: float | None
@@ -47,19 +51,18 @@ class Interval(NamedTuple):
     indented: bool
 
 
-def number(value: float) -> str:
-    """A number as a person writes it: three significant digits, thousands apart, a minus sign.
+class Curve(NamedTuple):
+    """Values over the steps of a run, (step, value): a line, or dots if there are only a few measurements."""
 
-    >>> number(12345.6), number(0.12345), number(-3.0), number(2.50)
-    ('12,346', '0.123', '−3', '2.5')
-    """
-    text = f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
-    return text.replace("-", "−")
+    name: str
+    style: str
+    points: Sequence[tuple[float, float]]
+    dots: bool = False
 
 
 def histogram(series: Sequence[Series], unit: str) -> Markup:
-    """Distributions with the same bins over each other: the first filled, the others as outlines."""
-    # One of them may go on beyond the last edge where the other does not.
+    """Return distributions with the same bins on top of each other: the first filled, the others as outlines."""
+    # One of them may continue beyond the last edge of the other.
     bins = max((one.distribution.bins for one in series), key=len)
     tallest = max(max(bin_.count for bin_ in one.distribution.bins) / one.distribution.count for one in series) or 1.0
     bar = (WIDTH - LEFT - RIGHT) / len(bins)
@@ -74,12 +77,12 @@ def histogram(series: Sequence[Series], unit: str) -> Markup:
 
 
 def difference_histogram(distribution: Distribution, unit: str, zeros: int = 0) -> Markup:
-    """A distribution around zero: what is under it in the colour of rejected, what is over it in that of chosen.
+    """Return a distribution around zero: values below it in the color of rejected, above it in that of chosen.
 
     Args:
-        distribution: with an edge at zero, if values lie on both sides.
-        unit: under the axis.
-        zeros: how many values are zero; they stand in the bin that begins there, in a colour of their own.
+        distribution: with an edge at zero, if there are values on both sides.
+        unit: label of the axis.
+        zeros: number of values that are zero; drawn in a color of their own, in the bin that begins at zero.
     """
     tallest = max(bin_.count for bin_ in distribution.bins) / distribution.count
     bar = (WIDTH - LEFT - RIGHT) / len(distribution.bins)
@@ -97,14 +100,14 @@ def difference_histogram(distribution: Distribution, unit: str, zeros: int = 0) 
 
 
 def flow(total: int, unit: str, ways: Sequence[Flow]) -> Markup:
-    """Where rows went: a band from the left to each way, as thick as it has rows (at least one unit)."""
+    """Return the outcomes of rows: a band to each outcome, as thick as it has rows (at least one unit)."""
     source_x, target_x, bar, gap = 0, 196, 12, 7
     scale = 150 / max(1, total)
     thick = [max(1.0, way.rows * scale) for way in ways]
     tall = [max(LINE, height) for height in thick]
     height = sum(tall) + gap * (len(ways) - 1) + 24
     source_height = sum(thick)
-    # Level with the first way, the thickest by far in most data: its band runs straight on.
+    # Level with the first outcome, usually by far the thickest, so that its band is straight.
     start = source = 24 + (tall[0] - thick[0]) / 2 if ways else 24.0
     parts = [
         Markup('<text class="strong" x="0" y="14">{} {}</text>').format(f"{total:,}", unit),
@@ -139,13 +142,13 @@ def flow(total: int, unit: str, ways: Sequence[Flow]) -> Markup:
         )
         source += band
         top += space + gap
-    return _svg(parts, height, f"Where {total:,} {unit} went")
+    return _svg(parts, height, f"Outcomes of {total:,} {unit}")
 
 
 def intervals(rows: Sequence[Interval]) -> Markup:
-    """Shares with their intervals on one scale from 0 to 100%, and a line at a half: no better than a coin."""
+    """Return shares with their intervals on one scale from 0 to 100%, with a line at one half, a coin flip."""
     left, right = 158, 318
-    # A rule stands apart from the parts of the rule before it.
+    # Space before each rule separates it from the parts of the previous rule.
     tops = list(accumulate((0 if row.indented else 6 for row in rows), initial=0))[1:]
     height = TOP + LINE * len(rows) + (tops[-1] if tops else 0) + 24
     bottom = height - 22
@@ -185,12 +188,12 @@ def intervals(rows: Sequence[Interval]) -> Markup:
 
 
 def columns(names: Sequence[str], groups: Sequence[tuple[str, str, Sequence[float]]], unit: str) -> Markup:
-    """Shares as columns side by side.
+    """Return shares as columns side by side.
 
     Args:
-        names: of the places on the axis.
-        groups: name, class and shares, one a place, of each kind of column.
-        unit: under the axis.
+        names: labels on the axis.
+        groups: name, class and shares (one per label) of each kind of column.
+        unit: label of the axis.
     """
     tallest = max([0.01, *(share for _, _, shares in groups for share in shares)])
     step = (WIDTH - LEFT - RIGHT) / len(names)
@@ -207,8 +210,91 @@ def columns(names: Sequence[str], groups: Sequence[tuple[str, str, Sequence[floa
     return _svg(parts, HEIGHT, f"{' and '.join(what for what, _, _ in groups)} by {unit}")
 
 
+def curves(lines: Sequence[Curve], label: str, level: float | None = None) -> Markup:
+    """Return curves over optimizer steps; values that are not finite are left out.
+
+    Args:
+        lines: at least one with a finite value.
+        label: what is measured, for screen readers.
+        level: a value to compare with, drawn as a dashed line if it is near the values.
+    """
+    shown = [line._replace(points=_thinned(line.points)) for line in lines]
+    steps = [step for line in shown for step, _ in line.points]
+    values = [value for line in shown for _, value in line.points]
+    low, high = min(values), max(values)
+    if level is not None and low - (high - low) <= level <= high + (high - low):
+        low, high = min(low, level), max(high, level)
+    ticks = _round_ticks(low, high)
+    left, bottom = LEFT + 8, HEIGHT - BOTTOM
+    first, last = min(steps), max(max(steps), min(steps) + 1)
+
+    def x_of(step: float) -> float:
+        return left + (step - first) / (last - first) * (WIDTH - RIGHT - left)
+
+    def y_of(value: float) -> float:
+        return bottom - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (bottom - TOP)
+
+    parts = []
+    for rank, tick in enumerate(ticks):
+        parts.append(_line(left, y_of(tick), WIDTH - RIGHT, y_of(tick), "grid" if rank else "base"))
+        parts.append(_value_tick(left - 5, y_of(tick) + 4, number(tick)))
+    if level is not None and ticks[0] <= level <= ticks[-1]:
+        parts.append(_line(left, y_of(level), WIDTH - RIGHT, y_of(level), "zero"))
+    parts += [
+        _tick(x_of(step), number(step))
+        for step in _round_ticks(first, last)
+        if first <= step <= last and step == int(step)
+    ]
+    for line in shown:
+        path = " ".join(f"{x_of(step):.1f},{y_of(value):.1f}" for step, value in line.points)
+        style = f"curve {line.style} guide" if line.dots else f"curve {line.style}"
+        parts.append(
+            Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>').format(style, path, line.name)
+        )
+        for step, value in line.points if line.dots else ():
+            title = f"{line.name}, step {step:,}: {number(value)}"
+            parts.append(
+                Markup('<circle class="fill {}" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
+                    line.style, x_of(step), y_of(value), title
+                )
+            )
+    parts.append(_unit("optimizer step"))
+    return _svg(parts, HEIGHT, f"{label}: {' and '.join(line.name for line in lines)}")
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most `MAX_POINTS` points with the same peaks: the lowest and the highest of each stretch."""
+    finite = [(step, value) for step, value in points if math.isfinite(value)]
+    stretch = 2 * math.ceil(len(finite) / MAX_POINTS)
+    if stretch <= 2:
+        return finite
+    kept = []
+    for start in range(0, len(finite), stretch):
+        part = sorted(finite[start : start + stretch], key=lambda point: point[1])
+        kept += sorted({part[0], part[-1]})
+    return kept
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Return about five values around low..high, at multiples of 1, 2 or 5 times a power of ten.
+
+    >>> _round_ticks(0.48, 0.71)
+    [0.4, 0.5, 0.6, 0.7, 0.8]
+    """
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(factor * power for factor in (0.2, 0.5, 1, 2, 5) if span / (factor * power) <= 4.5)
+    digits = max(0, 1 - math.floor(math.log10(step)))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(multiple * step, digits) for multiple in range(first, max(last, first + 1) + 1)]
+
+
+def _value_tick(x: float, y: float, text: str) -> Markup:
+    return Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>').format(x, y, text)
+
+
 def _svg(parts: Sequence[Markup], height: float, label: str) -> Markup:
-    return Markup('<svg viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+    return Markup('<svg class="chart" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, height, label, Markup("").join(parts)
     )
 
@@ -225,14 +311,14 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
 
 
 def _share_axis(tallest: float) -> Iterator[Markup]:
-    """Grid lines at round shares, and the base line."""
+    """Yield grid lines at round shares, and the base line."""
     step = next(step for step in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 1.0) if tallest / step <= 4.5)
     for count in range(int(tallest / step + 1e-9) + 1):
         share = count * step
         y = HEIGHT - BOTTOM - share / tallest * (HEIGHT - TOP - BOTTOM)
         yield _line(LEFT, y, WIDTH - RIGHT, y, "grid" if count else "base")
         text = f"{share:.0%}" if step >= 0.01 else f"{share:.1%}"
-        yield Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(LEFT - 5, y + 4, text)
+        yield _value_tick(LEFT - 5, y + 4, text)
 
 
 def _steps(heights: Sequence[float], bar: float, series: Series, unit: str) -> Markup:
@@ -247,7 +333,7 @@ def _steps(heights: Sequence[float], bar: float, series: Series, unit: str) -> M
 
 
 def _edge_labels(bins: Sequence[Bin], bar: float, unit: str) -> Iterator[Markup]:
-    """Every few edges of the bins under the axis, and what lies beyond the last of them."""
+    """Yield every few edges of the bins below the axis, and a note on open-ended bins."""
     edges = [(place, bin_.low) for place, bin_ in enumerate(bins) if bin_.low is not None]
     if bins[-1].high is not None:
         edges.append((len(bins), bins[-1].high))

@@ -1,44 +1,27 @@
-"""The sections of the report: each a pure function of the report's numbers, and a template of the same name.
+"""The sections of the data report.
 
-To add one: a function, its template in templates/sections/, and a line in `SECTIONS`.
+To add one: a function of the report, its template in templates/sections/, and a line in `SECTIONS`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
 
 from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, Lengths, RuleEntry, RuleScore
 from dpo_data.inspect.statistics.rules import LONGER_WINS
 from dpo_data.reports.html.charts import Flow, Interval, Series
-
-Content = dict[str, Any] | None
-
-
-def gap_name(gap: GapScore) -> str:
-    """How much longer one of two responses is, in words."""
-    return f"by {gap.low} or more" if gap.high is None else f"by {gap.low} to {gap.high}"
-
-
-class Section(NamedTuple):
-    """A section: its name is its template's and its anchor, its content what the template is filled with.
-
-    None as content leaves the section out: there is nothing to show.
-    """
-
-    name: str
-    title: str
-    content: Callable[[DataReport], Content]
+from dpo_data.reports.html.rendering import Content, Section
+from dpo_data.reports.phrases import gap_name, noise_headline
 
 
 def flow(report: DataReport) -> Content:
-    """What became of the raw rows."""
+    """Return what became of the raw rows."""
     manifest = report.manifest
     kept = manifest.rows_paired
     ways = []
     for name, split in manifest.splits.items():
-        # Of rows that gave several pairs, or pairs of several rows, a split has its share.
+        # Rows may give several pairs and pairs may need several rows: a split gets its share of the rows.
         rows = round(kept * split.pairs / manifest.pairs) if manifest.pairs else 0
         if split.pairs:
             ways.append(Flow(f"pairs in {name}", rows, "chosen", f"{split.pairs:,}"))
@@ -51,7 +34,7 @@ def flow(report: DataReport) -> Content:
 
 
 def findings(report: DataReport) -> Content:
-    """What the checks found in kept pairs."""
+    """Return what the checks found in kept pairs."""
     found = report.validation.findings
     if not found:
         return {"findings": []}
@@ -64,14 +47,15 @@ def findings(report: DataReport) -> Content:
 
 
 def lengths(report: DataReport) -> Content:
-    """Lengths of prompts and responses."""
+    """Return the lengths of prompts and responses."""
     statistics = report.statistics
     units = [("characters", statistics.characters), ("tokens", statistics.tokens)]
-    panels = [{"unit": unit, "lengths": of_unit, **_length_charts(of_unit)} for unit, of_unit in units if of_unit]
+    panels = [{"unit": unit, "lengths": of_unit, **length_series(of_unit)} for unit, of_unit in units if of_unit]
     return {"panels": panels} if panels else None
 
 
-def _length_charts(of_unit: Lengths) -> dict[str, list[Series]]:
+def length_series(of_unit: Lengths) -> dict[str, list[Series]]:
+    """Return the series of the histograms of prompts and of responses."""
     return {
         "prompts": [Series("prompt", "prompt", of_unit.prompt)],
         "responses": [Series("chosen", "chosen", of_unit.chosen), Series("rejected", "rejected", of_unit.rejected)],
@@ -79,12 +63,12 @@ def _length_charts(of_unit: Lengths) -> dict[str, list[Series]]:
 
 
 def comparison(report: DataReport) -> Content:
-    """Chosen against rejected."""
+    """Return how the lengths of chosen and rejected differ."""
     return {"lengths": report.statistics.lengths} if report.statistics.lengths else None
 
 
 def scores(report: DataReport) -> Content:
-    """Scores and margins of the source."""
+    """Return scores and margins of the source."""
     of_pairs = report.statistics.scores
     if of_pairs is None:
         return None
@@ -93,18 +77,23 @@ def scores(report: DataReport) -> Content:
 
 
 def bias(report: DataReport) -> Content:
-    """Rules that read no meaning."""
+    """Return how well rules guess the label without reading the responses."""
     rules = report.statistics.rules
     if not rules:
         return None
-    gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
-    rows = [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
     strongest = max(rules, key=lambda rule: _beyond_chance(rule.overall))
-    return {"rules": rules, "rows": rows, "strongest": strongest}
+    return {"rules": rules, "rows": rule_intervals(report), "strongest": strongest}
+
+
+def rule_intervals(report: DataReport) -> list[Interval]:
+    """Return the accuracy of each rule: over all pairs, by difference of length, by raw file and by margin."""
+    gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
+    rules = report.statistics.rules
+    return [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
 
 
 def _beyond_chance(score: RuleScore) -> float:
-    """How far the interval lies from a half; negative where it holds it."""
+    """Return the distance of the interval from one half; negative if it includes one half."""
     return -1.0 if score.low is None or score.high is None else max(score.low - 0.5, 0.5 - score.high)
 
 
@@ -128,12 +117,13 @@ def _interval(name: str, score: RuleScore, *, indented: bool) -> Interval:
 
 
 def noise(report: DataReport) -> Content:
-    """Label noise."""
-    return {"noise": report.statistics.label_noise, "enough": ENOUGH_REPEATS}
+    """Return the estimate of the label noise."""
+    noise = report.statistics.label_noise
+    return {"noise": noise, "headline": noise_headline(noise), "enough": ENOUGH_REPEATS}
 
 
 def truncation(report: DataReport) -> Content:
-    """What maximum lengths would cut; an entry of each length comes with keep_end, then with keep_start."""
+    """Return what maximum lengths would truncate; each length has an entry for keep_end, then one for keep_start."""
     entries = report.statistics.truncation
     if not entries:
         return None
@@ -144,18 +134,18 @@ def truncation(report: DataReport) -> Content:
         "rows": rows,
         "names": [f"{entry.max_length:,}" for entry in firsts],
         "groups": [
-            ("pairs cut", "prompt", [entry.pairs_cut / max(1, pairs) for entry in firsts]),
+            ("pairs truncated", "prompt", [entry.pairs_cut / max(1, pairs) for entry in firsts]),
             ("chosen loses its end", "chosen", [entry.chosen_losing_end / max(1, pairs) for entry in firsts]),
             ("rejected loses its end", "rejected", [entry.rejected_losing_end / max(1, pairs) for entry in firsts]),
         ],
         "counts": [
-            ("pairs cut", [entry.pairs_cut for entry in firsts]),
+            ("pairs truncated", [entry.pairs_cut for entry in firsts]),
             ("prompts that lose their start (keep_end)", [row[0].prompts_losing_start for row in rows]),
             ("prompts that lose their end (keep_start)", [row[1].prompts_losing_end for row in rows]),
             ("prompt tokens lost", [entry.prompt_tokens_lost for entry in firsts]),
             ("chosen loses its end", [entry.chosen_losing_end for entry in firsts]),
             ("rejected loses its end", [entry.rejected_losing_end for entry in firsts]),
-            ("only one of the two does", [entry.one_side_losing_end for entry in firsts]),
+            ("only one of them loses its end", [entry.one_side_losing_end for entry in firsts]),
             ("response tokens lost", [entry.response_tokens_lost for entry in firsts]),
             ("pairs that become identical", [entry.identical for entry in firsts]),
         ],
@@ -165,7 +155,7 @@ def truncation(report: DataReport) -> Content:
 
 
 def content(report: DataReport) -> Content:
-    """Languages and personal data, where the deep checks looked for them."""
+    """Return languages and personal data, if the deep checks looked for them."""
     languages, personal_data = report.validation.languages, report.validation.personal_data
     if languages is None and personal_data is None:
         return None
@@ -181,7 +171,7 @@ def content(report: DataReport) -> Content:
 
 
 def quarantine(report: DataReport) -> Content:
-    """Rows in quarantine."""
+    """Return the rows in quarantine."""
     if not report.quarantined:
         return None
     counts = report.manifest.quarantined_by_code
@@ -193,19 +183,19 @@ def quarantine(report: DataReport) -> Content:
     }
 
 
-def _most_first(counts: dict[str, int]) -> list[tuple[str, int]]:
+def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 SECTIONS: tuple[Section, ...] = (
-    Section("flow", "What became of the raw rows", flow),
-    Section("findings", "What the checks found", findings),
-    Section("comparison", "Chosen against rejected", comparison),
-    Section("bias", "What could be learned instead of the preference", bias),
+    Section("flow", "Raw rows", flow),
+    Section("findings", "Findings", findings),
+    Section("comparison", "Chosen compared with rejected", comparison),
+    Section("bias", "Shortcuts a model could learn", bias),
     Section("noise", "Label noise", noise),
     Section("scores", "Scores", scores),
     Section("lengths", "Lengths", lengths),
-    Section("truncation", "What a maximum length would cut", truncation),
+    Section("truncation", "Truncation", truncation),
     Section("content", "Languages and personal data", content),
-    Section("quarantine", "In quarantine", quarantine),
+    Section("quarantine", "Quarantine", quarantine),
 )

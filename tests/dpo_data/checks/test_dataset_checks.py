@@ -142,12 +142,12 @@ def test_a_bucket_keeps_reading_order_and_all_rows_of_a_prompt(tmp_path):
     buckets = list(store.buckets())
     assert len(buckets) == BUCKETS
     assert sorted(int(key["index"]) for keys in buckets for key in keys) == list(range(200))
-    places: dict[bytes, int] = {}
+    buckets_by_prompt: dict[bytes, int] = {}
     for number, keys in enumerate(buckets):
         assert list(keys["index"]) == sorted(keys["index"])
         for key in keys:
-            assert places.setdefault(key["prompt"].tobytes(), number) == number
-    assert len(places) == 40
+            assert buckets_by_prompt.setdefault(key["prompt"].tobytes(), number) == number
+    assert len(buckets_by_prompt) == 40
 
 
 def test_examples_are_the_first_rows_in_reading_order_across_buckets(tmp_path):

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
+from golden import FIXTURES
 from typer.testing import CliRunner
 
 from dpo_data import SOURCES
 from dpo_data.cli.app import app
 from dpo_data.prepared.reader import read_manifest
-
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -17,7 +16,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-def test_sources_lists_every_source_with_its_direction() -> None:
+def test_sources_lists_every_source_with_its_preference_rule() -> None:
     code, text = run("sources")
     assert code == 0
     assert all(name in text for name in SOURCES)
@@ -36,7 +35,7 @@ def test_sniff_names_the_source_and_prints_the_command(tmp_path: Path) -> None:
     assert json.loads(run("sniff", raw, "--json")[1])["source"] == "pku-saferlhf"
 
 
-def test_sniff_ends_with_1_and_a_command_to_fill_in_where_nothing_fits(tmp_path: Path) -> None:
+def test_sniff_exits_with_1_and_prints_a_command_to_complete_if_no_source_matches(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("question,first,second\nQ,a,b\n")
     code, text = run("sniff", path)
@@ -70,7 +69,7 @@ def test_pairing_options_reach_the_manifest_and_the_report(tmp_path: Path) -> No
     assert "license: apache-2.0" in card
 
 
-def test_rows_that_give_several_pairs_are_told_apart_from_them(tmp_path: Path) -> None:
+def test_rows_and_the_pairs_they_give_are_counted_separately(tmp_path: Path) -> None:
     raw = FIXTURES / "ranked" / "raw.jsonl"
     arguments = ["--output", tmp_path / "out", "--workers", 1, "--pairing", "all", "--max-invalid", "100%"]
     _, text = run("convert", "ranked", "--input", raw, *arguments)

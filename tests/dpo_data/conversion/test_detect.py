@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import FIXTURES, GOLDEN_SOURCES
 
 from dpo_data import SOURCES, convert
 from dpo_data.conversion.detect import sniff
 from dpo_data.errors import InputError
 from dpo_data.sources import load_source
-
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
 
 
 def written(path: Path, row: dict[str, Any]) -> Path:
@@ -20,7 +19,7 @@ def written(path: Path, row: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", GOLDEN_SOURCES)
 def test_golden_rows_are_detected_as_their_source(source: str) -> None:
     found = sniff(str(FIXTURES / source / "raw.jsonl"))
     assert found.source == source
@@ -31,7 +30,7 @@ def test_golden_rows_are_detected_as_their_source(source: str) -> None:
     assert set(found.example) == {"origin", "prompt", "chosen", "rejected"}
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", GOLDEN_SOURCES)
 def test_the_command_gives_the_counts_that_were_shown(source: str, tmp_path: Path) -> None:
     found = sniff(str(FIXTURES / source / "raw.jsonl"))
     words = shlex.split(found.command)

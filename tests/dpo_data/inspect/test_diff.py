@@ -1,11 +1,11 @@
-"""`dpo-data diff`: what differs between two prepared folders."""
+"""`dpo-data diff`: the differences between two prepared folders."""
 
 import json
 
 import pytest
 
 from dpo_data.errors import UsageError
-from dpo_data.inspect.diff import compare
+from dpo_data.inspect.diff import diff
 
 
 def pair(prompt, chosen="yes it is", rejected="no", **scores):
@@ -35,7 +35,7 @@ def folders(make_prepared):
 
 
 def test_every_pair_is_counted_once(folders):
-    found = compare(*folders)
+    found = diff(*folders)
     assert (found.pairs_a, found.pairs_b, found.unchanged) == (6, 5, 2)
     counts = {name: getattr(found, name).pairs for name in ("moved", "flipped", "changed", "removed", "added")}
     assert counts == {"moved": 0, "flipped": 1, "changed": 1, "removed": 2, "added": 1}
@@ -44,7 +44,7 @@ def test_every_pair_is_counted_once(folders):
 
 
 def test_examples_show_both_sides(folders):
-    found = compare(*folders)
+    found = diff(*folders)
     (flipped,) = found.flipped.examples
     assert (flipped.prompt, flipped.chosen_a, flipped.chosen_b) == ("turned", "yes it is", "no")
     assert (flipped.place_a, flipped.place_b) == ("train:2", "train:0")
@@ -55,7 +55,7 @@ def test_examples_show_both_sides(folders):
 
 
 def test_the_order_of_the_rows_does_not_matter(make_prepared):
-    assert compare(make_prepared(OLD, "a"), make_prepared(OLD[::-1], "b")).same
+    assert diff(make_prepared(OLD, "a"), make_prepared(OLD[::-1], "b")).same
 
 
 def test_pairs_that_change_their_split_are_moved(tmp_path, write_rows):
@@ -65,25 +65,25 @@ def test_pairs_that_change_their_split_are_moved(tmp_path, write_rows):
         for split, rows in splits.items():
             write_rows(tmp_path / name / f"{split}.jsonl", rows)
         convert("pairs", [tmp_path / name], output=tmp_path / f"prepared-{name}")
-    found = compare(tmp_path / "prepared-a", tmp_path / "prepared-b")
+    found = diff(tmp_path / "prepared-a", tmp_path / "prepared-b")
     assert not found.same
     assert (found.unchanged, found.moved.pairs, found.moved.by_split) == (3, 1, {"train -> test": 1})
 
 
-def test_a_copy_in_another_split_is_added_and_not_moved(tmp_path, write_rows):
+def test_a_copy_in_another_split_counts_as_added_not_as_moved(tmp_path, write_rows):
     from dpo_data import convert
 
     for name, test in (("a", [OLD[0]]), ("b", [OLD[0], OLD[1]])):
         write_rows(tmp_path / name / "train.jsonl", OLD[:2])
         write_rows(tmp_path / name / "test.jsonl", test)
         convert("pairs", [tmp_path / name], output=tmp_path / f"prepared-{name}")
-    found = compare(tmp_path / "prepared-a", tmp_path / "prepared-b")
+    found = diff(tmp_path / "prepared-a", tmp_path / "prepared-b")
     assert (found.unchanged, found.moved.pairs, found.added.pairs, found.added.by_split) == (3, 0, 1, {"test": 1})
 
 
 def test_shifts_are_the_numbers_that_differ(folders):
     """Prompts of a have 4, 4, 6, 6, 5 and 5 characters, those of b 6, 6, 5, 3 and 4."""
-    shifts = {shift.name: (shift.a, shift.b) for shift in compare(*folders).shifts}
+    shifts = {shift.name: (shift.a, shift.b) for shift in diff(*folders).shifts}
     assert shifts["pairs"] == (6, 5)
     assert shifts["chosen longer, share"] == (1.0, 0.8)
     assert "characters of prompt, max" not in shifts
@@ -92,7 +92,7 @@ def test_shifts_are_the_numbers_that_differ(folders):
 def test_scores_shift_too(make_prepared, dpo_data):
     one = make_prepared([pair("p", chosen_score=3.0, rejected_score=1.0)], "a")
     other = make_prepared([pair("p", chosen_score=2.0, rejected_score=1.0)], "b")
-    found = compare(one, other)
+    found = diff(one, other)
     assert found.same
     code, out, _ = dpo_data("diff", one, other)
     assert (code, "margin, median" in out) == (0, True)
@@ -111,7 +111,7 @@ def test_conversations_are_compared_by_roles_and_contents(make_prepared):
 
     one = make_prepared([talk("a"), talk("b")], "a", form="conversational")
     other = make_prepared([talk("a"), talk("b", "system")], "b", form="conversational")
-    found = compare(one, other)
+    found = diff(one, other)
     assert (found.unchanged, found.removed.pairs, found.added.pairs) == (1, 1, 1)
 
 
@@ -122,7 +122,7 @@ def test_text_and_conversations_cannot_be_compared(make_prepared):
         "rejected": [{"role": "assistant", "content": "two"}],
     }
     with pytest.raises(UsageError, match="is text"):
-        compare(make_prepared(OLD, "a"), make_prepared([talk], "b", form="conversational"))
+        diff(make_prepared(OLD, "a"), make_prepared([talk], "b", form="conversational"))
 
 
 def test_the_exit_code_is_that_of_diff(folders, dpo_data):
@@ -132,16 +132,16 @@ def test_the_exit_code_is_that_of_diff(folders, dpo_data):
     assert "sits" in out
     code, out, _ = dpo_data("diff", folders[0], folders[0])
     assert code == 0
-    assert "hold the same pairs" in out
+    assert "have the same pairs" in out
 
 
-def test_json_is_all_there_is_on_standard_output(folders, dpo_data):
+def test_standard_output_is_only_json(folders, dpo_data):
     code, out, _ = dpo_data("diff", *folders, "--json")
     assert code == 1
     assert json.loads(out)["flipped"]["by_split"] == {"train": 1}
 
 
-def test_a_folder_that_is_none_is_refused_without_traceback(folders, dpo_data, tmp_path):
+def test_a_missing_folder_is_refused_without_a_traceback(folders, dpo_data, tmp_path):
     code, _, err = dpo_data("diff", folders[0], tmp_path / "nothing")
     assert code == 2
     assert "there is no such folder" in err

@@ -1,4 +1,4 @@
-"""`dpo-data show`: one pair, its tokens, its lineage; and the pairs that a trained model disagrees with most."""
+"""`dpo-data show`: one pair with its tokens and origin, and the pairs that a trained model ranks worst."""
 
 import json
 
@@ -10,7 +10,7 @@ from dpo_data import convert, open_prepared, tokenize
 from dpo_data.errors import InputError, UsageError
 from dpo_data.inspect import pairs
 from dpo_data.inspect.run_pairs import worst_pairs
-from dpo_data.inspect.search import find, find_to_show
+from dpo_data.inspect.search import find, show
 from dpo_data.prepared.reader import Prepared, read_manifest
 
 QUESTIONS = ("How far is it?", "How old are you?", "Who is there?")
@@ -27,7 +27,7 @@ def prepared(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, prepared):
-    """A run that saw the first pair twice, and disagreed with it and with the third in the end."""
+    """A run that saw the first pair twice, and in the end disagreed with it and with the third."""
     rows = open_prepared(prepared).dataset()["train"]
     measured = [(0, 1, 0.5), (1, 1, 2.0), (2, 2, -0.25), (0, 3, -1.5)]
     columns = {
@@ -66,7 +66,7 @@ def test_a_run_on_other_data_is_refused(prepared, run, tmp_path):
         worst_pairs(tmp_path / "elsewhere", run)
 
 
-def test_a_folder_that_is_no_run_is_refused(prepared, tmp_path):
+def test_a_folder_without_a_run_is_refused(prepared, tmp_path):
     with pytest.raises(InputError, match=r"pairs\.parquet: there is no such file"):
         worst_pairs(prepared, tmp_path)
 
@@ -96,12 +96,12 @@ def test_the_command_prints_them_side_by_side(prepared, run, dpo_data):
     ]
 
 
-def test_json_is_all_there_is_on_standard_output(prepared, run, dpo_data):
+def test_standard_output_is_only_json(prepared, run, dpo_data):
     _, out, _ = dpo_data("show", prepared, "--run", run, "--json")
     assert [pair["margin"] for pair in json.loads(out)] == [-1.5, -0.25, 2.0]
 
 
-# One pair: by its place, its origin, its id or its words.
+# One pair: by its position, its origin, its id or its text.
 
 SHOWN = [
     {"prompt": "How far is it?", "chosen": "yes 0", "rejected": "no 0"},
@@ -120,13 +120,13 @@ def opened(path):
 
 
 @pytest.mark.parametrize("row", ["train:1", "1", "pairs.jsonl:3", "raw/pairs.jsonl:3"])
-def test_a_pair_is_found_by_its_place_or_its_origin(three, row):
+def test_a_pair_is_found_by_its_position_or_its_origin(three, row):
     found = find(opened(three), row=row)
     assert [(pair.split, pair.index, pair.row.prompt) for pair in found.pairs] == [("train", 1, "Who is there?")]
     assert found.quarantined == []
 
 
-def test_a_pair_is_found_by_the_beginning_of_its_id(three):
+def test_a_pair_is_found_by_a_prefix_of_its_id(three):
     id_ = find(opened(three), row="0").pairs[0].row.id
     assert find(opened(three), id_=id_[:8]).pairs[0].row.prompt == "How far is it?"
 
@@ -145,7 +145,7 @@ def test_a_row_in_quarantine_is_found_with_its_reason(three):
         assert [(row.line, row.code) for row in found.quarantined] == [(2, "empty_response")]
 
 
-def test_the_whole_of_a_raw_row_that_json_escapes_is_searched(make_prepared):
+def test_escaped_characters_of_a_raw_row_are_searched(make_prepared):
     folder = make_prepared(['{"prompt": "caf\\u00e9", "chosen": "", "rejected": "x"}'], max_invalid=1.0)
     assert find(opened(folder), text="CAFÉ").quarantined_found == 1
 
@@ -168,29 +168,29 @@ def test_conversations_are_searched_message_by_message(make_prepared):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"row": "train:2"}, r"train has 2 pairs; rows go from train:0 to train:1"),
+        ({"row": "train:2"}, r"train has 2 pairs, from train:0 to train:1"),
         ({"row": "test:0"}, r"has no split test; it has train"),
         ({"row": "other.jsonl:1"}, r"no pair and no row in quarantine is at other\.jsonl:1"),
         ({"id_": "ffff"}, r"no pair and no row in quarantine has id ffff"),
-        ({"id_": "no id"}, r"is no id"),
-        ({"text": "nowhere"}, r'holds "nowhere"'),
+        ({"id_": "no id"}, r"not a pair id"),
+        ({"text": "nowhere"}, r'contains "nowhere"'),
         ({}, r"Say which pair"),
         ({"text": ""}, r"Say which pair"),
         ({"row": "1", "text": "x"}, r"Say which pair"),
     ],
 )
-def test_what_is_not_there_is_said(three, asked, message):
+def test_a_search_without_a_match_says_so(three, asked, message):
     with pytest.raises(UsageError, match=message):
         find(opened(three), **asked)
 
 
 def test_a_folder_without_pairs_says_so(make_prepared):
     folder = make_prepared(SHOWN[1:2], max_invalid=1.0)
-    with pytest.raises(UsageError, match="has no pair, only rows in quarantine"):
+    with pytest.raises(UsageError, match="has no pairs, only rows in quarantine"):
         find(opened(folder), row="0")
 
 
-def test_the_command_shows_a_pair_with_its_lineage(three, dpo_data):
+def test_the_command_shows_a_pair_with_its_origin(three, dpo_data):
     code, out, _ = dpo_data("show", three, "1")
     lines = [line.strip() for line in out.splitlines()]
     assert code == 0
@@ -213,7 +213,7 @@ def test_several_matches_are_listed_with_their_ids(three, dpo_data):
     assert all(id_ in out for id_ in ids)
 
 
-def test_json_holds_pair_and_quarantine(three, dpo_data):
+def test_json_has_pairs_and_quarantine(three, dpo_data):
     _, out, _ = dpo_data("show", three, "--find", "how", "--json")
     content = json.loads(out)
     assert [(pair["split"], pair["index"], pair["chosen"]) for pair in content["pairs"]] == [("train", 0, "yes 0")]
@@ -221,7 +221,7 @@ def test_json_holds_pair_and_quarantine(three, dpo_data):
     assert (content["pairs_found"], content["quarantined_found"]) == (1, 1)
 
 
-def test_a_pair_that_is_not_there_is_a_usage_error_without_traceback(three, dpo_data):
+def test_a_missing_pair_is_a_usage_error_without_a_traceback(three, dpo_data):
     code, out, err = dpo_data("show", three, "7")
     assert (code, out) == (2, "")
     assert err.startswith("Error: ")
@@ -230,10 +230,10 @@ def test_a_pair_that_is_not_there_is_a_usage_error_without_traceback(three, dpo_
 def test_a_run_and_a_row_exclude_each_other(three, dpo_data):
     code, _, err = dpo_data("show", three, "1", "--run", "run")
     assert code == 2
-    assert "leave out the row" in err
+    assert "--run: cannot be combined with a row" in err
 
 
-def test_markup_in_texts_is_not_obeyed(make_prepared, dpo_data):
+def test_markup_in_texts_is_not_interpreted(make_prepared, dpo_data):
     folder = make_prepared([{"prompt": "[bold]hello[/bold]", "chosen": "[red]a[/red]", "rejected": "[link=x]b"}])
     _, out, _ = dpo_data("show", folder, "0")
     assert "[bold]hello[/bold]" in out
@@ -263,20 +263,20 @@ def test_the_tokens_shown_are_those_of_the_cache(
     cache = tokenize(folder, tokenizer=tokenizer, **options)
     assert cache.manifest.splits["train"].dropped == {}
     for index, row in enumerate(cache.dataset()["train"]):
-        tokens = find_to_show(folder, row=str(index), tokenizer=tokenizer, **options).tokens
+        tokens = show(folder, row=str(index), tokenizer=tokenizer, **options).tokens
         assert tokens.kept_ids() == (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
         assert tokens.cache == cache.manifest.key
 
 
-def test_the_tokens_give_the_text_back_and_name_what_is_cut(make_prepared, byte_tokenizer):
+def test_the_tokens_add_up_to_the_text_and_mark_what_is_truncated(make_prepared, byte_tokenizer):
     folder = make_prepared([{"prompt": "abcdefgh", "chosen": "xy", "rejected": "z"}])
-    tokens = find_to_show(folder, row="0", tokenizer=byte_tokenizer, max_length=8).tokens
+    tokens = show(folder, row="0", tokenizer=byte_tokenizer, max_length=8).tokens
     assert "".join(token.text for token in tokens.prompt) == "abcdefgh"
     assert "".join(token.text for token in tokens.prompt if not token.kept) == "abc"
     assert [(token.text, token.special) for token in tokens.chosen] == [("x", False), ("y", False), ("</s>", True)]
 
 
-def test_json_holds_every_token(make_prepared, byte_tokenizer, dpo_data, tmp_path):
+def test_json_has_every_token(make_prepared, byte_tokenizer, dpo_data, tmp_path):
     folder = make_prepared([{"prompt": "abcdefgh", "chosen": "xy", "rejected": "z"}])
     byte_tokenizer.save_pretrained(tmp_path / "bytes")
     code, out, _ = dpo_data("show", folder, "0", "--tokenizer", tmp_path / "bytes", "--max-length", "8", "--json")
@@ -286,28 +286,28 @@ def test_json_holds_every_token(make_prepared, byte_tokenizer, dpo_data, tmp_pat
     assert [token["text"] for token in tokens["rejected"]] == ["z", "</s>"]
 
 
-def test_a_begin_token_that_survives_the_cut_is_shown(make_prepared, bos_tokenizer):
+def test_a_begin_token_that_survives_truncation_is_shown(make_prepared, bos_tokenizer):
     folder = make_prepared([{"prompt": "one two three four five six seven", "chosen": "a bow", "rejected": "no"}])
-    tokens = find_to_show(folder, row="0", tokenizer=bos_tokenizer, max_length=12).tokens
+    tokens = show(folder, row="0", tokenizer=bos_tokenizer, max_length=12).tokens
     kept = [token for token in tokens.prompt if token.kept]
     assert (kept[0].text, kept[0].special) == ("<s>", True)
     assert [token.special for token in tokens.prompt if token.special] == [
         True,
         True,
-    ]  # the first, cut, and the new one
+    ]  # the first, truncated, and the new one
 
 
-def test_a_pair_that_the_trainer_does_not_see_says_why(make_prepared, byte_tokenizer, dpo_data, tmp_path):
+def test_a_pair_that_training_does_not_use_says_why(make_prepared, byte_tokenizer, dpo_data, tmp_path):
     folder = make_prepared([{"prompt": "pppp", "chosen": "samex", "rejected": "samey"}])
     byte_tokenizer.save_pretrained(tmp_path / "bytes")
     code, out, _ = dpo_data("show", folder, "0", "--tokenizer", tmp_path / "bytes", "--max-length", "5")
     assert code == 0
-    assert "The trainer does not see this pair: equal_responses." in out
+    assert "Training does not use this pair: equal_responses." in out
     assert "⟦ppp⟧p" in out.replace("│", "")
 
 
-def test_texts_of_many_pairs_are_not_read_for_a_few(prepared, run, monkeypatch):
-    """Only the pairs that are shown become rows."""
+def test_only_the_texts_of_shown_pairs_are_read(prepared, run, monkeypatch):
+    """Only the pairs that are shown are parsed."""
     built = []
     monkeypatch.setattr(pairs, "_pair_at", lambda *place: built.append(place) or original(*place))
     worst_pairs(prepared, run, count=1)

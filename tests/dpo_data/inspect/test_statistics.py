@@ -1,4 +1,4 @@
-"""The statistics, with numbers worked by hand."""
+"""Statistics of pairs, with numbers calculated by hand."""
 
 import random
 
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpo_data.inspect.batches import row_margins
+from dpo_data.inspect.statistics import compute_statistics
 from dpo_data.inspect.statistics.distribution import Largest, ValueCounts
 from dpo_data.inspect.statistics.label_noise import error_rate
-from dpo_data.inspect.statistics.measuring import compute_statistics, row_margins
 from dpo_data.inspect.statistics.rules import list_items, wilson_interval
 from dpo_data.prepared.reader import open_prepared
 
@@ -64,7 +65,7 @@ def test_longer_wins_is_scored_by_how_much_longer(statistics_of):
 
 
 def test_a_rule_is_scored_on_the_pairs_that_it_decides(statistics_of):
-    """Longer: pairs 1, 2 and 4 differ in length, chosen is the longer one in pair 2. Lists: only pair 4 has any."""
+    """Longer: pairs 1, 2 and 4 differ in length, and chosen is longer in pair 2. Lists: only pair 4 has any."""
     longer, lists, refusals = (rule.overall for rule in statistics_of(FOUR).rules)
     assert (longer.pairs, longer.decided, longer.right, longer.coverage) == (4, 3, 1, 0.75)
     assert longer.accuracy == pytest.approx(1 / 3)
@@ -94,7 +95,7 @@ def test_rules_are_scored_by_the_raw_file(tmp_path, write_rows):
 
 
 def test_rules_are_scored_on_the_quarters_of_the_margins(statistics_of):
-    """Eight pairs with margins 1 to 8; longer wins on the four widest alone."""
+    """Eight pairs with margins 1 to 8; "longer wins" is right only on the four widest."""
     rows = [
         pair(
             f"p{m}",
@@ -113,14 +114,14 @@ def test_rules_are_scored_on_the_quarters_of_the_margins(statistics_of):
     assert (statistics.scores.chosen.max, statistics.scores.rejected.max) == (8, 0)
 
 
-def test_without_scores_there_are_none(statistics_of):
+def test_a_source_without_scores_has_no_score_statistics(statistics_of):
     statistics = statistics_of(FOUR)
     assert statistics.scores is None
     assert statistics.rules[0].by_margin == []
 
 
 def test_label_noise_comes_from_pairs_judged_twice(statistics_of):
-    """Five pairs twice, one of them both ways: d = 1/5 = 2 e (1 - e), so that e = (1 - sqrt(0.6)) / 2 = 0.1127."""
+    """Five pairs twice, one of them in both directions: d = 1/5 = 2 e (1 - e), so e = (1 - sqrt(0.6)) / 2 = 0.1127."""
     again = [pair(f"q{n}", "yes it is", "no") for n in range(5)]
     rows = [*again, *again[:4], pair("q4", "no", "yes it is"), pair("alone", "a", "b")]
     noise = statistics_of(rows).label_noise
@@ -132,11 +133,17 @@ def test_label_noise_comes_from_pairs_judged_twice(statistics_of):
     assert len(noise.examples) == 1
 
 
-def test_three_judgements_of_one_pair_make_three_couples(statistics_of):
-    """Two one way, one the other: 2 of the 3 couples disagree, more than coin flips would."""
+def test_three_judgments_of_one_pair_are_compared_in_three_ways(statistics_of):
+    """Two in one direction, one in the other: 2 of 3 comparisons disagree, more than coin flips would."""
     noise = statistics_of([pair("q", "a", "b"), pair("q", "a", "b"), pair("q", "b", "a")]).label_noise
     assert noise.disagreement == pytest.approx(2 / 3)
     assert (noise.error, noise.label_smoothing) == (0.5, None)
+
+
+def test_every_side_of_a_pair_has_its_lengths(statistics_of):
+    """Prompts of 2, 3, 4 and 5 characters, longer responses of 6, 7, 4 and 9."""
+    pair_lengths = statistics_of(FOUR).characters.pair
+    assert (pair_lengths.min, pair_lengths.median, pair_lengths.max) == (8, 8, 14)
 
 
 def test_label_noise_is_unknown_where_nothing_was_judged_twice(statistics_of):
@@ -144,7 +151,7 @@ def test_label_noise_is_unknown_where_nothing_was_judged_twice(statistics_of):
 
 
 def test_planted_label_noise_is_found_again(statistics_of):
-    """4,000 pairs judged twice, each label wrong with chance 0.15."""
+    """4,000 pairs judged twice, each label wrong with probability 0.15."""
     coin = random.Random(0)
     rows = []
     for number in range(4000):
@@ -157,13 +164,13 @@ def test_planted_label_noise_is_found_again(statistics_of):
     assert noise.error_low < 0.15 < noise.error_high
 
 
-def test_error_rate_turns_the_disagreement_around():
+def test_error_rate_inverts_the_disagreement():
     for error in (0.0, 0.05, 0.3, 0.5):
         assert error_rate(2 * error * (1 - error)) == pytest.approx(error, abs=1e-7)
     assert error_rate(0.9) == 0.5
 
 
-def test_wilson_interval_is_the_published_one():
+def test_wilson_interval_matches_published_values():
     """Newcombe 1998, table I, case (a): 81 of 263 gives 0.2553 to 0.3662."""
     assert [round(end, 4) for end in wilson_interval(81, 263)] == [0.2553, 0.3662]
     assert wilson_interval(0, 5)[0] == 0
@@ -192,6 +199,27 @@ def test_other_quantiles_are_within_half_a_percent(values):
     assert counts.quantiles(shares) == pytest.approx(exact.tolist(), rel=0.0051, abs=1e-12)
 
 
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=200))
+def test_quantiles_of_lengths_are_exact(values):
+    counts = ValueCounts(exact=True)
+    counts.add(values[: len(values) // 2])
+    counts.add(values[len(values) // 2 :])
+    shares = [0.0, 0.05, 0.25, 0.5, 0.75, 0.99, 1.0]
+    assert counts.quantiles(shares) == np.quantile(values, shares, method="inverted_cdf").tolist()
+
+
+def test_too_many_different_lengths_are_rounded_whatever_their_order():
+    values = np.arange(1, 200_000, 7)
+    forward, backward = ValueCounts(exact=True), ValueCounts(exact=True)
+    for start in range(0, len(values), 1000):
+        forward.add(values[start : start + 1000])
+        backward.add(values[::-1][start : start + 1000])
+    shares = [0.0, 0.1, 0.5, 0.9, 1.0]
+    exact = np.quantile(values, shares, method="inverted_cdf")
+    assert forward.quantiles(shares) == backward.quantiles(shares) == pytest.approx(exact.tolist(), rel=0.0051)
+    assert len(forward._counts) == len(backward._counts) < 4000
+
+
 def test_memory_does_not_grow_with_the_values():
     counts = ValueCounts()
     for start in range(0, 1_000_000, 100_000):
@@ -200,8 +228,8 @@ def test_memory_does_not_grow_with_the_values():
     assert len(counts._counts) < 4000
 
 
-def test_of_equal_pairs_the_first_are_named():
-    largest = Largest()
+def test_the_first_of_equal_pairs_are_named():
+    largest = Largest(3)
     largest.add([1, 5, 5, 5, 5, float("nan")], list("abcdef"))
     assert largest.ids() == ["b", "c", "d"]
 
@@ -228,7 +256,7 @@ def test_conversations_are_measured_by_their_contents(make_prepared):
     )
 
 
-def test_a_margin_named_by_the_source_goes_before_the_difference_of_scores(tmp_path):
+def test_a_margin_from_the_source_takes_precedence_over_the_difference_of_scores(tmp_path):
     import pyarrow as pa
 
     batch = pa.record_batch({"margin": [2.0, None], "chosen_score": [5.0, 5.0], "rejected_score": [1.0, 1.0]})

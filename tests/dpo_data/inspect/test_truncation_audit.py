@@ -1,4 +1,4 @@
-"""The truncation audit: golden numbers worked by hand, and agreement with what `tokenize` really cuts."""
+"""The truncation audit: numbers calculated by hand, and agreement with what `tokenize` truncates."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 
 from dpo_data import tokenize
 from dpo_data.errors import UsageError
-from dpo_data.inspect.statistics.measuring import compute_statistics
+from dpo_data.inspect.statistics import compute_statistics
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.encoder import Encoder
 
@@ -29,8 +29,8 @@ ROWS = [
 ]
 
 
-def test_what_a_length_cuts_is_counted_token_by_token(audit):
-    """Tokens are bytes, and a response has one more, its end.
+def test_truncation_is_counted_token_by_token(audit):
+    """Tokens are bytes, and a response has one more, its end-of-sequence token.
 
     At 16 the first pair fits (10). The second has p 10, r 12: the prompt keeps max(16 - 12, min(10, 4), 1) = 4 tokens,
     6 are lost; 12 remain for the responses, and both fit.
@@ -44,10 +44,11 @@ def test_what_a_length_cuts_is_counted_token_by_token(audit):
     assert (at_16.chosen_losing_end, at_16.rejected_losing_end, at_16.one_side_losing_end) == (0, 0, 0)
     assert (at_8.pairs_cut, at_8.prompt_tokens_lost, at_8.response_tokens_lost) == (2, 10, 6)
     assert (at_8.chosen_losing_end, at_8.rejected_losing_end, at_8.one_side_losing_end) == (0, 1, 1)
+    assert (at_16.responses_too_long, at_8.responses_too_long) == (0, 1)
     assert len(at_8.one_side_examples) == 1
 
 
-def test_the_modes_differ_in_which_end_of_the_prompt_goes(audit):
+def test_the_modes_differ_in_the_end_of_the_prompt_that_is_lost(audit):
     found = audit(ROWS, [8])
     end, start = found[8, "keep_end"], found[8, "keep_start"]
     assert (end.prompts_losing_start, end.prompts_losing_end) == (2, 0)
@@ -64,7 +65,7 @@ def test_pairs_that_become_identical_are_found(audit):
     assert (entry.chosen_losing_end, entry.rejected_losing_end) == (1, 2)
 
 
-def test_a_limit_of_the_prompt_changes_what_is_cut(audit):
+def test_a_maximum_prompt_length_changes_what_is_truncated(audit):
     """At 16 with at most 2 prompt tokens the second pair loses 8 of 10; the first fits and keeps its 4."""
     entry = audit(ROWS, [16], max_prompt_length=2)[16, "keep_end"]
     assert (entry.max_prompt_length, entry.pairs_cut, entry.prompt_tokens_lost) == (2, 1, 8)
@@ -77,7 +78,7 @@ def test_lengths_without_room_are_refused(audit):
 
 @pytest.mark.parametrize("mode", ["keep_end", "keep_start"])
 @pytest.mark.parametrize("max_length", [4, 9, 20, 64])
-def test_the_audit_says_what_tokenize_does(make_prepared, byte_tokenizer, max_length, mode):
+def test_the_audit_agrees_with_tokenize(make_prepared, byte_tokenizer, max_length, mode):
     letters = random.Random(max_length)
     lengths = [(letters.randint(1, 30), letters.randint(1, 9), letters.randint(10, 40)) for _ in range(60)]
     rows = [{"prompt": "p" * p, "chosen": "c" * c, "rejected": "c" * r} for p, c, r in lengths]
@@ -96,7 +97,7 @@ def test_the_audit_says_what_tokenize_does(make_prepared, byte_tokenizer, max_le
         assert entry.response_tokens_lost == counts.response_tokens_cut
 
 
-def test_pairs_that_a_template_refuses_are_counted_and_not_cut(make_prepared, make_tokenizer):
+def test_pairs_that_a_template_refuses_are_counted_but_not_truncated(make_prepared, make_tokenizer):
     template = "{% if messages[0].content == 'no' %}{{ raise_exception('no') }}{% endif %}" + (
         "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>{% endif %}"

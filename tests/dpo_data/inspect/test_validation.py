@@ -1,20 +1,17 @@
-"""What validate finds in prepared folders and in raw pairs, and that damage does not go unseen."""
+"""`dpo-data validate`: lengths and findings of prepared folders and of raw pairs."""
 
 import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpo_data.errors import InputError, PreparedError, UsageError
+from dpo_data.errors import InputError, UsageError
 from dpo_data.inspect.validation import CodeFinding, Quantiles, TruncationCount, ValidationReport, validate
-from dpo_data.prepared.files import hash_file
-from dpo_data.prepared.manifest import content_hash
 from dpo_data.schemas import json_schema
 from dpo_data.tokens.cache import tokenize
 
@@ -39,7 +36,7 @@ CONVERSATION = {
 
 
 def quantiles(*lengths: int) -> Quantiles:
-    """Of five lengths, ascending: 5 % lies in the first, half in the third, 95 % in the last."""
+    """Return the quantiles of five lengths: 5% is the first of them in order, the median the third, 95% the last."""
     first, _, third, _, last = sorted(lengths)
     return Quantiles(min=first, p5=first, median=third, p95=last, p99=last, max=last)
 
@@ -91,13 +88,13 @@ def test_lengths_in_tokens_count_bos_and_eos(clean, byte_tokenizer, make_tokeniz
         "rejected": quantiles(6, 2, 3, 3, 10),
         "pair": quantiles(1 + 6, 2 + 3, 3 + 4, 4 + 9, 9 + 10),
     }
-    # Letters that no merge was learned for are one token each here too; BOS comes before each prompt.
+    # Letters without a learned merge are one token each here too; BOS precedes each prompt.
     with_bos = validate(clean, tokenizer=make_tokenizer(bos=True, corpus=["xyz"])).tokens
     assert with_bos["prompt"] == quantiles(2, 3, 4, 5, 10)
     assert with_bos["chosen"] == quantiles(2, 3, 4, 9, 8)
 
 
-def test_pairs_that_each_length_would_cut_are_counted(clean, byte_tokenizer):
+def test_pairs_that_each_length_would_truncate_are_counted(clean, byte_tokenizer):
     # Pairs of 7, 5, 7, 13 and 19 tokens, whose longer responses have 6, 3, 4, 9 and 10.
     report = validate(clean, tokenizer=byte_tokenizer, max_lengths=[4, 6, 7, 10, 19])
     assert report.cut == [
@@ -110,7 +107,7 @@ def test_pairs_that_each_length_would_cut_are_counted(clean, byte_tokenizer):
 
 
 @pytest.mark.parametrize("max_length", [4, 7, 13])
-def test_what_validate_says_is_cut_is_what_tokenize_drops(clean, byte_tokenizer, max_length):
+def test_tokenize_drops_the_pairs_that_validate_counts_as_too_long(clean, byte_tokenizer, max_length):
     [cut] = validate(clean, tokenizer=byte_tokenizer, max_lengths=[max_length]).cut
     cache = tokenize(clean, tokenizer=byte_tokenizer, max_length=max_length, on_overlong="drop")
     assert cache.manifest.splits["train"].pairs_read - cache.manifest.splits["train"].pairs == cut.pairs_cut
@@ -122,7 +119,7 @@ def test_token_caches_of_this_text_are_named(clean, byte_tokenizer):
     assert validate(clean).worst() is None
 
 
-def test_files_beside_those_of_the_manifest_are_ignored(clean):
+def test_files_that_the_manifest_does_not_name_are_ignored(clean):
     (clean / "train" / "cache-0123456789abcdef.arrow").write_bytes(b"datasets leaves such files")
     assert validate(clean).worst() is None
 
@@ -174,7 +171,7 @@ def test_warnings_come_with_file_and_row(make_prepared):
     assert all(finding.hint for finding in report.findings.values())
 
 
-def test_findings_over_the_whole_data_set_name_both_rows(tmp_path, write_rows):
+def test_findings_over_the_whole_dataset_name_both_rows(tmp_path, write_rows):
     raw = tmp_path / "raw"
     write_rows(raw / "train.jsonl", [pair("p", "ccc", "rr"), pair("p", "rr", "ccc"), pair("p", "ccc", "rr")])
     write_rows(raw / "test.jsonl", [pair("p", "zzz", "rr")])
@@ -217,7 +214,7 @@ def test_only_the_first_few_examples_are_kept(make_prepared):
     assert finding.examples[0].startswith("raw/pairs.jsonl:1: ")
 
 
-def test_checks_that_convert_was_told_to_allow_only_warn_here_too(make_prepared):
+def test_checks_that_convert_allowed_only_warn_here_too(make_prepared):
     prepared = make_prepared([*ROWS, pair("v", "same", "same")], allow=["identical_responses"])
     report = validate(prepared)
     assert found(report) == {
@@ -225,7 +222,7 @@ def test_checks_that_convert_was_told_to_allow_only_warn_here_too(make_prepared)
     }
 
 
-def test_rows_in_quarantine_are_no_error_of_a_prepared_folder(make_prepared):
+def test_rows_in_quarantine_are_not_errors_of_a_prepared_folder(make_prepared):
     report = validate(make_prepared([*ROWS, pair("v", "same", "same")], max_invalid=0.5))
     assert (report.rows_read, report.pairs, report.quarantined) == (6, 5, 1)
     assert report.worst() is None
@@ -318,197 +315,23 @@ def test_raw_hh_rlhf_is_judged_by_its_own_source(tmp_path, write_rows):
     assert report.characters["prompt"].max == len(ask)
 
 
-def test_raw_pairs_of_which_none_is_good_are_described_all_the_same(tmp_path, write_rows, byte_tokenizer):
+def test_raw_pairs_without_a_valid_row_are_described_too(tmp_path, write_rows, byte_tokenizer):
     report = validate(write_rows(tmp_path / "pairs.jsonl", [pair("p", "", "r")]), tokenizer=byte_tokenizer)
     assert (report.pairs, report.quarantined, report.splits) == (0, 1, {})
     assert (report.characters, report.tokens, report.cut, report.chosen_longer) == ({}, {}, [], None)
     assert report.worst() == "error"
 
 
-def test_validating_raw_pairs_leaves_no_file_beside_them(tmp_path, write_rows):
+def test_validating_raw_pairs_leaves_no_files_behind(tmp_path, write_rows):
     raw = write_rows(tmp_path / "raw" / "pairs.jsonl", BAD_ROWS)
     validate(raw)
     assert [path.name for path in tmp_path.rglob("*")] == ["raw", "pairs.jsonl"]
 
 
-# Damage.
-
-
-def flip_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def change_arrow(path: Path, change: Callable[[dict[str, list[Any]]], None]) -> None:
-    """Write an Arrow file again with changed columns."""
-    with pa.memory_map(str(path)) as file:
-        table = pa.ipc.open_stream(file).read_all()
-    columns = table.to_pydict()
-    change(columns)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(pa.table(columns, schema=table.schema))
-
-
-def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def make_right_again(folder: Path, name: str) -> None:
-    """Give a changed file its right hash and size in the manifest, as one who hides the change would."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        path = folder / name
-        manifest["files"][name] = {"sha256": hash_file(path), "size_bytes": path.stat().st_size}
-        if "content_hash" in manifest:
-            splits = {split: entry["shards"] for split, entry in manifest["splits"].items()}
-            hashes = {split: [manifest["files"][shard]["sha256"] for shard in names] for split, names in splits.items()}
-            manifest["content_hash"] = content_hash(manifest["form"], manifest["columns"], hashes)
-
-    change_manifest(folder, change)
-
-
-SHARD = "train/data-00000-of-00001.arrow"
-OTHER_BYTES = "has other bytes than when it was written (SHA-256 differs)"
-
-
-def test_a_flipped_bit_in_a_text_shard_is_named(clean):
-    flip_bit(clean / SHARD)
-    report = validate(clean)
-    assert report.damage == {SHARD: OTHER_BYTES}
-    assert report.worst() == "error"
-
-
-def test_a_flipped_bit_in_any_place_of_a_shard_is_found(clean):
-    shard = clean / SHARD
-    whole = shard.read_bytes()
-    for position in range(0, len(whole), 97):
-        damaged = bytearray(whole)
-        damaged[position] ^= 1
-        shard.write_bytes(damaged)
-        assert validate(clean).damage == {SHARD: OTHER_BYTES}, position
-
-
-def test_a_flipped_bit_in_a_token_shard_is_named(clean, byte_tokenizer):
-    cache = tokenize(clean, tokenizer=byte_tokenizer)
-    flip_bit(cache.path / SHARD)
-    assert validate(clean).damage == {f"tokens/{cache.path.name}/{SHARD}": OTHER_BYTES}
-
-
-def test_a_token_cache_elsewhere_is_checked_where_it_is(clean, byte_tokenizer, tmp_path):
-    cache = tokenize(clean, tokenizer=byte_tokenizer, cache_dir=tmp_path / "caches")
-    assert validate(clean).token_caches == []
-    assert validate(clean, cache_dir=tmp_path / "caches").token_caches == [cache.manifest.key]
-    flip_bit(cache.path / SHARD)
-    assert validate(clean, cache_dir=tmp_path / "caches").damage == {f"tokens/{cache.path.name}/{SHARD}": OTHER_BYTES}
-
-
-def test_a_missing_file_is_named(clean):
-    (clean / SHARD).unlink()
-    (clean / "README.md").unlink()
-    assert validate(clean).damage == {SHARD: "is missing", "README.md": "is missing"}
-
-
-def test_a_file_of_another_size_is_named(clean):
-    with (clean / "README.md").open("ab") as file:
-        file.write(b"!")
-    size = (clean / "README.md").stat().st_size
-    assert validate(clean).damage == {"README.md": f"has {size:,} bytes, not {size - 1:,}"}
-
-
-def test_an_edited_quarantine_file_is_named(make_prepared):
-    prepared = make_prepared([*ROWS, pair("v", "same", "same")], max_invalid=0.5)
-    quarantine = prepared / "quarantine" / "train.jsonl"
-    quarantine.write_text(quarantine.read_text().replace("same text", "Same text"))
-    assert validate(prepared).damage == {"quarantine/train.jsonl": OTHER_BYTES}
-
-
-def test_a_changed_row_is_found_even_under_a_right_hash(clean):
-    def change(columns: dict[str, list[Any]]) -> None:
-        columns["chosen"][2] = "cCc"
-
-    change_arrow(clean / SHARD, change)
-    make_right_again(clean, SHARD)
-    assert validate(clean).damage == {
-        "train": "raw/pairs.jsonl:3: id or prompt_key does not fit the text; the row was changed"
-    }
-
-
-def test_a_row_that_is_gone_is_found_even_under_a_right_hash(clean):
-    def change(columns: dict[str, list[Any]]) -> None:
-        for column in columns.values():
-            del column[2]
-
-    change_arrow(clean / SHARD, change)
-    make_right_again(clean, SHARD)
-    assert validate(clean).damage == {"train": "has 4 pairs, and the manifest says 5"}
-
-
-def test_a_manifest_that_does_not_add_up_is_refused(clean):
-    change_manifest(clean, lambda manifest: manifest.update(rows_read=6))
-    with pytest.raises(PreparedError) as refusal:
-        validate(clean)
-    assert str(refusal.value) == (
-        f"{clean}/manifest.json: does not add up: rows_read is 6, but rows_paired + quarantined + left_out give 5.\n"
-        "  Make it again: dpo-data convert SOURCE --output."
-    )
-
-
-def test_a_quarantine_of_other_length_than_the_manifest_says_is_found(make_prepared):
-    prepared = make_prepared([*ROWS, pair("v", "same", "same")], max_invalid=0.5)
-    quarantine = prepared / "quarantine" / "train.jsonl"
-    quarantine.write_text(quarantine.read_text() * 2)
-    make_right_again(prepared, "quarantine/train.jsonl")
-    assert validate(prepared).damage == {"quarantine": "has 2 rows, and the manifest says 1"}
-
-
-@pytest.mark.parametrize(
-    ("ids", "damage"),
-    [
-        ([999, 256], "has ids in chosen_ids outside the vocabulary"),
-        ([-1], "has ids in chosen_ids outside the vocabulary"),
-        ([], "has an empty chosen_ids"),
-    ],
-)
-def test_ids_that_no_trainer_could_use_are_found_even_under_a_right_hash(clean, byte_tokenizer, ids, damage):
-    cache = tokenize(clean, tokenizer=byte_tokenizer)
-
-    def change(columns: dict[str, list[Any]]) -> None:
-        columns["chosen_ids"][1] = ids
-
-    change_arrow(cache.path / SHARD, change)
-    make_right_again(cache.path, SHARD)
-    assert validate(clean).damage == {f"tokens/{cache.path.name}/{SHARD}": damage}
-
-
-def test_a_rejected_folder_is_described_and_called_so(make_prepared):
-    report = validate(make_prepared([*ROWS, pair("v", "same", "same")], max_invalid=0.1))
-    assert (report.rows_read, report.pairs, report.quarantined) == (6, 5, 1)
-    assert report.damage == {
-        "manifest.json": "says rejected: 1 of 6 rows are in quarantine, and no trainer takes the rest"
-    }
-    assert report.worst() == "error"
-
-
 # Refusals.
 
 
-def test_an_unfinished_folder_is_refused(tmp_path):
-    (tmp_path / ".partial").mkdir()
-    with pytest.raises(PreparedError, match="is unfinished: a run was stopped"):
-        validate(tmp_path)
-
-
-def test_a_manifest_that_cannot_be_read_is_refused(clean):
-    manifest = clean / "manifest.json"
-    manifest.write_text(manifest.read_text()[:-20])
-    with pytest.raises(PreparedError, match="is damaged, or not a manifest of dpo-data prepared"):
-        validate(clean)
-
-
-def test_a_path_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nothing\.jsonl: there is no such file"):
         validate(tmp_path / "nothing.jsonl")
 
@@ -546,7 +369,7 @@ def test_a_report_survives_json(report):
     assert ValidationReport.model_validate(json.loads(json.dumps(report.model_dump(mode="json")))) == report
 
 
-def test_a_report_fits_its_schema(report):
+def test_a_report_matches_its_schema(report):
     schema = json_schema("validation-report")
     jsonschema.Draft202012Validator.check_schema(schema)
     document = report.model_dump(mode="json")
@@ -557,7 +380,7 @@ def test_a_report_fits_its_schema(report):
         jsonschema.validate(document | {"unknown": 1}, schema)
 
 
-def test_the_gravest_of_damage_and_findings_counts(clean):
+def test_the_most_severe_of_damage_and_findings_counts(clean):
     report = validate(clean)
     warning, error = (CodeFinding(severity=severity, rows=1, hint="", examples=[]) for severity in ("warning", "error"))
     assert report.model_copy(update={"findings": {"a": warning}}).worst() == "warning"

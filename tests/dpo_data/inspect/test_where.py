@@ -1,4 +1,4 @@
-"""`dpo-data where`: which prepared folders and runs used a pair."""
+"""`dpo-data where`: the prepared folders and runs that use a pair."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 
 from dpo_data import open_prepared, tokenize
 from dpo_data.errors import UsageError
-from dpo_data.inspect.where import find_uses
+from dpo_data.inspect.where import where
 
 ROWS = [{"prompt": f"question {n}", "chosen": f"samex {n}", "rejected": f"samey {n}"} for n in range(40)]
 
@@ -39,7 +39,7 @@ def run(tmp_path, id_):
 
 def test_a_pair_is_found_in_folders_and_runs(prepared, run, make_prepared, id_):
     other = make_prepared(ROWS[3:5], "other")
-    uses = find_uses(id_, [prepared, other, run])
+    uses = where(id_, [prepared, other, run])
     assert [(use.kind, use.split, use.index, use.step, use.margin) for use in uses] == [
         ("prepared", "train", 3, None, None),
         ("prepared", "train", 0, None, None),
@@ -49,36 +49,36 @@ def test_a_pair_is_found_in_folders_and_runs(prepared, run, make_prepared, id_):
     assert uses[0].origin.endswith("pairs.jsonl:4")
 
 
-def test_the_beginning_of_an_id_is_enough_where_it_is_unique(prepared, run, id_):
-    assert {use.id for use in find_uses(id_[:10], [prepared, run])} == {id_}
+def test_a_unique_prefix_of_an_id_is_enough(prepared, run, id_):
+    assert {use.id for use in where(id_[:10], [prepared, run])} == {id_}
 
 
-def test_an_id_that_begins_several_is_refused(prepared):
+def test_an_ambiguous_prefix_is_refused(prepared):
     ids = open_prepared(prepared).dataset()["train"]["id"]
     shared = next(id_[0] for id_ in ids if sum(other[0] == id_[0] for other in ids) > 1)
-    with pytest.raises(UsageError, match=r"pairs have an id that begins so"):
-        find_uses(shared, [prepared])
+    with pytest.raises(UsageError, match=r"pairs have an id that starts with it"):
+        where(shared, [prepared])
 
 
 def test_a_token_cache_that_dropped_the_pair_says_why(make_prepared, byte_tokenizer):
     folder = make_prepared([{"prompt": "pppp", "chosen": "samex", "rejected": "samey"}])
     tokenize(folder, tokenizer=byte_tokenizer, max_length=5)
     id_ = open_prepared(folder).dataset()["train"]["id"][0]
-    assert [(use.kind, use.dropped) for use in find_uses(id_, [folder])] == [
+    assert [(use.kind, use.dropped) for use in where(id_, [folder])] == [
         ("prepared", None),
         ("tokens", "equal_responses"),
     ]
 
 
 @pytest.mark.parametrize("id_", ["not hex", "", "a" * 33, "AB"])
-def test_what_is_no_id_is_refused(prepared, id_):
-    with pytest.raises(UsageError, match="is no id"):
-        find_uses(id_, [prepared])
+def test_a_string_that_is_not_an_id_is_refused(prepared, id_):
+    with pytest.raises(UsageError, match="not a pair id"):
+        where(id_, [prepared])
 
 
-def test_a_path_that_is_neither_folder_nor_run_is_refused(tmp_path, id_):
+def test_a_path_that_is_neither_a_folder_nor_a_run_is_refused(tmp_path, id_):
     with pytest.raises(UsageError, match=r"neither a prepared folder nor a run"):
-        find_uses(id_, [tmp_path])
+        where(id_, [tmp_path])
 
 
 def test_the_command_lists_them(prepared, run, dpo_data, id_):
@@ -96,7 +96,7 @@ def test_a_pair_that_nobody_used_gives_exit_code_1(prepared, run, dpo_data):
     assert out.startswith("No pair with id")
 
 
-def test_json_is_all_there_is_on_standard_output(prepared, run, dpo_data, id_):
+def test_standard_output_is_only_json(prepared, run, dpo_data, id_):
     code, out, _ = dpo_data("where", id_, run, "--json")
     assert code == 0
     assert [use["margin"] for use in json.loads(out)] == [0.25, -0.5]

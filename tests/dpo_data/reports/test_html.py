@@ -1,4 +1,4 @@
-"""`dpo-data report`: one page that holds everything, runs nothing and escapes every text."""
+"""`dpo-data report`: one self-contained page that executes nothing and escapes every text."""
 
 import json
 import re
@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from dpo_data.errors import PreparedError
-from dpo_data.inspect.report_data import DataReport, named_ids, report
+from dpo_data.inspect.report_data import DataReport, report
+from dpo_data.inspect.statistics.collector import named_ids
 from dpo_data.reports.html.page import page
 from dpo_data.reports.html.sections import SECTIONS
 
@@ -17,7 +18,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Reader(HTMLParser):
-    """Tags, texts and attributes of a page; what is opened must be closed in order."""
+    """Tags, texts and attributes of a page; tags must be closed in order."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -61,7 +62,7 @@ def prepared(make_prepared):
     return make_prepared(ROWS, max_invalid=1.0)
 
 
-def test_the_page_is_whole_and_needs_nothing_from_elsewhere(prepared, byte_tokenizer):
+def test_the_page_is_well_formed_and_loads_nothing(prepared, byte_tokenizer):
     text = page(report(prepared, tokenizer=byte_tokenizer, max_lengths=[8, 64]))
     read = Reader(text)
     assert read.open == []
@@ -84,7 +85,7 @@ def test_every_chart_is_valid_xml_with_a_name_and_without_nan(prepared, byte_tok
         assert "None" not in chart
 
 
-def test_every_section_with_something_to_show_is_there(prepared, byte_tokenizer):
+def test_every_section_with_content_is_on_the_page(prepared, byte_tokenizer):
     content = report(prepared, tokenizer=byte_tokenizer, max_lengths=[8])
     read = Reader(page(content))
     assert read.ids == [section.name for section in SECTIONS if section.name not in ("scores", "content")]
@@ -115,8 +116,8 @@ def test_the_numbers_on_the_page_are_those_of_the_data(prepared):
     text = " ".join(Reader(page(report(prepared))).text.split())
     assert "4 rows read = 3 that gave 3 pairs + 1 in quarantine." in text
     # Of the three pairs chosen is longer in the second (28 to 24), shorter in the first and the third (7 to 24).
-    assert "Of 3 pairs chosen is longer in 1 (33.3%), shorter in 2 (66.7%), equally long in 0." in text
-    assert "1 pair of responses was judged more than once, in 2 rows; 1 of them both ways." in text
+    assert "Of 3 pairs, chosen is longer in 1 (33.3%), shorter in 2 (66.7%), equally long in 0." in text
+    assert "1 pair of responses was judged more than once, in 2 rows; 1 of them in both directions." in text
 
 
 def test_the_same_data_gives_the_same_page(prepared):
@@ -124,12 +125,12 @@ def test_the_same_data_gives_the_same_page(prepared):
 
 
 def test_a_page_is_a_pure_function_of_the_report(prepared):
-    """What the JSON holds is enough to draw the page again."""
+    """The JSON is enough to render the page again."""
     content = report(prepared)
     assert page(DataReport.model_validate_json(content.model_dump_json())) == page(content)
 
 
-def test_texts_are_escaped_wherever_they_come_from(tmp_path, write_rows, dpo_data):
+def test_all_texts_are_escaped(tmp_path, write_rows, dpo_data):
     folder = tmp_path / "<b>raw"
     rows = [
         {"prompt": f"prompt {EVIL}", "chosen": f"chosen {EVIL} and\n- more", "rejected": f"rejected {EVIL}"},
@@ -150,7 +151,7 @@ def test_texts_are_escaped_wherever_they_come_from(tmp_path, write_rows, dpo_dat
     assert "<img src=x onerror=alert(1)>.jsonl:1" in read.text
 
 
-def test_every_id_that_the_statistics_name_has_its_pair(prepared, byte_tokenizer):
+def test_every_id_in_the_statistics_has_its_pair(prepared, byte_tokenizer):
     content = report(prepared, tokenizer=byte_tokenizer, max_lengths=[8])
     assert set(named_ids(content.statistics)) <= set(content.pairs)
     assert content.finding_pairs["contradiction"] == [content.pairs[content.finding_pairs["contradiction"][0]].id]
@@ -163,7 +164,7 @@ def test_differing_words_are_marked(make_prepared):
     assert "Pour it<mark> away</mark> while it is<mark> cold.</mark>" in text
 
 
-def test_long_texts_are_cut_in_the_report(make_prepared):
+def test_long_texts_are_clipped_in_the_report(make_prepared):
     content = report(make_prepared([{"prompt": "p" * 5000, "chosen": "c" * 9000, "rejected": "r"}]))
     (pair,) = content.pairs.values()
     assert (len(pair.prompt), len(pair.chosen)) == (602, 1502)
@@ -201,7 +202,7 @@ def test_a_report_in_the_folder_leaves_it_valid(prepared, dpo_data):
     assert "Errors found" not in dpo_data("validate", prepared)[1]
 
 
-def test_json_is_all_there_is_on_standard_output(prepared, dpo_data, tmp_path):
+def test_standard_output_is_only_json(prepared, dpo_data, tmp_path):
     _, out, _ = dpo_data("report", prepared, "--json", "--output", tmp_path / "elsewhere" / "page.html")
     assert json.loads(out)["statistics"]["pairs"] == 3
     assert (tmp_path / "elsewhere" / "page.html").is_file()
@@ -209,7 +210,7 @@ def test_json_is_all_there_is_on_standard_output(prepared, dpo_data, tmp_path):
     assert not (prepared / "report.html").exists()
 
 
-def test_a_place_that_cannot_be_written_is_refused_and_names_the_option(prepared, dpo_data, tmp_path):
+def test_a_path_that_cannot_be_written_is_refused_and_names_the_option(prepared, dpo_data, tmp_path):
     (tmp_path / "file").write_text("in the way")
     code, _, err = dpo_data("report", prepared, "--output", tmp_path / "file" / "report.html")
     assert code == 2
@@ -238,15 +239,15 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_reach_the_contrast_of_wcag_aa(prepared, theme):
-    """4.5 for text, 3 for what is drawn: WCAG 2.2, 1.4.3 and 1.4.11."""
+def test_colors_reach_the_contrast_of_wcag_aa(prepared, theme):
+    """4.5 for text, 3 for graphics: WCAG 2.2, 1.4.3 and 1.4.11."""
     light, dark = re.findall(r":root \{(.*?)\}", page(report(prepared)), re.DOTALL)
-    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]+)", light if theme == "light" else dark))
+    colors = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]+)", light if theme == "light" else dark))
     texts = [(ink, ground) for ink in ("text", "muted", "chosen-ink") for ground in ("ground", "raised")]
     texts += [(f"{name}-ink", "ground") for name in ("bad", "warn", "good")]
     texts += [(f"{side}-ink", f"{side}-wash") for side in ("chosen", "rejected")]
     texts += [("rejected-ink", "raised")]
     drawn = [(name, "ground") for name in ("chosen", "rejected", "bad", "prompt", "muted")]
     for least, pairs in ((4.5, texts), (3, drawn)):
-        found = {pair: contrast(*(colours[name] for name in pair)) for pair in pairs}
+        found = {pair: contrast(*(colors[name] for name in pair)) for pair in pairs}
         assert {pair: ratio for pair, ratio in found.items() if ratio < least} == {}

@@ -1,7 +1,9 @@
-"""hh-rlhf: every row is exactly recoverable or refused with its reason, whatever stands in it."""
+"""hh-rlhf: every row is either exactly recoverable or refused with its reason, whatever it contains."""
 
 import gzip
+import itertools
 import json
+import os
 import re
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from dpo_data.records import ConversationalPair, TextPair
 from dpo_data.sources.hh_rlhf import _simple_response_start, adapt
 from dpo_data.sources.source import SourceOptions
 
-REAL_ROWS = Path(__file__).parents[3] / "shared" / "data" / "hh-rlhf" / "harmless-base-test-part1.jsonl.gz"
+#: A folder with files of Anthropic/hh-rlhf: harmless-base/test.jsonl.gz as on the Hub, or its first 1,500 rows.
+REAL_ROWS = os.environ.get("DPO_DATA_REAL_ROWS")
+REAL_FILES = ("harmless-base-test-part1.jsonl.gz", "harmless-base/test.jsonl.gz")
 HI = "\n\nHuman: Hi\n\nAssistant:"
 
 
@@ -50,7 +54,7 @@ def test_an_earlier_exchange_belongs_to_the_prompt():
     assert text_pair(prompt + " Me.", prompt + " You.") == (prompt, " Me.", " You.")
 
 
-def test_blank_lines_inside_turns_start_no_turn():
+def test_blank_lines_inside_a_turn_do_not_start_a_turn():
     prompt = "\n\nHuman: One.\n\nTwo.\n\n Three.\n\nAssistant:"
     assert text_pair(prompt + " A.\n\nB.", prompt + " C.\n\nD.\n\n") == (prompt, " A.\n\nB.", " C.\n\nD.\n\n")
 
@@ -58,13 +62,13 @@ def test_blank_lines_inside_turns_start_no_turn():
 @pytest.mark.parametrize(
     "body", [" Human: x", " a Human:", "\nHuman: x", " Assistant: x", "\n\n Human: x", "\n\nHuman : x"]
 )
-def test_role_names_inside_a_body_start_no_turn(body):
+def test_role_names_inside_a_turn_do_not_start_a_turn(body):
     assert text_pair(HI + body, HI + " No.") == (HI, body, " No.")
     prompt = f"\n\nHuman:{body}\n\nAssistant:"
     assert text_pair(prompt + " Yes.", prompt + " No.") == (prompt, " Yes.", " No.")
 
 
-def test_dialogues_that_part_before_the_last_turn_are_refused():
+def test_dialogues_that_differ_before_the_last_turn_are_refused():
     longer = HI + " Yes?\n\nHuman: Who?\n\nAssistant: Me."
     assert refused(longer, HI + " No.") == (
         "prompts_diverge",
@@ -99,14 +103,14 @@ def test_two_human_turns_in_a_row_stay_in_the_prompt():
     assert text_pair(prompt + " Yes.", prompt + " No.") == (prompt, " Yes.", " No.")
 
 
-def test_a_side_that_is_the_beginning_of_the_other_keeps_its_last_turn_as_response():
+def test_a_side_that_is_a_prefix_of_the_other_keeps_its_last_turn_as_its_response():
     longer = HI + " Yes.\n\nAssistant: And no."
     assert text_pair(HI + " Yes.", longer) == (HI, " Yes.", " Yes.\n\nAssistant: And no.")
     assert text_pair(HI + " Yes", HI + " Yes, sir") == (HI, " Yes", " Yes, sir")
     assert refused(HI + " Yes.", HI + " Yes.\n\nHuman: Bye\n\nAssistant: Bye")[:2] == ("prompts_diverge", "rejected")
 
 
-def test_identical_sides_still_part_at_their_last_reply():
+def test_identical_sides_are_split_at_their_last_reply():
     assert text_pair(HI + " Yes.", HI + " Yes.") == (HI, " Yes.", " Yes.")
 
 
@@ -115,12 +119,12 @@ def test_an_empty_final_reply_is_an_empty_response():
     assert text_pair(HI + " Yes? \n\nHuman: Oh\n\nAssistant:", HI + " Yes? \n\nHuman: Oh\n\nAssistant: x")[1] == ""
 
 
-def test_white_space_at_the_ends_is_kept():
+def test_whitespace_at_both_ends_is_kept():
     assert text_pair(HI + " Yes. \n", HI + "  No.\t") == (HI, " Yes. \n", "  No.\t")
 
 
 @pytest.mark.parametrize("bad", ["Hi", "", "\nHuman: Hi", " " + HI + " a", "Intro" + HI + " a"])
-def test_what_does_not_start_with_a_turn_is_no_dialogue(bad):
+def test_a_text_that_does_not_start_with_a_turn_is_refused(bad):
     message = '{} does not start with a "Human:" turn after a blank line.'
     assert refused(bad, HI + " a") == ("not_a_dialogue", "chosen", message.format("chosen"))
     assert refused(HI + " a", bad) == ("not_a_dialogue", "rejected", message.format("rejected"))
@@ -131,7 +135,7 @@ def test_a_dialogue_that_ends_with_the_human_has_no_response():
     assert refused(HI + " a", "\n\nHuman: Hi") == ("no_response", "rejected", "rejected ends with a Human turn.")
 
 
-def test_fields_that_are_missing_or_no_strings_are_named():
+def test_fields_that_are_missing_or_not_strings_are_named():
     with pytest.raises(RowError) as caught:
         adapt({"chosen": HI, "id": 1}, SourceOptions("text"))
     assert str(caught.value) == (
@@ -144,7 +148,7 @@ def test_fields_that_are_missing_or_no_strings_are_named():
         adapt({}, SourceOptions("text"))
 
 
-def test_messages_are_refused_where_they_would_not_give_the_raw_string_back():
+def test_messages_are_refused_if_they_would_not_give_back_the_raw_string():
     assert refused("\n\nHuman:Hi\n\nAssistant: a", "\n\nHuman:Hi\n\nAssistant: b", "conversational") == (
         "not_recoverable",
         "chosen",
@@ -178,7 +182,7 @@ TURNS = st.lists(st.tuples(st.sampled_from([HUMAN, ASSISTANT]), STRINGS.map(lamb
 
 @st.composite
 def transcripts(draw: st.DrawFn) -> tuple[str, str]:
-    """Two strings that mostly are dialogues with a common beginning, and sometimes anything."""
+    """Generate two strings: usually dialogues with a shared beginning, sometimes anything."""
     if draw(st.integers(0, 9)) == 0:
         return draw(STRINGS), draw(STRINGS)
     beginning = HUMAN + " " + draw(STRINGS) + draw(TURNS) + draw(st.sampled_from(["", ASSISTANT]))
@@ -186,7 +190,7 @@ def transcripts(draw: st.DrawFn) -> tuple[str, str]:
 
 
 def marker_ends(transcript: str) -> list[tuple[str, int]]:
-    """Speaker and end of each role marker, by search from one to the next."""
+    """Return speaker and end of each role marker, by searching from one to the next."""
     found, position = [], 0
     while True:
         starts = {m: transcript.find(m, position) for m in (HUMAN, ASSISTANT) if transcript.find(m, position) >= 0}
@@ -198,7 +202,7 @@ def marker_ends(transcript: str) -> list[tuple[str, int]]:
 
 
 def response_start(chosen: str, rejected: str) -> int | str:
-    """The definition: where the last Assistant turn after a common beginning starts to speak, or a refusal's code."""
+    """Return the definition: where the text of the last shared Assistant turn starts, or the code of the refusal."""
     for transcript in (chosen, rejected):
         if not transcript.startswith((HUMAN, ASSISTANT)):
             return "not_a_dialogue"
@@ -207,7 +211,7 @@ def response_start(chosen: str, rejected: str) -> int | str:
     common = set(marker_ends(chosen)) & set(marker_ends(rejected))
     starts = [end for marker, end in common if marker == ASSISTANT and chosen[:end] == rejected[:end]]
     start = max(starts, default=0)
-    if start <= len(ASSISTANT):  # nobody has asked
+    if start <= len(ASSISTANT):  # there is no Human turn
         return "prompts_diverge"
     if any(marker == HUMAN and end > start for side in (chosen, rejected) for marker, end in marker_ends(side)):
         return "prompts_diverge"
@@ -227,30 +231,30 @@ def test_any_two_strings_are_split_as_defined_or_refused(both):
         assert refused(chosen, rejected)[0] == expected
     else:
         assert text_pair(chosen, rejected) == (chosen[:expected], chosen[expected:], rejected[expected:])
-        # The split is at one place of both: each raw string comes back byte for byte.
+        # Both sides are split at the same position, so each raw string comes back byte for byte.
         assert text_pair(chosen, rejected)[0] + text_pair(chosen, rejected)[2] == rejected
 
 
 @settings(max_examples=200, deadline=None)
 @given(TURNS, STRINGS, STRINGS)
-def test_the_quick_path_agrees_with_the_definition_wherever_it_answers(turns, chosen, rejected):
+def test_the_fast_path_agrees_with_the_definition_for_every_row_it_handles(turns, chosen, rejected):
     chosen, rejected = HI + turns + ASSISTANT + chosen, HI + turns + ASSISTANT + rejected
     assert _simple_response_start(chosen, rejected) in (0, response_start(chosen, rejected))
 
 
-def test_the_quick_path_takes_a_plain_row():
+def test_the_fast_path_handles_a_regular_row():
     assert _simple_response_start(HI + " a", HI + " b") == len(HI)
     assert _simple_response_start(HI, HI + " b") == len(HI)
 
 
 @settings(max_examples=150, deadline=None)
 @given(transcripts())
-def test_messages_give_back_the_raw_strings_of_whatever_is_not_refused(both):
+def test_messages_give_back_the_raw_strings_of_rows_that_are_not_refused(both):
     chosen, rejected = both
     expected = response_start(chosen, rejected)
     turns = [text for side in both for text in re.split("\n\n(?:Human|Assistant):", side)[1:]]
     if isinstance(expected, str) or not all(text.startswith(" ") for text in turns):
-        # Text form keeps every byte, so that only this one reason is added.
+        # The text form keeps every byte, so this is the only additional reason.
         assert refused(chosen, rejected, "conversational")[0] == (
             expected if isinstance(expected, str) else "not_recoverable"
         )
@@ -266,27 +270,38 @@ def test_messages_give_back_the_raw_strings_of_whatever_is_not_refused(both):
 
 
 @pytest.fixture(scope="module")
-def real_rows() -> dict[int, dict[str, str]]:
-    """Line to row of 1,500 rows of harmless-base/test."""
-    if not REAL_ROWS.is_file():
-        pytest.skip(f"needs {REAL_ROWS}, which is not part of the repository")
-    with gzip.open(REAL_ROWS, "rt", encoding="utf-8", newline="\n") as lines:
+def real_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 1,500 rows of harmless-base/test."""
+    if not REAL_ROWS:
+        pytest.skip("set DPO_DATA_REAL_ROWS to a folder with the files of Anthropic/hh-rlhf to test its real rows")
+    source = next(path for path in (Path(REAL_ROWS, name) for name in REAL_FILES) if path.is_file())
+    folder = tmp_path_factory.mktemp("real") / "hh-rlhf"
+    folder.mkdir()
+    with gzip.open(source, "rb") as lines, gzip.open(folder / REAL_FILES[0], "wb") as first:
+        first.writelines(itertools.islice(lines, 1500))
+    return folder / REAL_FILES[0]
+
+
+@pytest.fixture(scope="module")
+def real_rows(real_file: Path) -> dict[int, dict[str, str]]:
+    """The real rows by line number."""
+    with gzip.open(real_file, "rt", encoding="utf-8", newline="\n") as lines:
         return {number: json.loads(line) for number, line in enumerate(lines, 1)}
 
 
-#: The four whose chosen ends with "Assistant:" and nothing after it.
+#: Rows whose chosen ends with "Assistant:" and no reply.
 EMPTY_REPLIES = {87, 517, 926, 1104}
 
 
 @pytest.mark.parametrize("form", ["text", "conversational"])
-def test_every_real_row_is_exactly_recoverable_or_in_quarantine_for_its_empty_reply(real_rows, form, tmp_path):
+def test_every_real_row_is_exactly_recoverable_or_quarantined_for_its_empty_reply(real_file, real_rows, form, tmp_path):
     assert len(real_rows) == 1500
-    manifest = convert("hh-rlhf", [REAL_ROWS], output=tmp_path / "out", form=form)
+    manifest = convert("hh-rlhf", [real_file], output=tmp_path / "out", form=form)
     kept = {}
     for batch in open_prepared(tmp_path / "out").batches("test"):
         for row in batch.to_pylist():
             file, _, line = row["origin"].rpartition(":")
-            assert file == "hh-rlhf/harmless-base-test-part1.jsonl.gz"
+            assert file == f"{REAL_ROWS.resolve().parent.name}/{REAL_ROWS.name}"
             kept[int(line)] = row
     for line, row in kept.items():
         for side in ("chosen", "rejected"):

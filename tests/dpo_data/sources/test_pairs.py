@@ -1,4 +1,4 @@
-"""pairs: any table with prompt, chosen and rejected, by name or by mapping; nothing is guessed and nothing dropped."""
+"""pairs: any table with prompt, chosen and rejected, by name or mapping; nothing is guessed or dropped."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def texts(row: dict[str, Any], **mapping: str) -> tuple[str, str, str]:
 
 
 def messages(row: dict[str, Any], **mapping: str) -> list[list[tuple[str, str]]]:
-    """Role and content of prompt, chosen and rejected."""
+    """Return role and content of prompt, chosen and rejected."""
     pair = adapt(row, SourceOptions("conversational", mapping))
     assert isinstance(pair, ConversationalPair)
     return [[(m.role, m.content) for m in side] for side in (pair.prompt, pair.chosen, pair.rejected)]
@@ -57,7 +57,7 @@ def test_a_dotted_path_reaches_into_nested_columns():
     assert texts(row, prompt="q.text", chosen="answers.1.text", rejected="answers.0.text") == ("a", "b", "c")
 
 
-def test_a_column_whose_name_has_dots_goes_before_the_path():
+def test_a_column_whose_name_has_dots_takes_precedence_over_a_path():
     assert lookup({"a.b": 1, "a": {"b": 2}}, "a.b") == 1
     assert lookup({"a": {"b": 2}}, "a.b") == 2
 
@@ -67,7 +67,7 @@ def test_a_path_that_leads_nowhere_finds_nothing(path):
     assert lookup({"a": {"b": "x"}, "l": [1, 2], "n": None}, path) is None
 
 
-def test_missing_and_null_fields_are_named_as_the_table_calls_them():
+def test_missing_and_null_fields_are_named_as_in_the_table():
     row = {"prompt": "a", "good": None, "rejected": "c"}
     assert refused(row, chosen="good") == ("missing_field", "good", "good is null.")
     message = "best is missing; the row has prompt, good, rejected."
@@ -79,12 +79,12 @@ def test_missing_and_null_fields_are_named_as_the_table_calls_them():
 # Text.
 
 
-def test_text_is_kept_as_it_is():
+def test_text_is_kept_unchanged():
     assert texts({"prompt": " a\n", "chosen": "\tb ", "rejected": ""}) == (" a\n", "\tb ", "")
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, {"a": "b"}])
-def test_values_that_are_no_text_are_refused(value):
+def test_values_that_are_not_text_are_refused(value):
     assert refused({"prompt": "a", "chosen": value, "rejected": "c"})[0] == "wrong_type"
     assert refused({"prompt": "a", "chosen": "b", "rejected": value})[0] == "wrong_type"
     assert refused({"prompt": value, "chosen": "b", "rejected": "c"}) == (
@@ -94,18 +94,18 @@ def test_values_that_are_no_text_are_refused(value):
     )
 
 
-def test_without_a_prompt_transcripts_give_their_common_turns():
+def test_without_a_prompt_it_is_the_shared_turns_of_transcripts():
     row = {"chosen": "\n\nHuman: Hi\n\nAssistant: yes", "rejected": "\n\nHuman: Hi\n\nAssistant: yesterday"}
     assert texts(row) == ("\n\nHuman: Hi\n\nAssistant:", " yes", " yesterday")
     assert messages(row) == [[("user", "Hi")], [("assistant", "yes")], [("assistant", "yesterday")]]
 
 
-def test_without_a_prompt_plain_text_is_never_cut_at_a_common_beginning():
+def test_without_a_prompt_plain_text_is_never_split_at_a_shared_prefix():
     message = "there is no prompt, and chosen and rejected are not transcripts that contain one."
     assert refused({"chosen": "I say yes", "rejected": "I say no"}) == ("missing_field", "prompt", message)
 
 
-def test_text_becomes_one_message_each_where_messages_are_asked_for():
+def test_in_conversational_form_each_text_becomes_one_message():
     assert messages({"prompt": "a", "chosen": "b", "rejected": "c"}) == [
         [("user", "a")],
         [("assistant", "b")],
@@ -119,7 +119,7 @@ def test_text_becomes_one_message_each_where_messages_are_asked_for():
 @pytest.mark.parametrize(
     ("value", "score"), [(9, 9.0), (9.5, 9.5), ("9.5", 9.5), (" 9 ", 9.0), ("", None), (" ", None), (None, None)]
 )
-def test_scores_are_numbers_or_their_text(value, score):
+def test_scores_are_numbers_or_numeric_strings(value, score):
     pair = adapt({"prompt": "a", "chosen": "b", "rejected": "c", "chosen_score": value}, SourceOptions("text"))
     assert (pair.chosen_score, pair.rejected_score) == (score, None)
 
@@ -133,7 +133,7 @@ def test_scores_are_numbers_or_their_text(value, score):
         (10**400, "rejected_score is too large for a number."),
     ],
 )
-def test_scores_that_are_no_numbers_are_refused(value, message):
+def test_scores_that_are_not_numbers_are_refused(value, message):
     row = {"prompt": "a", "chosen": "b", "rejected": "c", "rejected_score": value}
     assert refused(row) == ("wrong_type", "rejected_score", message)
 
@@ -155,7 +155,7 @@ YES, NO = [assistant("yes")], [assistant("no")]
 PAIR = [[("user", "Hi")], [("assistant", "yes")], [("assistant", "no")]]
 
 
-def test_messages_are_taken_as_they_are():
+def test_messages_are_kept_unchanged():
     system = {"role": "system", "content": "Be brief."}
     prompt = [system, user("Hi"), assistant("Yes?"), user("Who?")]
     assert messages({"prompt": prompt, "chosen": YES, "rejected": NO}) == [
@@ -165,11 +165,11 @@ def test_messages_are_taken_as_they_are():
     ]
 
 
-def test_a_prompt_of_text_before_messages_is_the_users():
+def test_a_text_prompt_with_message_responses_is_a_user_message():
     assert messages({"prompt": "Hi", "chosen": YES, "rejected": NO}) == PAIR
 
 
-def test_a_prompt_that_both_sides_repeat_is_taken_off_them():
+def test_a_prompt_that_both_sides_repeat_is_removed_from_them():
     assert messages({"prompt": "Hi", "chosen": [user("Hi"), *YES], "rejected": [user("Hi"), *NO]}) == PAIR
     prompt = [user("Hi"), assistant("Yes?"), user("Who?")]
     assert messages({"prompt": prompt, "chosen": [*prompt, *YES], "rejected": [*prompt, *NO]}) == [
@@ -179,13 +179,13 @@ def test_a_prompt_that_both_sides_repeat_is_taken_off_them():
     ]
 
 
-def test_a_prompt_that_one_side_repeats_is_refused():
+def test_a_prompt_that_only_one_side_repeats_is_refused():
     message = "only one of chosen and rejected starts with the prompt."
     row = {"prompt": "Hi", "chosen": [user("Hi"), *YES], "rejected": NO}
     assert refused(row, "conversational") == ("prompts_diverge", "prompt", message)
 
 
-def test_without_a_prompt_it_is_the_common_messages_before_an_assistants():
+def test_without_a_prompt_it_is_the_shared_messages_before_an_assistant_message():
     assert messages({"chosen": [user("Hi"), *YES], "rejected": [user("Hi"), *NO]}) == PAIR
     shared = [user("Hi"), assistant("One moment.")]
     assert messages({"chosen": [*shared, *YES], "rejected": [*shared, *NO]}) == [
@@ -195,7 +195,7 @@ def test_without_a_prompt_it_is_the_common_messages_before_an_assistants():
     ]
 
 
-def test_without_a_prompt_identical_or_nested_sides_keep_a_response_each():
+def test_without_a_prompt_identical_or_nested_sides_each_keep_a_response():
     whole = [user("Hi"), *YES]
     assert messages({"chosen": whole, "rejected": whole}) == [PAIR[0], PAIR[1], PAIR[1]]
     assert messages({"chosen": whole, "rejected": [*whole, *NO]}) == [PAIR[0], PAIR[1], [*PAIR[1], *PAIR[2]]]
@@ -208,7 +208,7 @@ def test_messages_with_different_questions_are_refused():
     assert refused({"chosen": YES, "rejected": NO}, "conversational")[:2] == ("prompts_diverge", "")
 
 
-def test_responses_end_with_the_assistant_and_hold_no_user():
+def test_responses_end_with_an_assistant_message_and_have_no_user_message():
     row = {"prompt": "Hi", "chosen": [*YES, user("Go on")], "rejected": NO}
     assert refused(row, "conversational") == (
         "no_response",
@@ -226,7 +226,7 @@ def test_responses_end_with_the_assistant_and_hold_no_user():
 
 
 @pytest.mark.parametrize("extra", [{"tool_calls": [{"name": "f"}]}, {"tools": []}, {"name": "Ann"}, {"weight": 0}])
-def test_what_a_message_cannot_carry_is_refused_and_not_dropped(extra):
+def test_unsupported_fields_of_a_message_are_refused_and_not_dropped(extra):
     row = {"prompt": "Hi", "chosen": [{**YES[0], **extra}], "rejected": NO}
     (name,) = extra
     assert refused(row, "conversational") == (
@@ -245,7 +245,7 @@ def test_a_broken_message_is_named_by_its_path():
     assert refused(row, "conversational")[:2] == ("wrong_type", "chosen.0")
 
 
-def test_messages_do_not_fit_the_text_form(tmp_path, write_rows):
+def test_messages_are_refused_in_text_form(tmp_path, write_rows):
     row = {"prompt": "Hi", "chosen": YES, "rejected": NO}
     assert refused(row)[0] == "wrong_type"
     with pytest.raises(InputError) as caught:
@@ -256,7 +256,7 @@ def test_messages_do_not_fit_the_text_form(tmp_path, write_rows):
     )
 
 
-def test_one_stray_row_of_messages_is_quarantined_wherever_it_stands(tmp_path, write_rows, monkeypatch):
+def test_a_single_row_of_messages_among_texts_is_quarantined(tmp_path, write_rows, monkeypatch):
     rows = [{"prompt": f"Question {n}", "chosen": "yes", "rejected": "no"} for n in range(20)]
     rows[7] = {"prompt": "Hi", "chosen": YES, "rejected": NO}
     raw = write_rows(tmp_path / "a.jsonl", rows)
@@ -265,7 +265,7 @@ def test_one_stray_row_of_messages_is_quarantined_wherever_it_stands(tmp_path, w
     assert (manifest.pairs, manifest.quarantined_by_code) == (19, {"wrong_type": 1})
 
 
-def test_fields_that_parquet_fills_with_null_are_no_extra_fields(tmp_path):
+def test_null_fields_that_parquet_adds_are_not_extra_fields(tmp_path):
     message = pa.struct([("role", pa.string()), ("content", pa.string()), ("tool_calls", pa.list_(pa.string()))])
     rows = [
         {"prompt": [user("Hi")], "chosen": YES, "rejected": NO},
@@ -283,7 +283,7 @@ def test_fields_that_parquet_fills_with_null_are_no_extra_fields(tmp_path):
     assert manifest.quarantined_by_code == {"wrong_type": 1}
 
 
-def test_a_mapping_names_fields_that_there_are(tmp_path):
+def test_a_mapping_of_an_unknown_field_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         convert("pairs", ["a.jsonl"], output=tmp_path / "out", mapping={"question": "q"})
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""The embedded sample: made anew it is the same, and it shows every kind of bad row."""
+"""The embedded sample: its script reproduces it, and it has a row of almost every kind that convert reports."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import dpo_data.sample
 from dpo_data import convert
-from dpo_data.checks import DATASET_CHECKS, ROW_CHECKS
+from dpo_data.checks import CHECKS
 from dpo_data.errors import ROW_ERRORS
 
 SAMPLE = Path(dpo_data.sample.__file__).parent
@@ -30,19 +30,24 @@ def converted(tmp_path_factory):
     }
 
 
-def test_the_sample_has_a_row_for_every_reason_to_be_quarantined(converted):
-    errors = {check.code for check in ROW_CHECKS if check.severity == "error"}
-    # Text keeps every byte: nothing is not recoverable. The others are for rows with scores, parents or messages.
-    elsewhere = {"not_recoverable", "contradicting_scores", "no_parent", "no_text_form"}
-    assert set(converted["text"].quarantined_by_code) == {*ROW_ERRORS, *errors} - elsewhere
+def test_the_sample_has_a_row_for_almost_every_quarantine_code(converted):
+    # The text form keeps every byte, so it has no not_recoverable; the others need scores, parents or tools.
+    impossible = {"not_recoverable", "contradicting_scores", "no_parent", "no_text_form"}
+    checks = {"empty_prompt", "empty_response", "identical_responses"}
+    assert set(converted["text"].quarantined_by_code) == set(ROW_ERRORS) - impossible | checks
 
 
-def test_the_sample_has_a_row_for_every_warning(converted):
-    warnings = [check.code for check in ROW_CHECKS if check.severity == "warning"]
-    warnings += [check.code for check in DATASET_CHECKS]
-    # Younger than the sample, whose bytes stay; the fault corpus has their rows.
-    elsewhere = {"template_marker", "eos_in_response", "scores_against_label", "preference_cycle"}
-    assert list(converted["text"].warnings) == [code for code in warnings if code not in elsewhere]
+def test_the_sample_has_warnings_about_pairs_and_about_the_dataset_in_the_order_of_reports(converted):
+    warnings = [
+        "repeated_role",
+        "role_marker_in_response",
+        "bad_characters",
+        "response_repeats_prompt",
+        "duplicate_pair",
+        "contradiction",
+        "prompt_in_two_splits",
+    ]
+    assert list(converted["text"].warnings) == warnings == [code for code in CHECKS if code in warnings]
 
 
 @pytest.mark.parametrize("form", ["text", "conversational"])

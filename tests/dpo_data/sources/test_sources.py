@@ -1,4 +1,4 @@
-"""What all sources share: refusals that name the right one, options that mean something, groups of rows, tools."""
+"""Behavior shared by all sources: refusals that name the right source, options, groups of rows, tools."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import FIXTURES, GOLDEN_SOURCES, raw_rows, required_options
 
 import dpo_data.readers.rows
 from dpo_data import SOURCES, convert, open_prepared
@@ -14,48 +15,56 @@ from dpo_data.inspect.validation import validate
 from dpo_data.prepared.reader import read_manifest
 from dpo_data.sources import list_sources, load_source, matching_sources
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "sources"
-
 
 def written(path: Path, rows: list[Any]) -> Path:
-    """A file of these rows, in a folder whose name says nothing of a split."""
+    """Write rows to a file in a folder whose name is not that of a split."""
     path = path.parent / "data" / path.name
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
-def golden(source: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (FIXTURES / source / "raw.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
 def pairs_of(folder: Path, split: str = "train") -> list[dict[str, Any]]:
     return [row for batch in open_prepared(folder).batches(split) for row in batch.to_pylist()]
 
 
-def test_every_source_says_what_it_is() -> None:
-    entries = list_sources()
-    assert [entry.name for entry in entries] == list(SOURCES)
-    assert all(entry.direction and entry.license for entry in entries)
+def test_every_source_has_a_summary_with_its_rule_license_and_command() -> None:
+    entries = {entry.name: entry for entry in list_sources()}
+    assert list(entries) == list(SOURCES)
     assert all(load_source(name).__class__.__name__ == "Source" for name in SOURCES)
+    for name, entry in entries.items():
+        assert entry.direction
+        assert entry.tested_on
+        assert entry.license == entry.licence != ""
+        assert entry.command.startswith(f"dpo-data convert {name}")
+    assert entries["nectar"].command == "dpo-data convert nectar"
+    assert entries["pku-saferlhf"].command == "dpo-data convert pku-saferlhf --axis better"
+    assert entries["openai-preference"].command == (
+        "dpo-data convert openai-preference --input FILE --form conversational"
+    )
 
 
-@pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
-def test_the_first_golden_row_fits_its_source_before_any_other(source: str) -> None:
-    assert matching_sources(golden(source)[0])[0] == source
+def test_a_misspelt_source_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="Did you mean hh-rlhf"):
+        load_source("hhrlhf")
 
 
-@pytest.mark.parametrize("source", [name for name in SOURCES if name not in ("hh-rlhf", "pairs")])
-def test_a_file_of_another_source_is_refused_by_its_right_name(source: str, tmp_path: Path) -> None:
-    raw = written(tmp_path / "raw.jsonl", golden(source)[:1])
+@pytest.mark.parametrize("source", [name for name in GOLDEN_SOURCES if name not in ("hh-rlhf", "pairs")])
+def test_the_first_golden_row_matches_its_source_before_any_other(source: str) -> None:
+    assert matching_sources(raw_rows(source)[0])[0] == source
+
+
+@pytest.mark.parametrize("source", [name for name in GOLDEN_SOURCES if name not in ("hh-rlhf", "pairs")])
+def test_a_file_of_another_source_is_refused_with_the_name_of_that_source(source: str, tmp_path: Path) -> None:
+    raw = written(tmp_path / "raw.jsonl", raw_rows(source)[:1])
     wrong = "webgpt" if source != "webgpt" else "shp"
     with pytest.raises(InputError, match=f"holds rows of {source}, not of {wrong}"):
         convert(wrong, [raw], output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_first_row_that_fits_nothing_goes_to_quarantine_like_any_other(tmp_path: Path) -> None:
-    rows = [{"stray": 1}, *golden("nectar")[:2]]
+def test_a_first_row_that_matches_no_source_is_quarantined_like_any_other(tmp_path: Path) -> None:
+    rows = [{"stray": 1}, *raw_rows("nectar")[:2]]
     manifest = convert("nectar", [written(tmp_path / "raw.jsonl", rows)], output=tmp_path / "out", max_invalid=1)
     assert (manifest.rows_read, manifest.pairs, manifest.quarantined_by_code) == (3, 2, {"missing_field": 1})
 
@@ -74,20 +83,24 @@ def test_a_first_row_that_fits_nothing_goes_to_quarantine_like_any_other(tmp_pat
         ("nectar", {"pairing": "some"}, "pairing=some: choose from best-worst"),
         ("nectar", {"axis": "safer"}, "axis=safer: nectar has only one judgment in each row"),
         ("pku-saferlhf", {}, "Choose one: axis=better|safer"),
-        ("nectar", {"train_on_eval": True}, "train_on_eval=True does not apply to nectar, which is not an evaluation"),
+        (
+            "nectar",
+            {"train_on_eval": True},
+            "train_on_eval=True does not apply to nectar, which is not an evaluation set",
+        ),
         ("nectar", {"revision": "main"}, "revision= only applies to Hub files"),
         ("mt-bench-judgments", {"split": "train"}, "is an evaluation set"),
         ("mt-bench-judgments", {"test_fraction": 0.1}, "is an evaluation set"),
     ],
 )
-def test_options_that_mean_nothing_or_mislead_are_refused(source, options, message, tmp_path) -> None:
+def test_options_that_do_not_apply_to_a_source_are_refused(source, options, message, tmp_path) -> None:
     with pytest.raises(UsageError) as caught:
         convert(source, [FIXTURES / source / "raw.jsonl"], output=tmp_path / "out", **options)
     assert message in str(caught.value)
 
 
-def test_the_axis_decides_which_judgement_counts(tmp_path: Path) -> None:
-    raw = written(tmp_path / "raw.jsonl", golden("pku-saferlhf")[:1])
+def test_the_axis_selects_the_judgment(tmp_path: Path) -> None:
+    raw = written(tmp_path / "raw.jsonl", raw_rows("pku-saferlhf")[:1])
     for axis in ("better", "safer"):
         manifest = convert("pku-saferlhf", [raw], output=tmp_path / axis, axis=axis)
         assert manifest.options.axis == axis
@@ -96,8 +109,8 @@ def test_the_axis_decides_which_judgement_counts(tmp_path: Path) -> None:
     assert better["chosen"].startswith(" Best")
 
 
-def test_an_evaluation_set_goes_to_test_unless_the_user_says_otherwise(tmp_path: Path) -> None:
-    raw = [written(tmp_path / "train.jsonl", golden("mt-bench-judgments")[:2])]
+def test_an_evaluation_set_goes_to_test_unless_training_on_it_is_allowed(tmp_path: Path) -> None:
+    raw = [written(tmp_path / "train.jsonl", raw_rows("mt-bench-judgments")[:2])]
     manifest = convert("mt-bench-judgments", raw, output=tmp_path / "a")
     assert list(manifest.splits) == ["test"]
     assert manifest.source.eval_only
@@ -106,24 +119,24 @@ def test_an_evaluation_set_goes_to_test_unless_the_user_says_otherwise(tmp_path:
     assert list(manifest.splits) == ["train"]
 
 
-def test_a_pinned_revision_and_a_split_choose_the_files_of_the_hub(tmp_path, monkeypatch) -> None:
-    asked: list[str] = []
+def test_revision_and_split_select_the_files_on_the_hub(tmp_path, monkeypatch) -> None:
+    requested: list[str] = []
 
     def refuse(names, **options):
-        asked.extend(names)
+        requested.extend(names)
         raise InputError("offline")
 
     monkeypatch.setattr("dpo_data.conversion.convert.find_inputs", refuse)
     with pytest.raises(InputError):
         convert("helpsteer2", output=tmp_path / "out", revision="abc", split="test")
-    assert asked == ["hf://datasets/nvidia/HelpSteer2@abc/validation.jsonl.gz"]
+    assert requested == ["hf://datasets/nvidia/HelpSteer2@abc/validation.jsonl.gz"]
 
 
-# Several pairs of a row, and several rows of a pair.
+# Several pairs from one row, and one pair from several rows.
 
 
-def test_one_row_may_give_several_pairs_of_one_origin(tmp_path: Path) -> None:
-    raw = written(tmp_path / "raw.jsonl", golden("nectar")[:1])
+def test_one_row_may_give_several_pairs_with_the_same_origin(tmp_path: Path) -> None:
+    raw = written(tmp_path / "raw.jsonl", raw_rows("nectar")[:1])
     manifest = convert("nectar", [raw], output=tmp_path / "out", pairing="all")
     rows = pairs_of(tmp_path / "out")
     assert (manifest.rows_read, manifest.rows_paired, manifest.pairs) == (1, 1, 3)
@@ -133,14 +146,14 @@ def test_one_row_may_give_several_pairs_of_one_origin(tmp_path: Path) -> None:
     assert validate(tmp_path / "out").worst() is None
 
 
-def test_a_bad_pair_leaves_the_others_of_its_row(tmp_path: Path) -> None:
+def test_a_bad_pair_does_not_affect_the_other_pairs_of_its_row(tmp_path: Path) -> None:
     row = {"prompt": "A question?", "responses": ["a  b", "a b", "c"], "scores": [3, 2, 1]}
     manifest = convert("ranked", [written(tmp_path / "r.jsonl", [row])], output=tmp_path / "out", pairing="all")
     assert (manifest.rows_paired, manifest.pairs, manifest.quarantined) == (1, 2, 0)
     assert manifest.pairs_left_out == {"identical_responses": 1}
 
 
-def test_columns_that_went_into_no_pair_are_counted(tmp_path: Path) -> None:
+def test_columns_that_no_pair_uses_are_counted(tmp_path: Path) -> None:
     rows = [{"prompt": "P", "chosen": "a", "rejected": "b"}, {"prompt": "Q", "chosen": "a", "rejected": "b", "id": 3}]
     manifest = convert("pairs", [written(tmp_path / "raw.jsonl", rows)], output=tmp_path / "out")
     assert manifest.unused_columns == {"id": 1}
@@ -180,7 +193,7 @@ def kto_rows(prompts: int) -> list[dict[str, Any]]:
     [("helpsteer2", helpsteer2_rows(300), 2), ("oasst", oasst_rows(300), 2), ("kto", kto_rows(300), 1)],
 )
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_group_of_rows_is_never_cut_by_a_chunk(
+def test_a_group_of_rows_is_never_split_between_chunks(
     source: str, rows: list[dict[str, Any]], margin: int, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dpo_data.readers.rows, "CHUNK_BYTES", 1000)
@@ -190,7 +203,7 @@ def test_a_group_of_rows_is_never_cut_by_a_chunk(
     assert {row["margin"] for row in pairs_of(tmp_path / "out")} == {margin}
 
 
-def test_rows_of_two_files_never_meet(tmp_path: Path) -> None:
+def test_rows_of_different_files_are_never_combined(tmp_path: Path) -> None:
     rows = helpsteer2_rows(1)
     raw = [written(tmp_path / f"{n}.jsonl", [row]) for n, row in enumerate(rows)]
     manifest = convert("helpsteer2", raw, output=tmp_path / "out")
@@ -200,7 +213,7 @@ def test_rows_of_two_files_never_meet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["nectar", "helpsteer2", "kto", "openai-preference"])
 def test_any_number_of_workers_gives_the_same_bytes(source: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(dpo_data.readers.rows, "CHUNK_BYTES", 2000)
-    raw = written(tmp_path / "raw.jsonl", golden(source) * 40)
+    raw = written(tmp_path / "raw.jsonl", raw_rows(source) * 40)
     options: dict[str, Any] = {"pairing": "random", "seed": 7, "max_invalid": 1, "form": "conversational"}
     for workers in (1, 2):
         convert(source, [raw], output=tmp_path / str(workers), workers=workers, **options)
@@ -209,7 +222,7 @@ def test_any_number_of_workers_gives_the_same_bytes(source: str, tmp_path: Path,
     assert one.pairs >= 3
 
 
-def test_a_lone_surrogate_in_a_scored_response_goes_to_quarantine(tmp_path: Path) -> None:
+def test_a_lone_surrogate_in_a_scored_response_is_quarantined(tmp_path: Path) -> None:
     raw = tmp_path / "raw.jsonl"
     raw.write_text('{"prompt": "Q", "responses": ["\\ud800", "b"], "scores": [2, 1]}\n')
     manifest = convert("ranked", [raw], output=tmp_path / "out", max_invalid=1)
@@ -227,7 +240,7 @@ def test_tools_reach_the_chat_template(tmp_path: Path, make_tokenizer: Callable[
         "{% for m in messages %}{{ m.role }}:{% if m.tool_calls %}CALL {{ m.tool_calls[0].function.name }}"
         "{% else %}{{ m.content }}{% endif %};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    raw = written(tmp_path / "raw.jsonl", golden("openai-preference")[3:4])
+    raw = written(tmp_path / "raw.jsonl", raw_rows("openai-preference")[3:4])
     convert("openai-preference", [raw], output=tmp_path / "out", form="conversational")
     tokenizer = make_tokenizer(template=template)
     cache = tokenize(tmp_path / "out", tokenizer=tokenizer)
@@ -236,13 +249,13 @@ def test_tools_reach_the_chat_template(tmp_path: Path, make_tokenizer: Callable[
     assert "CALL weather" in tokenizer.decode(row["chosen_ids"])
 
 
-# Anything may stand in a row.
+# Rows may contain anything.
 
 JUNK: list[Any] = [None, 7, -1.5, True, "", "x", [], {}, [1], [{}], [[]], {"a": 1}, 10**400, float("nan"), ["x", "y"]]
 
 
 def damaged(value: Any) -> Iterator[Any]:
-    """Copies of a value with one place in it taken out or replaced, wherever it stands."""
+    """Yield copies of a value with one part of it removed or replaced, at any depth."""
     yield from JUNK
     if isinstance(value, dict):
         for name in value:
@@ -250,16 +263,16 @@ def damaged(value: Any) -> Iterator[Any]:
             for inner in damaged(value[name]):
                 yield value | {name: inner}
     elif isinstance(value, list):
-        for place in range(min(len(value), 2)):
-            for inner in damaged(value[place]):
-                yield [*value[:place], inner, *value[place + 1 :]]
+        for index in range(min(len(value), 2)):
+            for inner in damaged(value[index]):
+                yield [*value[:index], inner, *value[index + 1 :]]
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_damaged_row_is_accounted_for_and_never_breaks_a_run(source: str, tmp_path: Path) -> None:
-    options = FIXTURES / source / "options.json"
-    arguments = json.loads(options.read_text()) if options.exists() else {}
-    whole = golden(source)[0] if source not in ("hh-rlhf", "pairs") else {"prompt": "Q", "chosen": "a", "rejected": "b"}
+@pytest.mark.parametrize("source", GOLDEN_SOURCES)
+def test_a_damaged_row_is_accounted_for_and_never_stops_a_conversion(source: str, tmp_path: Path) -> None:
+    whole = (
+        raw_rows(source)[0] if source not in ("hh-rlhf", "pairs") else {"prompt": "Q", "chosen": "a", "rejected": "b"}
+    )
     rows = [whole, *(row for row in damaged(whole) if isinstance(row, dict))]
     assert len(rows) > 40
     raw = written(tmp_path / "raw.jsonl", rows)
@@ -267,7 +280,7 @@ def test_a_damaged_row_is_accounted_for_and_never_breaks_a_run(source: str, tmp_
         raw.write_text((FIXTURES / source / "raw.jsonl").read_text() + raw.read_text())
     for form in ("text", "conversational"):
         folder = tmp_path / form
-        manifest = convert(source, [raw], output=folder, form=form, max_invalid=1, **arguments)
+        manifest = convert(source, [raw], output=folder, form=form, max_invalid=1, **required_options(source))
         assert manifest.rows_read == manifest.rows_paired + manifest.quarantined + manifest.left_out
         assert manifest.rows_read >= len(rows)
         report = validate(folder)

@@ -234,8 +234,11 @@ def test_a_run_leaves_a_card_a_report_with_samples_and_what_was_measured_of_ever
     assert "License of the data:" in card
     assert "| reward margin | 0.0000 |" in card
     page = (run / "report.html").read_text()
-    assert page.count('<div class="sample">') == 2
-    assert "data:image/png;base64," in page
+    assert page.count("<h4>before</h4>") == 2
+    assert page.count('<svg class="chart"') == 4
+    assert '<section id="worst">' in page
+    assert '<td>max_length</td><td class="value">60</td>' in page
+    assert "PosixPath" not in page
     pairs = pq.read_table(run / "pairs.parquet").to_pandas()
     assert set(pairs["step"]) == {1, 2, 3, 4, 5, 6}
     test = pairs[pairs["split"] == "test"]

@@ -17,6 +17,11 @@ from dpo_train import DPOConfig, DPOTrainer
 
 Config = Callable[..., DPOConfig]
 
+#: The name of the option in transformers 5.23 and later, and the one before.
+CHECKPOINTING = (
+    "activation_checkpointing" if hasattr(DPOConfig, "activation_checkpointing") else "gradient_checkpointing"
+)
+
 
 @pytest.mark.parametrize("name", MODELS)
 def test_log_probabilities_equal_one_sequence_at_a_time(name: str, config: Config, pairs: datasets.Dataset) -> None:
@@ -55,9 +60,8 @@ def test_the_router_loss_is_added_where_the_model_asks_for_it(config: Config, pa
 def test_gradient_checkpointing_changes_no_logged_value(config: Config, pairs: datasets.Dataset) -> None:
     logs = []
     for checkpointing in (False, True):
-        trainer = DPOTrainer(
-            make_tiny_model(), args=config(activation_checkpointing=checkpointing), train_dataset=pairs
-        )
+        args = config(**{CHECKPOINTING: checkpointing})
+        trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
         trainer.train()
         logs.append([record["loss"] for record in trainer.state.log_history if "loss" in record])
     assert logs[0] == pytest.approx(logs[1], rel=1e-6)

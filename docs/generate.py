@@ -1,0 +1,388 @@
+"""Generator of the reference pages: sources, checks, losses, command lines and schemas, from the registries.
+
+    python docs/generate.py
+
+writes docs/reference/*.md anew; tests/test_docs.py fails where a committed page differs.
+"""
+
+import doctest
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS
+from dpo_data.checks.contamination import CONTAMINATION
+from dpo_data.cli.app import app as data_app
+from dpo_data.errors import ROW_ERRORS
+from dpo_data.schemas import SCHEMAS, json_schema
+from dpo_data.sources import SOURCES, load_source
+from dpo_train import losses
+from dpo_train.cli import app as train_app
+
+FOLDER = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py: do not edit. -->"
+
+SOURCES_INTRO = """\
+`dpo-data convert` reads these {count} sources; `dpo-data sources` lists them. Without `--input`, the files on the
+Hugging Face Hub are read where the command below allows it; `--revision` pins them and `--split` selects among them.
+
+"Golden rows" means that the adapter has been tested only on synthetic rows that follow the dataset's schema, odd rows
+included; neither real files nor the Hub file names have been checked. Licenses are those of the dataset cards as far as
+known; read the card before you publish."""
+NOT_INCLUDED = """\
+## Not included
+
+The columns of these datasets could not be confirmed: allenai/tulu-2.5-preference-data, the later arena-human-preference
+sets, mlabonne/orpo-dpo-mix-40k, the nested tree files of oasst (the flat ones have the same messages), and the axis
+config of summarize_from_feedback (one summary per row). RLAIF-V needs images, and lm-human-preferences holds token ids.
+The turn markers of helpsteer2's multi-turn prompts were only partly verified: a prompt without them stays one user
+message."""
+CHECKS_INTRO = """\
+Codes are stable. An *error* puts the row in quarantine; a *warning* is counted, and the pair is kept. `--forbid CODE`
+and `--allow CODE` of `convert` change the severity of the checks of one pair.
+
+## Unreadable rows
+
+Rows that cannot become a pair at all go to quarantine under one of these codes."""
+LOSSES_INTRO = """\
+`dpo-train --loss NAME` selects a loss; the default is `sigmoid`, the loss of DPO. An option that the loss does not have
+is refused."""
+LOSSES_NOTATION = """\
+In the equations below, s is the logistic function, c and r are the log-ratios of the chosen and rejected response
+(log-probability under the policy less that under the reference), b is `--beta`, and |.| is a number of tokens."""
+SCHEMAS_INTRO = """\
+The fields of every file that `dpo-data` writes. The repository's `schemas/` folder holds the same as JSON Schema (draft
+2020-12), with a real example of each."""
+#: Width of help texts before they are split into tables: wide enough that nothing wraps.
+WIDTH = 10_000
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each generated page by file name."""
+    return {
+        "sources.md": sources_page(),
+        "checks.md": checks_page(),
+        "losses.md": losses_page(),
+        "dpo-data.md": command_page("dpo-data", typer.main.get_command(data_app)),
+        "dpo-train.md": command_page("dpo-train", typer.main.get_command(train_app)),
+        "schemas.md": schemas_page(),
+    }
+
+
+def write() -> None:
+    """Write all pages."""
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+# Sources
+
+
+def sources_page() -> str:
+    """Return the page of all sources, in the order of the registry."""
+    sources = [load_source(name) for name in SOURCES]
+    table = _table(
+        ("source", "preferred response", "license", "tested on"),
+        ((f"[`{s.name}`](#{s.name})", s.direction, _license(s), _tested_on(s)) for s in sources),
+    )
+    return _page(
+        "Sources",
+        SOURCES_INTRO.format(count=len(sources)),
+        table,
+        *(_source(source) for source in sources),
+        NOT_INCLUDED,
+    )
+
+
+def _source(source: Any) -> str:
+    optional = [column for column in dict.fromkeys(source.optional) if column not in source.columns]
+    facts = [
+        f"Columns: {_codes(source.columns)}." if source.columns else "",
+        f"Optional columns: {_codes(optional)}." if optional else "",
+        f"License: {_license(source)}.",
+        f"Homepage: <{source.homepage}>." if source.homepage else "",
+        f"`--map` accepts {_codes(source.mapped_fields)}." if source.mapped_fields else "",
+        f"`--axis` must be one of {_codes(source.axes)}." if source.axes else "",
+        "Evaluation only: its rows go to the test split unless you pass `--train-on-eval`." if source.eval_only else "",
+    ]
+    return "\n\n".join(
+        [
+            f"## {source.name}",
+            _prose(inspect.getdoc(import_module(SOURCES[source.name])) or ""),
+            _code(_convert_command(source), "bash"),
+            "\n".join(f"- {fact}" for fact in facts if fact),
+        ]
+    )
+
+
+def _convert_command(source: Any) -> str:
+    if hasattr(source, "command"):
+        return str(source.command)
+    command = f"dpo-data convert {source.name}"
+    if source.axes:
+        command += f" --axis {source.axes[0]}"
+    return command if source.hub_files else f"{command} --input FILE"
+
+
+def _license(source: Any) -> str:
+    license_ = getattr(source, "license", None) or source.licence
+    return f"{license_}, evaluation only" if source.eval_only and "eval" not in license_ else license_
+
+
+def _tested_on(source: Any) -> str:
+    return getattr(source, "tested_on", "golden rows")
+
+
+# Checks
+
+
+def checks_page() -> str:
+    """Return the page of all codes of quarantine and checks."""
+    runs = (
+        ("Checks of one pair", "`convert` and `validate`", ROW_CHECKS),
+        ("Checks of a dataset", "`convert` and `validate`", DATASET_CHECKS),
+        ("Deep checks of one pair", "`validate --deep` and `report --deep`", DEEP_ROW_CHECKS),
+        ("Deep checks of a dataset", "`validate --deep` and `report --deep`", DEEP_DATASET_CHECKS),
+        ("Contamination", "`validate --against` and `report --against`", (CONTAMINATION,)),
+    )
+    sections = []
+    for title, commands, checks in runs:
+        sections += [f"## {title}", f"Run by {commands}.", *(_check(check) for check in checks)]
+    return _page(
+        "Checks",
+        CHECKS_INTRO,
+        _table(("code", "what to do"), ((f"`{code}`", hint) for code, hint in ROW_ERRORS.items())),
+        *sections,
+    )
+
+
+def _check(check: Any) -> str:
+    example = _example(check.find)
+    return "\n\n".join(
+        [
+            f"### {check.code}",
+            f"*{getattr(check, 'severity', 'warning').capitalize()}*: {_escape(check.summary)}.",
+            _escape(check.hint),
+            *([_code(example, "pycon")] if example else []),
+        ]
+    )
+
+
+def _example(function: Callable[..., Any]) -> str:
+    """Return the doctest of a function without its imports; empty if there is none."""
+    lines = []
+    for example in doctest.DocTestParser().get_examples(inspect.getdoc(function) or ""):
+        if not example.source.startswith(("from ", "import ")):
+            first, *rest = example.source.rstrip("\n").split("\n")
+            lines += [f">>> {first}", *(f"... {line}" for line in rest), *example.want.rstrip("\n").split("\n")]
+    return "\n".join(line for line in lines if line)
+
+
+# Losses
+
+
+def losses_page() -> str:
+    """Return the page of all losses with their options."""
+    table = _table(
+        ("loss", "options", "reference model"),
+        (
+            (
+                f"[`{name}`](#{name})",
+                _codes(_flag(option) for option in losses.options_of(loss)) or "none",
+                "yes" if losses.needs_reference(loss) else "no",
+            )
+            for name, loss in losses.LOSSES.items()
+        ),
+    )
+    return _page(
+        "Losses",
+        LOSSES_INTRO,
+        table,
+        LOSSES_NOTATION,
+        *(_loss(name, loss) for name, loss in losses.LOSSES.items()),
+    )
+
+
+def _loss(name: str, loss: Any) -> str:
+    parameters = inspect.signature(loss).parameters
+    options = ((f"`{_flag(option)}`", f"`{parameters[option].default}`") for option in losses.options_of(loss))
+    return "\n\n".join(
+        [
+            f"## {name}",
+            _prose(_without_sections(inspect.getdoc(loss) or "")),
+            f"Inputs: {_codes(losses.inputs_of(loss))}.",
+            *([_table(("option", "default"), options)] if losses.options_of(loss) else []),
+        ]
+    )
+
+
+def _without_sections(text: str) -> str:
+    """Return a docstring without its Args and Returns."""
+    return "\n\n".join(part for part in text.split("\n\n") if not part.startswith(("Args:", "Returns:")))
+
+
+# Command lines
+
+
+def command_page(name: str, command: Any) -> str:
+    """Return the page of a program with all its commands and options, as its --help shows them."""
+    if not hasattr(command, "commands"):
+        return _page(name, *_command(name, command))
+    sections: list[str] = []
+    for sub, subcommand in command.commands.items():
+        sections += [f"## {name} {sub}", *_command(f"{name} {sub}", subcommand)]
+    return _page(
+        name,
+        *_help(command.help),
+        _table(
+            ("command", "effect"),
+            (
+                (f"[`{name} {sub}`](#{name}-{sub})", _escape(_one_line(subcommand.get_short_help_str(WIDTH))))
+                for sub, subcommand in command.commands.items()
+            ),
+        ),
+        *sections,
+        *([_escape(_one_line(command.epilog))] if command.epilog else []),
+    )
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    context = command.make_context(name, [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH)
+    yield _code(_one_line(f"{name} {' '.join(command.collect_usage_pieces(context))}"), "text")
+    yield from _help(command.help)
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(context):
+        if record := parameter.get_help_record(context):
+            panels.setdefault(_panel(parameter), []).append((_option_names(record[0]), _escape(_one_line(record[1]))))
+    for title, records in panels.items():
+        yield f"**{title}**"
+        yield _table(("option", "effect"), records)
+
+
+def _panel(parameter: Any) -> str:
+    default = "Arguments" if parameter.param_type_name == "argument" else "Options"
+    return getattr(parameter, "rich_help_panel", None) or default
+
+
+def _option_names(text: str) -> str:
+    return ", ".join(f"`{name}`" for name in text.replace("|", r"\|").split(", "))
+
+
+def _help(text: str | None) -> Iterator[str]:
+    """Yield the paragraphs of a help text; those after a backspace mark are examples."""
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        if paragraph.startswith("\b"):
+            yield _code(paragraph.removeprefix("\b").strip("\n"), "bash")
+        elif paragraph:
+            yield _escape(_one_line(paragraph))
+
+
+# Schemas
+
+
+def schemas_page() -> str:
+    """Return the page of all JSON Schemas with an example of the short ones."""
+    sections: list[str] = []
+    described: set[str] = set()
+    for name in SCHEMAS:
+        schema = json_schema(name)
+        sections += [f"## {name}", *_model(schema)]
+        for part, definition in schema.get("$defs", {}).items():
+            if part not in described and "properties" in definition:
+                described.add(part)
+                sections += [f"### {part}", *_model(definition)]
+        if not name.endswith(("report", "comparison")):
+            sections += ["Example:", _code(f'--8<-- "schemas/{name}.example.json"', "json")]
+    return _page(
+        "Schemas",
+        SCHEMAS_INTRO,
+        *sections,
+    )
+
+
+def _model(schema: dict[str, Any]) -> Iterator[str]:
+    if description := schema.get("description"):
+        yield _prose(description)
+    required = set(schema.get("required", ()))
+    yield _table(
+        ("field", "type", "description"),
+        (
+            (
+                f"`{name}`" + ("" if name in required else " (optional)"),
+                _type(field),
+                _escape(field.get("description", "")),
+            )
+            for name, field in schema["properties"].items()
+        ),
+    )
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """Return the type of a field in words."""
+    if reference := schema.get("$ref"):
+        name = reference.rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_type(option) for option in schema["anyOf"])
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if "enum" in schema:
+        return " or ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        items = schema.get("prefixItems")
+        return f"[{', '.join(map(_type, items))}]" if items else f"list of {_type(schema.get('items', {}))}"
+    if isinstance(values := schema.get("additionalProperties"), dict):
+        return f"object of {_type(values)}"
+    return str(schema.get("type", "any"))
+
+
+# Markdown
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join([NOTE, f"# {title}", *parts]) + "\n"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _code(text: str, language: str) -> str:
+    return f"```{language}\n{text}\n```"
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _prose(text: str) -> str:
+    """Return the paragraphs of a docstring as Markdown; indented blocks stay as they are."""
+    paragraphs = text.replace("``", "`").split("\n\n")
+    return "\n\n".join(part if part.startswith("    ") else _escape(_one_line(part)) for part in paragraphs)
+
+
+def _escape(text: str) -> str:
+    """Return text whose special characters Markdown shows as they are; parts in backquotes stay code."""
+    parts = text.split("`")
+    for index in range(0, len(parts), 2):
+        for character in ("\\", "*", "<", "[", "|", "#"):
+            parts[index] = parts[index].replace(character, f"\\{character}")
+    return "`".join(parts)
+
+
+if __name__ == "__main__":
+    write()

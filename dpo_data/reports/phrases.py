@@ -1,0 +1,32 @@
+"""Phrases about statistics that the terminal and the pages share."""
+
+from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, LabelNoise
+from dpo_data.options import Severity
+
+
+def gap_name(gap: GapScore) -> str:
+    """Return by how many characters the longer response is longer, in words."""
+    return f"by {gap.low} or more" if gap.high is None else f"by {gap.low} to {gap.high}"
+
+
+def verdict(worst: Severity | None) -> str:
+    """Return the result of a validation in one sentence."""
+    return {"error": "Errors found.", "warning": "Warnings, but no errors.", None: "Nothing found."}[worst]
+
+
+def noise_headline(noise: LabelNoise | None) -> str:
+    """Return the estimate of the label noise in one line, or the reason that there is none."""
+    if noise is None:
+        return "Label noise: unknown, as no pair of responses was judged twice."
+    if noise.repeated < ENOUGH_REPEATS:
+        return f"Label noise: not enough repeated judgments to estimate ({noise.repeated})"
+    interval = f"{noise.error:.1%} ({noise.error_low:.1%} – {noise.error_high:.1%})"
+    advice = (
+        "the labels are no better than coin flips"
+        if noise.label_smoothing is None
+        else f"--label-smoothing {noise.label_smoothing}"
+    )
+    return (
+        f"Label noise: {interval}: {advice}. Pairs judged more than once: {noise.repeated:,}; "
+        f"in both directions: {noise.disputed:,}."
+    )

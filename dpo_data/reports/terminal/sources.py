@@ -1,0 +1,47 @@
+"""Terminal output of `dpo-data sources` and `dpo-data sniff`."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from dpo_data.reports.terminal.tables import counts_table, plain_table
+
+if TYPE_CHECKING:  # listing the sources loads nothing that detection needs
+    from dpo_data.conversion.detect import DetectedSource
+    from dpo_data.sources.source import SourceSummary
+
+
+def sources(entries: Iterable["SourceSummary"]) -> RenderableType:
+    """Return all sources, with the rule that says which response each prefers."""
+    names = ("preferred is", "license", "where")
+    table = plain_table("source", *names, text_columns=names)
+    for entry in entries:
+        name = f"{entry.name} (evaluation only)" if entry.eval_only else entry.name
+        table.add_row(Text(name), Text(entry.direction), Text(entry.license), Text(entry.homepage))
+    return table
+
+
+def detected_source(found: "DetectedSource") -> RenderableType:
+    """Return the source of a file and what became of its first rows; print the command after it, on a single line."""
+    if found.source is None:
+        advice = "Try:" if found.complete else "Complete the words in capitals:"
+        return Group(Text(f"{found.file}: no source fits. It has: {', '.join(found.columns)}."), Text(advice))
+    others = f" ({', '.join(found.others)} would match too)" if found.others else ""
+    counts = found.counts
+    parts: list[RenderableType] = [
+        Text(f"{found.file}: {found.source}{others}. Preferred is: {found.direction}."),
+        Text(
+            f"Of the first {counts.rows_read:,} rows {counts.rows_paired:,} give {counts.pairs:,} pairs, "
+            f"{counts.quarantined:,} go to quarantine, {counts.left_out:,} are left out."
+        ),
+    ]
+    if counts.reasons:
+        parts.append(counts_table("gave no pair because", "rows", counts.reasons))
+    if found.example:
+        example = plain_table("first pair", "for example", text_columns={"for example"})
+        for name, text in found.example.items():
+            example.add_row(name, Text(text))
+        parts.append(example)
+    return Group(*parts)

@@ -1,0 +1,106 @@
+"""The documentation matches the code: generated pages, commands, Python examples and links."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from dpo_data.cli.app import app as data_app
+from dpo_data.sources import SOURCES
+from dpo_train.cli import app as train_app
+from dpo_train.config import training_fields
+from dpo_train.losses import LOSSES
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!`)\]\(([^)#\s]+?)(?:#[\w-]+)?\)")
+
+
+def load_generator():
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(language):
+    """Return (page:line, code) of each fenced block in that language."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            if match[1] == language:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append((f"{page.relative_to(REPOSITORY)}:{line}", match[2]))
+    return found
+
+
+def commands(program):
+    """Return (page:line, words) of each command line of a program."""
+    found = []
+    for place, block in blocks("bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if "-m" in words and program.replace("-", "_") in words:
+                words = [program, *words[words.index(program.replace("-", "_")) + 1 :]]
+            if words and words[0] == program:
+                found.append((place, words[1:]))
+    return found
+
+
+def test_the_generated_pages_are_up_to_date():
+    generator = load_generator()
+    committed = {path.name: path.read_text(encoding="utf-8") for path in generator.FOLDER.glob("*.md")}
+    del committed["api.md"]
+    assert committed == generator.pages(), "outdated: run make docs-pages"
+
+
+@pytest.mark.parametrize(("place", "words"), commands("dpo-data"))
+def test_every_dpo_data_command_in_the_docs_parses(place, words):
+    group = typer.main.get_command(data_app)
+    if words[0].startswith("-"):
+        group.make_context("dpo-data", words, resilient_parsing=True)
+    else:
+        assert words[0] in group.commands, f"{place}: there is no command {words[0]}"
+        group.commands[words[0]].make_context(words[0], words[1:])
+
+
+@pytest.mark.parametrize(("place", "words"), commands("dpo-train"))
+def test_every_dpo_train_command_in_the_docs_has_known_options(place, words):
+    known = {name for parameter in typer.main.get_command(train_app).params for name in parameter.opts}
+    known |= {"--" + field.replace("_", "-") for field in training_fields()}
+    unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+    assert not unknown, f"{place}: unknown options {unknown}"
+
+
+@pytest.mark.parametrize(("place", "code"), blocks("python"))
+def test_every_python_example_compiles_and_its_names_exist(place, code):
+    for node in ast.walk(ast.parse(code, place)):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("dpo_data", "dpo_train"):
+            module = import_module(node.module)
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_relative_link_leads_to_a_file(page):
+    base = REPOSITORY if page.parent == DOCS and page.name in ("contributing.md", "changelog.md") else page.parent
+    targets = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [target for target in targets if not (base / target).exists()] == []
+
+
+def test_counts_in_the_docs_are_those_of_the_registries():
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    counted = [count for text in texts.values() for count in re.findall(r"(\d+) (?:sources|are built in)", text)]
+    assert set(counted) == {str(len(SOURCES))}
+    assert set(re.findall(r"(\d+) losses", texts[DOCS / "training.md"])) == {str(len(LOSSES))}
+
+
+def test_the_readme_fits_on_a_page():
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
