@@ -120,12 +120,6 @@ class RowError(DataError):
         return f"{self.message} [{self.code}]\n  {self.hint}"
 
 
-class Interrupted(DataError):
-    """Stopped by the user."""
-
-    exit_code = 130
-
-
 def argument(name: str, value: object = None) -> str:
     r"""Return a mention of an argument for the text of an error.
 
@@ -195,6 +189,29 @@ def require_choice(option: str, value: str, choices: Any) -> None:
         raise UsageError(f"choose from {', '.join(known)}.{suggestion}", option, value)
 
 
+def require_packages(feature: str, *packages: str) -> None:
+    """Raise UsageError, with the command that installs them, if packages are missing.
+
+    Args:
+        feature: what needs them, for the message.
+        packages: names to import, which are those to install too.
+    """
+    from importlib.metadata import PackageNotFoundError, requires
+    from importlib.util import find_spec
+
+    missing = [package for package in packages if find_spec(package) is None]
+    if not missing:
+        return
+    try:
+        declared = [requirement.partition(";")[0].strip() for requirement in requires("dpo-data") or []]
+    except PackageNotFoundError:
+        declared = []
+    # Requirements rather than an extra of dpo-data: they are installed the same way from a checkout and from an index.
+    wanted = (next((text for text in declared if re.match(rf"{name}\b", text)), name) for name in missing)
+    command = " ".join(["pip install", *(f'"{requirement}"' for requirement in wanted)])
+    raise UsageError(f"{feature} needs {', '.join(missing)}.\n  Install: {command}")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's text without its final period, or its type's name if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
@@ -228,3 +245,40 @@ def writing(path: Path) -> Iterator[None]:
             f"{path}: writing failed: {reason}.\n"
             "  No incomplete output was left behind. Free some space, or write to another folder."
         ) from error
+
+
+@contextmanager
+def loading(name: str | Path, what: str) -> Iterator[str]:
+    """Raise an InputError in place of the many errors with which a model or tokenizer cannot be loaded.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        what: that is loaded, for the message.
+
+    Yields: the name for `from_pretrained`. What looks like a path but does not exist is refused at once: a lookup on
+        the Hub would retry for most of a minute.
+    """
+    path = Path(name).expanduser()
+    if not path.exists() and _looks_like_path(str(name)):
+        siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(
+            f"{name}: there is no such folder.{did_you_mean(str(path), siblings)}\n"
+            f"  Name a folder with the {what}, or a model on the Hub."
+        )
+    try:
+        yield str(path) if path.exists() else str(name)
+    except Exception as error:  # transformers raises many kinds, some of them for a file that is not there
+        raise InputError(
+            f"{name}: the {what} cannot be loaded: {first_line(error)}.\n"
+            f"  Name a folder with the {what}, or a model on the Hub (which needs the network)."
+        ) from error
+
+
+def _looks_like_path(name: str) -> bool:
+    """Return True if a name cannot be one on the Hub, which is NAME or OWNER/NAME, or its owner is a local folder.
+
+    >>> [_looks_like_path(name) for name in ("gpt2", "openai/gpt2", "./gpt2", "~/gpt2", "a/b/c", "models/")]
+    [False, False, True, True, True, True]
+    """
+    owner, _, rest = name.rpartition("/")
+    return name.startswith((".", "~", "/")) or "/" in owner or "\\" in name or not rest or Path(owner or "?").is_dir()

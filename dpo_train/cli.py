@@ -1,287 +1,281 @@
-"""dpo-train: parse, call one function, print, exit code."""
+"""The command line of dpo-train. Loads torch and transformers only when a run starts."""
 
 import dataclasses
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from dpo_data.errors import DataError, UsageError, as_flag, reading
+from dpo_data.cli.runner import (
+    CONTEXT,
+    EXIT_CODES,
+    JsonOption,
+    PlainCommand,
+    QuietOption,
+    VerboseOption,
+    VersionOption,
+    print_json,
+    run,
+)
+from dpo_data.errors import UsageError, did_you_mean, reading, require_packages
+from dpo_train.options import GROUPS, MAIN, RUN, DPOOptions, LossOptions
+from dpo_train.run.options import RunOptions
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+#: Packages that a run needs beyond the dependencies of dpo-data.
+PACKAGES = ("torch", "accelerate", "matplotlib", "xxhash")
 
-_MAIN, _LEARNING, _TOKENS, _RUN = "Main options", "What is learned", "Tokens", "The run"
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="YAML file with any of these options; options on the command line override it.",
+        rich_help_panel=MAIN,
+    ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the plan, and write nothing.", rich_help_panel=RUN)
+]
+HelpAllOption = Annotated[
+    bool, typer.Option("--help-all", help="Show the options of transformers.TrainingArguments too, and exit.")
+]
+
+
+class TrainCommand(PlainCommand):
+    """The command dpo-train: its own options, the same ones from a YAML file, and all of TrainingArguments.
+
+    The options of transformers.TrainingArguments are added when a word needs them, as that loads transformers. The
+    values given for them are in `ctx.obj`.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line, on top of the options in the file of --config."""
+        if ctx.resilient_parsing:  # a shell completes a word
+            return super().parse_args(ctx, args)
+        file, options = _config_file(args)
+        words = {_plain(word) for word in args if word.startswith("--")}
+        further: list[Any] = []
+        if not {*words, *options} <= self._known(ctx).keys() or "help_all" in words:
+            further = _training_parameters()
+            self.params += further
+        known = self._known(ctx)
+        for name in options:
+            if name not in known:
+                raise UsageError(f"{file}: there is no option {name}.{did_you_mean(name, known)}")
+        ctx.default_map = {known[name].name: _value(value, known[name], file) for name, value in options.items()}
+        try:
+            rest = super().parse_args(ctx, ["--help"] if "help_all" in words else args)
+        except typer.BadParameter as error:
+            wrong = getattr(error.param, "name", None)
+            if wrong in ctx.default_map.keys() - {known[word].name for word in words if word in known}:
+                error.message = f"{file}: {ctx.default_map[wrong]}: {error.message}"
+            raise
+        values = {parameter.name: ctx.params.pop(parameter.name) for parameter in further}
+        ctx.obj = {name: value for name, value in values.items() if _is_given(ctx, name)}
+        return rest
+
+    def _known(self, ctx: Any) -> dict[str, Any]:
+        """Return the parameter behind each name of an option, as a file has it: learning_rate, lr."""
+        parameters = self.get_params(ctx)
+        return {_plain(name): each for each in parameters for name in (*each.opts, *each.secondary_opts)}
+
+
+def _plain(word: str) -> str:
+    """Return the name of an option as a file has it.
+
+    >>> _plain("--learning-rate=1e-6")
+    'learning_rate'
+    """
+    return word.partition("=")[0].lstrip("-").replace("-", "_")
+
+
+def _is_given(context: Any, name: str) -> bool:
+    """Return True if an option was given on the command line or in a file."""
+    return bool(context.get_parameter_source(name).name != "DEFAULT")
+
+
+def _config_file(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the file that --config names, and its options by name."""
+    file = ""
+    for word, after in zip(args, [*args[1:], ""], strict=True):
+        if word.startswith("--") and _plain(word) == "config":
+            file = word.partition("=")[2] if "=" in word else after
+    if not file:
+        return "", {}
+    require_packages("--config", "yaml")
+    import yaml
+
+    with reading(file):
+        text = Path(file).read_text(encoding="utf-8")
+    try:
+        options = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(options, dict):
+        raise UsageError(f"{file}: must map option names to values, but holds a {type(options).__name__}.")
+    return file, {_plain(str(name)): value for name, value in options.items() if value is not None}
+
+
+def _value(value: Any, parameter: Any, file: str) -> Any:
+    """Return a value of a YAML file as its option takes it."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    if parameter.multiple:
+        return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    if isinstance(value, list):
+        raise UsageError(f"{file}: {parameter.name} takes one value, not a list.")
+    return value
+
+
+def _option(field: Any) -> inspect.Parameter:
+    """Return a field of a dataclass as a parameter from which typer makes an option."""
+    described: Mapping[str, Any] = field.metadata
+    kind, is_list = _option_type(field.type)
+    default = field.default.value if isinstance(field.default, Enum) else field.default
+    if default is dataclasses.MISSING:
+        default = inspect.Parameter.empty if field.default_factory is dataclasses.MISSING else None
+    shown = described.get("show_default", default is not None)
+    if kind is bool:
+        default = default if isinstance(default, bool) else None
+        shown = {True: "on", False: False, None: shown if isinstance(shown, str) else "unset"}[default]
+    if is_list:
+        kind, shown, default = list[kind], default or False, None  # type: ignore[valid-type]
+    dashed = field.name.replace("_", "-")
+    usual = [f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}"]
+    values = "|".join(get_args(kind)) if get_origin(kind) is Literal else None
+    annotation = Annotated[  # type: ignore[valid-type]
+        kind | None if default is None else kind,
+        typer.Option(
+            *(described.get("names") or usual),
+            help=" ".join(described.get("help", "").replace("%%", "%").split()),  # argparse's escape
+            metavar=values or described.get("metavar") or {int: "N", float: "X", Path: "FILE"}.get(kind, "TEXT"),
+            show_default=shown,
+            min=described.get("minimum"),
+            rich_help_panel=described.get("group", "Further options, of transformers.TrainingArguments"),
+        ),
+    ]
+    return _parameter(field.name, annotation, default)
+
+
+def _option_type(annotation: Any) -> tuple[Any, bool]:
+    """Return the type of an option's value, and whether the option is repeatable.
+
+    >>> _option_type(int | None), _option_type(None | str | list[str])
+    ((<class 'int'>, False), (<class 'str'>, True))
+    """
+    kinds = [annotation] if get_origin(annotation) in (list, dict, Literal, None) else list(get_args(annotation))
+    if any(get_origin(kind) is list for kind in kinds):
+        return str, True
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return Literal[tuple(member.value for member in kind)], False
+        if get_origin(kind) is Literal and all(isinstance(value, str) for value in get_args(kind)):
+            return kind, False
+    return next((kind for kind in (bool, int, float, Path) if kind in kinds), str), False
+
+
+def _group(field: Any) -> Any:
+    return field.metadata.get("group")
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _with_signature(function: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
+
+
+def _training_parameters() -> list[Any]:
+    """Return the options of transformers.TrainingArguments for which dpo-train has none of its own."""
+    require_packages("dpo-train", *PACKAGES)
+    from dpo_train.config import DPOConfig
+
+    own = {*_names(RunOptions), *_TRAINING, "output_dir"}
+    fields = [field for field in dataclasses.fields(DPOConfig) if field.init and field.name not in own]
+    holder = typer.Typer(add_completion=False)
+    holder.command()(_with_signature(lambda: None, [_option(field) for field in fields]))
+    return list(typer.main.get_command(holder).params)
+
+
+def _names(options: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(options) if field.metadata]
+
+
+#: Options that become fields of `DPOConfig`.
+_TRAINING = [*_names(DPOOptions), *_names(LossOptions)]
+_FIELDS = [field for options in (RunOptions, DPOOptions, LossOptions) for field in dataclasses.fields(options)]
+_OPTIONS = [_option(field) for field in sorted(filter(_group, _FIELDS), key=lambda field: GROUPS.index(_group(field)))]
+
+
+def run_options(context: Any, values: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a run from the values of a parsed command line."""
+    training = {name: values[name] for name in _TRAINING if _is_given(context, name)}
+    return RunOptions(**{name: values[name] for name in _names(RunOptions)}, training=training | context.obj)
+
+
+def train(context: typer.Context, **values: Any) -> None:
+    """Train a model with DPO on a prepared folder.
+
+    dpo-train --data prepared/ --model MODEL
+    dpo-train --data prepared/ --model MODEL --loss ipo --lr 5e-7 --epochs 2
+    dpo-train --config run.yaml --output run2/
+
+    Every other field of transformers.TrainingArguments is an option too; --help-all lists them.
+    """
+    require_packages("dpo-train", *PACKAGES)
+    first_process = os.environ.get("RANK", "0") == "0"
+
+    def say(line: str) -> None:
+        if first_process and not values["quiet"]:
+            typer.echo(line, err=True)
+
+    if "torch" not in sys.modules:
+        say("loading    torch and transformers")
+    from dpo_train.run.describe import show_plan, show_result
+    from dpo_train.run.plan import plan
+    from dpo_train.run.train import run as run_
+
+    options = run_options(context, values)
+    try:
+        result: Any = plan(options, say) if values["dry_run"] else run_(options, say, quiet=values["quiet"])
+    except KeyboardInterrupt as stopped:
+        if not values["dry_run"]:
+            stopped.add_note("Resume from the latest checkpoint, if one was saved: --resume.")
+        raise
+    if not first_process:
+        return
+    if values["json"]:
+        print_json(json.loads(json.dumps(dataclasses.asdict(result), default=str)))
+    elif not values["quiet"]:
+        (show_plan if values["dry_run"] else show_result)(result)
+
+
+app = typer.Typer(name="dpo-train", pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command("dpo-train", cls=TrainCommand, no_args_is_help=True, epilog=EXIT_CODES, context_settings=CONTEXT)(
+    _with_signature(
+        train,
+        [
+            _parameter("context", typer.Context, inspect.Parameter.empty),
+            *_OPTIONS,
+            _parameter("config", ConfigOption, None),
+            _parameter("dry_run", DryRunOption, False),
+            _parameter("json", JsonOption, False),
+            _parameter("quiet", QuietOption, False),
+            _parameter("verbose", VerboseOption, False),
+            _parameter("version", VersionOption, False),
+            _parameter("help_all", HelpAllOption, False),
+        ],
+    )
+)
 
 
 def main() -> None:
-    """Entry point of the command."""
-    app()
-
-
-def _read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Take the options of a YAML file as defaults: what the command line says comes on top."""
-    if path is None:
-        return None
-    import yaml
-
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        _fail(UsageError(f"{path}: cannot be read as YAML: {error}"))
-    if not isinstance(options, dict):
-        _fail(UsageError(f"{path}: a mapping of option names to values is wanted, this is a {type(options).__name__}."))
-    options = {str(name).replace("-", "_"): value for name, value in options.items()}
-    own = {parameter.name for parameter in context.command.params} - {"config"}
-    context.default_map = {name: value for name, value in options.items() if name in own}
-    context.obj = {name: value for name, value in options.items() if name not in own}
-    return path
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def train(
-    context: typer.Context,
-    data: Annotated[Path, typer.Option(help="Prepared folder: dpo-data convert makes it.", rich_help_panel=_MAIN)],
-    model: Annotated[str, typer.Option(help="Folder or hub id of the model to train.", rich_help_panel=_MAIN)],
-    output: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=_MAIN)],
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            callback=_read_config,
-            is_eager=True,
-            help="YAML file with any options of this command; options given here come on top.",
-            rich_help_panel=_MAIN,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pairs per optimizer step, all processes together.", rich_help_panel=_MAIN)
-    ] = 64,
-    max_steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps; without it, one pass over the pairs.", rich_help_panel=_MAIN)
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate; 1e-6 without it.", rich_help_panel=_MAIN)
-    ] = None,
-    beta: Annotated[float, typer.Option(help="Strength of the pull to the reference.", rich_help_panel=_MAIN)] = 0.1,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            help="sigmoid, ipo, sft, ...: an unknown name lists all; sigmoid without it.", rich_help_panel=_LEARNING
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or hub id of the reference; the model before training without it.", rich_help_panel=_LEARNING
-        ),
-    ] = None,
-    lora_r: Annotated[
-        int | None, typer.Option(min=1, help="Train a LoRA adapter of this rank.", rich_help_panel=_LEARNING)
-    ] = None,
-    load_in_4bit: Annotated[
-        bool,
-        typer.Option(
-            "--load-in-4bit", help="Frozen weights in four bits, with --lora-r (QLoRA).", rich_help_panel=_LEARNING
-        ),
-    ] = False,
-    merge_adapter: Annotated[
-        bool,
-        typer.Option("--merge-adapter", help="Save the model with its adapter merged in.", rich_help_panel=_LEARNING),
-    ] = False,
-    seed: Annotated[int | None, typer.Option(help="Random seed; 42 without it.", rich_help_panel=_MAIN)] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16", "auto"],
-        typer.Option(help="Of the weights; auto is that of the file.", rich_help_panel=_MAIN),
-    ] = "float32",
-    tokens: Annotated[
-        str | None, typer.Option(help="Name of the token cache to train on.", rich_help_panel=_TOKENS)
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=1, help="Longest prompt + response, in tokens.", rich_help_panel=_TOKENS)
-    ] = None,
-    max_prompt_length: Annotated[
-        int | None, typer.Option(min=1, help="Longest prompt, in tokens.", rich_help_panel=_TOKENS)
-    ] = None,
-    truncation_mode: Annotated[
-        Literal["keep_end", "keep_start"] | None,
-        typer.Option(help="Which part of a prompt that is too long stays.", rich_help_panel=_TOKENS),
-    ] = None,
-    on_overlong: Annotated[
-        Literal["truncate", "drop", "fail"] | None,
-        typer.Option(help="What becomes of pairs that are too long.", rich_help_panel=_TOKENS),
-    ] = None,
-    chat_template: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="Jinja template for conversations, if not the tokenizer's.",
-            rich_help_panel=_TOKENS,
-        ),
-    ] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(help="Where token caches are kept, if not in --data.", rich_help_panel=_TOKENS)
-    ] = None,
-    attention_path: Annotated[
-        Literal["auto", "shared", "padded"] | None,
-        typer.Option(help="Each prompt once, or two padded sequences a pair; auto.", rich_help_panel=_LEARNING),
-    ] = None,
-    max_tokens_per_microbatch: Annotated[
-        int | None, typer.Option(min=1, help="Tokens computed at a time; bounds the memory.", rich_help_panel=_LEARNING)
-    ] = None,
-    precompute_reference: Annotated[
-        bool | None,
-        typer.Option(
-            help="Ask the reference about all rows first; without this, about those of the run.",
-            rich_help_panel=_LEARNING,
-        ),
-    ] = None,
-    eval_steps: Annotated[
-        float | None,
-        typer.Option(help="Evaluate every so many steps; below 1, a share of them.", rich_help_panel=_RUN),
-    ] = None,
-    early_stopping: Annotated[
-        int | None,
-        typer.Option(min=1, help="Stop after so many evaluations without a lower loss.", rich_help_panel=_RUN),
-    ] = None,
-    generate_samples: Annotated[
-        int, typer.Option(min=0, help="Write to so many test prompts, before and after.", rich_help_panel=_RUN)
-    ] = 0,
-    report_to: Annotated[
-        str | None, typer.Option(help="Tracker: tensorboard, wandb, mlflow, ...", rich_help_panel=_RUN)
-    ] = None,
-    eval_only: Annotated[
-        bool,
-        typer.Option("--eval-only", help="Evaluate the model on the test split, no training.", rich_help_panel=_RUN),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would run, and stop.", rich_help_panel=_RUN)
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --output.", rich_help_panel=_RUN)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run in --output.", rich_help_panel=_RUN)
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_RUN)] = False,
-) -> None:
-    """Train a model on prepared pairs by direct preference optimisation.
-
-    Every other field of transformers.TrainingArguments is an option too: --warmup-steps 10, --bf16, --save-steps 100.
-    """
-    truncation: dict[str, Any] = {
-        "max_length": max_length,
-        "max_prompt_length": max_prompt_length,
-        "truncation_mode": truncation_mode,
-        "on_overlong": on_overlong,
-    }
-    training = {
-        "max_steps": max_steps,
-        "learning_rate": learning_rate,
-        "beta": beta,
-        "loss_type": loss,
-        "seed": seed,
-        "eval_steps": eval_steps,
-        "report_to": report_to,
-        "attention_path": attention_path,
-        "max_tokens_per_microbatch": max_tokens_per_microbatch,
-        "precompute_reference": precompute_reference,
-    }
-    try:
-        from dpo_train.config import as_words, parse_training_options, refuse_unknown, training_fields
-        from dpo_train.run.options import RunOptions
-        from dpo_train.run.plan import plan
-        from dpo_train.run.train import run
-
-        own = [parameter.name or "" for parameter in context.command.params]
-        if chat_template is not None:
-            with reading(chat_template):
-                truncation["chat_template"] = chat_template.read_text(encoding="utf-8")
-        from_file: dict[str, Any] = context.obj or {}
-        refuse_unknown(from_file, [*training_fields(), *own], str(config))
-        given = parse_training_options([*as_words(from_file), *context.args], known=own)
-        options = RunOptions(
-            data=data,
-            model=model,
-            output=output,
-            reference=reference,
-            batch_size=batch_size,
-            tokens=tokens,
-            truncation=_given(truncation),
-            cache_dir=cache_dir,
-            dtype=dtype,
-            lora_r=lora_r,
-            load_in_4bit=load_in_4bit,
-            merge_adapter=merge_adapter,
-            early_stopping=early_stopping,
-            generate_samples=generate_samples,
-            eval_only=eval_only,
-            resume=resume,
-            overwrite=overwrite,
-            training=given | _given(training),
-        )
-        if dry_run:
-            _show_plan(plan(options), as_json)
-            return
-        result = run(options, say=lambda line: typer.echo(line, err=True))
-    except DataError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. Go on from the last checkpoint, if one was saved: --resume.", err=True)
-        raise typer.Exit(130) from None
-    if os.environ.get("RANK", "0") == "0":
-        _show(result, as_json)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _show(result: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(result)
-        return
-    from rich.console import Console
-
-    from dpo_train.run.report import before_and_after
-
-    console = Console(file=sys.stdout)
-    if result.before:
-        console.print(before_and_after(result.before, result.after))
-    lines = [("steps", str(result.steps))] if result.steps else []
-    for title, name in (
-        ("model", "config.json"),
-        ("curves", "curves.png"),
-        ("report", "report.html"),
-        ("metrics", "metrics.jsonl"),
-        ("pairs", "pairs.parquet"),
-    ):
-        if (result.output / name).exists():
-            lines.append((title, str(result.output if title == "model" else result.output / name)))
-    for title, value in lines:
-        typer.echo(f"{title:9}{value}")
-
-
-def _show_plan(found: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(found)
-        return
-    typer.echo(f"tokens     {found.tokens}")
-    typer.echo(f"pairs      {', '.join(f'{name} {count:,}' for name, count in found.pairs.items())}")
-    typer.echo(f"longest    {found.longest_pair:,} tokens, prompt and response")
-    typer.echo(f"tokens     {found.distinct_tokens:,} distinct ones in train")
-    typer.echo(f"path       {found.path}")
-    typer.echo(f"steps      {found.steps:,} of {found.micro_batches}")
-    typer.echo(f"parameters {found.parameters:,}")
-    typer.echo(f"memory     about {found.memory_gib:.1f} GiB and activations, with all weights trained (an estimate)")
-
-
-def _print_json(result: Any) -> None:
-    typer.echo(json.dumps(dataclasses.asdict(result), default=str, indent=2))
-
-
-def _fail(error: DataError) -> None:
-    typer.echo(error.spelled(as_flag), err=True)
-    raise typer.Exit(error.exit_code)
+    """Run the command line."""
+    run(app)

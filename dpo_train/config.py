@@ -1,140 +1,35 @@
-"""The few options of our own on top of transformers.TrainingArguments, and how text becomes their values."""
+"""Training arguments: transformers.TrainingArguments with the options that only DPO has, and their checks."""
 
 import copy
-import dataclasses
-import difflib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
-from dpo_data.errors import UsageError
-from dpo_train.losses import LOSSES, options_of
+from dpo_data.errors import UsageError, argument, did_you_mean
+from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of
+from dpo_train.options import DPOOptions, LossOptions
 
 
 @dataclass
-class DPOConfig(TrainingArguments):  # type: ignore[misc]
-    """transformers.TrainingArguments with defaults that suit DPO, and what only DPO has."""
+class DPOConfig(DPOOptions, LossOptions, TrainingArguments):  # type: ignore[misc]
+    """transformers.TrainingArguments with defaults that suit DPO, and the options that only DPO has.
 
-    beta: float | None = field(
-        default=None, metadata={"help": "strength of the pull to the reference; None: DPOTrainer's own argument"}
-    )
-    loss_type: str = field(default="sigmoid", metadata={"help": "one of dpo_train.LOSSES"})
-    reference_free: bool = field(
-        default=False, metadata={"help": "compare with a reference that finds all responses equally likely"}
-    )
-    # Options of single losses; None: the loss's own default. A loss that has no such option refuses it.
-    label_smoothing: float | None = field(default=None, metadata={"help": "share of labels taken to be wrong"})
-    rpo_alpha: float | None = field(default=None, metadata={"help": "weight of the added SFT term"})
-    simpo_gamma: float | None = field(default=None, metadata={"help": "target margin"})
-    odpo_alpha: float | None = field(default=None, metadata={"help": "weight of the score margin"})
-    attention_path: str = field(
-        default="auto", metadata={"help": "shared (each prompt once, no padding), padded, or auto for what works"}
-    )
-    max_tokens_per_microbatch: int | None = field(
-        default=None, metadata={"help": "distinct tokens computed at a time on the shared path; None: as memory allows"}
-    )
-    scatter_prompts: bool = field(
-        default=False, metadata={"help": "let the pairs of one prompt fall into different steps"}
-    )
-    precompute_reference: bool | None = field(
-        default=None,
-        metadata={"help": "compute each response's reference once: None for the rows of the run, true for all of them"},
-    )
-    reference_cache: str | None = field(
-        default=None, metadata={"help": "folder that keeps the reference's log-probabilities for later runs"}
-    )
-    # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
-    learning_rate: float = field(default=1e-6, metadata={"help": "peak learning rate"})
-    # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.
-    warmup_steps: float = field(default=0.1, metadata={"help": "steps, or below 1 the share of all steps, of warmup"})
-    num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training pairs"})
-    logging_steps: float = field(default=10, metadata={"help": "optimizer steps between two log records"})
-    logging_first_step: bool = field(default=True, metadata={"help": "also log the first step"})
-
-
-class _Parser(HfArgumentParser):  # type: ignore[misc]
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[0].upper()}{message[1:]}.")
-
-
-def training_fields() -> list[str]:
-    """Names of all options of `DPOConfig`."""
-    return [option.name for option in dataclasses.fields(DPOConfig) if option.init]
-
-
-def refuse_unknown(names: Iterable[str], known: Iterable[str], place: str) -> None:
-    """Name the nearest known option for the first name that is none.
-
-    Raises:
-        UsageError: a name is not known.
+    Options of single losses are None for the loss's own default; a loss that has no such option refuses it.
     """
-    known = list(known)
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else "dpo-train --help lists the options."
-            raise UsageError(f"{place}: there is no option {name}.\n  {hint}")
-
-
-def parse_training_options(words: list[str], known: Iterable[str] = ()) -> dict[str, Any]:
-    """Values of training options from the words of a command line, by field name; the last one given counts.
-
-    Args:
-        words: `--field-name value` or `--field-name=value`; a switch needs no value.
-        known: further options, which only a message about an unknown one should know.
-
-    Raises:
-        UsageError: an unknown option, a value of the wrong type, or a word that belongs to no option.
-    """
-    fields = training_fields()
-    names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
-    refuse_unknown(
-        names,
-        [*fields, *(f"no_{name}" for name in fields), *(name.replace("-", "_") for name in known)],
-        "command line",
-    )
-    parser = _Parser(DPOConfig, allow_abbrev=False)
-    not_given = object()
-    parser.set_defaults(**dict.fromkeys(fields, not_given))
-    values, rest = parser.parse_known_args(words)
-    if rest:
-        raise UsageError(f"command line: {rest[0]} belongs to no option.")
-    return {name: value for name, value in vars(values).items() if value is not not_given}
-
-
-def as_words(options: Mapping[str, Any]) -> list[str]:
-    """Options from a YAML file as the words of a command line, so that both are read alike.
-
-    >>> as_words({"learning_rate": "1e-6", "bf16": True, "optim_args": None})
-    ['--learning_rate', '1e-6', '--bf16', 'true']
-    """
-    words = []
-    for name, value in options.items():
-        if value is None:
-            continue
-        words.append(f"--{name}")
-        if isinstance(value, bool):
-            words.append(str(value).lower())
-        elif isinstance(value, list):
-            words += [str(item) for item in value]
-        else:
-            words.append(json.dumps(value) if isinstance(value, dict) else str(value))
-    return words
 
 
 def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
-    """The arguments as this trainer needs them, the user's object left as it is."""
+    """Return a copy of the arguments, changed where this trainer needs it."""
     args = copy.copy(args)
     args.remove_unused_columns = False
-    args.logging_nan_inf_filter = False  # a NaN is an error here, not something to leave out of a mean
+    args.logging_nan_inf_filter = False  # a NaN is an error here, not to be left out of a mean
     args.batch_eval_metrics = False
     args.eval_do_concat_batches = True
     if args.ddp_find_unused_parameters is None:
-        args.ddp_find_unused_parameters = False  # looking for them walks the graph in every step
+        args.ddp_find_unused_parameters = False  # the search walks the graph in every step
     args.dataloader_pin_memory = args.dataloader_pin_memory and torch.cuda.is_available()
     return args
 
@@ -143,33 +38,63 @@ def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
 DEFAULT_BETA = 0.1
 
 
-def resolve_beta(argument: float, configured: float | None) -> float:
-    """The beta of the constructor or of the configuration, whichever was given."""
-    if configured is not None and argument not in (DEFAULT_BETA, configured):
-        raise UsageError(f"beta is {argument} in DPOTrainer(beta=...) and {configured} in its args: give it once.")
-    return argument if configured is None else configured
+def resolve_beta(given: float, configured: float | None) -> float:
+    """Return the beta of the constructor or of the configuration, whichever was given."""
+    if configured is not None and given not in (DEFAULT_BETA, configured):
+        raise UsageError(f"beta is {given} in DPOTrainer(beta=...) and {configured} in its args; pass it only once.")
+    return given if configured is None else configured
 
 
 def resolve_alias(first: Any, second: Any, name: str, other_name: str) -> Any:
-    """The one of two names for the same thing that was given."""
+    """Return the value that was given under one of two names."""
     if first is not None and second is not None and first is not second:
-        raise UsageError(f"{name} and {other_name} are two names for one thing: give one of them.")
+        raise UsageError(f"{argument(name)} and {argument(other_name)} are aliases; pass only one.")
     return second if first is None else first
 
 
 def loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[str, float]:
-    """The options to call a loss with: those given, and beta.
+    """Return the options to call a loss with: those given, and beta.
 
     Raises:
-        UsageError: no such loss, or an option that it does not have.
+        UsageError: there is no such loss, or it does not have an option that was given.
     """
     if loss_type not in LOSSES:
-        raise UsageError(f"there is no loss {loss_type}; choose from {', '.join(LOSSES)}.")
+        raise UsageError(
+            f"there is no such loss.{did_you_mean(loss_type, LOSSES)}\n  Losses: {', '.join(LOSSES)}.",
+            "loss_type",
+            loss_type,
+        )
     own = options_of(LOSSES[loss_type])
     every = {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}
     given = {option: getattr(args, option) for option in sorted(every) if getattr(args, option, None) is not None}
-    if unused := [option for option in given if option not in own]:
-        raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {', '.join(own) or 'none'}.")
+    if unused := [argument(option) for option in given if option not in own]:
+        options = ", ".join(argument(option) for option in own) or "none"
+        raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {options}.")
     if not 0 <= given.get("label_smoothing", 0) < 0.5:
-        raise UsageError(f"label_smoothing {given['label_smoothing']}: a share of wrong labels is 0 to below 0.5.")
+        raise UsageError("must be in [0, 0.5).", "label_smoothing", given["label_smoothing"])
     return given | ({"beta": beta} if "beta" in own else {})
+
+
+def check_loss(args: DPOConfig, data: Iterable[Any], *, has_reference: bool, why_padded: str | None) -> None:
+    """Raise UsageError if the loss, the data and the reference do not go together.
+
+    Args:
+        args: of the trainer.
+        data: rows of the splits.
+        has_reference: whether a reference model is given.
+        why_padded: why prefixes are not shared; None if they are.
+    """
+    loss = LOSSES[args.loss_type]
+    if args.reference_free and not needs_reference(loss):
+        raise UsageError(f"the loss {args.loss_type} has no reference; leave out {argument('reference_free')}.")
+    if has_reference and (args.reference_free or not needs_reference(loss)):
+        raise UsageError(f"the loss {args.loss_type} uses no reference here; leave out {argument('reference')}.")
+    for rows in data:
+        if "score_margins" in inputs_of(loss) and not rows.has_scores:
+            raise UsageError(
+                f"{rows.name}: the loss {args.loss_type} needs chosen_score and rejected_score of every pair."
+            )
+    if why_padded is not None and args.attention_path == "shared":
+        raise UsageError(f"prefixes cannot be shared: {why_padded}.", "attention_path", "shared")
+    if why_padded is not None and args.precompute_reference:
+        raise UsageError(f"{argument('precompute_reference')} needs shared prefixes: {why_padded}.")

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from hashlib import blake2b
-from importlib.util import find_spec
 from pathlib import Path
 from unicodedata import normalize
 
@@ -16,7 +15,7 @@ from dpo_data.checks.language_mismatch import languages
 from dpo_data.checks.near_prompts import NearPrompts
 from dpo_data.checks.personal_data import redact
 from dpo_data.checks.row_keys import RowKeyStore, RowPosition, run_dataset_checks
-from dpo_data.errors import UsageError
+from dpo_data.errors import argument, require_packages
 from dpo_data.records import FIELDS, PreferencePair
 
 LIBRARIES = ("datasketch", "py3langid", "rapidfuzz")
@@ -24,8 +23,7 @@ LIBRARIES = ("datasketch", "py3langid", "rapidfuzz")
 
 def require_libraries() -> None:
     """Raise UsageError, with the command that installs them, if libraries of the deep checks are missing."""
-    if missing := [name for name in LIBRARIES if find_spec(name) is None]:
-        raise UsageError(f'needs {", ".join(missing)}.\n  Install with: pip install "dpo-data[checks]"', "deep", True)
+    require_packages(argument("deep", True), *LIBRARIES)
 
 
 class DeepChecks:

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -33,6 +34,8 @@ _FLAG_NAMES = {
 _LIBRARIES = ("accelerate", "datasets", "huggingface_hub", "peft", "torch", "transformers")
 #: Widest column of names in --help; the text of a longer name starts on the next line.
 _NAME_COLUMN = 32
+#: Values of switches, as in --bf16 false.
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def run(app: typer.Typer) -> None:
@@ -70,9 +73,9 @@ class PlainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command's name."""
-        values = self._option_values(ctx, args)
+        words, values = self._normalize(ctx, args)
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, words)
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")  # typer parses with pydantic since 0.27
             value = values.get(getattr(error.param, "name", None))
@@ -91,23 +94,44 @@ class PlainCommand(TyperCommand):
         """Write the help."""
         formatter.write(help_page(self, ctx, formatter.width))
 
-    def _option_values(self, ctx: Any, args: list[str]) -> dict[str, str]:
-        """Return the last value given for each option; fail, suggesting a name, if a word is an unknown option."""
-        known = {name: param for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
-        values = {}
-        words = iter(args)
-        for word in words:
+    def _normalize(self, ctx: Any, args: list[str]) -> tuple[list[str], dict[str | None, str]]:
+        """Return the words as typer takes them, and the last value given for each option.
+
+        `--max_length 512` is `--max-length 512`. A command without arguments also takes `--flag true` and several
+        values after one option. Fails, with a suggestion, at an option that the command does not have.
+        """
+        parameters = self.get_params(ctx)
+        options = {name: each for each in parameters for name in (*each.opts, *each.secondary_opts)}
+        takes_arguments = any(each.param_type_name == "argument" for each in parameters)
+        values: dict[str | None, str] = {}
+        words: list[str] = []
+        rest = deque(args)
+        while rest:
+            word = rest.popleft()
             name, equals, value = word.partition("=")
             if word == "--":
-                break
-            if name in known:
-                if not equals and not getattr(known[name], "is_flag", True):
-                    value = next(words, "")  # which may look like an option
-                values[known[name].name] = value
-            elif name.startswith("--"):
-                visible = [name for name, param in known.items() if not getattr(param, "hidden", False)]
-                ctx.fail(f"{name}: there is no such option.{did_you_mean(name, visible)}")
-        return values
+                return [*words, word, *rest], values
+            if name.startswith("--"):
+                name = name.replace("_", "-")
+            option = options.get(name)
+            if option is None:
+                if name.startswith("--"):
+                    visible = [name for name, each in options.items() if not getattr(each, "hidden", False)]
+                    ctx.fail(f"{name}: there is no such option.{did_you_mean(name, visible)}")
+                words.append(word)
+            elif getattr(option, "is_flag", True):
+                if not equals and not takes_arguments and rest and rest[0].lower() in _BOOLEANS:
+                    value = rest.popleft()
+                opposite = option.secondary_opts if name in option.opts else option.opts
+                words += [name] if _BOOLEANS.get(value.lower(), True) else opposite[:1]
+            elif equals or rest:
+                values[option.name] = value if equals else rest.popleft()
+                words += [name, values[option.name]]
+                while option.multiple and not takes_arguments and rest and not rest[0].startswith("-"):
+                    words += [name, rest.popleft()]
+            else:
+                words.append(name)
+        return words, values
 
 
 class PlainGroup(TyperGroup):
@@ -148,7 +172,12 @@ def help_page(command: Any, ctx: Any, width: int) -> str:
 
 
 def _tidy(names: str, text: str) -> tuple[str, str]:
-    """Return a row of the help with short names first, and without the marks that typer adds to types and ranges."""
+    """Return a row of the help without the marks that typer adds to types and ranges.
+
+    Short names come first. The name that turns a switch off is left out if it is off by default.
+    """
+    if "[default" not in text:
+        names = names.partition(" / --no-")[0]
     words = [word.strip(",") for word in names.split() if not word.startswith("<")]
     if "/" not in words:
         options = sorted((word for word in words if word.startswith("-")), key=lambda option: option.startswith("--"))
@@ -187,11 +216,11 @@ def _errors_as_exit_codes() -> Iterator[None]:
         raise typer.Exit(130) from stopped
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(context: typer.Context, wanted: bool) -> None:
     if wanted:
         from dpo_data import __version__
 
-        typer.echo(f"dpo-data {__version__}")
+        typer.echo(f"{context.info_name} {__version__}")
         raise typer.Exit
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.errors import InputError, UsageError, first_line
+from dpo_data.errors import UsageError, loading
 from dpo_data.prepared.files import hash_json
 from dpo_data.ragged import Ragged, equal_rows
 from dpo_data.tokens.manifest import TokenizerEntry
@@ -35,18 +35,8 @@ def load_tokenizer(name: str | Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    path = Path(name)
-    if not path.exists() and (path.is_absolute() or path.parts[:1] == ("..",) or len(path.parts) > 2):
-        raise InputError(
-            f"{name}: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the Hub."
-        )
-    try:
-        return AutoTokenizer.from_pretrained(str(name), trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises plain Exceptions for a damaged tokenizer.json
-        raise InputError(
-            f"{name}: the tokenizer cannot be loaded: {first_line(error)}.\n"
-            "  Name a folder with tokenizer.json, or a model on the Hub (which needs the network)."
-        ) from error
+    with loading(name, "tokenizer") as found:
+        return AutoTokenizer.from_pretrained(found, trust_remote_code=False)
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_data.errors import PreparedError, UsageError
+from dpo_data.errors import PreparedError, UsageError, argument
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
 
 
 def training_tokens(
-    data: Path, *, model: str, tokenizer: Any, key: str | None, cache_dir: Path | None, options: Mapping[str, Any]
+    data: Path,
+    *,
+    model: str,
+    tokenizer: Any,
+    key: str | None,
+    cache_dir: Path | None,
+    options: Mapping[str, Any],
+    scratch: Path | None = None,
 ) -> TokenCache:
     """The token cache to train from: the one asked for, the only one that fits, or, where there is none, a new one.
 
@@ -25,6 +32,7 @@ def training_tokens(
         cache_dir: where caches are kept; None for the prepared folder itself.
         options: the truncation options the user gave, by the names `dpo_data.tokens.cache.tokenize` has for them; empty
             for the only cache of this tokenizer.
+        scratch: where a new cache is made, if not in `cache_dir`.
 
     Raises:
         PreparedError: the folder or the cache must not be used; made by another tokenizer.
@@ -58,7 +66,33 @@ def training_tokens(
                 f"  Make it once, before: {command}"
             )
         return found
+    if scratch is not None:
+        found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        return found or tokenize(data, tokenizer=tokenizer, cache_dir=scratch, **options)
     return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+
+
+def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> str:
+    """Return the model whose tokenizer made the only token cache of a prepared folder.
+
+    Args:
+        data: a prepared folder.
+        key: name of the cache to train on; None for the only one.
+        cache_dir: where caches are kept; None for the prepared folder itself.
+
+    Raises: UsageError: there is no cache, or tokenizers of several models made them.
+    """
+    caches = [cache for cache in list_tokens(open_prepared(data), cache_dir) if key in (None, cache.manifest.key)]
+    names = sorted({cache.manifest.tokenizer.name for cache in caches})
+    if len(names) == 1:
+        return names[0]
+    if names:
+        listing = "".join(f"\n    {argument('model', name)}" for name in names)
+        raise UsageError(f"{data}: tokenizers of several models made its token caches; choose the model:{listing}")
+    raise UsageError(
+        f"{data}: has no token cache{f' {key}' if key else ''} from which the model could be taken.\n"
+        f"  Name the model: {argument('model', 'NAME')}."
+    )
 
 
 def _of_tokenizer(cache: TokenCache, model: str, tokenizer: Any, command: str) -> TokenCache:

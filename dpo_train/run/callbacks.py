@@ -1,4 +1,4 @@
-"""Progress line and metrics file of a run."""
+"""Callbacks of a run: its progress line and its metrics file."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]
-    """Writes every log record of a run to a file, one JSON object a line; after a resume, those before it first."""
+    """Metrics file: one JSON object per log record; a resumed run begins with the records before it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -19,7 +19,7 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the file with what a resumed run has logged already."""
+        """Start the file with the records of the run that is resumed."""
         if state.is_world_process_zero:
             self._path.write_text("".join(json.dumps(record) + "\n" for record in state.log_history), encoding="utf-8")
 
@@ -36,13 +36,16 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
 
 
 class ProgressLine(TrainerCallback):  # type: ignore[misc]
-    """One live line on standard error: steps, loss, accuracy, margin, time left; plain lines without a terminal."""
+    """Live line on standard error: steps, loss, accuracy, margin, time left; plain lines where it is not a terminal."""
+
+    #: Seconds without a line after which a step is reported too, where standard error is not a terminal.
+    SILENCE_S = 60.0
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._began = self._step_began = time.monotonic()
+        self._began = self._step_began = self._said = time.monotonic()
         self._tokens_before = 0
         self._training_s = 0.0
 
@@ -63,14 +66,17 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock of the steps, which evaluations do not count for."""
+        """Start the clock of the steps, which leaves out evaluations."""
         self._step_began = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move the line on."""
-        self._training_s += time.monotonic() - self._step_began
+        """Advance the line."""
+        now = time.monotonic()
+        self._training_s += now - self._step_began
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=state.global_step)
+        elif state.is_world_process_zero and now - self._said >= self.SILENCE_S:
+            self._say(f"train  step {state.global_step}/{state.max_steps}")
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show the newest figures."""
@@ -88,9 +94,7 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         if self._progress is not None and self._task is not None and not prefix:
             self._progress.update(self._task, figures=figures)
         else:
-            what = "test " if prefix else "train"
-            step, seconds = f"{state.global_step}/{state.max_steps}", time.monotonic() - self._began
-            self._console.print(f"{what}  step {step}  {figures}  {seconds:.0f} s", highlight=False, soft_wrap=True)
+            self._say(f"{'test ' if prefix else 'train'}  step {state.global_step}/{state.max_steps}  {figures}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -99,3 +103,7 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
+        self._console.print(f"{line}  {self._said - self._began:.0f} s", highlight=False, soft_wrap=True)

@@ -1,44 +1,93 @@
-"""Load the model, the tokenizer and the data of a run."""
+"""Load what a run starts from: token cache, tokenizer, configuration and model."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from dpo_data.errors import InputError, UsageError
-from dpo_train.config import DPOConfig
-from dpo_train.data.caches import training_tokens
-from dpo_train.run.options import RunOptions, _config
+from dpo_data.errors import InputError, UsageError, loading
+from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, resolve_beta
+from dpo_train.data.caches import model_of_tokens, training_tokens
+from dpo_train.run.arguments import check_options, training_arguments
+from dpo_train.run.options import RunOptions
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
+
+_WHAT = {AutoTokenizer: "tokenizer", AutoConfig: "configuration", AutoModelForCausalLM: "weights"}
 
 
-def _inputs(options: RunOptions) -> tuple[DPOConfig, Any, Any]:
-    """Training arguments, token cache and its splits."""
-    args = _config(options)
-    cache = training_tokens(
+class Inputs(NamedTuple):
+    """What a run starts from.
+
+    Attributes:
+        options: of the run; the model is known.
+        args: of the trainer.
+        tokens: the token cache.
+        splits: its splits by name.
+        tokenizer: of the model.
+        checkpoint: to resume from, if any.
+    """
+
+    options: RunOptions
+    args: DPOConfig
+    tokens: Any
+    splits: Any
+    tokenizer: Any
+    checkpoint: Path | None
+
+
+def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Path | None = None) -> Inputs:
+    """Return what a run starts from, after the checks that need no weights.
+
+    Args:
+        options: of the run.
+        say: takes a line for the user.
+        scratch: folder for a token cache that does not exist yet, instead of the folder of the token caches.
+
+    Raises: DataError: options, data and model do not go together.
+    """
+    check_options(options)
+    if options.model is None:
+        model = model_of_tokens(options.data, key=options.tokens, cache_dir=options.cache_dir)
+        say(f"model      {model}, whose tokenizer made the token cache")
+        options = dataclasses.replace(options, model=model)
+    args = training_arguments(options)
+    loss_options(args.loss_type, resolve_beta(DEFAULT_BETA, args.beta), args)
+    checkpoint = newest_checkpoint(options.output) if options.resume else None
+    if checkpoint is not None:
+        require_whole(checkpoint)
+    model = str(options.model)
+    tokenizer = load_pretrained(AutoTokenizer, model)
+    if options.reference is not None:
+        load_pretrained(AutoConfig, options.reference)  # its weights are loaded only if they are needed
+    tokens = training_tokens(
         options.data,
-        model=options.model,
-        tokenizer=_load(AutoTokenizer, options.model),
+        model=model,
+        tokenizer=tokenizer,
         key=options.tokens,
         cache_dir=options.cache_dir,
-        options=options.truncation,
+        options=options.truncation(),
+        scratch=scratch,
     )
-    splits = cache.dataset()
+    splits = tokens.dataset()
     needed = "test" if options.eval_only else "train"
     if needed not in splits:
-        raise UsageError(f"{cache.path}: it has no {needed} split, only {', '.join(splits) or 'nothing'}.")
-    return args, cache, splits
+        raise UsageError(f"{tokens.path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")
+    return Inputs(options, args, tokens, splits, tokenizer, checkpoint)
 
 
-def _load(factory: Any, model: str, **options: Any) -> Any:
-    """A model, tokenizer or configuration, with the loader's errors in words for the user."""
-    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-        raise InputError(f"{model}: there is no such folder.\n  --model takes the folder of a saved model.")
-    try:
-        return factory.from_pretrained(model, **options)
-    except Exception as error:  # transformers raises many kinds, some of them for a file that is not there
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
-        what = {AutoTokenizer: "tokenizer", AutoConfig: "configuration"}.get(factory, "weights")
-        raise InputError(
-            f"{model}: its {what} cannot be loaded: {reason}.\n"
-            "  --model takes the folder of a saved model with its tokenizer, or the id of one on the hub."
-        ) from error
+def load_pretrained(factory: Any, model: str, **options: Any) -> Any:
+    """Return a tokenizer, configuration or model, loaded by a class of transformers.
+
+    Raises: InputError: it cannot be loaded.
+    """
+    with loading(model, _WHAT[factory]) as name:
+        return factory.from_pretrained(name, **options)
+
+
+def require_weights(model: str) -> None:
+    """Raise InputError if the folder of a model has no file of weights."""
+    folder = Path(model).expanduser()
+    if folder.is_dir() and not any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir()):
+        raise InputError(f"{model}: has no weights: no *.safetensors file.\n  Name the folder of a saved model.")

@@ -1,4 +1,4 @@
-"""Files that a run writes beside the model."""
+"""Files that a run writes next to the model."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ WORST_PAIRS = 8
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of it: evaluation metrics before and after (empty without a test split), and where things lie."""
+    """Result of a run: evaluation metrics before and after (empty without a test split), and where its files are."""
 
     output: Path
     tokens: Path
@@ -45,8 +45,8 @@ _MEASURES = {
 }
 
 
-def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], run: Path) -> None:
-    """Write what was measured of every pair: when it was trained on, and in the last evaluation."""
+def write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.ndarray], run: Path) -> None:
+    """Write the metrics of every pair: when it was trained on, and in the last evaluation."""
 
     def measured(split: str, dataset: PairRows, steps: np.ndarray, rows: np.ndarray, table: np.ndarray) -> MeasuredRows:
         values = {name: table[:, COLUMNS.index(column)] for name, column in _MEASURES.items()}
@@ -63,11 +63,12 @@ def _write_pairs(trainer: DPOTrainer, trained: tuple[np.ndarray, np.ndarray, np.
     write_measured_rows(run, parts)
 
 
-def _report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+def run_report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
+    """Return the content of the reports of a run."""
     measured = (options.output / RUN_PAIRS).is_file()
     return RunReport(
-        title=f"{Path(options.model).name} on {options.data}",
-        model=options.model,
+        title=f"{Path(str(options.model)).name} on {options.data}",
+        model=str(options.model),
         data=options.data,
         card=data_card(options.data),
         loss=trainer.loss_type,

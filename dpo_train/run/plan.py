@@ -1,38 +1,50 @@
 """The plan of a run, as --dry-run prints it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from dpo_data.errors import loading
 from dpo_train.attention.support import unsupported_reason
+from dpo_train.config import DPOConfig, check_loss
 from dpo_train.data.rows import PairRows
+from dpo_train.losses import LOSSES, needs_reference
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
-from dpo_train.run.describe import _batch_described
-from dpo_train.run.inputs import _inputs, _load
+from dpo_train.run.describe import describe_batch
+from dpo_train.run.inputs import load_inputs, load_pretrained, require_weights
 from dpo_train.run.options import RunOptions
+
+#: Bytes of a weight in NF4 with double quantization: 4.127 bits (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+_NF4_BYTES = 4.127 / 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do. Memory is an estimate: weights, gradients, Adam's state and logits, without activations.
+    """The plan of a run.
 
     Attributes:
-        tokens: the token cache.
+        model: its path or name on the Hub.
+        tokens: the token cache; None if the run has to make it.
         pairs: by split.
         longest_pair: in tokens, prompt and longer response.
         distinct_tokens: of the training split, each prompt and each response to it counted once.
         steps: optimizer steps.
-        micro_batches: pairs of a step and how they would be cut if padded.
-        path: how a batch would be computed, as far as the configuration tells.
+        micro_batches: pairs of a step, and how padded batches would split them.
+        path: how a batch is computed, as far as the model's configuration shows.
         parameters: of the model.
-        memory_gib: on each device.
+        trained_parameters: those of the adapter, or all.
+        memory_gib: on each device: weights, gradients, Adam's moments and logits, without activations; an estimate.
     """
 
-    tokens: Path
+    model: str
+    tokens: Path | None
     pairs: Mapping[str, int]
     longest_pair: int
     distinct_tokens: int
@@ -40,42 +52,93 @@ class Plan:
     micro_batches: str
     path: str
     parameters: int
+    trained_parameters: int
     memory_gib: float
 
 
-def plan(options: RunOptions) -> Plan:
-    """What `run` would do with the same options; loads no weights and writes nothing but a missing token cache.
+def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
+    """Return what `run` would do with the same options. Loads no weights and writes nothing.
 
-    Raises:
-        DataError: as `run` would, as far as it can be known without the model.
+    Args:
+        options: of the run.
+        say: takes a line for the user.
+
+    Raises: DataError: `run` would refuse them, as far as that can be known without the weights.
     """
-    args, cache, splits = _inputs(options)
-    rows = {name: PairRows(split, f"{cache.path} {name}") for name, split in splits.items()}
-    config = _load(AutoConfig, options.model)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    parameters = model.num_parameters()
-    why_padded = "asked for" if args.attention_path == "padded" else unsupported_reason(without_dropout(model))
-    for split in rows.values():
-        split.check_fits(config.vocab_size, getattr(config, "max_position_embeddings", None))
-    longest = max(split.longest_pair for split in rows.values())
-    step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    steps = args.max_steps if args.max_steps > 0 else -(-len(rows["train"]) * args.num_train_epochs // step)
-    size = 2 if options.dtype in ("bfloat16", "float16") else 4
-    # Weights, gradients and two moments of Adam; padded, the reference's weights too. Logits and their gradient.
-    weights = parameters * size * (4 if why_padded is None else 5)
+    # Tokens that do not exist yet are made in a temporary folder, so that all checks of the run are made here too.
+    with TemporaryDirectory(prefix="dpo-train-") as scratch:
+        options, args, tokens, splits, *_ = load_inputs(options, say, scratch=Path(scratch))
+        names = {"train": "the training set", "test": "the evaluation set"}  # as the trainer's messages have them
+        rows = {name: PairRows(split, names[name]) for name, split in splits.items()}
+        for name in filter(None, (options.model, options.reference)):
+            require_weights(name)
+        model = _empty_model(str(options.model))
+        why_padded = "requested" if args.attention_path == "padded" else unsupported_reason(without_dropout(model))
+        check_loss(args, rows.values(), has_reference=options.reference is not None, why_padded=why_padded)
+        for split in rows.values():
+            split.check_fits(model.config.vocab_size, getattr(model.config, "max_position_embeddings", None))
+        longest = max(split.longest_pair for split in rows.values())
+        step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        steps = 0
+        if not options.eval_only:
+            steps = args.max_steps if args.max_steps > 0 else -(-len(rows["train"]) * args.num_train_epochs // step)
+        return Plan(
+            model=str(options.model),
+            tokens=None if tokens.path.is_relative_to(scratch) else tokens.path,
+            pairs={name: len(split) for name, split in rows.items()},
+            longest_pair=longest,
+            distinct_tokens=rows["train"].distinct_tokens if "train" in rows else 0,
+            steps=int(steps),
+            micro_batches=describe_batch(args),
+            path=f"padded: {why_padded}" if why_padded else "shared prompts",
+            parameters=model.num_parameters(),
+            trained_parameters=_trained_parameters(model, options),
+            memory_gib=_memory(model, options, args, longest, padded=why_padded is not None) / 2**30,
+        )
+
+
+def _empty_model(name: str) -> Any:
+    config = load_pretrained(AutoConfig, name)
+    with loading(name, "model"), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _adapted_layers(model: Any) -> list[nn.Linear]:
+    """Return the layers that LoRA adapts and that are held in 4 bits: all linear ones but the output embedding."""
+    head = model.get_output_embeddings()
+    return [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+
+
+def _trained_parameters(model: Any, options: RunOptions) -> int:
+    if options.eval_only:
+        return 0
+    if options.lora_r is None:
+        return int(model.num_parameters())
+    return sum(options.lora_r * (layer.in_features + layer.out_features) for layer in _adapted_layers(model))
+
+
+def _memory(model: Any, options: RunOptions, args: DPOConfig, longest: int, *, padded: bool) -> float:
+    """Return the bytes of weights, gradients, Adam's moments and logits on each device."""
+    size = {"float32": 4, "bfloat16": 2, "float16": 2}.get(options.dtype) or _saved_size(model)
+    weights = model.num_parameters() * size
+    if options.load_in_4bit:
+        weights -= sum(layer.weight.numel() for layer in _adapted_layers(model)) * (size - _NF4_BYTES)
+    trained = _trained_parameters(model, options)
+    # An adapter is held in float32, besides the frozen weights; a trained model needs its gradient and two moments.
+    state = trained * 4 * 4 if options.lora_r is not None else trained * size * 3
+    reference = 0.0
+    if needs_reference(LOSSES[args.loss_type]) and not args.reference_free:
+        if options.reference is not None:
+            reference = _empty_model(options.reference).num_parameters() * size
+        elif padded and options.lora_r is None:
+            reference = weights  # a copy of the model before training
     positions = args.max_tokens_per_microbatch or suggested_tokens(model, torch.device("cpu"))
-    if why_padded is not None:
+    if padded:
         positions = 2 * args.per_device_train_batch_size * longest
-    logits = positions * config.vocab_size * 4 * 2
-    return Plan(
-        tokens=cache.path,
-        pairs={name: len(split) for name, split in rows.items()},
-        longest_pair=longest,
-        distinct_tokens=rows["train"].distinct_tokens if "train" in rows else 0,
-        steps=int(steps),
-        micro_batches=_batch_described(args),
-        path=f"padded: {why_padded}" if why_padded else "shared prompts",
-        parameters=parameters,
-        memory_gib=(weights + logits) / 2**30,
-    )
+    logits = positions * model.config.vocab_size * 4 * 2  # with their gradient
+    return float(weights + state + reference + logits)
+
+
+def _saved_size(model: Any) -> int:
+    dtype = getattr(model.config, "dtype", None)
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 4

@@ -7,7 +7,7 @@ from dpo_train.trainer.trainer import DPOTrainer
 
 
 class Samples:
-    """Texts that models write to the first prompts of the test split."""
+    """Responses of models to the first prompts of the test split."""
 
     def __init__(self, trainer: DPOTrainer, count: int) -> None:
         self._trainer = trainer
@@ -16,14 +16,14 @@ class Samples:
             self._rows = [trainer.eval_dataset[row] for row in range(min(count, len(trainer.eval_dataset)))]
 
     def written_by(self, writer: Any) -> list[str]:
-        """A text for each prompt, the prompt included."""
+        """Return the text of each prompt with the response that a model generates for it."""
         if not self._rows:
             return []
         self._trainer.model.eval()
         return self._trainer.texts_by(writer, self._trainer.data_collator(self._rows))
 
-    def beside(self, before: list[str], after: list[str]) -> list[Sample]:
-        """The texts of two writers, without the prompt that both begin with."""
+    def compare(self, before: list[str], after: list[str]) -> list[Sample]:
+        """Return the responses before and after training, without the prompt that both begin with."""
         decode = getattr(self._trainer.tokenizer, "decode", None)
         prompts = [decode(row["prompt_ids"], skip_special_tokens=True) for row in self._rows] if decode else []
         return [

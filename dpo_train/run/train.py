@@ -5,90 +5,92 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from dpo_data.errors import UsageError, argument, first_line
 from dpo_train.reference.live import ModelOnDemand
+from dpo_train.run.arguments import loading_options, lora_config
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
-from dpo_train.run.describe import _batch_described, _path_described
-from dpo_train.run.inputs import _inputs, _load
-from dpo_train.run.options import RunOptions, _adapter, _check_output, _quantization
-from dpo_train.run.outputs import RunResult, _report, _write_pairs
+from dpo_train.run.describe import describe_batch, describe_path
+from dpo_train.run.inputs import Inputs, load_inputs, load_pretrained
+from dpo_train.run.options import RunOptions
+from dpo_train.run.outputs import RunResult, run_report, write_pairs
 from dpo_train.run.report import write_report
 from dpo_train.run.samples import Samples
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
 from dpo_train.trainer.trainer import DPOTrainer
 
 
-def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
+def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False) -> RunResult:
     """Train and save a model, or only evaluate it.
 
     Args:
-        options: what to do.
-        say: takes a line for the user about what is going on; called in the first process alone.
+        options: of the run.
+        say: takes a line for the user, before training.
+        quiet: show no progress of the training.
 
-    Raises:
-        DataError: options, data and model do not go together, and nothing has been written; or the loss is no number.
+    Raises: DataError: options, data and model do not go together, and nothing has been written; or the loss is not
+        finite, or memory ran out.
     """
-    _check_output(options)
     transformers.utils.logging.disable_progress_bar()
-    args, cache, splits = _inputs(options)
-    tokenizer = _load(AutoTokenizer, options.model)
-    checkpoint = newest_checkpoint(options.output) if options.resume else None
-    if checkpoint is not None:
-        require_whole(checkpoint)
-    args.eval_on_start = "test" in splits and checkpoint is None and not options.eval_only
-    settings = {"dtype": options.dtype, **_quantization(options)}
+    inputs = load_inputs(options, say)
+    options = inputs.options
+    trainer = _make_trainer(inputs, quiet)
+    say(f"tokens     {inputs.tokens.path}")
+    say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
+    try:
+        return _run(trainer, inputs, say)
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"out of memory: {first_line(error)}.\n  Use less: {argument('max_tokens_per_microbatch', 2048)}, "
+            f"{argument('dtype', 'bfloat16')}, {argument('lora_r', 16)} or a shorter {argument('max_length')}."
+        ) from error
+
+
+def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
+    options, args, splits = inputs.options, inputs.args, inputs.splits
+    args.eval_on_start = "test" in splits and inputs.checkpoint is None and not options.eval_only
+    loaded = loading_options(options)
     reference = None
     if options.reference is not None:
-        _load(AutoConfig, options.reference)  # the weights are loaded only where they are wanted
         reference = ModelOnDemand(
-            options.reference, functools.partial(_load, AutoModelForCausalLM, options.reference, **settings)
+            options.reference, functools.partial(load_pretrained, AutoModelForCausalLM, options.reference, **loaded)
         )
     trainer = DPOTrainer(
-        _load(AutoModelForCausalLM, options.model, **settings),
+        load_pretrained(AutoModelForCausalLM, str(options.model), **loaded),
         reference,
         args=args,
         train_dataset=splits.get("train"),
         eval_dataset=splits.get("test"),
-        tokenizer=tokenizer,
-        callbacks=_callbacks(options),
-        peft_config=_adapter(options),
+        tokenizer=inputs.tokenizer,
+        callbacks=_callbacks(options, quiet),
+        peft_config=lora_config(options),
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    if not trainer.is_world_process_zero():
-        say = _keep_quiet
-    say(f"tokens     {cache.path}")
-    say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in splits.items())}")
+    return trainer
+
+
+def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> RunResult:
+    options, splits = inputs.options, inputs.splits
     trainer.choose_path()
-    say(f"batch      {_batch_described(args, trainer.why_padded is None)}")
-    say(f"path       {_path_described(trainer)}")
+    say(f"batch      {describe_batch(inputs.args, shared=trainer.why_padded is None)}")
+    say(f"path       {describe_path(trainer)}")
     say(f"reference  {options.reference or trainer.reference.description}")
     samples = Samples(trainer, options.generate_samples if "test" in splits else 0)
     before = samples.written_by(trainer.model if options.reference is None else trainer.reference)
     if options.eval_only:
         trainer.evaluate()
     else:
-        if checkpoint is not None:
-            say(f"resuming   {checkpoint}")
+        if inputs.checkpoint is not None:
+            say(f"resuming   {inputs.checkpoint}")
         if options.overwrite and trainer.is_world_process_zero():
             _remove_earlier_run(options.output)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    evaluations = [record for record in trainer.state.log_history if "eval_loss" in record]
-    if "test" in splits and not (evaluations and evaluations[-1]["step"] == trainer.state.global_step):
-        trainer.evaluate()
-        evaluations.append(trainer.state.log_history[-1])
-    result = RunResult(
-        output=options.output,
-        tokens=cache.path,
-        steps=trainer.state.global_step,
-        pairs=len(splits["train"]) if "train" in splits else 0,
-        before=evaluations[0] if evaluations else {},
-        after=evaluations[-1] if evaluations else {},
-    )
-    written = samples.beside(before, samples.written_by(trainer.model))
+        trainer.train(resume_from_checkpoint=str(inputs.checkpoint) if inputs.checkpoint else None)
+    result = _evaluated(trainer, inputs)
+    compared = samples.compare(before, samples.written_by(trainer.model))
     if not options.eval_only:
         if options.merge_adapter:
             trainer.model = trainer.model.merge_and_unload()
@@ -96,19 +98,32 @@ def run(options: RunOptions, say: Callable[[str], None]) -> RunResult:
     trained = trainer.trained_pairs()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
-        _write_pairs(trainer, trained, options.output)
-        write_report(options.output, _report(options, result, trainer, written))
-    if args.world_size > 1:
+        write_pairs(trainer, trained, options.output)
+        write_report(options.output, run_report(options, result, trainer, compared))
+    if inputs.args.world_size > 1:
         trainer.end()  # gloo's threads may abort the process at its exit otherwise
     return result
 
 
-def _keep_quiet(line: str) -> None:
-    pass
+def _evaluated(trainer: DPOTrainer, inputs: Inputs) -> RunResult:
+    """Return the result of a run, after an evaluation of its last step if there was none."""
+    splits = inputs.splits
+    evaluations = [record for record in trainer.state.log_history if "eval_loss" in record]
+    if "test" in splits and not (evaluations and evaluations[-1]["step"] == trainer.state.global_step):
+        trainer.evaluate()
+        evaluations.append(trainer.state.log_history[-1])
+    return RunResult(
+        output=inputs.options.output,
+        tokens=inputs.tokens.path,
+        steps=trainer.state.global_step,
+        pairs=len(splits["train"]) if "train" in splits else 0,
+        before=evaluations[0] if evaluations else {},
+        after=evaluations[-1] if evaluations else {},
+    )
 
 
-def _callbacks(options: RunOptions) -> list[transformers.TrainerCallback]:
-    callbacks = [ProgressLine()]
+def _callbacks(options: RunOptions, quiet: bool) -> list[transformers.TrainerCallback]:
+    callbacks: list[transformers.TrainerCallback] = [] if quiet else [ProgressLine()]
     if not options.eval_only:
         callbacks.append(MetricsFile(options.output / "metrics.jsonl"))
     if options.early_stopping is not None:

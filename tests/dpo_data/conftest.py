@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_cli import Ran
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -31,17 +32,15 @@ CHATML = (
 
 
 @pytest.fixture
-def dpo_data(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """A function that runs the command line in this process: exit code, standard output, standard error."""
+def dpo_data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """A function that runs the command line in this process."""
 
-    def run(*words: object) -> tuple[int, str, str]:
+    def run(*words: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["dpo-data", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             main()
-        return end.value.code or 0, *capsys.readouterr()
+        return Ran(end.value.code or 0, *capsys.readouterr())
 
     return run
 

@@ -1,56 +1,106 @@
+"""Training arguments: defaults, and options of losses."""
+
+import dataclasses
+from typing import Any
+
 import pytest
+from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError
-from dpo_train.config import DPOConfig, as_words, parse_training_options
+from dpo_train import LOSSES
+from dpo_train.config import DPOConfig, check_loss, loss_options, resolve_alias, resolve_beta
+from dpo_train.losses import options_of
 
 
-def test_values_get_the_type_of_their_field() -> None:
-    words = ["--learning-rate", "1e-6", "--warmup_steps=3", "--bf16", "--report-to", "tensorboard"]
-    assert parse_training_options(words) == {
-        "learning_rate": 1e-6,
-        "warmup_steps": 3.0,
-        "bf16": True,
-        "report_to": "tensorboard",
-    }
+class Rows:
+    """Rows of a split, as far as a loss looks at them."""
+
+    name = "the training set"
+
+    def __init__(self, *, has_scores: bool) -> None:
+        self.has_scores = has_scores
 
 
-def test_the_last_value_given_counts() -> None:
-    assert parse_training_options(["--save-steps", "5", "--save-steps", "7"]) == {"save_steps": 7.0}
-
-
-def test_an_unknown_option_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_training_options(["--lerning-rate", "1"])
-    assert str(caught.value) == "command line: there is no option lerning_rate.\n  Did you mean learning_rate?"
-
-
-def test_an_option_of_the_command_itself_is_suggested_too() -> None:
-    with pytest.raises(UsageError, match=r"Did you mean batch_size\?"):
-        parse_training_options(["--batchsize", "1"], known=["batch_size"])
-
-
-def test_a_value_of_the_wrong_type_is_refused() -> None:
-    with pytest.raises(UsageError, match="invalid int value: 'many'"):
-        parse_training_options(["--max-steps", "many"])
-
-
-def test_a_word_without_option_is_refused() -> None:
-    with pytest.raises(UsageError, match="command line: stray belongs to no option"):
-        parse_training_options(["--max-steps", "3", "stray"])
-
-
-def test_a_file_and_the_command_line_give_the_same_values() -> None:
-    options = {
-        "learning_rate": "1e-6",
-        "bf16": False,
-        "max_steps": 3,
-        "optim_args": None,
-        "lr_scheduler_kwargs": {"a": 1},
-    }
-    parsed = parse_training_options(as_words(options))
-    assert parsed == {"learning_rate": 1e-6, "bf16": False, "max_steps": 3, "lr_scheduler_kwargs": '{"a": 1}'}
+def config(**options: Any) -> DPOConfig:
+    return DPOConfig(output_dir="unused", use_cpu=True, **options)
 
 
 def test_the_defaults_are_those_of_the_sources() -> None:
-    config = DPOConfig(output_dir="unused", use_cpu=True)
-    assert (config.learning_rate, config.num_train_epochs, config.warmup_steps) == (1e-6, 1.0, 0.1)
+    assert (config().learning_rate, config().num_train_epochs, config().warmup_steps) == (1e-6, 1.0, 0.1)
+
+
+def test_other_defaults_are_those_of_transformers() -> None:
+    ours = {field.name: field.default for field in dataclasses.fields(DPOConfig)}
+    changed = {
+        field.name
+        for field in dataclasses.fields(TrainingArguments)
+        if ours[field.name] != field.default and field.default is not dataclasses.MISSING
+    }
+    assert changed == {"learning_rate", "num_train_epochs", "warmup_steps", "logging_steps", "logging_first_step"}
+
+
+def test_the_options_of_a_loss_come_from_its_signature() -> None:
+    fields = {field.name: field.metadata for field in dataclasses.fields(DPOConfig)}
+    for option in {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}:
+        with_it = [name for name, loss in LOSSES.items() if option in options_of(loss)]
+        assert fields[option]["help"].endswith(f"Losses: {', '.join(with_it)}.")
+    assert fields["label_smoothing"]["show_default"] == "0.0; robust: 0.1"
+
+
+def test_a_loss_is_called_with_beta_and_the_options_that_were_given() -> None:
+    assert loss_options("rpo", 0.2, config(rpo_alpha=0.5)) == {"beta": 0.2, "rpo_alpha": 0.5}
+    assert loss_options("sft", 0.2, config()) == {}
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "message"),
+    [
+        ("rpoo", {}, f"loss_type=rpoo: there is no such loss.\n  Did you mean rpo?\n  Losses: {', '.join(LOSSES)}."),
+        ("sft", {"rpo_alpha": 1.0}, "the loss sft has no rpo_alpha=; its options: none."),
+        ("sigmoid", {"label_smoothing": 0.5}, "label_smoothing=0.5: must be in [0, 0.5)."),
+    ],
+)
+def test_what_a_loss_does_not_take_is_refused(loss: str, options: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        loss_options(loss, 0.1, config(**options))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("options", "has_reference", "why_padded", "message"),
+    [
+        ({"loss_type": "sft", "reference_free": True}, False, None, "the loss sft has no reference; leave out "
+         "reference_free=."),
+        ({"loss_type": "sft"}, True, None, "the loss sft uses no reference here; leave out reference=."),
+        ({"loss_type": "odpo"}, False, None, "the training set: the loss odpo needs chosen_score and rejected_score of "
+         "every pair."),
+        ({"attention_path": "shared"}, False, "dropout is on", "attention_path=shared: prefixes cannot be shared: "
+         "dropout is on."),
+        ({"precompute_reference": True}, False, "dropout is on", "precompute_reference= needs shared prefixes: dropout "
+         "is on."),
+    ],
+)  # fmt: skip
+def test_a_loss_that_does_not_go_with_data_reference_or_model_is_refused(
+    options: dict[str, Any], has_reference: bool, why_padded: str | None, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_loss(config(**options), [Rows(has_scores=False)], has_reference=has_reference, why_padded=why_padded)
+    assert str(caught.value) == message
+
+
+def test_a_loss_that_goes_with_data_and_reference_is_accepted() -> None:
+    check_loss(config(loss_type="odpo"), [Rows(has_scores=True)], has_reference=True, why_padded=None)
+
+
+def test_beta_may_be_given_in_either_place_but_not_differently_in_both() -> None:
+    assert (resolve_beta(0.3, None), resolve_beta(0.1, 0.2), resolve_beta(0.2, 0.2)) == (0.3, 0.2, 0.2)
+    with pytest.raises(
+        UsageError, match=r"beta is 0\.3 in DPOTrainer\(beta=\.\.\.\) and 0\.2 in its args; pass it only"
+    ):
+        resolve_beta(0.3, 0.2)
+
+
+def test_two_values_for_two_names_of_one_argument_are_refused() -> None:
+    assert (resolve_alias(1, None, "a", "b"), resolve_alias(None, 2, "a", "b")) == (1, 2)
+    with pytest.raises(UsageError, match="tokenizer= and processing_class= are aliases; pass only one"):
+        resolve_alias(1, 2, "tokenizer", "processing_class")

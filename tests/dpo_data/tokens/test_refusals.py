@@ -74,7 +74,7 @@ def test_a_tokenizer_folder_that_is_not_there_is_named(make_prepared, tmp_path):
     with pytest.raises(InputError) as refusal:
         tokenize(make_prepared(ROWS), tokenizer=missing)
     assert str(refusal.value) == (
-        f"{missing}: there is no such folder.\n  Name a folder with tokenizer.json, or a model on the Hub."
+        f"{missing}: there is no such folder.\n  Name a folder with the tokenizer, or a model on the Hub."
     )
 
 

@@ -421,5 +421,5 @@ def test_early_stopping_works_on_a_metric_of_evaluation(
 def test_tokenizer_and_processing_class_are_one_thing(tiny_model: LlamaForCausalLM, config: Config) -> None:
     tokenizer = make_tiny_tokenizer()
     assert DPOTrainer(tiny_model, args=config(), processing_class=tokenizer).tokenizer is tokenizer
-    with pytest.raises(UsageError, match="tokenizer and processing_class are two names for one thing"):
+    with pytest.raises(UsageError, match="tokenizer= and processing_class= are aliases; pass only one"):
         DPOTrainer(tiny_model, args=config(), tokenizer=tokenizer, processing_class=make_tiny_tokenizer())

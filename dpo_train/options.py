@@ -1,0 +1,204 @@
+"""Options of training as plain dataclasses, which the command line lists without loading torch or transformers."""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+#: Sections of --help, in order.
+GROUPS = (
+    "Main options",
+    "Loss and reference",
+    "LoRA",
+    "Batches and memory",
+    "Tokens",
+    "Evaluation, checkpoints and logs",
+    "Run",
+)
+MAIN, LOSS, ADAPTER, BATCHES, TOKENS, EVALUATION, RUN = GROUPS
+
+
+def option(
+    help: str,
+    *,
+    group: str,
+    names: tuple[str, ...] = (),
+    metavar: str | None = None,
+    show_default: str | bool = True,
+    minimum: int | None = None,
+) -> dict[str, Any]:
+    """Return the metadata that make a dataclass field an option of the command line.
+
+    Args:
+        help: for --help.
+        group: section of --help.
+        names: of the option, if they are not the field's.
+        metavar: what --help shows for the value; default: by the type.
+        show_default: the default in words, or whether to show it.
+        minimum: of a number.
+    """
+    return {
+        "help": help,
+        "group": group,
+        "names": names,
+        "metavar": metavar,
+        "show_default": show_default,
+        "minimum": minimum,
+    }
+
+
+def _read_losses() -> dict[str, ast.FunctionDef]:
+    """Return the function of each loss as source code: importing `dpo_train.losses` would load torch."""
+    tree = ast.parse(Path(__file__).with_name("losses.py").read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    (registry,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict) and ast.unparse(node.target) == "LOSSES"
+    )
+    names = [ast.literal_eval(key) for key in registry.keys if key is not None]
+    return {name: functions[ast.unparse(value)] for name, value in zip(names, registry.values, strict=True)}
+
+
+def _loss_options(losses: Mapping[str, ast.FunctionDef]) -> list[tuple[str, Any, Any]]:
+    """Return a dataclass field for each option of the losses but beta; None leaves it to the loss."""
+    defaults: dict[str, dict[str, str]] = {}
+    helps: dict[str, str] = {}
+    for loss, function in losses.items():
+        for parameter, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+            if parameter.arg != "beta":
+                defaults.setdefault(parameter.arg, {})[loss] = ast.unparse(default) if default else "required"
+                described = _described(parameter.arg, ast.get_docstring(function) or "")
+                helps[parameter.arg] = helps.get(parameter.arg) or described
+    fields = []
+    for name, by_loss in defaults.items():
+        usual = max(by_loss.values(), key=list(by_loss.values()).count)
+        shown = "; ".join([usual, *(f"{loss}: {value}" for loss, value in by_loss.items() if value != usual)])
+        text = f"{helps[name]}Losses: {', '.join(by_loss)}."
+        metadata = option(text, group=LOSS, metavar="X", show_default=shown)
+        fields.append((name, float | None, field(default=None, metadata=metadata)))
+    return fields
+
+
+def _described(name: str, docstring: str) -> str:
+    r"""Return what the section Args of a docstring says about an argument, as a sentence.
+
+    >>> _described("gamma", "Args:\n    gamma: target margin,\n        in nats.\n\nReturns: losses.")
+    'Target margin, in nats. '
+    """
+    found = re.search(rf"^ +{name}: (.+?)(?=\n *\w+: |\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    words = " ".join(found[1].split()).rstrip(".") if found else ""
+    return f"{words[0].upper()}{words[1:]}. " if words else ""
+
+
+_LOSSES = _read_losses()
+#: Options of single losses, from their signatures.
+LossOptions = make_dataclass("LossOptions", _loss_options(_LOSSES))
+
+
+@dataclass
+class DPOOptions:
+    """Options that only DPO has, and options of transformers.TrainingArguments with defaults that suit it."""
+
+    loss_type: str = field(
+        default="sigmoid",
+        metadata=option(f"Loss: {', '.join(_LOSSES)}.", group=MAIN, names=("--loss", "--loss-type"), metavar="NAME"),
+    )
+    beta: float | None = field(
+        default=None,
+        metadata=option(
+            "How strongly the policy is kept close to the reference.", group=MAIN, metavar="X", show_default="0.1"
+        ),
+    )
+    # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
+    learning_rate: float = field(
+        default=1e-6, metadata=option("Peak learning rate.", group=MAIN, names=("--learning-rate", "--lr"), metavar="X")
+    )
+    # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.
+    warmup_steps: float = field(
+        default=0.1,
+        metadata=option(
+            "Warmup of the learning rate, in steps; below 1, as a share of all steps.", group=MAIN, metavar="N"
+        ),
+    )
+    num_train_epochs: float = field(
+        default=1.0,
+        metadata=option(
+            "Passes over the training pairs.", group=MAIN, names=("--num-train-epochs", "--epochs"), metavar="X"
+        ),
+    )
+    max_steps: int = field(
+        default=-1,
+        metadata=option(
+            "Optimizer steps, instead of --epochs.", group=MAIN, metavar="N", show_default="given by --epochs"
+        ),
+    )
+    seed: int = field(default=42, metadata=option("Random seed.", group=MAIN, metavar="N"))
+    reference_free: bool = field(
+        default=False,
+        metadata=option("Compare with a reference for which all responses are equally likely.", group=LOSS),
+    )
+    precompute_reference: bool | None = field(
+        default=None,
+        metadata=option(
+            "Precompute reference log-probabilities for the whole training set, not only for the rows that this run "
+            "visits.",
+            group=LOSS,
+            show_default="if possible, for the rows it visits",
+        ),
+    )
+    reference_cache: str | None = field(
+        default=None,
+        metadata=option(
+            "Folder that keeps the reference log-probabilities for later runs.",
+            group=LOSS,
+            metavar="FOLDER",
+            show_default="in the folder of the token caches",
+        ),
+    )
+    attention_path: Literal["auto", "shared", "padded"] = field(
+        default="auto",
+        metadata=option(
+            "Compute shared prefixes once, or pad every sequence; auto: share them if the model allows it.",
+            group=BATCHES,
+        ),
+    )
+    max_tokens_per_microbatch: int | None = field(
+        default=None,
+        metadata=option(
+            "Maximum distinct tokens computed at a time; bounds the memory.",
+            group=BATCHES,
+            metavar="N",
+            show_default="what memory allows",
+            minimum=1,
+        ),
+    )
+    scatter_prompts: bool = field(
+        default=False, metadata=option("Let the pairs of one prompt fall into different steps.", group=BATCHES)
+    )
+    bf16: bool = field(default=False, metadata=option("Compute in bfloat16 (autocast).", group=BATCHES))
+    eval_steps: float | None = field(
+        default=None,
+        metadata=option(
+            "Evaluate every N steps; below 1, a share of all steps.",
+            group=EVALUATION,
+            metavar="N",
+            show_default="before and after training",
+        ),
+    )
+    save_steps: float = field(
+        default=500,
+        metadata=option(
+            "Save a checkpoint every N steps; below 1, a share of all steps.", group=EVALUATION, metavar="N"
+        ),
+    )
+    logging_steps: float = field(
+        default=10, metadata=option("Log the metrics every N steps.", group=EVALUATION, metavar="N")
+    )
+    logging_first_step: bool = field(default=True, metadata=option("Log the first step too.", group=EVALUATION))
+    report_to: str | list[str] | None = field(
+        default="none",
+        metadata=option("Trackers: tensorboard, wandb, mlflow, ... (repeatable).", group=EVALUATION, metavar="NAME"),
+    )

@@ -1,0 +1,144 @@
+"""The objects of peft and transformers that the options of a run stand for: adapter, quantization, arguments."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
+from dpo_data.errors import UsageError, argument, did_you_mean, first_line, require_packages
+from dpo_train.config import DPOConfig
+from dpo_train.run.options import RunOptions
+
+#: Pairs in one forward pass, unless the user decides: the default of TrainingArguments.
+_MICRO_BATCH = 8
+
+
+def check_options(options: RunOptions) -> None:
+    """Raise UsageError if options contradict each other, need a package that is missing, or would replace a run."""
+    output = options.output
+    if output.exists() and not output.is_dir():
+        raise UsageError("is a file; name a folder.", "output", output)
+    if options.resume and options.overwrite:
+        raise UsageError(f"{argument('resume')} and {argument('overwrite')} exclude each other; pass only one.")
+    if (output / "metrics.jsonl").exists() and not (options.resume or options.overwrite):
+        raise UsageError(
+            f"{output}: holds a run already.\n"
+            f"  Resume it: {argument('resume', True)}. Replace it: {argument('overwrite', True)}. "
+            f"Or name another folder: {argument('output', 'FOLDER')}."
+        )
+    if options.lora_r is not None:
+        require_packages(argument("lora_r"), "peft")
+    elif options.merge_adapter:
+        raise UsageError(f"{argument('merge_adapter')} merges a LoRA adapter; pass {argument('lora_r')} too.")
+    elif options.load_in_4bit:
+        raise UsageError(
+            f"{argument('load_in_4bit')} freezes the weights, which leaves nothing to train; pass {argument('lora_r')} "
+            "too."
+        )
+    if options.load_in_4bit:
+        if options.merge_adapter:
+            raise UsageError(
+                f"{argument('merge_adapter')} cannot merge into weights of 4 bits; leave it out and merge afterwards."
+            )
+        require_packages(argument("load_in_4bit"), "bitsandbytes")
+    if options.early_stopping is not None and "eval_steps" not in options.training:
+        raise UsageError(
+            f"{argument('early_stopping')} counts evaluations; set their interval: {argument('eval_steps')}."
+        )
+    if options.training.get("fp16") and not torch.cuda.is_available():
+        raise UsageError(
+            f"{argument('fp16')} has no effect without a GPU; pass {argument('bf16')} instead, or neither."
+        )
+    _check_trackers(options.training.get("report_to"))
+
+
+def _check_trackers(names: Any) -> None:
+    available = get_available_reporting_integrations()
+    for name in [names] if isinstance(names, str) else names or []:
+        if name in ("none", "all", *available):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UsageError(
+                f"there is no such tracker.{did_you_mean(name, INTEGRATION_TO_CALLBACK)}\n  Trackers: {known}.",
+                "report_to",
+                name,
+            )
+        raise UsageError(f"the tracker is not installed.\n  Install: pip install {name}", "report_to", name)
+
+
+def lora_config(options: RunOptions) -> Any:
+    """Return the configuration of a LoRA adapter on all linear layers, or None without `lora_r`."""
+    if options.lora_r is None:
+        return None
+    from peft import LoraConfig
+
+    # alpha = 2 r, as the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
+    return LoraConfig(
+        r=options.lora_r, lora_alpha=2 * options.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+
+
+def loading_options(options: RunOptions) -> dict[str, Any]:
+    """Return the options of `from_pretrained`: precision, and NF4 with double quantization for weights of 4 bits.
+
+    Source: Dettmers et al. 2023, arXiv:2305.14314, section 3.
+    """
+    if not options.load_in_4bit:
+        return {"dtype": options.dtype}
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32 if options.dtype in ("float32", "auto") else getattr(torch, options.dtype),
+    )
+    return {"dtype": options.dtype, "quantization_config": config}
+
+
+def training_arguments(options: RunOptions) -> DPOConfig:
+    """Return the training arguments, with the micro-batches that make up the pairs of an optimizer step.
+
+    Raises: UsageError: transformers refuses an option, or the batch size cannot be split.
+    """
+    given = dict(options.training)
+    if given.get("bf16") and not torch.cuda.is_available():
+        given.setdefault("use_cpu", True)
+    if "eval_steps" in given:
+        given.setdefault("eval_strategy", "steps")
+    if options.early_stopping is not None:
+        given |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_strategy": "best"}
+    given |= _micro_batches(options.batch_size, int(os.environ.get("WORLD_SIZE", "1")), given)
+    home = options.cache_dir or options.data
+    if os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone
+        given.setdefault("reference_cache", str(home / "reference"))
+    try:
+        return DPOConfig(output_dir=str(options.output), disable_tqdm=not sys.stderr.isatty(), **given)
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"transformers refuses the training options: {first_line(error)}.") from error
+
+
+def _micro_batches(batch_size: int, ranks: int, given: Mapping[str, Any]) -> dict[str, int]:
+    """Return micro-batch size and accumulation steps whose product with the ranks is the batch size."""
+    if batch_size < 1 or batch_size % ranks:
+        raise UsageError(f"cannot be split evenly over {ranks} processes.", "batch_size", batch_size)
+    pairs = batch_size // ranks
+    micro_batch, accumulated = given.get("per_device_train_batch_size"), given.get("gradient_accumulation_steps")
+    if micro_batch is None and accumulated is None:
+        micro_batch = next(size for size in range(min(pairs, _MICRO_BATCH), 0, -1) if pairs % size == 0)
+    if micro_batch is None:
+        micro_batch = max(pairs // max(accumulated or 1, 1), 1)
+    if accumulated is None:
+        accumulated = max(pairs // max(micro_batch, 1), 1)
+    if micro_batch * accumulated != pairs:
+        raise UsageError(
+            f"over {ranks} processes is {pairs} pairs each, which is not {accumulated} micro-batches of "
+            f"{micro_batch}.\n  Pass {argument('batch_size')} with only one of "
+            f"{argument('per_device_train_batch_size')} and {argument('gradient_accumulation_steps')}.",
+            "batch_size",
+            batch_size,
+        )
+    return {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": accumulated}
