@@ -138,10 +138,15 @@ def find_tokens(
     return _make_job(prepared, tokenizer, checked, chat_template, cache_dir).find()
 
 
+def all_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> Iterator[TokenCache]:
+    """Yield the finished token caches of a prepared folder, those of earlier text too."""
+    return _caches(_parent(prepared, cache_dir))
+
+
 def list_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> list[TokenCache]:
     """Return the finished token caches of a prepared folder's present text, in the order of their keys."""
     text_hash = _text_hash(prepared)
-    return [cache for cache in _caches(_parent(prepared, cache_dir)) if cache.manifest.text_hash == text_hash]
+    return [cache for cache in all_tokens(prepared, cache_dir) if cache.manifest.text_hash == text_hash]
 
 
 def open_tokens(path: str | Path) -> TokenCache:
@@ -256,11 +261,10 @@ def _make_job(
     cache_dir: str | Path | None,
 ) -> "_Job":
     folder = open_prepared(prepared)
-    parent = _parent(folder, cache_dir)
     encoder, options = load_encoder(
-        tokenizer, folder.manifest.form, options, chat_template, data=prepared, caches=_caches(parent)
+        tokenizer, folder.manifest.form, options, chat_template, data=prepared, caches=all_tokens(folder, cache_dir)
     )
-    return _Job(folder, encoder, options, parent)
+    return _Job(folder, encoder, options, _parent(folder, cache_dir))
 
 
 def _parent(prepared: Prepared, cache_dir: str | Path | None) -> Path:
@@ -347,6 +351,7 @@ class _CacheWriter:
                 key=job.folder.name,
                 text_hash=_text_hash(job.prepared),
                 tokenizer=job.entry,
+                form=job.prepared.manifest.form,
                 options=job.options,
                 splits={split: TokenCounts.total([shard.counts for shard in part]) for split, part in shards.items()},
                 shards=shards,

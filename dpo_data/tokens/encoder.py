@@ -80,6 +80,7 @@ def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        has_chat_template=bool(tokenizer.chat_template),
     )
 
 

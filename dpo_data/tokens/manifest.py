@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
+from dpo_data.options import Form
 from dpo_data.prepared.manifest import Counts, FileEntry, ManifestModel, require_sum
 from dpo_data.tokens.options import TokenOptions
 
@@ -23,6 +24,7 @@ class TokenizerEntry(ManifestModel):
     bos_token_id: int | None
     eos_token_id: int
     pad_token_id: int | None
+    has_chat_template: bool = False
 
 
 class Remark(ManifestModel):
@@ -98,6 +100,7 @@ class TokensManifest(ManifestModel):
     key: str
     text_hash: Annotated[str, Field(description="Hash of the text shards that the ids were made from.")]
     tokenizer: TokenizerEntry
+    form: Annotated[Form | None, Field(description="Form of the pairs; null in caches that do not say.")] = None
     options: TokenOptions
     splits: dict[str, TokenCounts]
     shards: dict[str, list[TokenShard]]

@@ -16,6 +16,8 @@ REFUSALS = {
     DROPS_CONTENT: "the template leaves out a part of a response",
     DROPS_MESSAGE: "the template leaves out a part of a prompt",
 }
+#: What to do about refused pairs.
+REFUSAL_HINT = "Give a chat template that renders them, or remove these rows."
 
 
 class RefusalLimit:
