@@ -20,7 +20,8 @@ REMARKS = {
     PROMPT_END_LEFT_OUT: "the prompts are without {}, which the template writes for generation but not before a "
     "response",
     THINKING_CLOSED_AT_ONCE: "the prompts open a block of thoughts ({}), and the responses, which have no reasoning, "
-    "close it at once; for a model that keeps thinking, use --chat-template-kwargs enable_thinking=false",
+    "close it at once, which the model learns; to train answers without thinking, use --chat-template-kwargs "
+    "enable_thinking=false",
     REASONING_DROPPED: "the template leaves out the reasoning of a response: {}",
     TOOLS_DROPPED: "the template leaves out the tools: {}",
     PROMPT_CONTINUED: "the prompts end in the beginning of a response, which both responses continue",
