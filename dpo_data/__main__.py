@@ -1,6 +1,6 @@
-"""The command `dpo-data`, which is `python -m dpo_data`: the command line in a process of its own.
+"""The command `dpo-data`, which is `python -m dpo_data`.
 
-Worker processes import this module again, so that it imports nothing at its top that they can do without.
+Worker processes import this module again, so it imports nothing at its top that they do not need.
 """
 
 import os
@@ -8,11 +8,14 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, without torch."""
-    # Where torch is installed, transformers loads it before a tokenizer, which takes 4 s and serves no tokenizer. None
-    # is Python's own way to say that a module cannot be had, and what transformers then advises is to install it.
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    """Run the command line without torch, unless DPO_DATA_TORCH=1 is set.
+
+    Where torch is installed, transformers loads it before a tokenizer. That takes 4 s, and no tokenizer needs it. An
+    extension that does, such as a file system or feature of `datasets` that imports torch, needs DPO_DATA_TORCH=1.
+    """
+    if os.environ.get("DPO_DATA_TORCH") != "1":
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's own mark of a module that is not available
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # its advice is to install torch
 
     from dpo_data.cli.app import main as run
 

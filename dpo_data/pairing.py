@@ -45,7 +45,7 @@ class PairingPolicy(BaseModel):
 
 
 class PairingArguments(TypedDict, total=False):
-    """Keyword arguments for the fields of `PairingPolicy`; None stands for the default."""
+    """Keyword arguments for the fields of `PairingPolicy`; None is the default."""
 
     pairing: Pairing | None
     min_margin: float | None
@@ -95,7 +95,7 @@ class Matches:
 
 
 def make_pairs(groups: Sequence[ScoredResponses], policy: PairingPolicy) -> Matches:
-    """Return the pairs of each group, and what is left out; a cap counts over all groups of a prompt."""
+    """Return the pairs of each group, and what is left out; a prompt's maximum holds for all of its groups."""
     matches = Matches()
     for group in groups:
         ordered = _usable(group, matches)

@@ -39,11 +39,12 @@ def json_schema(name: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
 
 
-def write_schemas(folder: Path) -> list[Path]:
+def write_schemas(folder: str | Path) -> list[Path]:
     """Write every schema and its example; return the paths of both.
 
     Raises: UsageError: the folder cannot be written.
     """
+    folder = Path(folder)
     paths = []
     examples = _examples()
     with writing(folder):

@@ -1,6 +1,6 @@
-"""Direct preference optimisation on prepared pairs: a trainer, its losses, and a command line.
+"""Train language models with DPO on prepared pairs: a trainer, its losses and a command line.
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+Importing this package loads nothing heavy: each name loads its module on first use.
 """
 
 from importlib import import_module
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from dpo_train.losses import LOSSES
     from dpo_train.trainer.trainer import DPOTrainer
 
-_HOMES = {
+_MODULES = {
+    "LOSSES": "losses",
     "DPOConfig": "config",
     "DPODataCollatorWithPadding": "batches.padded",
     "DPOTrainer": "trainer.trainer",
-    "LOSSES": "losses",
 }
 
 __all__ = ["LOSSES", "DPOConfig", "DPODataCollatorWithPadding", "DPOTrainer"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

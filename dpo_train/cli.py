@@ -216,8 +216,9 @@ _OPTIONS = [_option(field) for field in sorted(filter(_group, _FIELDS), key=lamb
 
 def run_options(context: Any, values: Mapping[str, Any]) -> RunOptions:
     """Return the options of a run from the values of a parsed command line."""
-    training = {name: values[name] for name in _TRAINING if _is_given(context, name)}
-    return RunOptions(**{name: values[name] for name in _names(RunOptions)}, training=training | context.obj)
+    training = {name: values[name] for name in _TRAINING if _is_given(context, name)} | context.obj
+    training = {name: list(value) if isinstance(value, tuple) else value for name, value in training.items()}
+    return RunOptions(**{name: values[name] for name in _names(RunOptions)}, training=training)
 
 
 def train(context: typer.Context, **values: Any) -> None:

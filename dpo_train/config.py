@@ -1,7 +1,7 @@
 """Training arguments: transformers.TrainingArguments with the options that only DPO has, and their checks."""
 
 import copy
-from collections.abc import Iterable
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError, argument, did_you_mean
-from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of
+from dpo_train.losses import LOSSES, needs_reference, options_of
 from dpo_train.options import DPOOptions, LossOptions
 
 
@@ -22,14 +22,18 @@ class DPOConfig(DPOOptions, LossOptions, TrainingArguments):  # type: ignore[mis
 
 
 def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
-    """Return a copy of the arguments, changed where this trainer needs it."""
+    """Return a copy of the arguments with every option of `DPOConfig` and with the settings that DPOTrainer needs."""
     args = copy.copy(args)
+    for option in dataclasses.fields(DPOConfig):
+        if not hasattr(args, option.name):
+            setattr(args, option.name, option.default)
     args.remove_unused_columns = False
-    args.logging_nan_inf_filter = False  # a NaN is an error here, not to be left out of a mean
+    args.logging_nan_inf_filter = False  # a NaN is an error here, and must not be left out of a mean
     args.batch_eval_metrics = False
     args.eval_do_concat_batches = True
+    args.include_for_metrics = []  # there is no compute_metrics to pass packed inputs to
     if args.ddp_find_unused_parameters is None:
-        args.ddp_find_unused_parameters = False  # the search walks the graph in every step
+        args.ddp_find_unused_parameters = False  # searching for them walks the graph in every step
     args.dataloader_pin_memory = args.dataloader_pin_memory and torch.cuda.is_available()
     return args
 
@@ -75,26 +79,11 @@ def loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[s
     return given | ({"beta": beta} if "beta" in own else {})
 
 
-def check_loss(args: DPOConfig, data: Iterable[Any], *, has_reference: bool, why_padded: str | None) -> None:
-    """Raise UsageError if the loss, the data and the reference do not go together.
-
-    Args:
-        args: of the trainer.
-        data: rows of the splits.
-        has_reference: whether a reference model is given.
-        why_padded: why prefixes are not shared; None if they are.
-    """
-    loss = LOSSES[args.loss_type]
-    if args.reference_free and not needs_reference(loss):
-        raise UsageError(f"the loss {args.loss_type} has no reference; leave out {argument('reference_free')}.")
-    if has_reference and (args.reference_free or not needs_reference(loss)):
-        raise UsageError(f"the loss {args.loss_type} uses no reference here; leave out {argument('reference')}.")
-    for rows in data:
-        if "score_margins" in inputs_of(loss) and not rows.has_scores:
-            raise UsageError(
-                f"{rows.name}: the loss {args.loss_type} needs chosen_score and rejected_score of every pair."
-            )
-    if why_padded is not None and args.attention_path == "shared":
-        raise UsageError(f"prefixes cannot be shared: {why_padded}.", "attention_path", "shared")
-    if why_padded is not None and args.precompute_reference:
-        raise UsageError(f"{argument('precompute_reference')} needs shared prefixes: {why_padded}.")
+def check_reference(args: DPOConfig, *, given: bool) -> None:
+    """Raise UsageError if the loss uses no reference, though one is given or `reference_free` is set."""
+    if args.reference_free and not needs_reference(LOSSES[args.loss_type]):
+        raise UsageError(
+            f"the loss {args.loss_type} does not use a reference; leave out {argument('reference_free', True)}."
+        )
+    if given and (args.reference_free or not needs_reference(LOSSES[args.loss_type])):
+        raise UsageError(f"the loss {args.loss_type} does not use a reference here; leave out {argument('ref_model')}.")

@@ -1,14 +1,19 @@
-"""What is wrong with a run, said in words. Knows no files and no loss."""
+"""Explain common training failures: NaN loss, no learning, policy and reference that disagree at step 0."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from dpo_data.errors import DataError
 from dpo_train.models import active_dropout
+from dpo_train.reference.live import FrozenModel, LiveReference, NoReference, Reference
+from dpo_train.reference.precompute import Precomputed
 
-#: Optimizer steps after which a loss that has not moved at all is worth a word; the first few may be warmup at 0.
+logger = logging.get_logger(__name__)
+
+#: Optimizer steps after which an unchanged loss is reported; the first few may be warmup with learning rate 0.
 PATIENCE = 5
 
 
@@ -19,45 +24,80 @@ class NotFiniteError(DataError, FloatingPointError):
 
 
 def not_finite(origin: str, step: int) -> NotFiniteError:
-    """The error for a pair whose loss is no number."""
+    """Return the error for a pair whose loss is NaN or infinite."""
     return NotFiniteError(
         f"{origin}: the loss of this pair is NaN or infinite, at step {step}; training stops.\n"
-        "  Usual reasons: a learning rate too high (try a tenth of it), fp16 overflow (use bf16), or broken weights.\n"
-        "  Checkpoints before this step are sound."
+        "  Usual reasons: a learning rate that is too high (try a tenth), fp16 overflow (use bf16), broken weights.\n"
+        "  Checkpoints before this step are not affected."
     )
 
 
-def why_policy_is_not_reference(policy: nn.Module, dtype: torch.dtype | None) -> str:
-    """Why a policy and the reference made of it disagree before the first step.
+def warn_if_policy_is_not_reference(
+    metrics: Mapping[str, Tensor], *, beta: float, policy: nn.Module, reference: Reference
+) -> None:
+    """Log a warning if a policy that is its own reference differs from it before the first step.
 
     Args:
+        metrics: metrics of some pairs by name, (B,) each.
+        beta: of the rewards.
         policy: the policy in training mode.
-        dtype: of the reference's weights; None where it shares the policy's.
+        reference: the reference made from the policy.
     """
+    # float32 log-probabilities of one sequence, computed twice, differ by about 1e-6 of their size
+    tolerance = 1e-4 * beta * (1 + metrics["logps/chosen"].abs().max())
+    margin = metrics["rewards/margins"].abs().max()
+    if isinstance(reference, NoReference) or margin <= tolerance:
+        return
     reasons = []
     if active_dropout(policy):
-        reasons.append("dropout is on in the policy (disable_dropout=True switches it off)")
-    own = next(policy.parameters()).dtype
-    if dtype is not None and dtype != own:
-        reasons.append(f"dtype: the policy has {own}, the reference {dtype}")
+        reasons.append("dropout is on in the policy (disable_dropout=True turns it off)")
+    dtype, weight = next(policy.parameters()).dtype, next(_own_weights(reference), None)
+    if weight is not None and weight.dtype != dtype:
+        reasons.append(f"dtype: the policy has {dtype}, the reference {weight.dtype}")
     if hasattr(policy, "disable_adapter"):
-        reasons.append("adapter: it changes the model already")
-    return "; ".join(reasons) or "neither dropout nor dtype nor adapter differ; look at concatenated_forward"
+        reasons.append("adapter: it already has an effect on the model")
+    reason = "; ".join(reasons) or "neither dropout nor dtype nor adapter differ; check concatenated_forward"
+    logger.warning(
+        f"Before the first step policy and reference should agree, but a margin is {margin:.3g} and the loss "
+        f"{metrics['loss'].mean():.4f}: {reason}."
+    )
 
 
-def why_nothing_is_learned(model: nn.Module, *, beta: float, learning_rate: float, reference: Any) -> str:
-    """Why policy and reference still agree on every pair after some steps."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def warn_if_not_learning(
+    logs: Mapping[str, float], step: int, *, beta: float, policy: nn.Module, reference: Reference
+) -> bool:
+    """Log a warning if policy and reference still agree on every pair after some steps; return True if they do.
+
+    Args:
+        logs: the log record of the step.
+        step: number of optimizer steps so far.
+        beta: of the loss.
+        policy: the policy.
+        reference: the reference.
+    """
+    if step < PATIENCE or logs["rewards/margins"] != 0 or isinstance(reference, NoReference):
+        return False
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    learning_rate = logs.get("learning_rate", 0.0)
     if not trained:
-        return "all parameters are frozen"
-    if learning_rate == 0:
-        return "the learning rate is 0"
-    if beta == 0:
-        return "beta is 0, and with it the gradient"
-    if _storages(trained) & _storages(getattr(reference, "model", nn.Module()).parameters()):
-        return "the reference shares its weights with the policy"
-    return f"the weights move too little to be seen: learning rate {learning_rate:.1e}"
+        reason = "all parameters are frozen"
+    elif learning_rate == 0:
+        reason = "the learning rate is 0"
+    elif beta == 0:
+        reason = "beta is 0, and so is the gradient"
+    elif _storages(trained) & _storages(_own_weights(reference)):
+        reason = "the reference shares its weights with the policy"
+    else:
+        reason = f"the weights change too little to be visible: learning rate {learning_rate:.1e}"
+    logger.warning(f"After {step} steps the loss is still {logs['loss']:.4f}: {reason}.")
+    return True
 
 
-def _storages(parameters: Any) -> set[int]:
-    return {parameter.data_ptr() for parameter in parameters if isinstance(parameter, Tensor)}
+def _own_weights(reference: Reference) -> Iterator[nn.Parameter]:
+    """Return an iterator over the weights that a reference has in addition to the policy's."""
+    model = reference.model if isinstance(reference, LiveReference | Precomputed) else None
+    return model.network.parameters() if isinstance(model, FrozenModel) else iter(())
+
+
+def _storages(parameters: Iterable[torch.Tensor]) -> set[int]:
+    return {parameter.data_ptr() for parameter in parameters}

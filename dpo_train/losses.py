@@ -1,15 +1,15 @@
-"""Preference losses: pure functions of per-pair numbers, each with its equation and paper. They know no model.
+"""Preference losses: pure functions of per-pair numbers, each with its equation and paper.
 
-A loss says by its parameters what it needs. Positional ones are tensors of shape (B,), float32:
+The signature of a loss defines what it needs. Positional parameters are tensors of shape (B,), float32:
 
-    chosen_logratios, rejected_logratios    log-probability of a response under the policy less that under the reference
+    chosen_logratios, rejected_logratios    log-probability of a response, policy minus reference, in nats
     chosen_logps, rejected_logps            log-probability of a response under the policy, in nats
-    chosen_tokens, rejected_tokens          tokens of a response
-    score_margins                           score of the chosen response less that of the rejected one, from the data
+    chosen_tokens, rejected_tokens          number of tokens of a response
+    score_margins                           score of the chosen response minus that of the rejected one, from the data
 
-Keyword-only ones are its options; the trainer refuses an option that the chosen loss does not have. A loss without
-log-ratios needs no reference model. To add a loss, write the function and name it in `LOSSES`: options, error texts and
-the command line are computed from there.
+Keyword-only parameters are its options: numbers with a default, described in the docstring. The trainer refuses an
+option that the loss does not have. A loss without log-ratios needs no reference model. To add a loss, write the
+function and name it in `LOSSES`; error texts and the options of the command line are derived from there.
 
 Below, s is the logistic function, c and r the log-ratios of chosen and rejected, b beta, |.| a number of tokens.
 """
@@ -28,15 +28,15 @@ Loss = Callable[..., Tensor]
 def sigmoid(
     chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1, label_smoothing: float = 0.0
 ) -> Tensor:
-    """-(1 - e) log s(b (c - r)) - e log s(-b (c - r)), e being the label smoothing.
+    """-(1 - e) log s(b (c - r)) - e log s(-b (c - r)), with label smoothing e.
 
     Args:
         chosen_logratios: (B,), c.
         rejected_logratios: (B,), r.
-        beta: strength of the pull to the reference.
-        label_smoothing: e, the share of labels taken to be wrong, 0 to below 0.5.
+        beta: how strongly the policy is kept close to the reference.
+        label_smoothing: share of labels that are assumed to be wrong, in [0, 0.5); e in the equation.
 
-    Returns: (B,) losses; ln 2 where the two log-ratios are equal.
+    Returns: (B,) losses; ln 2 for equal log-ratios.
 
     Source: Rafailov et al. 2023, arXiv:2305.18290, equation 7; smoothing: Mitchell 2023, "A note on DPO with noisy
     preferences and relationship to IPO" (cDPO).
@@ -79,8 +79,8 @@ def ipo(
 ) -> Tensor:
     """(c / |chosen| - r / |rejected| - 1 / (2 b))^2.
 
-    Source: Azar et al. 2023, arXiv:2310.12036, equation 17. Per token, as its authors confirmed that they did
-    (huggingface/trl issue 1265); the paper does not say so.
+    Source: Azar et al. 2023, arXiv:2310.12036, equation 17. Log-ratios are per token, which the paper does not mention
+    and its authors confirmed (huggingface/trl issue 1265).
     """
     difference = chosen_logratios / chosen_tokens - rejected_logratios / rejected_tokens
     return (difference - 1 / (2 * beta)) ** 2
@@ -89,7 +89,7 @@ def ipo(
 def robust(
     chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1, label_smoothing: float = 0.1
 ) -> Tensor:
-    """(-(1 - e) log s(h) + e log s(-h)) / (1 - 2 e), h = b (c - r): unbiased where a share e of the labels is flipped.
+    """(-(1 - e) log s(h) + e log s(-h)) / (1 - 2 e), h = b (c - r): unbiased if a share e of the labels is flipped.
 
     Source: Chowdhury et al. 2024, arXiv:2403.00409, equation 12.
     """
@@ -99,7 +99,7 @@ def robust(
 
 
 def apo_zero(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
-    """1 - s(b c) + s(b r): chosen up, rejected down. For data better than what the model writes.
+    """1 - s(b c) + s(b r): raises chosen, lowers rejected. For data that is better than the model's own responses.
 
     Source: D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 7.
     """
@@ -107,7 +107,7 @@ def apo_zero(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: floa
 
 
 def apo_down(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
-    """s(b c) + 1 - s(b (c - r)): both down, rejected more. For data worse than what the model writes.
+    """s(b c) + 1 - s(b (c - r)): lowers both, rejected more. For data that is worse than the model's own responses.
 
     Source: D'Oosterlinck et al. 2024, arXiv:2408.06266, equation 8.
     """
@@ -115,10 +115,10 @@ def apo_down(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: floa
 
 
 def kto_pair(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
-    """(1 - s(b (c - z_r)) + 1 - s(b (z_c - r))) / 2, z the batch mean of the other side's log-ratios, at least 0.
+    """(1 - s(b (c - z_r)) + 1 - s(b (z_c - r))) / 2, with z the batch mean of the other side's log-ratios, at least 0.
 
-    The only loss that looks beyond its pair: z is over the micro-batch, so that the result depends on its size. There
-    is no gradient through z.
+    The only loss that depends on other pairs: z is a mean over the micro-batch, so the result depends on its size.
+    There is no gradient through z.
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, equation 8, on pairs.
     """
@@ -137,7 +137,14 @@ def odpo(
     beta: float = 0.1,
     odpo_alpha: float = 1.0,
 ) -> Tensor:
-    """-log s(b (c - r) - a m), m the score margin of the data and a its weight: the clearer the winner, the more.
+    """-log s(b (c - r) - a m), with the score margin m of the data: a clearer preference needs a larger margin.
+
+    Args:
+        chosen_logratios: (B,), c.
+        rejected_logratios: (B,), r.
+        score_margins: (B,), m.
+        beta: how strongly the policy is kept close to the reference.
+        odpo_alpha: weight of the score margin; a in the equation.
 
     Source: Amini et al. 2024, arXiv:2402.10571, equation 8, with the identity as its scaling function.
     """
@@ -156,6 +163,15 @@ def rpo(
 ) -> Tensor:
     """`sigmoid` + a `sft`: keeps the chosen response likely while the margin grows.
 
+    Args:
+        chosen_logratios: (B,).
+        rejected_logratios: (B,).
+        chosen_logps: (B,).
+        chosen_tokens: (B,).
+        beta: how strongly the policy is kept close to the reference.
+        label_smoothing: as in `sigmoid`.
+        rpo_alpha: weight of the added SFT loss; a in the equation.
+
     Source: Pang et al. 2024 (iterative RPO), arXiv:2404.19733, equation 1, with its weight 1.
     """
     preference = sigmoid(chosen_logratios, rejected_logratios, beta=beta, label_smoothing=label_smoothing)
@@ -163,7 +179,7 @@ def rpo(
 
 
 def sft(chosen_logps: Tensor, chosen_tokens: Tensor) -> Tensor:
-    """-log p(chosen) / |chosen|: supervised fine-tuning on the chosen response; every pair counts the same.
+    """-log p(chosen) / |chosen|: supervised fine-tuning on the chosen response; every pair has the same weight.
 
     Source: the first step of Rafailov et al. 2023, arXiv:2305.18290, section 3.
     """
@@ -179,7 +195,15 @@ def simpo(
     beta: float = 0.1,
     simpo_gamma: float = 0.5,
 ) -> Tensor:
-    """-log s(b log p(chosen) / |chosen| - b log p(rejected) / |rejected| - g). The paper takes b of 2 to 2.5.
+    """-log s(b log p(chosen) / |chosen| - b log p(rejected) / |rejected| - g). The paper uses b from 2 to 2.5.
+
+    Args:
+        chosen_logps: (B,).
+        rejected_logps: (B,).
+        chosen_tokens: (B,).
+        rejected_tokens: (B,).
+        beta: scale of the log-probabilities per token.
+        simpo_gamma: target margin; g in the equation.
 
     Source: Meng et al. 2024, arXiv:2405.14734, equation 6.
     """
@@ -217,7 +241,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def inputs_of(loss: Loss) -> tuple[str, ...]:
-    """Names of the per-pair tensors that a loss takes, in order."""
+    """Return the names of the per-pair tensors that a loss takes, in order."""
     return tuple(
         name
         for name, parameter in inspect.signature(loss).parameters.items()
@@ -226,7 +250,7 @@ def inputs_of(loss: Loss) -> tuple[str, ...]:
 
 
 def options_of(loss: Loss) -> tuple[str, ...]:
-    """Names of the options that a loss takes."""
+    """Return the names of the options of a loss."""
     return tuple(
         name
         for name, parameter in inspect.signature(loss).parameters.items()
@@ -235,8 +259,14 @@ def options_of(loss: Loss) -> tuple[str, ...]:
 
 
 def needs_reference(loss: Loss) -> bool:
-    """Whether a loss compares the policy with a reference at all."""
+    """Return True if a loss compares the policy with a reference."""
     return "chosen_logratios" in inputs_of(loss)
+
+
+def terms_of(loss: Loss) -> tuple[str, ...]:
+    """Return the names of properties of the pairs that are needed for a loss and its rewards."""
+    # Rewards of losses without a reference are per token.
+    return inputs_of(loss) if needs_reference(loss) else (*inputs_of(loss), "chosen_tokens", "rejected_tokens")
 
 
 def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:
@@ -244,9 +274,9 @@ def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:
 
 
 def _log_complement(log_probability: Tensor) -> Tensor:
-    """log(1 - p) of a log p; p is kept off 1, where there is no such number, by the resolution of float32."""
+    """Return log(1 - p) of log p, with p at most 1 minus the resolution of float32."""
     clamped = log_probability.clamp(max=-torch.finfo(torch.float32).eps)
-    # The branches are those of Maechler 2012, "Accurately computing log(1 - exp(-|a|))".
+    # The two branches are from Maechler 2012, "Accurately computing log(1 - exp(-|a|))".
     return torch.where(
         clamped > -math.log(2),
         torch.log(-torch.expm1(clamped)),

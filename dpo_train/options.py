@@ -85,11 +85,11 @@ def _loss_options(losses: Mapping[str, ast.FunctionDef]) -> list[tuple[str, Any,
 def _described(name: str, docstring: str) -> str:
     r"""Return what the section Args of a docstring says about an argument, as a sentence.
 
-    >>> _described("gamma", "Args:\n    gamma: target margin,\n        in nats.\n\nReturns: losses.")
+    >>> _described("gamma", "Args:\n    gamma: target margin,\n        in nats; g in the equation.\n\nReturns: losses.")
     'Target margin, in nats. '
     """
     found = re.search(rf"^ +{name}: (.+?)(?=\n *\w+: |\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
-    words = " ".join(found[1].split()).rstrip(".") if found else ""
+    words = " ".join(found[1].partition(";")[0].split()).rstrip(".") if found else ""
     return f"{words[0].upper()}{words[1:]}. " if words else ""
 
 
@@ -173,6 +173,13 @@ class DPOOptions:
             metavar="N",
             show_default="what memory allows",
             minimum=1,
+        ),
+    )
+    reduce_activation_memory: bool = field(
+        default=True,
+        metadata=option(
+            "Recompute parts of gated MLPs and fuse the gradients of tied embeddings, where prefixes are shared.",
+            group=BATCHES,
         ),
     )
     scatter_prompts: bool = field(

@@ -7,14 +7,14 @@ from torch.distributed.tensor import DTensor
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each process holds only a part of every parameter (FSDP)."""
+    """Return True if each process holds only a shard of every parameter (FSDP)."""
     return any(isinstance(tensor, DTensor | FlatParameter) for tensor in model.parameters())
 
 
 def reshard(model: nn.Module) -> None:
-    """Give a sharded model its own parts back, which a forward pass without a backward leaves gathered.
+    """Free the gathered parameters that a forward pass without a backward pass leaves in a sharded model.
 
-    An optimizer that is made then would be given the gathered copies, and train them.
+    An optimizer that is created while they exist would train the gathered copies.
     """
     for module in model.modules():
         if isinstance(module, FSDPModule):

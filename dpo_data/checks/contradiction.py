@@ -1,4 +1,4 @@
-"""One pair with both preferences."""
+"""Opposite preferences for one pair."""
 
 import numpy as np
 from numpy.typing import NDArray

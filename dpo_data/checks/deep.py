@@ -27,7 +27,7 @@ def require_libraries() -> None:
 
 
 class DeepChecks:
-    """Accumulates what the deep checks over a whole dataset compare; row keys are stored on disk.
+    """State of the deep checks over a whole dataset: counts, and row keys on disk.
 
     Attributes:
         languages: field -> language, or "undecided" -> number of pairs; for the prompt, the last user turn is used.

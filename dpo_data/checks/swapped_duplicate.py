@@ -1,4 +1,4 @@
-"""One pair with both preferences, in two spellings."""
+"""Opposite preferences for one pair in two spellings."""
 
 import numpy as np
 from numpy.typing import NDArray

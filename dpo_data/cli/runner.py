@@ -28,6 +28,7 @@ _FLAG_NAMES = {
     "loss_type": "loss",
     "mapping": "map",
     "max_lengths": "max_length",
+    "ref_model": "reference",
     "text": "find",
 }
 #: Libraries whose warnings only --verbose shows.
@@ -135,7 +136,13 @@ class PlainCommand(TyperCommand):
 
 
 class PlainGroup(TyperGroup):
-    """A group of commands with plain help."""
+    """A group of commands with plain help and suggestions for misspelt commands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names."""
+        if args[0] not in self.commands and not ctx.resilient_parsing and not args[0].startswith("-"):
+            ctx.fail(f"{args[0]}: there is no such command.{did_you_mean(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -176,13 +183,13 @@ def _tidy(names: str, text: str) -> tuple[str, str]:
 
     Short names come first. The name that turns a switch off is left out if it is off by default.
     """
-    if "[default" not in text:
+    if "default:" not in text:
         names = names.partition(" / --no-")[0]
     words = [word.strip(",") for word in names.split() if not word.startswith("<")]
     if "/" not in words:
         options = sorted((word for word in words if word.startswith("-")), key=lambda option: option.startswith("--"))
         names = " ".join(filter(None, [", ".join(options), *(word for word in words if not word.startswith("-"))]))
-    text = re.sub(r"\[default: \((.*)\)", r"[default: \1", text)
+    text = re.sub(r"\[default: \((.*)\)", r"[default: \1", text.replace("\\[", "["))
     return names, re.sub(r"; x>=\d+|  \[x>=\d+\]", "", text)
 
 

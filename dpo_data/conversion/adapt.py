@@ -1,14 +1,13 @@
 """Raw rows to pairs: the source's adapter, the pairing policy and the row checks."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
 from dpo_data.checks import Finding, RowCheck, run_row_checks
-from dpo_data.checks.personal_data import redact_pair
 from dpo_data.dialogue import in_form
 from dpo_data.errors import RowError
 from dpo_data.pairing import Match, PairingPolicy, make_pairs
@@ -31,7 +30,7 @@ EncodedFields = tuple[bytes, bytes, bytes]
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """What rows need to become pairs; travels to worker processes."""
+    """Settings by which rows become pairs; sent to worker processes."""
 
     source: str
     options: SourceOptions
@@ -83,16 +82,6 @@ class GroupResult:
         return counts
 
 
-class CheckedPair(NamedTuple):
-    """Pair that passed the checks, ready to be stored."""
-
-    pair: PreferencePair
-    fields: EncodedFields
-    keys: PairKeys
-    warnings: list[tuple[RowCheck, Finding]]
-    redacted: Counter[str] | None
-
-
 def adapt(rows: Sequence[RawRow], source: Source, job: ConversionJob) -> GroupResult:
     """Return the pairs of rows that belong together, not yet checked, and the errors of the other rows."""
     first = rows[0].value
@@ -112,23 +101,22 @@ def adapt(rows: Sequence[RawRow], source: Source, job: ConversionJob) -> GroupRe
         return GroupResult(errors=dict.fromkeys(range(len(rows)), as_row_error(error)))
 
 
-def check(pair: PreferencePair, job: ConversionJob) -> CheckedPair:
-    """Redact a pair if the job says so, run the row checks, and encode it.
+def check(
+    pair: PreferencePair, checks: Iterable[RowCheck]
+) -> tuple[EncodedFields, PairKeys, list[tuple[RowCheck, Finding]]]:
+    """Return the encoded fields of a pair, their keys, and the findings that are warnings.
 
     Raises: RowError: a text that cannot be stored, or a finding that a check forbids.
     """
-    redacted = None
-    if job.redact:
-        pair, redacted = redact_pair(pair)
     try:
         fields = encoded_fields(pair)
     except UnicodeEncodeError as error:
         raise _surrogate_error(error) from None
-    findings = run_row_checks(pair, job.checks)
+    findings = run_row_checks(pair, checks)
     for row_check, finding in findings:
         if row_check.severity == "error":
             raise RowError(row_check.code, finding.field, finding.message, row_check.hint)
-    return CheckedPair(pair, fields, content_keys(*fields), findings, redacted)
+    return fields, content_keys(*fields), findings
 
 
 def _make_pairs(group: AdaptedGroup, source: Source, job: ConversionJob) -> GroupResult:

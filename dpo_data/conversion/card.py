@@ -33,7 +33,7 @@ configs:
 ---
 # {source.name}: preference pairs
 
-Made by dpo-data from {source.name}{where}. Preferred response: {source.direction}.
+Made by dpo-data from {source.name}{where}. Preference rule: {source.direction}.
 
 {evaluation}{row_balance(manifest)}.
 Form: {manifest.form}. License of the source: {source.license}.

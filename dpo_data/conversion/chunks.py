@@ -1,17 +1,18 @@
 """Raw files to Arrow batches of pairs, quarantined rows and counts, a chunk of rows at a time."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import pyarrow as pa
 
+from dpo_data.checks import Finding, RowCheck
 from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
-from dpo_data.checks.personal_data import redact
+from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import row_keys
-from dpo_data.conversion.adapt import CheckedPair, ConversionJob, GroupResult, adapt, check
+from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check
 from dpo_data.engine import ordered_map
 from dpo_data.errors import InputError, RowError, argument
 from dpo_data.options import SPLITS, Form, Progress, silent
@@ -21,14 +22,14 @@ from dpo_data.prepared.schema import pair_schema
 from dpo_data.readers.grouping import gathered, groups, whole_groups
 from dpo_data.readers.inputs import InputFile
 from dpo_data.readers.rows import Chunk, RawRow
-from dpo_data.records import FIELDS, PairKeys
+from dpo_data.records import FIELDS, PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.source import Source, SourceOptions
 
 
 @dataclass
 class ConvertedChunk:
-    """What became of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`."""
+    """Pairs and counts of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`."""
 
     file: str
     split: str
@@ -43,12 +44,13 @@ class ConvertedChunk:
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
 
-    def count_pair(self, checked: CheckedPair, origin: str) -> None:
+    def count_pair(
+        self, origin: str, warnings: Sequence[tuple[RowCheck, Finding]], redacted: Mapping[str, int]
+    ) -> None:
         """Count the warnings about a pair, and its placeholders."""
-        for row_check, finding in checked.warnings:
+        for row_check, finding in warnings:
             self.warned.add(row_check.code, [f"{origin}: {finding.message}"])
-        if checked.redacted:
-            self.redacted.update(checked.redacted)
+        self.redacted.update(redacted)
 
     def count_rows(self, rows: Sequence[RawRow], result: GroupResult, *, redacting: bool) -> None:
         """Count each row of a group as paired, quarantined or left out."""
@@ -68,38 +70,37 @@ class PairBatchBuilder:
     """Kept rows of one split, which become one Arrow batch."""
 
     def __init__(self, source: str) -> None:
+        self.keys: list[PairKeys] = []
         self._source = source
-        self._kept: list[CheckedPair] = []
+        self._pairs: list[PreferencePair] = []
+        self._fields: list[EncodedFields] = []
         self._origins: list[str] = []
 
-    def add(self, checked: CheckedPair, origin: str) -> None:
+    def add(self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str) -> None:
         """Append one pair."""
-        self._kept.append(checked)
+        self._pairs.append(pair)
+        self._fields.append(fields)
+        self.keys.append(keys)
         self._origins.append(origin)
-
-    def keys(self) -> list[PairKeys]:
-        """Return the content keys of the pairs."""
-        return [kept.keys for kept in self._kept]
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
         """Return the pairs as an Arrow batch."""
-        kept = self._kept
         columns: dict[str, pa.Array] = {
-            "source": text_column([self._source.encode()] * len(kept)),
+            "source": text_column([self._source.encode()] * len(self._pairs)),
             "origin": text_column([origin.encode() for origin in self._origins]),
-            "id": text_column([pair.keys.pair.hex().encode() for pair in kept]),
-            "prompt_key": text_column([pair.keys.prompt.hex().encode() for pair in kept]),
+            "id": text_column([keys.pair.hex().encode() for keys in self.keys]),
+            "prompt_key": text_column([keys.prompt.hex().encode() for keys in self.keys]),
         }
         for position, name in enumerate(FIELDS):
             if schema.field(name).type == pa.string():
-                columns[name] = text_column([pair.fields[position] for pair in kept])
+                columns[name] = text_column([fields[position] for fields in self._fields])
             else:
-                columns[name] = messages_column([getattr(pair.pair, name) for pair in kept], schema.field(name).type)
+                columns[name] = messages_column([getattr(pair, name) for pair in self._pairs], schema.field(name).type)
         if "tools" in schema.names:
-            tools = [getattr(pair.pair, "tools", None) for pair in kept]
+            tools = [getattr(pair, "tools", None) for pair in self._pairs]
             columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
         for name in set(schema.names) - set(columns):  # scores
-            columns[name] = scores_column([getattr(pair.pair, name) for pair in kept])
+            columns[name] = scores_column([getattr(pair, name) for pair in self._pairs])
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
@@ -156,32 +157,35 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
     shapes = Counter[tuple[str, ...]]()
-    key = source.grouping.key if source.grouping else None
-    for rows in groups(chunk.rows(), key):
+    for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
         for row in rows:
             if isinstance(row.value, dict):
                 shapes[tuple(row.value)] += 1
         result = adapt(rows, source, job)
         for pair, positions in result.pairs:
+            redacted: Mapping[str, int] = {}
+            if job.redact:
+                pair, redacted = redact_pair(pair)
             try:
-                checked = check(pair, job)
+                fields, keys, warnings = check(pair, job.checks)
             except RowError as error:
                 result.refuse(positions, error)
                 continue
             result.paired.update(positions)
             origin = f"{chunk.file}:{rows[positions[0]].line}"
-            split = _split_by_prompt(checked.keys, job.test_fraction) if job.test_fraction else chunk.split
+            split = _split_by_prompt(keys, job.test_fraction) if job.test_fraction else chunk.split
             if split not in builders:
                 builders[split] = PairBatchBuilder(source.name)
-            builders[split].add(checked, origin)
-            converted.count_pair(checked, origin)
+            builders[split].add(pair, fields, keys, origin)
+            if warnings or redacted:
+                converted.count_pair(origin, warnings, redacted)
         converted.count_rows(rows, result, redacting=job.redact)
     used = source.used_columns(job.options.mapping)
     for shape, count in shapes.items():
         converted.unused_columns.update({column: count for column in shape if column not in used})
     for split, builder in builders.items():
         converted.batches[split] = builder.batch(schema_of(source, job.options.form))
-        converted.keys[split] = row_keys(builder.keys(), SPLITS.index(split))
+        converted.keys[split] = row_keys(builder.keys, SPLITS.index(split))
     return converted
 
 

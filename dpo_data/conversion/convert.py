@@ -38,6 +38,9 @@ def convert(
         overwrite: replace a finished folder.
         workers: number of processes; more than 1 needs the usual `if __name__ == "__main__"` in a script.
         progress: called with the share of the input that is read, and the number of rows.
+        options: what is read and what becomes of it.
+
+    Keyword Args:
         sample (bool): read the source's embedded sample instead of inputs. Default: False.
         form (str): "text", or "conversational" for lists of {role, content}. Default: "text".
         mapping (dict): field of the pair -> column of the table, dotted for nested ones; for sources that take one.
@@ -46,11 +49,15 @@ def convert(
         split (str): split of all rows; of files on the Hub, the only one that is read. Default: inferred from paths.
         train_on_eval (bool): let rows of an evaluation set go to train; without it they go to test. Default: False.
         input_format (str): format of all inputs. Default: inferred from their names.
-        test_fraction (float): share of prompts that go to test, by the hash of the prompt; overrides splits of paths.
-            Default: 0.
-        limit (int): stop after this many rows.
-        pairing, min_margin, tie, max_pairs_per_prompt, seed: see `dpo_data.pairing.PairingPolicy`; for sources of
-            scored or ranked responses.
+        test_fraction (float): share of prompts that go to test, chosen by the hash of the prompt; overrides the splits
+            of paths. Default: 0.
+        limit (int): stop after this many rows. Default: read all.
+        pairing (str): the pairs to make of scored or ranked responses; like the next four, see
+            `dpo_data.pairing.PairingPolicy`. Default: "best-worst".
+        min_margin (float): minimum difference of scores or ranks. Default: 0.
+        tie (str): "drop" pairs with equal scores, or "keep" them. Default: "drop".
+        max_pairs_per_prompt (int): maximum pairs per prompt, preferring the largest margins. Default: all.
+        seed (int): for pairing="random". Default: 0.
         on_error (str): "quarantine" invalid rows, or "stop" at the first one. Default: "quarantine".
         max_invalid (float): reject the dataset if more than this share of rows is invalid. Default: 0.05.
         forbid (list): codes of row checks whose findings quarantine the row.

@@ -33,7 +33,7 @@ USUAL_NAMES = {
 
 
 class DetectedCounts(BaseModel):
-    """What became of the first rows."""
+    """Balance of the first rows."""
 
     rows_read: int = 0
     rows_paired: int = 0
@@ -108,7 +108,7 @@ def _form(source: Source, row: dict[str, Any]) -> Form:
 
 
 def _try(start: Chunk, source: Source, form: Form) -> tuple[DetectedCounts, dict[str, str]]:
-    """Return what becomes of the rows of a chunk, and the first pair."""
+    """Convert the rows of a chunk, and return their balance and the first pair."""
     job = make_plan(source.name, start.file, form=form, axis=next(iter(source.axes), None)).job
     chunks = [convert_chunk(chunk, job) for chunk in grouped_chunks(iter([start]), source)]
     reasons = Counter[str]()

@@ -43,7 +43,7 @@ class Tally:
         self.redacted.update(chunk.redacted)
 
     def header(self, plan: ConversionPlan, files: Iterable[InputFile]) -> ManifestHeader:
-        """Return what the manifest says about the conversion."""
+        """Return the header of the manifest."""
         quarantined = self.quarantined_by_code.total()
         return ManifestHeader(
             status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",

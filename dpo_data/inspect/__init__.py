@@ -1,1 +1,1 @@
-"""Look at prepared data: validation, statistics, search, tokens of a pair, diff, where."""
+"""Inspection of prepared data: validation, statistics, search, tokens of a pair, diff, where."""

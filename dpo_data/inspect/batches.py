@@ -21,7 +21,7 @@ from dpo_data.tokens.encoder import EncodedPairs, Encoder, Refusal
 
 @dataclass(frozen=True)
 class TokenizedPairs:
-    """The pairs of a batch as token ids, without those that the chat template refuses.
+    """Pairs of a batch as token ids, without those that the chat template refuses.
 
     Attributes:
         ids: pair ids.

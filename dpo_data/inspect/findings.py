@@ -1,4 +1,4 @@
-"""What is wrong with pairs: findings of the checks, and ids that do not match the text."""
+"""Problems of pairs: findings of the checks, and ids that do not match the text."""
 
 from collections import Counter
 from collections.abc import Sequence

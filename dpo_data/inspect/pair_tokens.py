@@ -1,4 +1,4 @@
-"""The tokens of one pair as the trainer sees them."""
+"""Tokens of one pair as the trainer gets them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ class DisplayToken(NamedTuple):
 
 @dataclass(frozen=True)
 class DisplayedPair:
-    """The tokens of a pair, including those that truncation removes.
+    """Tokens of a pair, including those that truncation removes.
 
     Attributes:
         prompt: tokens of the prompt.

@@ -18,7 +18,7 @@ PairRow = TextRow | ConversationalRow
 
 @dataclass(frozen=True, order=True)
 class PairPosition:
-    """The split of a pair and its index there, as in `dataset[split][index]`."""
+    """Split of a pair and its index there, as in `dataset[split][index]`."""
 
     split: str
     index: int

@@ -46,7 +46,7 @@ class ExamplePair(ManifestModel):
 
 
 class DataReport(ManifestModel):
-    """What `dpo-data report` shows of a prepared folder."""
+    """Content of the report on a prepared folder."""
 
     path: str
     manifest: Manifest
@@ -76,7 +76,7 @@ def report(
     against: Sequence[str | Path] = (),
     progress: Progress = silent,
 ) -> DataReport:
-    """Return everything worth seeing in a prepared folder, also in a rejected one.
+    """Return the report on a prepared folder, also on a rejected one.
 
     Args:
         path: the folder.

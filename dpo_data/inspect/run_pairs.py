@@ -1,4 +1,4 @@
-"""The pairs of a training run that its model ranks worst."""
+"""Pairs of a training run that its model ranks worst."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -36,7 +36,7 @@ from dpo_data.tokens.refusals import REFUSAL_HINT, REFUSALS
 
 
 class CodeFinding(ManifestModel):
-    """What one check found."""
+    """Findings of one check."""
 
     severity: Severity
     rows: NonNegativeInt
@@ -56,7 +56,7 @@ class Quantiles(ManifestModel):
 
 
 class TruncationCount(ManifestModel):
-    """What a maximum length would do."""
+    """Pairs that a maximum length would truncate."""
 
     max_length: int
     pairs_cut: NonNegativeInt
@@ -64,7 +64,7 @@ class TruncationCount(ManifestModel):
 
 
 class ValidationReport(ManifestModel):
-    """What `dpo-data validate` found."""
+    """Result of `dpo-data validate`."""
 
     path: str
     kind: Literal["prepared", "raw"]
@@ -214,7 +214,7 @@ def open_encoder(
 
 
 class FolderPass(NamedTuple):
-    """What one pass over the shards of a prepared folder has found.
+    """Result of one pass over the shards of a prepared folder.
 
     Attributes:
         damage: file of the folder that is missing or changed to what is wrong with it; its pairs were not read.

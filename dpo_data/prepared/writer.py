@@ -341,12 +341,13 @@ def write_split_description(folder: Path, split: str, schema: pa.Schema, hashes:
     write_json(folder / "dataset_info.json", info)
 
 
-def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict[str, FileEntry]:
+def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]], **provenance: str) -> dict[str, FileEntry]:
     """Write dataset_dict.json and provenance.json, and return the entries of all files but provenance.json.
 
     Args:
         folder: the folder that is being built.
         hashes: split to its Arrow files and their SHA-256, as `SplitWriter.finish` returned them.
+        provenance: further entries of provenance.json.
     """
     write_json(folder / "dataset_dict.json", {"splits": list(hashes)})
     known = {name: hash_ for of_split in hashes.values() for name, hash_ in of_split.items()}
@@ -356,7 +357,7 @@ def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict
             name = path.relative_to(folder).as_posix()
             files[name] = FileEntry(sha256=known.get(name) or hash_file(path), size_bytes=path.stat().st_size)
     packages = ("dpo-data", "pyarrow", "pydantic", "transformers")
-    provenance = {
+    run = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
         "platform": platform.platform(),
@@ -365,7 +366,7 @@ def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]]) -> dict
         "command": sys.argv,
         "working_directory": os.getcwd(),
     }
-    write_json(folder / "provenance.json", provenance)
+    write_json(folder / "provenance.json", run | provenance)
     return files
 
 

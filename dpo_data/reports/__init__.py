@@ -1,1 +1,1 @@
-"""What was done and found, for people: pure functions of manifests and reports."""
+"""Reports for people, in the terminal and as HTML: pure functions of manifests and results."""

@@ -61,6 +61,15 @@ class TokenCache:
         """Return the token ids, memory-mapped."""
         return load_dataset(self.path)
 
+    @property
+    def tokenizer_source(self) -> str:
+        """Folder of the tokenizer, or its name on the Hub; its name in the manifest if neither is known."""
+        try:
+            provenance = json.loads((self.path / "provenance.json").read_bytes())
+        except (OSError, ValueError):
+            provenance = {}
+        return str(provenance.get("tokenizer") or self.manifest.tokenizer.name)
+
 
 def tokenize(
     prepared: str | Path,
@@ -284,6 +293,11 @@ def _shard_hashes(prepared: Prepared) -> dict[str, str]:
     return {shard: prepared.manifest.files[shard].sha256 for shard in shards}
 
 
+def _source(tokenizer: Any) -> str:
+    name = str(tokenizer.name_or_path)
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
 def _text_hash(prepared: Prepared) -> str:
     return hash_json(_shard_hashes(prepared))
 
@@ -355,7 +369,7 @@ class _CacheWriter:
                 options=job.options,
                 splits={split: TokenCounts.total([shard.counts for shard in part]) for split, part in shards.items()},
                 shards=shards,
-                files=finish_folder(scratch, hashes),
+                files=finish_folder(scratch, hashes, tokenizer=_source(job.tokenizer)),
             )
             write_manifest(scratch, manifest)
 

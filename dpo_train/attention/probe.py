@@ -1,4 +1,4 @@
-"""Whether two ways to compute one batch agree, on the model itself."""
+"""Compare two ways to compute one batch on the model itself."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -8,79 +8,80 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from dpo_train.attention.kernels import UnsupportedModelError, shared_prefixes
+from dpo_train.attention.register import shared_prefixes
+from dpo_train.attention.support import UnsupportedModelError
 
-#: Largest relative difference of log-probabilities and of gradients, in float32 and in half precision: some hundred
-#: times what rounding makes of them, and far less than a mistake would.
+#: Maximum relative difference of log-probabilities and of gradients in full and in half precision: some hundred times
+#: the rounding error, and far less than a mistake would cause.
 _TOLERANCES = {torch.float32: (1e-4, 1e-3), torch.float64: (1e-4, 1e-3)}
 _HALF_TOLERANCES = (3e-2, 1e-1)
 
+#: Maximum size of a weight whose gradient is compared.
+_MAX_COMPARED_VALUES = 2**16
 
-#: Values of a weight whose gradient is compared.
-_SMALL = 2**16
-
-#: Chosen and rejected log-probabilities of a batch, (B,) each, with their graph.
-Way = Callable[[], tuple[Tensor, Tensor]]
+#: Returns chosen and rejected log-probabilities of a batch, (B,) each, with their graph.
+LogpsFunction = Callable[[], tuple[Tensor, Tensor]]
 
 
-def disagreement(model: nn.Module, shared: Way, padded: Way, dtype: torch.dtype) -> str | None:
-    """Why sharing prompts is not to be trusted, in words; None where log-probabilities and gradients agree.
+def disagreement(model: nn.Module, packed: LogpsFunction, padded: LogpsFunction, dtype: torch.dtype) -> str | None:
+    """Return how packed results differ from padded ones; None if log-probabilities and gradients agree.
 
     Args:
-        model: whose gradients are compared; they are gone afterwards.
-        shared: with each prompt once.
-        padded: with two sequences a pair.
-        dtype: that the model computes in.
+        model: whose gradients are compared, and cleared afterwards.
+        packed: computes the batch with shared prefixes.
+        padded: computes it with two sequences per pair.
+        dtype: dtype that the model computes in.
     """
-    found: list[tuple[Tensor, list[Tensor | None]]] = []
+    results: list[tuple[Tensor, list[Tensor | None]]] = []
     training = model.training
     model.train()
     try:
-        for way in (shared, padded):
-            with shared_prefixes(model) if way is shared else nullcontext():
-                logps = torch.stack(way())
-                # Different weights, so that what a prompt gives to both responses does not cancel out.
-                found.append((logps.detach(), _gradients(model, (logps[0] - 0.5 * logps[1]).sum())))
+        for compute in (packed, padded):
+            with shared_prefixes(model) if compute is packed else nullcontext():
+                logps = torch.stack(compute())
+                # Different weights, so that the gradients of both responses to a prompt do not cancel out.
+                results.append((logps.detach(), _gradients(model, (logps[0] - 0.5 * logps[1]).sum())))
     except (UnsupportedModelError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        if len(found) == 1:
-            raise  # the plain way: no reason to blame the other
+        if len(results) == 1:
+            raise  # padding failed, so packing is not the cause
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     finally:
         model.zero_grad(set_to_none=True)
         model.train(training)
-    (logps, gradients), (plain_logps, plain_gradients) = found
-    most_logps, most_gradients = _TOLERANCES.get(dtype, _HALF_TOLERANCES)
-    off = float(((logps - plain_logps).abs() / (1 + plain_logps.abs())).max())
-    if not off <= most_logps:
-        return f"its log-probabilities differ by {off:.1e} from those of padded sequences"
-    squares = torch.zeros(2, dtype=torch.float64)  # of the difference, and of the plain gradient
-    for gradient, plain in zip(gradients, plain_gradients, strict=True):
-        if gradient is None or plain is None:
-            if gradient is not plain:
+    (logps, gradients), (padded_logps, padded_gradients) = results
+    max_logp_difference, max_gradient_difference = _TOLERANCES.get(dtype, _HALF_TOLERANCES)
+    difference = float(((logps - padded_logps).abs() / (1 + padded_logps.abs())).max())
+    if not difference <= max_logp_difference:
+        return f"its log-probabilities differ by {difference:.1e} from those of padded sequences"
+    squares = torch.zeros(2, dtype=torch.float64)  # of the difference, and of the padded gradient
+    for gradient, expected in zip(gradients, padded_gradients, strict=True):
+        if gradient is None or expected is None:
+            if gradient is not expected:
                 return "it gives gradients to other weights than padded sequences do"
             continue
-        squares += torch.tensor([_square(gradient - plain), _square(plain)], dtype=torch.float64)
+        squares += torch.tensor([_sum_of_squares(gradient - expected), _sum_of_squares(expected)], dtype=torch.float64)
     distance = float((squares[0] / squares[1].clamp(min=1e-60)).sqrt())
-    if not distance <= most_gradients:
+    if not distance <= max_gradient_difference:
         return f"its gradients differ by {distance:.1e} from those of padded sequences"
     return None
 
 
 def _gradients(model: nn.Module, objective: Tensor) -> list[Tensor | None]:
-    """Gradients of the small weights, norms and biases of all layers: through them flows whatever else is learned.
+    """Return the gradients of norms, biases and other small weights, which depend on the gradients of all layers.
 
-    The large ones would cost as much memory again as the model. Sharded models only know whole backward passes.
+    Those of the large weights would need as much memory again as the model. Sharded models only support whole backward
+    passes.
     """
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     if any(isinstance(weight, DTensor) for weight in trained):
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(objective)
         return [weight.grad for weight in trained]
-    small = [weight for weight in trained if weight.numel() <= _SMALL] or trained
+    small = [weight for weight in trained if weight.numel() <= _MAX_COMPARED_VALUES] or trained
     return list(torch.autograd.grad(objective, small, allow_unused=True)) if small else []
 
 
-def _square(tensor: Any) -> float:
-    """Sum of squares, over all processes where each holds a part."""
+def _sum_of_squares(tensor: Any) -> float:
+    """Return the sum of squares, over all processes if each holds a shard."""
     square = tensor.float().square().sum()
     return float(square.full_tensor() if isinstance(square, DTensor) else square)

@@ -1,132 +1,142 @@
-"""Segments: the packed sequences of a micro-batch and the prefixes that they share."""
+"""Segments: the parts of a packed sequence and the prefixes that they share."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-#: Tokens of a piece of a long segment, and the length from which the kernel's own blocks are as good (on two cores).
-_PIECE, _LEAST_UNCUT = 96, 1024
+#: A segment is computed in blocks of this many tokens, because the flash kernel for CPUs computes much of what a causal
+#: mask hides. From `MIN_UNBLOCKED_TOKENS` on, its own blocks are as good (measured on two cores).
+BLOCK_TOKENS, MIN_UNBLOCKED_TOKENS = 96, 1024
 
 
-#: Where the keys of a segment lie, and its pieces: their places, and which of those keys they see.
-Stretch = tuple[list[slice], list[tuple[slice, slice]]]
+class SegmentBlocks(NamedTuple):
+    """The keys of a segment, and the blocks that it is computed in.
+
+    Attributes:
+        keys: ranges of the packed sequence that the segment attends to, by position; the last one is its own.
+        blocks: for each block its range of the packed sequence, and the range of the joined keys that it attends to.
+    """
+
+    keys: list[slice]
+    blocks: list[tuple[slice, slice]]
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Which stretch of a packed sequence sees what.
+    """Which tokens of a packed sequence attend to which.
 
     Attributes:
-        table: (S, 3) int64, in the order of the sequence and covering it without a gap: tokens of the segment, the
-            segment that it branches off or -1, and how many tokens of that one it comes behind. It sees these, what
-            they see, and itself.
+        table: (S, 3) int64, one row per segment in the order of the sequence, which they cover without gaps: its number
+            of tokens, the segment that it branches off (-1 for none), and after how many tokens of that one. A segment
+            attends to those tokens, to what they attend to, and causally to itself.
     """
 
     table: np.ndarray
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _blocks: dict[int | None, list[SegmentBlocks]] = field(default_factory=dict, repr=False, compare=False)
+    _masks: dict[tuple[int, int | None, torch.dtype, torch.device], Tensor] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _varlen: dict[torch.device, "VarlenInputs"] = field(default_factory=dict, repr=False, compare=False)
 
+    @cached_property
     def keys(self) -> list[list[slice]]:
-        """Of each segment, the places of all that it sees, by position; the last are its own."""
-        if "keys" not in self._cache:
-            starts = np.cumsum(self.table[:, 0]) - self.table[:, 0]
-            keys: list[list[slice]] = []
-            for start, (length, parent, behind) in zip(starts.tolist(), self.table.tolist(), strict=True):
-                own = slice(start, start + length)
-                if parent < 0:
-                    keys.append([own])
-                else:
-                    first = keys[parent][-1].start
-                    keys.append([*keys[parent][:-1], slice(first, first + behind), own])
-            self._cache["keys"] = keys
-        found: list[list[slice]] = self._cache["keys"]
-        return found
+        """For each segment, the ranges that it attends to, by position; the last one is its own."""
+        starts = np.cumsum(self.table[:, 0]) - self.table[:, 0]
+        keys: list[list[slice]] = []
+        for start, (length, parent, shared) in zip(starts.tolist(), self.table.tolist(), strict=True):
+            own = slice(start, start + length)
+            if parent < 0:
+                keys.append([own])
+            else:
+                first = keys[parent][-1].start
+                keys.append([*keys[parent][:-1], slice(first, first + shared), own])
+        return keys
 
-    def stretches(self, window: int | None) -> list[Stretch]:
-        """What is computed together.
-
-        A segment is cut into pieces that see those before them. The kernel computes much of what a causal mask hides,
-        and so there is less of that.
+    def blocks(self, window: int | None) -> list[SegmentBlocks]:
+        """Return the segments with the blocks that they are computed in.
 
         Args:
-            window: keys that a query sees, its own included; None for all before it.
+            window: number of keys that a query attends to, its own included; None for no limit.
         """
-        if window not in self._cache:
-            self._cache[window] = [(places, _cut(places, window)) for places in self.keys()]
-        stretches: list[Stretch] = self._cache[window]
-        return stretches
+        if window not in self._blocks:
+            self._blocks[window] = [SegmentBlocks(keys, _split_blocks(keys, window)) for keys in self.keys]
+        return self._blocks[window]
 
     def mask(self, queries: int, keys: int, window: int | None, like: Tensor) -> Tensor:
-        """(queries, keys), 0 where a query sees a key and -inf where not; the last query sees the last key."""
+        """Return a (queries, keys) mask, 0 where a query attends to a key and -inf elsewhere.
+
+        The last query is at the position of the last key. The mask has the dtype and device of `like`.
+        """
         known = (queries, window, like.dtype, like.device)
-        if known not in self._cache:
-            # What is seen only depends on how far before the last key it is: fewer keys are the last of the most.
-            most = max(sum(map(segment_length, places)) for places in self.keys())
-            places = torch.arange(most, device=like.device)
-            behind = places[most - queries :, None] - places
-            hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
-            self._cache[known] = torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, float("-inf"))
-        mask: Tensor = self._cache[known]
+        if known not in self._masks:
+            # The mask only depends on the distance to the last key: one for fewer keys is the end of the longest one.
+            longest = max(sum(map(range_length, keys)) for keys in self.keys)
+            positions = torch.arange(longest, device=like.device)
+            distance = positions[longest - queries :, None] - positions
+            hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+            self._masks[known] = torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, float("-inf"))
+        mask = self._masks[known]
         return mask[:, mask.shape[1] - keys :]
 
     def varlen(self, device: torch.device) -> "VarlenInputs":
-        """The same for `torch.nn.attention.varlen`, on a device."""
-        if device not in self._cache:
-            self._cache[device] = VarlenInputs.of(self, device)
-        inputs: VarlenInputs = self._cache[device]
-        return inputs
+        """Return the segments as inputs of `torch.nn.attention.varlen`, on a device."""
+        if device not in self._varlen:
+            self._varlen[device] = VarlenInputs.from_segments(self, device)
+        return self._varlen[device]
 
 
-def segment_length(place: slice) -> int:
-    """Return the number of tokens in a slice."""
-    length: int = place.stop - place.start
+def range_length(range_: slice) -> int:
+    """Return the number of tokens in a range."""
+    length: int = range_.stop - range_.start
     return length
 
 
-def _cut(places: list[slice], window: int | None) -> list[tuple[slice, slice]]:
-    """Pieces of the last of these places, and which of the keys at all of them each sees."""
-    own = places[-1]
-    before, length = sum(map(segment_length, places[:-1])), segment_length(own)
-    most = _PIECE if before or length < _LEAST_UNCUT else length
-    pieces = []
-    for done in range(0, length, most):
-        until = min(done + most, length)
-        # With a window, the first keys are out of everybody's sight.
-        first = 0 if window is None else max(0, before + done - window + 1)
-        pieces.append((slice(own.start + done, own.start + until), slice(first, before + until)))
-    return pieces
+def _split_blocks(keys: list[slice], window: int | None) -> list[tuple[slice, slice]]:
+    """Split the last of these ranges into blocks, each with the range of the joined keys that it attends to."""
+    own = keys[-1]
+    before, length = sum(map(range_length, keys[:-1])), range_length(own)
+    block_length = BLOCK_TOKENS if before or length < MIN_UNBLOCKED_TOKENS else length
+    blocks = []
+    for start in range(0, length, block_length):
+        end = min(start + block_length, length)
+        # With a window, no query of the block attends to the first keys.
+        first = 0 if window is None else max(0, before + start - window + 1)
+        blocks.append((slice(own.start + start, own.start + end), slice(first, before + end)))
+    return blocks
 
 
 @dataclass(frozen=True)
 class VarlenInputs:
-    """Segments as `varlen_attn` takes them.
+    """Segments in the form that `varlen_attn` takes.
 
     Attributes:
-        keys: (K,) int64, the token behind each key: what a segment branches off is repeated before it.
-        cumulative_queries: (S + 1,) int32, where each segment's queries begin and end.
-        cumulative_keys: (S + 1,) int32, the same of the keys.
-        most_queries: of any segment.
-        most_keys: of any segment.
+        keys: (K,) int64, the token of each key; those of a shared prefix are repeated for each segment.
+        cumulative_queries: (S + 1,) int32, where the queries of each segment begin and end.
+        cumulative_keys: (S + 1,) int32, where its keys begin and end.
+        max_queries: largest number of queries of a segment.
+        max_keys: largest number of keys of a segment.
     """
 
     keys: Tensor
     cumulative_queries: Tensor
     cumulative_keys: Tensor
-    most_queries: int
-    most_keys: int
+    max_queries: int
+    max_keys: int
 
     @classmethod
-    def of(cls, segments: Segments, device: torch.device) -> "VarlenInputs":
-        """From the segments of a packed sequence."""
-        places = segments.keys()
-        lengths, seen = segments.table[:, 0], np.array([sum(map(segment_length, each)) for each in places])
-        queries, keys = (np.cumsum([0, *counts], dtype=np.int32) for counts in (lengths, seen))
+    def from_segments(cls, segments: Segments, device: torch.device) -> "VarlenInputs":
+        """Build the inputs from the segments of a packed sequence."""
+        lengths = segments.table[:, 0]
+        key_counts = np.array([sum(map(range_length, keys)) for keys in segments.keys])
+        queries, keys = (np.cumsum([0, *counts], dtype=np.int32) for counts in (lengths, key_counts))
         return cls(
-            keys=torch.from_numpy(np.concatenate([np.r_[place] for each in places for place in each])).to(device),
+            keys=torch.from_numpy(np.concatenate([np.r_[part] for keys in segments.keys for part in keys])).to(device),
             cumulative_queries=torch.from_numpy(queries).to(device),
             cumulative_keys=torch.from_numpy(keys).to(device),
-            most_queries=int(lengths.max()),
-            most_keys=int(seen.max()),
+            max_queries=int(lengths.max()),
+            max_keys=int(key_counts.max()),
         )

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpo_train.batches.batch import PER_PAIR_FIELDS, SIDES, Batch
+from dpo_train.batches.batch import SIDES, pair_fields
 
 
 @dataclass(frozen=True)
 class DPODataCollatorWithPadding:
-    """Rows of token ids to padded tensors: prompt + chosen and prompt + rejected, each right-padded to its longest.
+    """Collates rows of token ids to padded tensors: prompt + chosen and prompt + rejected, each padded on the right.
 
-    A row has prompt_ids, chosen_ids and rejected_ids. The batch has for either side `*_input_ids`, `*_attention_mask`
-    and `*_labels`, all (B, T) int64. Labels are the response's tokens. What else a row of `data.PairRows` has (its
-    number, its weight, its score margin) goes into the batch as (B,) tensors.
+    A row has prompt_ids, chosen_ids and rejected_ids. The batch has for each side `*_input_ids`, `*_attention_mask`
+    and `*_labels`, all (B, T) int64; labels are the tokens of the response. Row number, weight and score margin of rows
+    that have them become (B,) tensors `row`, `weight` and `score_margin`.
 
     >>> collate = DPODataCollatorWithPadding()
     >>> batch = collate([{"prompt_ids": [5, 6], "chosen_ids": [7, 2], "rejected_ids": [2]},
@@ -30,24 +30,21 @@ class DPODataCollatorWithPadding:
     [[1, 1, 1], [1, 1, 0]]
 
     Args:
-        label_pad_token_id: the label of prompt and padding.
-        padding_value: the token id of padding; the attention mask hides it, so it decides nothing.
+        label_pad_token_id: label of prompt and padding tokens.
+        padding_value: token id of padding; it has no effect on results, because the attention mask hides it.
     """
 
     label_pad_token_id: int = -100
     padding_value: int = 0
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Collate rows to one batch."""
-        batch: Batch = {}
+        batch: dict[str, Any] = {}
         for side in SIDES:
             batch |= {f"{side}_{name}": tensor for name, tensor in self._pad(rows, f"{side}_ids").items()}
-        for name, dtype in PER_PAIR_FIELDS:
-            if name in rows[0]:
-                batch[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
-        return batch
+        return batch | pair_fields(rows)
 
-    def _pad(self, rows: Sequence[Mapping[str, Any]], response: str) -> Batch:
+    def _pad(self, rows: Sequence[Mapping[str, Any]], response: str) -> dict[str, Tensor]:
         longest = max(len(row["prompt_ids"]) + len(row[response]) for row in rows)
         input_ids = np.full((len(rows), longest), self.padding_value, dtype=np.int64)
         attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
@@ -66,43 +63,19 @@ class DPODataCollatorWithPadding:
         }
 
 
-def unpadded(batch: Batch, ignored: int) -> list[dict[str, Any]]:
-    """The rows of a batch that `DPODataCollatorWithPadding` made.
+def concatenate_sides(batch: Mapping[str, Tensor], *, padding_value: int, label_pad_token_id: int) -> dict[str, Tensor]:
+    """Return `concatenated_*` tensors, (2B, longest T): the chosen, then the rejected sequences, padded on the right.
 
     Args:
-        batch: the batch.
-        ignored: the label of prompt and padding.
+        batch: `chosen_*` and `rejected_*`, each (B, T); T may differ between the sides.
+        padding_value: token id of padding.
+        label_pad_token_id: label of padding.
     """
-    rows: list[dict[str, Any]] = []
-    for index in range(len(batch["chosen_input_ids"])):
-        row: dict[str, Any] = {}
-        for side in SIDES:
-            real = batch[f"{side}_attention_mask"][index].bool()
-            ids, labels = batch[f"{side}_input_ids"][index][real].cpu(), batch[f"{side}_labels"][index][real].cpu()
-            row |= {"prompt_ids": ids[labels == ignored].numpy(), f"{side}_ids": ids[labels != ignored].numpy()}
-        rows.append(row | {name: batch[name][index].item() for name, _ in PER_PAIR_FIELDS if name in batch})
-    return rows
-
-
-def right_pad(tensor: Tensor, length: int, value: int) -> Tensor:
-    """A (B, T) tensor, lengthened to (B, length) on the right."""
-    return torch.nn.functional.pad(tensor, (0, length - tensor.shape[1]), value=value)
-
-
-def left_aligned_prompts(batch: Batch, *, ignored: int, padding: int) -> tuple[Tensor, Tensor]:
-    """The prompts of a batch, padded on the left, as generation wants them.
-
-    Args:
-        batch: as `DPODataCollatorWithPadding` makes it.
-        ignored: the label of prompt and padding.
-        padding: the token id to pad with.
-
-    Returns: ids and attention mask, (B, longest prompt).
-    """
-    input_ids = batch["chosen_input_ids"]
-    lengths = ((batch["chosen_attention_mask"] == 1) & (batch["chosen_labels"] == ignored)).sum(1)
-    longest = int(lengths.max())
-    # Row i of the result is row i of the batch moved right by what it is short of the longest prompt.
-    columns = torch.arange(longest, device=input_ids.device) - (longest - lengths)[:, None]
-    mask = columns >= 0
-    return input_ids.gather(1, columns.clamp(min=0)).where(mask, padding), mask.long()
+    longest = max(batch[f"{side}_input_ids"].shape[1] for side in SIDES)
+    paddings = {"input_ids": padding_value, "attention_mask": 0, "labels": label_pad_token_id}
+    concatenated = {}
+    for name, value in paddings.items():
+        sides = [batch[f"{side}_{name}"] for side in SIDES]
+        padded = [torch.nn.functional.pad(side, (0, longest - side.shape[1]), value=value) for side in sides]
+        concatenated[f"concatenated_{name}"] = torch.cat(padded)
+    return concatenated

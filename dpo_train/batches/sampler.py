@@ -1,4 +1,4 @@
-"""The order of rows in an epoch, one optimizer step at a time."""
+"""Order of rows in an epoch, one optimizer step at a time."""
 
 import itertools
 import math
@@ -12,27 +12,27 @@ from dpo_train.batches.budget import TokenBudget
 
 
 class StepSampler:
-    """Micro-batches of rows such that a step holds the same pairs however they are cut into ranks and micro-batches.
+    """Yields micro-batches of rows; an optimizer step has the same pairs for any number of ranks and micro-batches.
 
-    The rows of an epoch, in random order, are cut into steps of `ranks * accumulation * micro_batch` pairs, and those
-    of a step are dealt out evenly. Only an epoch's last step may hold fewer; where it leaves a rank without a pair, the
-    rank gets ~row, a pair that counts nothing, because all ranks must run equally often.
+    The rows of an epoch, in random order, are split into steps of `ranks * accumulation * micro_batch` pairs, and a
+    step is distributed evenly. Only the last step of an epoch may have fewer pairs; a rank that would get none gets
+    ~row, a pair of weight 0, because all ranks must run the same number of batches.
 
-    Iterating gives the micro-batches of all ranks in turn, which is how accelerate deals them out again.
+    Micro-batches are yielded for all ranks in turn, which is the order in which accelerate distributes them.
 
     >>> sampler = StepSampler(rows=5, micro_batch=1, accumulation=1, ranks=2, seed=None)
     >>> list(sampler)
     [[0], [1], [2], [3], [4], [-5]]
 
     Args:
-        rows: pairs of the data set.
-        micro_batch: most pairs of one forward pass.
-        accumulation: micro-batches of a step, on each rank.
-        ranks: processes that train together.
-        seed: of the order; None for that of the data set.
-        drop_last: leave out an epoch's last step where it is not full.
-        prompts: (rows,) int, equal for pairs of one prompt, which then come in one step; None to scatter them.
-        budget: cuts each rank's part of a step into lists of rows, whatever `micro_batch` says; None for the latter.
+        rows: number of pairs in the dataset.
+        micro_batch: maximum pairs per forward pass.
+        accumulation: micro-batches per step and rank.
+        ranks: number of processes that train together.
+        seed: seed of the order; None for the order of the dataset.
+        drop_last: skip the last step of an epoch if it is not full.
+        prompts: (rows,) int, equal for pairs of one prompt, which are placed in the same step; None to scatter them.
+        budget: splits a step by tokens instead of by `micro_batch`; None to use the latter.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class StepSampler:
         seed: int | None,
         drop_last: bool = False,
         prompts: np.ndarray | None = None,
-        budget: "TokenBudget | None" = None,
+        budget: TokenBudget | None = None,
     ) -> None:
         self._rows = rows
         self._micro_batch = micro_batch
@@ -55,16 +55,16 @@ class StepSampler:
         self._epoch = 0
         self._prompts = prompts
         self._budget = budget
-        # accelerate takes a sampler of this size None as one of batches that differ in size.
+        # accelerate treats a sampler with batch_size None as one whose batches differ in size.
         self.batch_size: int | None = None
         self.drop_last = drop_last
 
     def set_epoch(self, epoch: int) -> None:
-        """Give the order of that epoch from now on."""
+        """Switch to the order of an epoch."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        """Micro-batches of an epoch, over all ranks."""
+        """Return the number of micro-batches per epoch, over all ranks."""
         full, left = divmod(self._rows, self._step)
         return (full * self._micro_batches(self._step) + self._micro_batches(left)) * self._ranks
 
@@ -74,50 +74,50 @@ class StepSampler:
             if not turns:
                 return
             if self._budget is not None:
-                # The whole step in the last turn, in which gradients are exchanged: the budget alone decides the cuts.
+                # The whole step comes in the last turn, the one in which gradients are synchronized.
                 yield from ([] for _ in range((turns - 1) * self._ranks))
-                yield from self._budget.cut(step, self._ranks)
+                yield from self._budget.split_into_micro_batches(step, self._ranks)
             else:
                 for batch in np.array_split(step, turns * self._ranks):
                     yield batch.tolist() or [~int(step[0])]
 
     def steps(self, epoch: int) -> Iterator[np.ndarray]:
-        """The rows of each optimizer step of an epoch, over all ranks."""
+        """Yield the rows of each optimizer step of an epoch, over all ranks."""
         order = np.arange(self._rows)
         if self._seed is not None:
             order = np.random.default_rng([self._seed, epoch]).permutation(self._rows)
             if self._prompts is not None:
-                yield from _prompts_together(order, self._prompts, self._step)
+                yield from _steps_with_whole_prompts(order, self._prompts, self._step)
                 return
         for start in range(0, self._rows, self._step):
             yield order[start : start + self._step]
 
     def rows_of(self, steps: int) -> np.ndarray:
-        """The rows, each once and in ascending order, of the first steps from epoch 0 on."""
+        """Return the distinct rows of the first steps, counted from epoch 0, in ascending order."""
         seen = np.zeros(self._rows, bool)
-        each = math.ceil(self._rows / self._step)
-        for epoch in range(math.ceil(steps / each)):
-            for rows in itertools.islice(self.steps(epoch), steps - epoch * each):
+        per_epoch = math.ceil(self._rows / self._step)
+        for epoch in range(math.ceil(steps / per_epoch)):
+            for rows in itertools.islice(self.steps(epoch), steps - epoch * per_epoch):
                 seen[rows] = True
             if seen.all():
                 break
         return np.flatnonzero(seen)
 
     def _micro_batches(self, pairs: int) -> int:
-        """How many micro-batches each rank needs for so many pairs of a step."""
+        """Return how many micro-batches each rank needs for a step of this many pairs."""
         if self.drop_last and pairs < self._step:
             return 0
         return math.ceil(pairs / (self._micro_batch * self._ranks))
 
 
-def _prompts_together(order: np.ndarray, prompts: np.ndarray, step: int) -> Iterator[np.ndarray]:
-    """Steps of rows in an order in which the pairs of one prompt stand in one step, where a step can hold them.
+def _steps_with_whole_prompts(order: np.ndarray, prompts: np.ndarray, step: int) -> Iterator[np.ndarray]:
+    """Yield steps of rows with all pairs of a prompt in one step, if they fit into one.
 
-    >>> list(_prompts_together(np.array([0, 1, 2, 3, 4, 5]), np.array([7, 8, 9, 7, 9, 7]), step=3))
+    >>> list(_steps_with_whole_prompts(np.array([0, 1, 2, 3, 4, 5]), np.array([7, 8, 9, 7, 9, 7]), step=3))
     [array([0, 3, 5]), array([1, 2, 4])]
     """
     _, first, number, counts = np.unique(prompts[order], return_index=True, return_inverse=True, return_counts=True)
-    # Groups in the order in which their first row was drawn.
+    # Groups are ordered by the position of their first row.
     grouped = order[np.argsort(first[number], kind="stable")]
     ends = np.cumsum(counts[np.argsort(first)])
     groups = deque(zip((ends - counts[np.argsort(first)]).tolist(), ends.tolist(), strict=True))
@@ -127,7 +127,7 @@ def _prompts_together(order: np.ndarray, prompts: np.ndarray, step: int) -> Iter
         fitting = next((index for index, (start, end) in enumerate(groups) if end - start <= room), None)
         start, end = groups[0]
         if fitting is None or end - start > step:
-            # Too many for a step, or nothing left that fills this one: only then a prompt is split.
+            # A prompt is split only if it exceeds a step, or if no other group fits into this one.
             end = start + room
             groups[0] = (end, groups[0][1])
         else:

@@ -22,21 +22,21 @@ def training_tokens(
     options: Mapping[str, Any],
     scratch: Path | None = None,
 ) -> TokenCache:
-    """The token cache to train from: the one asked for, the only one that fits, or, where there is none, a new one.
+    """Return the token cache to train on: the named one, the only one that fits, or a new one if there is none.
 
     Args:
         data: a prepared folder.
-        model: the model's name or path, as the user gave it; its tokenizer is meant wherever a message names it.
-        tokenizer: that tokenizer, loaded.
-        key: name of a cache under the folder of caches; None to choose by `options`.
-        cache_dir: where caches are kept; None for the prepared folder itself.
-        options: the truncation options the user gave, by the names `dpo_data.tokens.cache.tokenize` has for them; empty
-            for the only cache of this tokenizer.
-        scratch: where a new cache is made, if not in `cache_dir`.
+        model: name or path of the model that the tokenizer belongs to, for messages.
+        tokenizer: the tokenizer.
+        key: name of a cache; None to choose by `options`.
+        cache_dir: folder of the caches; None for the prepared folder itself.
+        options: truncation options that the user gave, by their names in `dpo_data.tokenize`; empty for the only cache
+            of this tokenizer.
+        scratch: folder for a new cache, if not `cache_dir`.
 
     Raises:
-        PreparedError: the folder or the cache must not be used; made by another tokenizer.
-        UsageError: several caches fit, or several ranks would have to make one.
+        PreparedError: the folder or the cache must not be used, or another tokenizer made the cache.
+        UsageError: several caches fit, or none and there are several ranks.
     """
     command = f"dpo-data tokenize {data} --tokenizer {model}"
     shown = {name: "FILE" if name == "chat_template" else value for name, value in options.items()}
@@ -56,13 +56,13 @@ def training_tokens(
         fitting = [cache for cache in caches.values() if cache.manifest.tokenizer.hash == wanted]
         if len(fitting) > 1:
             listing = "\n".join(f"    --tokens {cache.manifest.key}    {_described(cache)}" for cache in fitting)
-            raise UsageError(f"{data}: {len(fitting)} token caches fit {model}; say which to train on:\n{listing}")
+            raise UsageError(f"{data}: {len(fitting)} token caches fit {model}; choose one:\n{listing}")
         return _of_tokenizer([*fitting, *caches.values()][0], model, tokenizer, command)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
         if found is None:
             raise UsageError(
-                f"{data}: there is no such token cache, and of several training processes none should make it.\n"
+                f"{data}: there is no such token cache, and distributed runs do not create one.\n"
                 f"  Make it once, before: {command}"
             )
         return found
@@ -83,7 +83,7 @@ def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> s
     Raises: UsageError: there is no cache, or tokenizers of several models made them.
     """
     caches = [cache for cache in list_tokens(open_prepared(data), cache_dir) if key in (None, cache.manifest.key)]
-    names = sorted({cache.manifest.tokenizer.name for cache in caches})
+    names = sorted({cache.manifest.tokenizer.hash: cache.tokenizer_source for cache in caches}.values())
     if len(names) == 1:
         return names[0]
     if names:
@@ -123,7 +123,7 @@ class DataCard:
 
 
 def data_card(folder: Path) -> DataCard:
-    """What the manifest of a prepared folder says about its source."""
+    """Return the facts about the source in the manifest of a prepared folder."""
     manifest = open_prepared(folder).manifest
     source = manifest.source
     return DataCard(source.name, source.license, source.homepage, manifest.pairs, manifest.quarantined)

@@ -14,11 +14,12 @@ from dpo_data.errors import UsageError
 from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_train.batches.packed import response_keys
 
-_KEYED_TOGETHER = 4096
+#: Rows hashed together: few enough to stay in a processor's cache.
+KEY_BATCH_ROWS = 4096
 
 
 class TokenPair(TypedDict):
-    """One pair: token ids as views of the Arrow file, the number of its row, and how often it counts (0 or 1)."""
+    """One pair: token ids as views of the Arrow file, its row number, and its weight (1, or 0 to fill up a batch)."""
 
     prompt_ids: np.ndarray
     chosen_ids: np.ndarray
@@ -29,7 +30,7 @@ class TokenPair(TypedDict):
 
 
 class TokenColumn:
-    """A column of token lists, read in place: a row is a view, no Python object is made for a token."""
+    """A column of token lists whose rows are views of the Arrow buffers, without a Python object per token."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
@@ -44,7 +45,7 @@ class TokenColumn:
         return view
 
     def pieces(self, rows: np.ndarray) -> Iterator[memoryview]:
-        """The bytes of some rows' ids, in place."""
+        """Yield the ids of some rows as views of their bytes."""
         chunks = np.searchsorted(self._starts, rows, side="right") - 1
         bounds = np.empty((2, len(rows)), np.int64)
         for chunk, offsets in enumerate(self._offsets):
@@ -53,33 +54,33 @@ class TokenColumn:
             bounds[:, inside] = offsets[index], offsets[index + 1]
         views = [memoryview(values).cast("B") for values in self._values]
         width = self._values[0].itemsize if self._values else 1
-        places = zip(chunks.tolist(), *(bounds * width).tolist(), strict=True)
-        return (views[chunk][start:end] for chunk, start, end in places)
+        ranges = zip(chunks.tolist(), *(bounds * width).tolist(), strict=True)
+        return (views[chunk][start:end] for chunk, start, end in ranges)
 
     @property
     def lengths(self) -> np.ndarray:
-        """(n,) int64, tokens in each row."""
+        """Number of tokens in each row, (n,) int64."""
         return np.concatenate([np.empty(0, np.int64), *(np.diff(offsets) for offsets in self._offsets)])
 
     @property
     def largest_id(self) -> int:
-        """The largest token id of the column; -1 where there is none."""
+        """Largest token id of the column; -1 if it is empty."""
         used = (values[offsets[0] : offsets[-1]] for values, offsets in zip(self._values, self._offsets, strict=True))
         return max((int(ids.max()) for ids in used if len(ids)), default=-1)
 
 
 class PairRows(torch.utils.data.Dataset[TokenPair]):
-    """The pairs of a tokenized data set, straight from its memory-mapped Arrow columns.
+    """The pairs of a tokenized dataset, read from its memory-mapped Arrow columns.
 
     Args:
         dataset: has prompt_ids, chosen_ids and rejected_ids; may have origin ("file:line").
-        name: what error messages call the data set.
+        name: name of the dataset in error messages.
 
     Raises:
-        UsageError: a column is missing, there is no row, or a prompt or response has no token.
+        UsageError: a column is missing, there are no rows, or a prompt or response is empty.
     """
 
-    def __init__(self, dataset: datasets.Dataset, name: str = "the data set") -> None:
+    def __init__(self, dataset: datasets.Dataset, name: str = "the dataset") -> None:
         missing = [column for column in TOKEN_COLUMNS if column not in dataset.column_names]
         if missing:
             raise UsageError(
@@ -96,15 +97,15 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
             if len(empty):
                 raise UsageError(
                     f"{self.origin(int(empty[0]))}: {column} is empty, as in {len(empty)} of {len(self)} pairs.\n"
-                    "  Prompt and responses need at least one token each; dpo-data tokenize sees to that."
+                    "  Prompt and responses need at least one token each; dpo-data tokenize drops other pairs."
                 )
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     def __getitem__(self, row: int | Sequence[int]) -> Any:
-        """The `TokenPair` of a row, or of several; ~row gives the same pair counting nothing, to fill up a batch."""
-        return self._pair(row) if isinstance(row, int) else [self._pair(one) for one in row]
+        """Return the `TokenPair` of a row, or of several; ~row is the same pair with weight 0, to fill up a batch."""
+        return self._pair(row) if isinstance(row, int) else [self._pair(number) for number in row]
 
     def _pair(self, row: int) -> TokenPair:
         weight = 1.0
@@ -124,14 +125,14 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
 
     @property
     def lengths(self) -> dict[str, np.ndarray]:
-        """Tokens in each row, (n,) int64, by column."""
+        """Number of tokens in each row, (n,) int64, by column."""
         return {column: tokens.lengths for column, tokens in self._columns.items()}
 
     def response_keys(self, rows: np.ndarray) -> np.ndarray:
-        """Of some rows, what tells chosen and rejected from any other response to any other prompt: (n, 2, 2) int64."""
+        """Return the 128-bit hashes of some rows' prompts with chosen and rejected response, (n, 2, 2) int64."""
         keys = np.empty((len(rows), 2, 2), np.int64)
-        for start in range(0, len(rows), _KEYED_TOGETHER):  # so few that what is made of them stays in the cache
-            part = rows[start : start + _KEYED_TOGETHER]
+        for start in range(0, len(rows), KEY_BATCH_ROWS):
+            part = rows[start : start + KEY_BATCH_ROWS]
             digests = []
             for prompt, *responses in zip(*(self._columns[name].pieces(part) for name in TOKEN_COLUMNS), strict=True):
                 digests += response_keys(prompt, responses)
@@ -140,7 +141,7 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
 
     @functools.cached_property
     def prompts(self) -> np.ndarray:
-        """(n,) int64, a number for each row that rows with the same prompt share."""
+        """A number for each row that is equal for rows with the same prompt, (n,) int64."""
         if "prompt_key" in self._table.column_names:
             encoded = self._table.column("prompt_key").combine_chunks().dictionary_encode()
             return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
@@ -149,19 +150,19 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
 
     @property
     def pair_lengths(self) -> np.ndarray:
-        """(n,) int64, tokens of each prompt with its longer response."""
+        """Number of tokens of each prompt plus its longer response, (n,) int64."""
         lengths = self.lengths
         total: np.ndarray = lengths["prompt_ids"] + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
         return total
 
     @functools.cached_property
     def distinct_tokens(self) -> int:
-        """Tokens, each prompt counted once and each response to it once."""
+        """Number of tokens, counting each prompt once and each distinct response to it once."""
         lengths = self.lengths
-        of_pair = lengths["chosen_ids"] + lengths["rejected_ids"]
+        responses = lengths["chosen_ids"] + lengths["rejected_ids"]
         _, number, counts = np.unique(self.prompts, return_inverse=True, return_counts=True)
         alone = counts[number] == 1
-        total = int((lengths["prompt_ids"] + of_pair)[alone].sum())
+        total = int((lengths["prompt_ids"] + responses)[alone].sum())
         pieces: set[tuple[bytes, ...]] = set()
         for row in np.flatnonzero(~alone).tolist():
             prompt, chosen, rejected = (self._columns[name][row].tobytes() for name in TOKEN_COLUMNS)
@@ -170,17 +171,17 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
 
     @property
     def two_sequence_tokens(self) -> int:
-        """Tokens of prompt + chosen and prompt + rejected of every pair, padding not counted."""
+        """Number of tokens of prompt + chosen and prompt + rejected of every pair, without padding."""
         lengths = self.lengths
         return int((2 * lengths["prompt_ids"] + lengths["chosen_ids"] + lengths["rejected_ids"]).sum())
 
     @property
     def longest_pair(self) -> int:
-        """Tokens of the longest prompt with its longer response."""
+        """Number of tokens of the longest pair: prompt plus longer response."""
         return int(self.pair_lengths.max())
 
     def column(self, name: str, rows: np.ndarray) -> list[Any]:
-        """The values of a column of text at some rows; None for each where there is no such column."""
+        """Return the values of a text column in some rows; None for each if there is no such column."""
         if name not in self._table.column_names:
             return [None] * len(rows)
         values: list[Any] = self._table.column(name).take(pa.array(rows)).to_pylist()
@@ -188,11 +189,11 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
 
     @property
     def has_scores(self) -> bool:
-        """Whether every pair has a score for both responses."""
+        """Return True if every pair has a score for both responses."""
         return self._score_margins is not None and bool(np.isfinite(self._score_margins).all())
 
     def _read_score_margins(self) -> np.ndarray | None:
-        """(n,), score of the chosen response less that of the rejected one; NaN where one is missing."""
+        """Return chosen score minus rejected score, (n,), with NaN for missing scores; None without score columns."""
         if not {"chosen_score", "rejected_score"} <= set(self._table.column_names):
             return None
         chosen, rejected = (
@@ -202,26 +203,23 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         return margins
 
     def origin(self, row: int) -> str:
-        """Where a pair came from: "file:line", or the data set's name and row where it does not say."""
+        """Return where a pair came from: "file:line", or the name of the dataset and the row number."""
         if "origin" in self._table.column_names:
             return str(self._table.column("origin")[row].as_py())
         return f"{self.name}, row {row}"
 
     def check_fits(self, vocab_size: int, max_positions: int | None) -> None:
-        """Refuse rows that the model cannot take.
+        """Raise UsageError if the model cannot take the rows.
 
         Args:
-            vocab_size: rows of the model's embedding.
-            max_positions: the longest sequence the model knows positions for, in tokens; None where there is no limit.
-
-        Raises:
-            UsageError: an id beyond the vocabulary, or a pair longer than the model's positions.
+            vocab_size: size of the model's vocabulary; ids must be smaller.
+            max_positions: maximum tokens of a prompt plus its longer response; None for no limit.
         """
         largest = max(tokens.largest_id for tokens in self._columns.values())
         if largest >= vocab_size:
             raise UsageError(
-                f"{self.name}: it holds token id {largest}, the model knows ids 0 to {vocab_size - 1}.\n"
-                "  The tokens were made for another model: tokenize again with this model's tokenizer."
+                f"{self.name}: it has token id {largest}, the vocabulary of the model has ids 0 to {vocab_size - 1}.\n"
+                "  The tokens were made for another model; tokenize again with the tokenizer of this model."
             )
         longest = self.pair_lengths
         row = int(longest.argmax())
@@ -233,7 +231,7 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
 
 
 def _with_int32(table: pa.Table) -> pa.Table:
-    """Token ids as prepared folders have them, which costs nothing there."""
+    """Return a table with token ids as int32, the type of prepared folders."""
     for column in TOKEN_COLUMNS:
         wanted = pa.list_(pa.int32())
         if table.column(column).type != wanted:
@@ -242,4 +240,4 @@ def _with_int32(table: pa.Table) -> pa.Table:
 
 
 def _no_pairs(name: str) -> UsageError:
-    return UsageError(f"{name}: it has no pairs, so there is nothing to train or evaluate on.")
+    return UsageError(f"{name}: it has no pairs to train or evaluate on.")

@@ -23,7 +23,7 @@ from dpo_train.data.rows import PairRows, _no_pairs
 
 @dataclass(frozen=True)
 class Truncation:
-    """How text is cut when it is tokenized here; lengths in tokens, None for what `dpo_data.tokenization` does."""
+    """Truncation of text that is tokenized in memory; lengths in tokens, None for defaults of `dpo_data.tokenize`."""
 
     max_length: int | None = None
     max_prompt_length: int | None = None
@@ -31,7 +31,7 @@ class Truncation:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What differs from the defaults, by the names of `dpo_data.tokens.cache.tokenize`."""
+        """The options that differ from the defaults, by their names in `dpo_data.tokenize`."""
         options: dict[str, Any] = {"max_length": self.max_length, "max_prompt_length": self.max_prompt_length}
         if self.mode != "keep_end":
             options["truncation_mode"] = self.mode
@@ -39,20 +39,20 @@ class Truncation:
 
 
 def as_rows(data: Any, *, name: str, split: str, tokenizer: Any, truncation: Truncation) -> Any:
-    """Whatever a user gives as a data set, as rows of token ids; text is tokenized.
+    """Return a dataset as rows of token ids; text is tokenized.
 
     Args:
         data: a datasets.Dataset or IterableDataset of prompt, chosen and rejected (text, or lists of messages) or of
             prompt_ids, chosen_ids and rejected_ids; the path of a prepared folder; or several of these by name.
-        name: what error messages call it.
-        split: the split to take of a prepared folder.
+        name: name of the dataset in error messages.
+        split: split of a prepared folder.
         tokenizer: for text.
         truncation: for text.
 
     Returns: `PairRows`; a datasets.IterableDataset of the same rows for an iterable one; a dict of these for a dict.
 
     Raises:
-        UsageError: columns are missing; text without a tokenizer; truncation asked for where it would change nothing.
+        UsageError: columns are missing, text has no tokenizer, or truncation is requested for token ids.
     """
     if data is None:
         return None
@@ -65,14 +65,14 @@ def as_rows(data: Any, *, name: str, split: str, tokenizer: Any, truncation: Tru
         return _rows_of_folder(Path(data), split, tokenizer, truncation)
     if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
         raise UsageError(
-            f"{name}: a datasets.Dataset or IterableDataset, or the path of a prepared folder, is wanted; "
-            f"this is a {type(data).__name__}.\n  datasets.Dataset.from_list(rows) makes one of a list."
+            f"{name}: expected a datasets.Dataset or IterableDataset, or the path of a prepared folder; "
+            f"this is a {type(data).__name__}.\n  datasets.Dataset.from_list(rows) makes a dataset from a list."
         )
     columns = data.column_names or list(next(iter(data), {}))
     if set(TOKEN_COLUMNS) <= set(columns):
         if truncation.options:
             raise UsageError(
-                f"{name}: it is tokenized already: {', '.join(truncation.options)} would change nothing, leave it out."
+                f"{name}: it is tokenized already, so {', '.join(truncation.options)} has no effect; leave it out."
             )
         return PairRows(data, name) if isinstance(data, datasets.Dataset) else data
     missing = [column for column in FIELDS if column not in columns]
@@ -82,7 +82,7 @@ def as_rows(data: Any, *, name: str, split: str, tokenizer: Any, truncation: Tru
             f"  A pair has {', '.join(FIELDS)} (text or messages), or {', '.join(TOKEN_COLUMNS)}."
         )
     if tokenizer is None:
-        raise UsageError(f"{name}: it is text, which needs DPOTrainer(tokenizer=...).")
+        raise UsageError(f"{name}: text needs DPOTrainer(tokenizer=...).")
     pairs = _PairTokenizer(tokenizer, truncation, name)
     if isinstance(data, datasets.Dataset) and len(data) == 0:
         raise _no_pairs(name)
@@ -93,7 +93,7 @@ def as_rows(data: Any, *, name: str, split: str, tokenizer: Any, truncation: Tru
 
 def _rows_of_folder(folder: Path, split: str, tokenizer: Any, truncation: Truncation) -> PairRows:
     if tokenizer is None:
-        raise UsageError(f"{folder}: to know its token cache, DPOTrainer(tokenizer=...) is needed.")
+        raise UsageError(f"{folder}: to choose its token cache, DPOTrainer(tokenizer=...) is needed.")
     cache = training_tokens(
         folder, model=str(tokenizer.name_or_path), tokenizer=tokenizer, key=None, cache_dir=None,
         options=truncation.options,
@@ -109,7 +109,7 @@ _ENCODED_ROWS = 512
 
 
 class _PairTokenizer:
-    """Text pairs held in memory to token ids, by the same rules as a token cache."""
+    """Tokenizes text pairs in memory, by the same rules as a token cache."""
 
     def __init__(self, tokenizer: Any, truncation: Truncation, name: str) -> None:
         entry = tokenizer_entry(tokenizer)
@@ -119,7 +119,7 @@ class _PairTokenizer:
         self.name = name
 
     def encode(self, dataset: datasets.Dataset) -> datasets.Dataset:
-        """All pairs of a data set; those that carry no signal are left out, and counted in a warning."""
+        """Encode all pairs of a dataset; those without a training signal are dropped, and counted in a warning."""
         dropped: Counter[str] = Counter()
         batches = []
         for start in range(0, len(dataset), _ENCODED_ROWS):
@@ -133,12 +133,12 @@ class _PairTokenizer:
         if dropped:
             reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()))
             warnings.warn(
-                f"{self.name}: {dropped.total()} of {len(dataset)} pairs are left out: {reasons}.", stacklevel=2
+                f"{self.name}: {dropped.total()} of {len(dataset)} pairs are dropped: {reasons}.", stacklevel=2
             )
         return datasets.Dataset(pa.Table.from_batches(batches))
 
     def encode_columns(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """A batch of columns, as datasets.IterableDataset.map hands it over."""
+        """Encode a batch of columns, as datasets.IterableDataset.map passes it."""
         batch, _ = self._encode(columns)
         encoded: dict[str, list[Any]] = batch.select(list(TOKEN_COLUMNS)).to_pydict()
         return encoded

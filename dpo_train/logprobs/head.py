@@ -1,4 +1,4 @@
-"""The language-model head in chunks: token log-probabilities without the whole logits in memory."""
+"""Token log-probabilities with little memory: the language-model head in chunks, the log-softmax in place."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-#: Rows of logits that pass through the log-softmax at a time: few enough to stay in a processor's cache.
-_ROWS_AT_ONCE = 64
+#: Rows of logits in one chunk of the log-softmax: few enough to stay in a processor's cache.
+_CHUNK_ROWS = 64
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -16,68 +16,70 @@ class _TokenLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, predictors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-softmax, a few rows at a time."""
-        normaliser, means = (logits.new_empty(len(logits), dtype=_wide(logits.dtype)) for _ in range(2))
+        """Compute the log-softmax, a few rows at a time."""
+        normalizer, means = (logits.new_empty(len(logits), dtype=_wide(logits.dtype)) for _ in range(2))
         for rows in _row_chunks(len(logits)):
-            chunk = logits[rows].to(normaliser.dtype)
-            torch.logsumexp(chunk, -1, out=normaliser[rows])
+            chunk = logits[rows].to(normalizer.dtype)
+            torch.logsumexp(chunk, -1, out=normalizer[rows])
             torch.mean(chunk, -1, out=means[rows])
-        ctx.save_for_backward(logits, normaliser, predictors, targets)
+        ctx.save_for_backward(logits, normalizer, predictors, targets)
         ctx.mark_non_differentiable(means)
-        return logits[predictors, targets].to(normaliser.dtype) - normaliser[predictors], means
+        return logits[predictors, targets].to(normalizer.dtype) - normalizer[predictors], means
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient of the logits, (K, V): of each position, its tokens one-hot less their number x probability."""
-        logits, normaliser, predictors, targets = ctx.saved_tensors
-        of_positions = torch.zeros_like(normaliser).index_add_(0, predictors, gradient)
-        with torch.no_grad():  # in the logits' own memory, where most of a step's is in use
+        """Return the gradient of the logits, (K, V): one-hot targets minus probabilities, weighted by `gradient`."""
+        logits, normalizer, predictors, targets = ctx.saved_tensors
+        position_grads = torch.zeros_like(normalizer).index_add_(0, predictors, gradient)
+        with torch.no_grad():  # in the memory of the logits, the largest tensor of a step
             for rows in _row_chunks(len(logits)):
-                probabilities = (logits[rows].to(normaliser.dtype) - normaliser[rows, None]).exp_()
-                logits[rows] = probabilities.mul_(-of_positions[rows, None])
+                probabilities = (logits[rows].to(normalizer.dtype) - normalizer[rows, None]).exp_()
+                logits[rows] = probabilities.mul_(-position_grads[rows, None])
             logits.index_put_((predictors, targets), gradient.to(logits.dtype), accumulate=True)
         return logits, None, None
 
 
 def token_logps(logits: Tensor, predictors: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of tokens, several of which may be predicted by one position; and the mean logit of positions.
+    """Return the log-probabilities of tokens, several of which may share a predicting position, and mean logits.
 
-    Nothing else of the logits' size is made: the log-softmax is never held, and backward leaves the logits' gradient in
-    their place. They are of no use to anybody else then, and a second backward pass through them raises RuntimeError.
+    No other tensor of the size of the logits is allocated: the log-softmax is never stored, and the backward pass
+    overwrites the logits with their gradient. Nothing else may use them, and a second backward pass through them raises
+    RuntimeError.
 
     Args:
         logits: (K, V).
         predictors: (N,) in 0..K-1, the position that predicts each token.
         targets: (N,) in 0..V-1, the tokens.
 
-    Returns: (N,) log-probabilities in nats and (K,) means, which have no gradient; both at least float32.
+    Returns: (N,) log-probabilities in nats, and the (K,) mean logits of the positions, which have no gradient; both at
+        least float32.
     """
     results: tuple[Tensor, Tensor] = _TokenLogps.apply(logits, predictors, targets)  # type: ignore[no-untyped-call]
     return results
 
 
 def _row_chunks(rows: int) -> list[slice]:
-    return [slice(start, start + _ROWS_AT_ONCE) for start in range(0, rows, _ROWS_AT_ONCE)]
+    return [slice(start, start + _CHUNK_ROWS) for start in range(0, rows, _CHUNK_ROWS)]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
-    """The type to take a log-softmax in."""
+    """Return the dtype to compute a log-softmax in."""
     return torch.promote_types(dtype, torch.float32)
 
 
 class ChunkedHead:
-    """Makes a model's head give log-probabilities instead of logits, a few positions at a time.
+    """Context in which a model's head computes log-probabilities instead of logits, a few positions at a time.
 
-    Within `with ChunkedHead(...) as head:` the model's output `logits` hold nothing; the results are in `head.logps`
-    and `head.means`, as `token_logps` has them. The head's own module computes, inside the model's forward, so that
-    sharding, autocast and adapters see it. Each chunk of logits is dropped and made again in backward.
+    Within `with ChunkedHead(...) as head:` the `logits` of the model's output are empty; the results are in
+    `head.logps` and `head.means`, as `token_logps` returns them. The head's own module runs inside the model's forward,
+    so that sharding, autocast and adapters apply. Each chunk of logits is freed, and recomputed in the backward pass.
 
     Args:
-        head: the module that turns hidden states (1, K, H) into logits (1, K, V).
+        head: module that maps hidden states (1, K, H) to logits (1, K, V).
         predictors: (N,), ascending; see `token_logps`.
         targets: (N,).
-        positions: at a time.
+        positions: positions per chunk.
     """
 
     def __init__(self, head: nn.Module, predictors: Tensor, targets: Tensor, positions: int) -> None:
@@ -88,18 +90,18 @@ class ChunkedHead:
 
     def __enter__(self) -> "ChunkedHead":
         self._forward = self._head.forward
-        self._own = vars(self._head).get("forward")  # where something else has wrapped it
+        self._own = vars(self._head).get("forward")  # if something else has replaced it on the instance
         self._head.forward = self._in_chunks
         return self
 
     def __exit__(self, *error: object) -> None:
-        del self._head.forward  # the instance's own, which hid the class's
+        del self._head.forward  # removes the instance attribute, which hides the method of the class
         if self._own is not None:
             self._head.forward = self._own
 
     def _in_chunks(self, hidden: Tensor) -> Tensor:
         starts = range(0, hidden.shape[1], self._positions)
-        borders = torch.searchsorted(
+        bounds = torch.searchsorted(
             self._predictors, torch.tensor([*starts, hidden.shape[1]], device=self._predictors.device)
         ).tolist()
         parts = [
@@ -110,7 +112,7 @@ class ChunkedHead:
                 self._targets[first:last],
                 use_reentrant=False,
             )
-            for start, first, last in zip(starts, borders, borders[1:], strict=False)
+            for start, first, last in zip(starts, bounds, bounds[1:], strict=False)
         ]
         self.logps, self.means = (torch.cat(results) for results in zip(*parts, strict=True))
         return hidden.new_zeros(1, hidden.shape[1], 1)
@@ -119,7 +121,7 @@ class ChunkedHead:
         return token_logps(self._forward(hidden), predictors, targets)
 
 
-def is_last_position(config: Any) -> bool:
-    """Whether a model's logits are what its head gives, with no soft cap or scaling behind it."""
-    behind = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
-    return all(getattr(config, name, None) is None for name in behind)
+def has_plain_logits(config: Any) -> bool:
+    """Return True if the logits are the head's output, without a soft cap or scaling after it."""
+    later_steps = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
+    return all(getattr(config, name, None) is None for name in later_steps)

@@ -1,4 +1,4 @@
-"""Models that keep and make less for their backward pass than their modules do by themselves. Knows no batch."""
+"""Reduce the memory of the backward pass for gated MLPs and tied embeddings."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -13,16 +13,16 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-#: Whether modules that look like gated MLPs have been found to be some.
-_FOUND_GATED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+#: Modules that were checked, and whether they compute a gated MLP.
+_CHECKED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @contextmanager
 def recompute_gated_mlp(network: Any) -> Iterator[None]:
-    """Let gated MLPs keep two tensors of their inner size instead of four; backward makes the other two again.
+    """Let gated MLPs save two tensors of their inner size instead of four; backward recomputes the other two.
 
-    Of down(act(gate) * up), products of matrices are never made again. Modules are replaced that compute exactly this,
-    which is tried on a token the first time; none where the model checkpoints whole layers.
+    Of down(act(gate) * up), only the elementwise part is recomputed, no matrix product. Applies to modules that compute
+    exactly this, which is checked on one token the first time, and not to models that checkpoint whole layers.
 
     Args:
         network: a transformers model.
@@ -30,75 +30,76 @@ def recompute_gated_mlp(network: Any) -> Iterator[None]:
     modules = list(network.modules())
     if any(getattr(module, "gradient_checkpointing", False) for module in modules):
         modules = []
-    with _forwards({module: functools.partial(_gated, module) for module in modules if _is_gated(module)}):
+    with _replaced_forwards({module: functools.partial(_gated_mlp, module) for module in modules if _is_gated(module)}):
         yield
 
 
-def _gated(mlp: Any, hidden: Tensor) -> Tensor:
-    def product(gate: Tensor, up: Tensor) -> Tensor:
+def _gated_mlp(mlp: Any, hidden: Tensor) -> Tensor:
+    def down_of_product(gate: Tensor, up: Tensor) -> Tensor:
         down: Tensor = mlp.down_proj(mlp.act_fn(gate) * up)
         return down
 
-    # Backward stops as soon as it has what it needs, which is before the product with down_proj.
+    # Recomputation stops as soon as backward has what it needs, which is before the product with down_proj.
     result: Tensor = checkpoint(
-        product, mlp.gate_proj(hidden), mlp.up_proj(hidden), use_reentrant=False, preserve_rng_state=False
+        down_of_product, mlp.gate_proj(hidden), mlp.up_proj(hidden), use_reentrant=False, preserve_rng_state=False
     )
     return result
 
 
 def _is_gated(module: Any) -> bool:
-    if module not in _FOUND_GATED:
-        _FOUND_GATED[module] = all(
+    if module not in _CHECKED:
+        _CHECKED[module] = all(
             hasattr(module, part) for part in ("gate_proj", "up_proj", "down_proj", "act_fn")
         ) and _computes_gated(module)
-    return _FOUND_GATED[module]
+    return _CHECKED[module]
 
 
 @torch.no_grad()
 def _computes_gated(module: Any) -> bool:
     weight = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
     size = getattr(module.gate_proj, "in_features", None)
-    # Others that have replaced its forward, or hold its weights elsewhere, are left alone.
+    # Modules whose forward was replaced already, or whose weights are elsewhere, are skipped.
     if weight is None or size is None or weight.is_meta or isinstance(weight, DTensor) or "forward" in vars(module):
         return False
     token = torch.linspace(-1, 1, size, dtype=weight.dtype, device=weight.device).expand(1, 1, size)
     try:
-        found = module(token)
+        result = module(token)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
         return False
-    return isinstance(found, Tensor) and torch.equal(found, _gated(module, token))
+    return isinstance(result, Tensor) and torch.equal(result, _gated_mlp(module, token))
 
 
 @contextmanager
 def fuse_tied_embedding_grad(network: Any) -> Iterator[None]:
-    """Let an embedding that is also the head add its gradient to the head's, row by row.
+    """Let an embedding that is tied to the head add its gradient to the head's, row by row.
 
-    By themselves the two make a matrix of the vocabulary's size each, and a third for their sum. Other embeddings, and
-    those in half precision, whose sums need more care, stay as they are; under autocast, both add up by themselves.
+    Without this, each of the two allocates a matrix of the vocabulary's size, and their sum a third one. Untied
+    embeddings and those in half precision, whose sums need more care, are left as they are, and so is the head under
+    autocast.
 
     Args:
-        network: a transformers model; called once within, as a whole, without chunks of its logits.
+        network: a transformers model; to be called once inside the context, without chunking its logits.
     """
     embedding, head = network.get_input_embeddings(), network.get_output_embeddings()
     forwards: dict[nn.Module, Callable[..., Tensor]] = {}
     if _is_tied(embedding, head):
-        # Where the head's backward pass leaves its gradient for the embedding's, which comes last.
-        place: list[Tensor] = []
+        # Passes the gradient from the head's backward pass to the embedding's, which runs last.
+        head_grad: list[Tensor] = []
         lookup: Any = _Lookup.apply
         logits: Any = _Head.apply
 
         def project(hidden: Tensor) -> Tensor:
-            # Asked here, because a model that is wrapped for training turns autocast on by itself, around its forward.
+            # Checked here, because a model that is wrapped for training enables autocast around its own forward.
             if hidden.dtype is not head.weight.dtype or torch.is_autocast_enabled(hidden.device.type):
                 return linear(hidden, head.weight)
-            projected: Tensor = logits(hidden, head.weight, place)
+            projected: Tensor = logits(hidden, head.weight, head_grad)
             return projected
 
         forwards = {
-            embedding: lambda ids: lookup(embedding.weight, ids, embedding.padding_idx, place),
+            embedding: lambda ids: lookup(embedding.weight, ids, embedding.padding_idx, head_grad),
             head: project,
         }
-    with _forwards(forwards):
+    with _replaced_forwards(forwards):
         yield
 
 
@@ -116,56 +117,56 @@ def _is_tied(embedding: Any, head: Any) -> bool:
 
 
 class _Head(torch.autograd.Function):
-    """Logits (..., V) of hidden states (..., H) by weights (V, H)."""
+    """Logits (..., V) of hidden states (..., H), with weights (V, H)."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, place: list[Tensor]) -> Tensor:
-        """One product of matrices."""
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, head_grad: list[Tensor]) -> Tensor:
+        """Compute one matrix product."""
         ctx.save_for_backward(hidden, weight)
-        ctx.place = place
+        ctx.head_grad = head_grad
         return hidden @ weight.T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        """Two, where the weights' gradient is asked for."""
+        """Compute two matrix products, or one if the weights need no gradient."""
         hidden, weight = ctx.saved_tensors
-        of_weight = None
+        weight_grad = None
         if ctx.needs_input_grad[1]:
-            of_weight = gradient.flatten(0, -2).T @ hidden.flatten(0, -2)
-            ctx.place[:] = [of_weight]
-        return gradient @ weight, of_weight, None
+            weight_grad = gradient.flatten(0, -2).T @ hidden.flatten(0, -2)
+            ctx.head_grad[:] = [weight_grad]
+        return gradient @ weight, weight_grad, None
 
 
 class _Lookup(torch.autograd.Function):
-    """Rows (..., H) of weights (V, H); the row of `padding` learns nothing, as in torch.nn.Embedding."""
+    """Rows (..., H) of weights (V, H); the row of `padding` gets no gradient, as in torch.nn.Embedding."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding: int | None, place: list[Tensor]) -> Tensor:
-        """A copy of the rows."""
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding: int | None, head_grad: list[Tensor]) -> Tensor:
+        """Copy the rows."""
         ctx.save_for_backward(weight, ids)
-        ctx.padding, ctx.place = padding, place
+        ctx.padding, ctx.head_grad = padding, head_grad
         return weight[ids]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
-        """Added to what the head gave; that one waits for this pass before it is added to the weight's gradient."""
+        """Add to the gradient of the head, which autograd accumulates into the weight only after this pass."""
         weight, ids = ctx.saved_tensors
         learns = torch.ones_like(ids, dtype=torch.bool) if ctx.padding is None else ids != ctx.padding
-        given = ctx.place.pop() if ctx.place else None
-        total = torch.zeros_like(weight) if given is None else given
+        head_grad = ctx.head_grad.pop() if ctx.head_grad else None
+        total = torch.zeros_like(weight) if head_grad is None else head_grad
         total.index_add_(0, ids[learns], gradient[learns])
-        return total if given is None else None, None, None, None
+        return total if head_grad is None else None, None, None, None
 
 
 @contextmanager
-def _forwards(forwards: dict[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
-    """Give modules another forward."""
+def _replaced_forwards(forwards: dict[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
+    """Replace the forwards of modules, and restore them afterwards."""
     for module, forward in forwards.items():
         module.forward = forward
     try:
         yield
     finally:
         for module in forwards:
-            del module.forward  # the instance's own, which hid the class's
+            del module.forward  # removes the instance attribute, which hides the method of the class

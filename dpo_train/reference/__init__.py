@@ -1,1 +1,1 @@
-"""The reference: models that answer live, and log-probabilities precomputed and stored."""
+"""The reference: its model, and log-probabilities that are computed in every step or once."""

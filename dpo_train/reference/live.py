@@ -1,9 +1,8 @@
-"""References that compute log-probabilities when they are needed."""
+"""Models that a reference is computed with, and the reference that computes its log-probabilities when needed."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -11,134 +10,156 @@ from torch import Tensor, nn
 
 from dpo_data.errors import UsageError
 from dpo_train.batches.batch import Batch
-from dpo_train.sharding import is_sharded
-
-#: What is asked of a model about a batch: log-probabilities, in a shape that reference and policy have in common.
-Forward = Callable[[nn.Module, Batch], Any]
+from dpo_train.logprobs.scoring import Scorer
+from dpo_train.models import evaluating
 
 
-class Reference(Protocol):
-    """A reference."""
+class ReferenceModel(Protocol):
+    """A model to compare the policy with."""
 
     @property
     def description(self) -> str:
-        """What it is, for the user."""
+        """What the model is, for the user."""
 
-    def logps(self, forward: Forward, batch: Batch) -> Any:
-        """What `forward` finds with the reference's model, float32 and without a graph."""
+    def active(self) -> AbstractContextManager[Any]:
+        """Return a context with the model ready to compute, without gradients."""
+
+
+class Reference(Protocol):
+    """Provides the log-probabilities that the policy is compared with."""
+
+    @property
+    def description(self) -> str:
+        """What the reference is, for the user."""
+
+    def logps(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of chosen and rejected responses, (B,) each, float32 and without a graph."""
 
     def generate(self, **inputs: Any) -> Tensor:
-        """Token ids as the reference model's own `generate` gives them."""
+        """Return token ids, like the `generate` method of transformers models."""
 
 
 @dataclass(frozen=True)
 class NoReference:
-    """For losses that compare with no reference: every log-probability is 0."""
+    """Reference for losses that need none: every log-probability is 0."""
 
     description: str = "none"
 
-    def logps(self, forward: Forward, batch: Batch) -> Any:
-        """Zeros, for chosen and for rejected responses, (B,) each."""
-        pairs = batch["chosen" if "segments" in batch else "chosen_input_ids"]
-        zeros = torch.zeros(len(pairs), device=pairs.device)
-        return zeros, zeros
+    def logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return zeros, (B,) each."""
+        device = batch.response_lengths("chosen").device
+        return torch.zeros(batch.size, device=device), torch.zeros(batch.size, device=device)
 
     def generate(self, **inputs: Any) -> Tensor:
-        """Nothing new: the prompts."""
+        """Return the prompts."""
         prompts: Tensor = inputs["input_ids"]
         return prompts
 
 
 @dataclass(frozen=True)
-class FrozenModel:
-    """A reference model that is kept beside the policy and asked in every step."""
+class LiveReference:
+    """Computes log-probabilities in every step.
 
-    model: nn.Module
-    description: str = "a model of its own"
+    Args:
+        model: the reference model.
+        scorer: computes the log-probabilities.
+    """
 
-    def logps(self, forward: Forward, batch: Batch) -> Any:
-        """One forward pass of the reference model."""
-        with torch.no_grad():
-            return forward(self.model, batch)
+    model: ReferenceModel
+    scorer: Scorer
+
+    @property
+    def description(self) -> str:
+        """What the reference is, for the user."""
+        return self.model.description
+
+    def logps(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Run one forward pass of the reference model."""
+        with self.model.active() as network:
+            return self.scorer.logps(network, batch)
 
     def generate(self, **inputs: Any) -> Tensor:
-        """The model's own."""
-        ids: Tensor = self.model.generate(**inputs)  # type: ignore[operator]
+        """Generate with the reference model."""
+        return generate(self.model, **inputs)
+
+
+def generate(model: ReferenceModel, **inputs: Any) -> Tensor:
+    """Return the token ids that a reference model generates."""
+    with model.active() as network:
+        ids: Tensor = network.generate(**inputs)
         return ids
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A reference model with separate weights."""
+
+    network: nn.Module
+    description: str = "a separate model"
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """Provide the model."""
+        with torch.no_grad():
+            yield self.network
 
 
 @dataclass(frozen=True)
 class DisabledAdapter:
-    """The policy itself with its adapter switched off."""
+    """The policy with its adapter disabled."""
 
     policy: Any
     description: str = "the model under the adapter"
 
-    def logps(self, forward: Forward, batch: Batch) -> Any:
-        """One forward pass of the policy without its adapter, dropout off."""
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """Disable the adapter and dropout of the policy."""
         with torch.no_grad(), evaluating(self.policy), self.policy.disable_adapter():
-            return forward(self.policy, batch)
-
-    def generate(self, **inputs: Any) -> Tensor:
-        """The policy's own, without its adapter."""
-        with self.policy.disable_adapter():
-            ids: Tensor = self.policy.generate(**inputs)
-        return ids
+            yield self.policy
 
 
-@dataclass(frozen=True)
+@dataclass
 class InitialPolicy:
-    """The policy itself, which is its own reference until it takes a step.
+    """The policy itself, which is its own reference until its first step.
 
-    Args:
+    Attributes:
         policy: the model.
-        trained: whether it has taken one.
+        started: whether training has begun.
     """
 
     policy: Any
-    trained: Callable[[], bool]
     description: str = "the policy before its first step"
+    started: bool = False
 
-    def logps(self, forward: Forward, batch: Batch) -> Any:
-        """One forward pass of the policy, dropout off.
-
-        Raises:
-            UsageError: it has been trained, so that the reference is gone.
-        """
-        self._require_untrained("responses that were not among the data when training began")
-        with torch.no_grad(), evaluating(self.policy):
-            return forward(self.policy, batch)
-
-    def generate(self, **inputs: Any) -> Tensor:
-        """The policy's own.
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """Disable dropout of the policy.
 
         Raises:
-            UsageError: as `logps`.
+            UsageError: training has begun, and no copy of the initial policy was kept.
         """
-        self._require_untrained("texts of the reference")
-        ids: Tensor = self.policy.generate(**inputs)
-        return ids
-
-    def _require_untrained(self, wanted: str) -> None:
-        if self.trained():
+        if self.started:
             raise UsageError(
-                "the reference was the policy before training, of which no copy is kept: it has nothing to say on "
-                f"{wanted}.\n  Give the data set as eval_dataset, pass a ref_model, or set precompute_reference=False."
+                "no copy of the initial policy was kept, so reference log-probabilities for new responses cannot be "
+                "computed any more.\n"
+                "  Pass the dataset as eval_dataset, pass a ref_model, or set precompute_reference=False."
             )
+        with torch.no_grad(), evaluating(self.policy):
+            yield self.policy
 
 
 @dataclass
 class ModelOnDemand:
-    """A reference model that is loaded when it is asked, and can be let go again.
+    """A reference model that is loaded when it is first needed, and can be released.
 
     Args:
-        path: of the model.
-        load: loads it, ready to be asked.
+        path: path or Hub id of the model, for descriptions.
+        load: loads the model, ready to compute.
     """
 
     path: str
     load: Callable[[], Any]
-    _model: Any = None
+    _network: Any = field(default=None, repr=False)
 
     @property
     def description(self) -> str:
@@ -146,90 +167,18 @@ class ModelOnDemand:
         return self.path
 
     @property
-    def model(self) -> Any:
-        """The model, loaded at the first time."""
-        if self._model is None:
-            self._model = self.load()
-        return self._model
+    def network(self) -> Any:
+        """The model, loaded on first access."""
+        if self._network is None:
+            self._network = self.load()
+        return self._network
 
     def release(self) -> None:
-        """Let the model go; asked again, it is loaded again."""
-        self._model = None
+        """Free the model; it is loaded again when it is needed."""
+        self._network = None
 
-    def logps(self, forward: Forward, batch: Batch) -> Any:
-        """One forward pass of the model."""
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """Provide the model."""
         with torch.no_grad():
-            return forward(self.model, batch)
-
-    def generate(self, **inputs: Any) -> Tensor:
-        """The model's own."""
-        ids: Tensor = self.model.generate(**inputs)
-        return ids
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """A model in evaluation mode, and back in its own afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-class FunctionalModel(nn.Module):
-    """A model that computes with other weights than its own, for some of its parameters."""
-
-    def __init__(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
-        super().__init__()
-        self._model = [model]  # in a list: its parameters are not ours
-        self._weights = weights
-
-    @property
-    def policy(self) -> nn.Module:
-        """The model with its own weights."""
-        return self._model[0]
-
-    def forward(self, **inputs: Any) -> Any:
-        """The model's forward pass with these weights."""
-        return torch.func.functional_call(self._model[0], self._weights, kwargs=inputs)
-
-
-def own_reference(policy: Any) -> Reference:
-    """The policy as it is now: what a run without a reference model compares with.
-
-    A new adapter changes nothing yet, so that switching it off gives the same; one that was trained before is copied.
-
-    Raises:
-        UsageError: the policy is sharded, which cannot be copied.
-    """
-    if is_sharded(policy):
-        raise UsageError(
-            "the model is sharded over several processes, so that no frozen copy of it can be made.\n"
-            "  Give the reference too: load it in the same way and pass it as ref_model."
-        )
-    if not hasattr(policy, "disable_adapter"):
-        return FrozenModel(frozen(deepcopy(policy)), "a frozen copy of the policy")
-    if adapter_changes_nothing(policy):
-        return DisabledAdapter(policy)
-    trained = {name: tensor.detach().clone() for name, tensor in policy.named_parameters() if tensor.requires_grad}
-    return FrozenModel(FunctionalModel(policy, trained), "the adapter as it was loaded")
-
-
-def frozen(model: nn.Module) -> nn.Module:
-    """The model itself, in evaluation mode and taking no gradients from now on."""
-    return model.eval().requires_grad_(False)
-
-
-def adapter_changes_nothing(policy: Any) -> bool:
-    """Whether a model gives the same with its adapter on and off, as before the adapter's first training step."""
-    ids = torch.arange(8, device=policy.device)[None] % policy.get_input_embeddings().num_embeddings
-    training = policy.training
-    policy.eval()
-    with torch.no_grad():
-        on = policy(input_ids=ids).logits[:, -ids.shape[1] :]  # learned prompts come before
-        with policy.disable_adapter():
-            off = policy(input_ids=ids).logits
-    policy.train(training)
-    return torch.allclose(on, off, rtol=1e-4, atol=1e-5)
+            yield self.network

@@ -1,189 +1,187 @@
-"""Reference log-probabilities computed once: asked of a live reference before they are wanted, and kept in a store."""
+"""Reference log-probabilities computed once per response and kept in a store."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, send_to_device
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dpo_data.errors import UsageError
-from dpo_train.batches.batch import Batch
+from dpo_train.batches.batch import PackedBatch
 from dpo_train.batches.budget import TokenBudget
-from dpo_train.batches.packed import SharedPrefixCollator
+from dpo_train.batches.packed import collate_packed
 from dpo_train.data.rows import PairRows
-from dpo_train.reference.live import Forward, ModelOnDemand, Reference
+from dpo_train.logprobs.scoring import PackedScorer, compute_dtype, rounding_error
+from dpo_train.reference.live import ModelOnDemand, ReferenceModel, generate
 from dpo_train.reference.store import ReferenceStore, files_identity, weights_identity
 
-#: Rows that are planned together, and seconds after which what was found is saved.
-_PLANNED = 256
-_SAVED_EVERY_S = 30
+#: Rows that are split into micro-batches together, and seconds between two saves of the store.
+PLAN_ROWS = 256
+SAVE_INTERVAL_S = 30
 
 
 @dataclass
 class Precomputed:
-    """Log-probabilities out of a store; what is not in there yet, a live reference computes.
+    """Reads log-probabilities from a store, and computes those that it lacks.
 
     Args:
-        live: the reference with a model.
+        model: the reference model.
+        scorer: computes log-probabilities.
+        policy: identifies the reference if that has no separate weights.
+        cache: folder with a folder of stored values for each reference; None to keep values in memory.
         store: the values so far.
     """
 
-    live: Reference
-    store: ReferenceStore
+    model: ReferenceModel
+    scorer: PackedScorer
+    policy: nn.Module
+    cache: Path | None = None
+    store: ReferenceStore = field(default_factory=ReferenceStore)
 
     @property
     def description(self) -> str:
-        """Where the values come from."""
-        return f"{self.live.description}, each response once"
+        """What the reference is, for the user."""
+        return f"{self.model.description}, each response once"
 
-    def logps(self, forward: Forward, batch: Batch) -> Tensor:
-        """Of a packed batch, (R,), the sums of its responses.
+    def logps(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of chosen and rejected responses, (B,) each."""
+        logps = self._response_logps(batch)
+        return logps[batch.chosen], logps[batch.rejected]
 
-        Args:
-            forward: a model and a packed batch to such sums.
-            batch: as `batching.SharedPrefixCollator` makes it.
-        """
-        keys = batch["keys"].cpu().numpy()
+    def _response_logps(self, batch: PackedBatch) -> Tensor:
+        """Return the log-probabilities of the R distinct responses of a batch, (R,)."""
+        keys = batch.keys.cpu().numpy()
         values, known = self.store.find(keys)
         if not known.all():
-            sums = self.live.logps(forward, batch)
-            self.store.add(keys, sums.cpu().numpy(), batch["tokens"].cpu().numpy())
+            self.store.add(keys, self.compute(batch).cpu().numpy(), batch.lengths.cpu().numpy())
             values, _ = self.store.find(keys)
-        return torch.from_numpy(values).to(batch["keys"].device)
+        return torch.from_numpy(values).to(batch.keys.device)
 
-    def learn(self, batch: Batch, sums: Tensor, rounding: float) -> None:
-        """Take in what the policy gives before its first step, where it is the reference; known values stay.
+    def compute(self, batch: PackedBatch) -> Tensor:
+        """Compute the log-probabilities of the R distinct responses of a batch with the reference model, (R,)."""
+        with self.model.active() as network:
+            return self.scorer.response_scores(network, batch)[0]
+
+    def add_from_policy(self, batch: PackedBatch, logps: Tensor) -> None:
+        """Store log-probabilities of the policy before its first step, when it is its own reference.
 
         Args:
-            batch: packed.
-            sums: of its responses, (R,).
-            rounding: relative difference up to which a stored value is what the reference gives.
+            batch: a batch of R distinct responses.
+            logps: of its responses, (R,).
 
         Raises:
-            UsageError: a stored value is not.
+            UsageError: a stored value differs from these.
         """
-        keys = batch["keys"].cpu().numpy()
+        keys, logps = batch.keys.cpu().numpy(), logps.float().cpu()
         values, known = self.store.find(keys)
         if self.store.unchecked and known.any():
-            self._compare(torch.from_numpy(values[known]), sums.float().cpu()[torch.from_numpy(known)], rounding)
+            self._compare(torch.from_numpy(values[known]), logps[torch.from_numpy(known)])
             self.store.unchecked = False
-        self.store.add(keys, sums.float().cpu().numpy(), batch["tokens"].cpu().numpy())
+        self.store.add(keys, logps.numpy(), batch.lengths.cpu().numpy())
 
     def generate(self, **inputs: Any) -> Tensor:
-        """The live reference's own."""
-        return self.live.generate(**inputs)
+        """Generate with the reference model."""
+        return generate(self.model, **inputs)
 
-    def open_store(self, root: Path, policy: nn.Module, dtype: torch.dtype) -> None:
-        """Take in what was stored of this very reference, and store there from now on; once.
-
-        Args:
-            root: the folder that holds a folder for each reference.
-            policy: whose weights tell the reference, where it has no model of its own.
-            dtype: that log-probabilities are computed in.
-        """
-        if self.store.folder is not None:
+    def _open_store(self) -> None:
+        """Read the stored values of this reference, and store new ones there; later calls have no effect."""
+        if self.cache is None or self.store.folder is not None:
             return
-        live, settings = self.live, {"dtype": str(dtype), "attention": "shared prefix"}
-        if isinstance(live, ModelOnDemand) and Path(live.path).is_dir():
-            identity = files_identity(Path(live.path), **settings)
+        model, settings = self.model, {"dtype": str(self._dtype), "attention": "shared prefix"}
+        if isinstance(model, ModelOnDemand) and Path(model.path).is_dir():
+            identity = files_identity(Path(model.path), **settings)
         else:
-            network: Any = getattr(live, "model", policy)
+            network: Any = getattr(model, "network", self.policy)
             identity = weights_identity(network, **settings)
-        self.store = ReferenceStore(root / identity, {"reference": live.description, **settings})
+        self.store = ReferenceStore(self.cache / identity, {"reference": model.description, **settings})
 
-    def fill(
+    def compute_missing(
         self,
         rows: PairRows,
         wanted: np.ndarray,
         *,
-        spared: Callable[[], np.ndarray] | None = None,
-        forward: Forward,
-        most_tokens: int,
-        rounding: float,
-        accelerator: Accelerator,
-        show_progress: bool,
+        max_tokens: int,
+        skip: Callable[[], np.ndarray] | None = None,
+        show_progress: bool = False,
     ) -> None:
-        """Have the values of some rows ready; each response is computed by one of the processes, and all know it then.
+        """Compute and store the values of some rows; each response is computed by one process and shared with all.
 
         Args:
-            rows: pairs.
-            wanted: numbers of the rows, (n,).
-            spared: asked, where something is missing, for rows that nobody needs to compute.
-            forward: a model and a packed batch to the sums of its responses, (R,).
-            most_tokens: of one forward pass.
-            rounding: relative difference up to which a stored value is what the reference gives.
-            accelerator: whose processes share the work.
-            show_progress: draw a bar on standard error.
+            rows: the dataset.
+            wanted: row numbers, (n,).
+            max_tokens: maximum tokens per forward pass.
+            skip: returns rows that need not be computed, because the first step provides them; called only if some of
+                the wanted rows are missing.
+            show_progress: draw a progress bar on stderr.
 
         Raises:
-            UsageError: a stored value is not what the reference gives.
+            UsageError: a stored value differs from what the reference computes.
         """
+        self._open_store()
+        accelerator = self.scorer.accelerator
         known = np.asarray(self.store.find(rows.response_keys(wanted).reshape(-1, 2))[1].reshape(-1, 2).all(1))
-        # All processes must do the same, and one may have seen a file of another run that the others have not.
-        known = _of_first_process(known, accelerator)
+        # All processes must do the same, and this one may have read a file that others have not seen.
+        known = _broadcast(known, accelerator)
         missing = wanted[~known]
-        if spared is None or len(missing):  # or else the first step says by itself what the reference gives
-            if self.store.unchecked and known.any() and not isinstance(self.live, ModelOnDemand):
-                self._spot_check(rows, wanted[known], forward, rounding, accelerator)
+        if skip is None or len(missing):  # else the first step compares a stored value with the policy's
+            if self.store.unchecked and known.any() and not isinstance(self.model, ModelOnDemand):
+                self._spot_check(rows, wanted[known])
             self.store.unchecked = False
-        if spared is not None and len(missing):
-            missing = np.setdiff1d(missing, spared())
+        if skip is not None and len(missing):
+            missing = np.setdiff1d(missing, skip())
         missing = missing[np.argsort(rows.prompts[missing], kind="stable")]
-        budget, collate = TokenBudget(rows, most_tokens), SharedPrefixCollator()
-        saved, found = time.monotonic(), []
-        with tqdm(
-            total=len(missing),
-            desc="reference",
-            unit="pair",
-            leave=False,
-            disable=not show_progress or not len(missing),
-        ) as progress:
-            for start in range(0, len(missing), _PLANNED):
-                part = missing[start : start + _PLANNED]
-                own = budget.cut(part, accelerator.num_processes)[accelerator.process_index]
-                for micro_batch in own:
-                    batch = collate([rows[row] for row in micro_batch])
-                    with accelerator.autocast():
-                        sums = self.logps(forward, send_to_device(batch, accelerator.device))
-                    found.append((batch["keys"].numpy(), sums.cpu().numpy(), batch["tokens"].numpy()))
+        budget = TokenBudget(rows, max_tokens)
+        last_save, computed = time.monotonic(), []
+        hidden = not show_progress or not len(missing)
+        with tqdm(total=len(missing), desc="reference", unit="pair", leave=False, disable=hidden) as progress:
+            for start in range(0, len(missing), PLAN_ROWS):
+                part = missing[start : start + PLAN_ROWS]
+                micro_batches = budget.split_into_micro_batches(part, accelerator.num_processes)
+                for micro_batch in micro_batches[accelerator.process_index]:
+                    batch = collate_packed([rows[row] for row in micro_batch])
+                    logps = self._response_logps(batch.to(accelerator.device))
+                    computed.append((batch.keys.numpy(), logps.cpu().numpy(), batch.lengths.numpy()))
                 progress.update(len(part))
-                if time.monotonic() - saved > _SAVED_EVERY_S:
+                if time.monotonic() - last_save > SAVE_INTERVAL_S:
                     self.store.save()
-                    saved = time.monotonic()
+                    last_save = time.monotonic()
         self.store.save()
         if accelerator.num_processes > 1:
-            for values in gather_object(found):
+            for values in gather_object(computed):
                 self.store.add(*values, saved=True)
-        if isinstance(self.live, ModelOnDemand):
-            self.live.release()
+        if isinstance(self.model, ModelOnDemand):
+            self.model.release()
 
-    def _spot_check(
-        self, rows: PairRows, known: np.ndarray, forward: Forward, rounding: float, accelerator: Accelerator
-    ) -> None:
+    def _spot_check(self, rows: PairRows, known: np.ndarray) -> None:
+        """Compare the stored values of two short pairs with those that the reference computes."""
         shortest = known[np.argsort(rows.pair_lengths[known], kind="stable")[:2]]
-        batch = send_to_device(SharedPrefixCollator()([rows[int(row)] for row in shortest]), accelerator.device)
-        with accelerator.autocast():
-            given = self.live.logps(forward, batch).cpu()
-        stored = torch.from_numpy(self.store.find(batch["keys"].cpu().numpy())[0])
-        self._compare(stored, given, rounding)
+        batch = collate_packed([rows[int(row)] for row in shortest]).to(self.scorer.accelerator.device)
+        stored = torch.from_numpy(self.store.find(batch.keys.cpu().numpy())[0])
+        self._compare(stored, self.compute(batch).cpu())
 
-    def _compare(self, stored: Tensor, given: Tensor, rounding: float) -> None:
-        wrong = (given - stored).abs() > rounding * (1 + given.abs())
+    @property
+    def _dtype(self) -> torch.dtype:
+        return compute_dtype(self.scorer.accelerator, self.policy)
+
+    def _compare(self, stored: Tensor, computed: Tensor) -> None:
+        wrong = (computed - stored).abs() > rounding_error(self._dtype) * (1 + computed.abs())
         if wrong.any():
             raise UsageError(
-                f"{self.store.folder}: holds other log-probabilities than the reference gives "
-                f"({stored[wrong][0]:.4f}, not {given[wrong][0]:.4f}).\n  Delete the folder: they are computed again."
+                f"{self.store.folder}: the stored log-probabilities differ from those of the reference "
+                f"({stored[wrong][0]:.4f}, not {computed[wrong][0]:.4f}).\n"
+                "  Delete the folder; its values are computed again."
             )
 
 
-def _of_first_process(value: np.ndarray, accelerator: Accelerator) -> np.ndarray:
+def _broadcast(value: np.ndarray, accelerator: Accelerator) -> np.ndarray:
+    """Return the value of the first process."""
     if accelerator.num_processes == 1:
         return value
     shared: np.ndarray = broadcast_object_list([value])[0]

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def describe_path(trainer: DPOTrainer) -> str:
     """Return how batches are computed."""
-    if trainer.why_padded is not None:
-        return f"padded: {trainer.why_padded}"
-    text = f"shared prompts, no padding, up to {trainer.most_tokens:,} tokens at a time"
+    if trainer.padding_reason is not None:
+        return f"padded: {trainer.padding_reason}"
+    text = f"shared prompts, no padding, up to {trainer.resolve_packing().max_tokens:,} tokens at a time"
     if not isinstance(trainer.train_dataset, PairRows):
         return text
     distinct, all_tokens = trainer.train_dataset.distinct_tokens, trainer.train_dataset.two_sequence_tokens

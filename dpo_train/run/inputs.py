@@ -12,7 +12,7 @@ from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, resolve_beta
 from dpo_train.data.caches import model_of_tokens, training_tokens
 from dpo_train.run.arguments import check_options, training_arguments
 from dpo_train.run.options import RunOptions
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
 
 _WHAT = {AutoTokenizer: "tokenizer", AutoConfig: "configuration", AutoModelForCausalLM: "weights"}
 
@@ -56,7 +56,7 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     loss_options(args.loss_type, resolve_beta(DEFAULT_BETA, args.beta), args)
     checkpoint = newest_checkpoint(options.output) if options.resume else None
     if checkpoint is not None:
-        require_whole(checkpoint)
+        require_complete(checkpoint)
     model = str(options.model)
     tokenizer = load_pretrained(AutoTokenizer, model)
     if options.reference is not None:

@@ -14,7 +14,8 @@ from dpo_train.data.rows import PairRows
 from dpo_train.data.run_pairs import MeasuredRows, write_measured_rows
 from dpo_train.run.options import RunOptions
 from dpo_train.run.report import RunReport, Sample, run_result, used_options
-from dpo_train.trainer.trainer import COLUMNS, DPOTrainer
+from dpo_train.trainer.metrics import COLUMNS
+from dpo_train.trainer.trainer import DPOTrainer
 
 #: Worst pairs to show in the report.
 WORST_PAIRS = 8

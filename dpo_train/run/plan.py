@@ -11,15 +11,17 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dpo_data.errors import loading
-from dpo_train.attention.support import unsupported_reason
-from dpo_train.config import DPOConfig, check_loss
+from dpo_train.config import DPOConfig, check_reference
 from dpo_train.data.rows import PairRows
 from dpo_train.losses import LOSSES, needs_reference
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
+from dpo_train.reference.factory import check_precompute
 from dpo_train.run.describe import describe_batch
 from dpo_train.run.inputs import load_inputs, load_pretrained, require_weights
 from dpo_train.run.options import RunOptions
+from dpo_train.trainer.loaders import check_data
+from dpo_train.trainer.packing import padding_reason
 
 #: Bytes of a weight in NF4 with double quantization: 4.127 bits (Dettmers et al. 2023, arXiv:2305.14314, section 3).
 _NF4_BYTES = 4.127 / 8
@@ -73,10 +75,11 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
         for name in filter(None, (options.model, options.reference)):
             require_weights(name)
         model = _empty_model(str(options.model))
-        why_padded = "requested" if args.attention_path == "padded" else unsupported_reason(without_dropout(model))
-        check_loss(args, rows.values(), has_reference=options.reference is not None, why_padded=why_padded)
+        check_reference(args, given=options.reference is not None)
         for split in rows.values():
-            split.check_fits(model.config.vocab_size, getattr(model.config, "max_position_embeddings", None))
+            check_data(split, model, args.loss_type)
+        why_padded = padding_reason(args.attention_path, without_dropout(model), [*rows.values()], n_gpu=args.n_gpu)
+        check_precompute(args.precompute_reference, why_padded)
         longest = max(split.longest_pair for split in rows.values())
         step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         steps = 0

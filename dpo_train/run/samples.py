@@ -20,7 +20,7 @@ class Samples:
         if not self._rows:
             return []
         self._trainer.model.eval()
-        return self._trainer.texts_by(writer, self._trainer.data_collator(self._rows))
+        return self._trainer.generate_texts(writer, self._trainer.data_collator(self._rows))
 
     def compare(self, before: list[str], after: list[str]) -> list[Sample]:
         """Return the responses before and after training, without the prompt that both begin with."""

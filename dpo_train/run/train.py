@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import UsageError, argument, first_line
+from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
@@ -68,6 +69,8 @@ def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
         callbacks=_callbacks(options, quiet),
         peft_config=lora_config(options),
     )
+    if args.device.type == "cpu":
+        disable_malloc_trim()
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer
@@ -75,8 +78,8 @@ def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
 
 def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> RunResult:
     options, splits = inputs.options, inputs.splits
-    trainer.choose_path()
-    say(f"batch      {describe_batch(inputs.args, shared=trainer.why_padded is None)}")
+    packing = trainer.resolve_packing()
+    say(f"batch      {describe_batch(inputs.args, shared=packing.reason is None)}")
     say(f"path       {describe_path(trainer)}")
     say(f"reference  {options.reference or trainer.reference.description}")
     samples = Samples(trainer, options.generate_samples if "test" in splits else 0)
@@ -95,7 +98,7 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
         if options.merge_adapter:
             trainer.model = trainer.model.merge_and_unload()
         trainer.save_model()
-    trained = trainer.trained_pairs()
+    trained = trainer.pair_metrics.history()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
         write_pairs(trainer, trained, options.output)

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run to go on from, and whether it is whole. Knows no model."""
+"""Find the checkpoint to resume from, and check that it is complete."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from zipfile import is_zipfile
 
 from dpo_data.errors import UsageError
 
-#: transformers writes this file last: a checkpoint without it was cut off while it was being saved.
+#: transformers writes this file last: without it, the checkpoint was interrupted while it was saved.
 _WRITTEN_LAST = "trainer_state.json"
 
-#: What a run must have to go on as if it had never stopped, and the file names that hold it.
+#: State that a run needs to continue as if it had not stopped, and the names of files that hold it.
 _STATE = {
     "the weights": ("model*.safetensors", "adapter_model.safetensors", "pytorch_model*", "global_step*"),
     "the optimizer's state": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),
@@ -19,36 +19,32 @@ _STATE = {
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run that was saved to its end.
+    """Return the latest complete checkpoint of a run.
 
     Raises:
         UsageError: there is none.
     """
-    whole = [path.parent for path in run.glob(f"checkpoint-*/{_WRITTEN_LAST}")]
-    if not whole:
-        raise UsageError(f"{run}: it has no checkpoint to resume from.\n  Start it anew, without --resume.")
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]))
+    complete = [path.parent for path in run.glob(f"checkpoint-*/{_WRITTEN_LAST}")]
+    if not complete:
+        raise UsageError(f"{run}: it has no checkpoint to resume from.\n  Start from the beginning, without --resume.")
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def require_whole(checkpoint: Path) -> None:
-    """Refuse a checkpoint that lacks part of the state: going on from it would silently give another run.
-
-    Raises:
-        UsageError: a file is missing or cut off.
-    """
+def require_complete(checkpoint: Path) -> None:
+    """Raise UsageError if a file of a checkpoint is missing or truncated, which would silently change the run."""
     for what, names in _STATE.items():
         if not any(any(checkpoint.glob(name)) for name in names):
-            raise UsageError(f"{checkpoint}: {what} is missing ({' or '.join(names[:2])}).\n{_WAY_OUT}")
+            raise UsageError(f"{checkpoint}: {what} is missing ({' or '.join(names[:2])}).\n{RESUME_HINT}")
     for file in sorted(checkpoint.iterdir()):
-        if file.is_file() and _is_cut_off(file):
-            raise UsageError(f"{file}: the file is damaged.\n{_WAY_OUT}")
+        if file.is_file() and _is_truncated(file):
+            raise UsageError(f"{file}: the file is damaged.\n{RESUME_HINT}")
 
 
-_WAY_OUT = "  Delete this checkpoint, to resume from the one before; or start anew."
+RESUME_HINT = "  Delete this checkpoint to resume from an earlier one, or start from the beginning."
 
 
-def _is_cut_off(file: Path) -> bool:
-    """Whether a file's end is missing, as far as its format tells without reading all of it."""
+def _is_truncated(file: Path) -> bool:
+    """Return True if the end of a file is missing, as far as its format shows without reading all of it."""
     if file.suffix in (".pt", ".pth"):
         return not is_zipfile(file)
     if file.suffix == ".json":

@@ -1,148 +1,84 @@
-"""DPOTrainer: direct preference optimisation as a transformers Trainer."""
+"""DPOTrainer: direct preference optimization as a transformers Trainer."""
 
-import dataclasses
 import functools
-import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import datasets
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
-from dpo_train.attention.kernels import shared_prefixes
-from dpo_train.attention.probe import disagreement
-from dpo_train.attention.support import unsupported_reason
-from dpo_train.batches.batch import SIDES, Batch, pairs_in, tokens_in
-from dpo_train.batches.budget import TokenBudget
-from dpo_train.batches.packed import SharedPrefixCollator, StepCollator
-from dpo_train.batches.padded import DPODataCollatorWithPadding, left_aligned_prompts, right_pad, unpadded
+from dpo_train.attention.register import shared_prefixes
+from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
+from dpo_train.batches.packed import collate_packed, collate_step
+from dpo_train.batches.padded import DPODataCollatorWithPadding, concatenate_sides
 from dpo_train.batches.sampler import StepSampler
-from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, resolve_alias, resolve_beta, trainer_arguments
+from dpo_train.config import (
+    DEFAULT_BETA,
+    DPOConfig,
+    check_reference,
+    loss_options,
+    resolve_alias,
+    resolve_beta,
+    trainer_arguments,
+)
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import Truncation, as_rows
-from dpo_train.diagnosis import PATIENCE, not_finite, why_nothing_is_learned, why_policy_is_not_reference
-from dpo_train.logprobs.packed import packed_logps
-from dpo_train.logprobs.padded import completion_logps, next_tokens
-from dpo_train.losses import LOSSES, inputs_of, needs_reference
-from dpo_train.memory.allocator import disable_malloc_trim, suggested_tokens
-from dpo_train.models import (
-    load_model,
-    router_weight,
-    with_adapter,
-    without_adapter,
-    without_dropout,
-)
-from dpo_train.reference.live import (
-    FrozenModel,
-    FunctionalModel,
-    InitialPolicy,
-    ModelOnDemand,
-    NoReference,
-    Reference,
-    frozen,
-    own_reference,
-)
+from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
+from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
+from dpo_train.losses import LOSSES, inputs_of, needs_reference, terms_of
+from dpo_train.models import frozen, load_model, router_weight, with_adapter, without_adapter, without_dropout
+from dpo_train.reference.factory import make_reference
+from dpo_train.reference.live import LiveReference, ModelOnDemand, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
-from dpo_train.reference.store import ReferenceStore
 from dpo_train.sharding import is_sharded, reshard
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_whole
-
-#: What is measured of every pair, in the order of the columns of the tables that hold it.
-METRICS = (
-    "loss",
-    "rewards/chosen",
-    "rewards/rejected",
-    "rewards/accuracies",
-    "rewards/margins",
-    "logps/chosen",
-    "logps/rejected",
-    "logits/chosen",
-    "logits/rejected",
-)
-
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
+from dpo_train.trainer.comparison import Comparison
+from dpo_train.trainer.generation import generate_texts
+from dpo_train.trainer.hf_trainer import HFTrainer
+from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
+from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
+from dpo_train.trainer.packing import PADDED_METHODS, Packing, padding_reason
 
 logger = logging.get_logger(__name__)
-
-#: Tokens of prompt and sample together, where no max_length is given.
-_SAMPLE_LENGTH = 512
-#: Rows among which the shortest are taken to compare the two paths on.
-_PROBED_AMONG = 256
-#: Tokens of a sequence of theirs that are compared whatever the budget.
-_PROBED_TOKENS = 64
 
 Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
 
 
-class _Forward(NamedTuple):
-    """What a padded forward pass gives: (B,), (B,), (B, K, V), (B, K, V), and a router loss where the model has one."""
-
-    chosen_logps: Tensor
-    rejected_logps: Tensor
-    chosen_logits: Tensor
-    rejected_logits: Tensor
-    router_loss: Tensor | None
-
-
-class _Policy(NamedTuple):
-    """What the policy makes of the pairs of a batch, (B,) each; the mean logits have no graph."""
-
-    chosen_logps: Tensor
-    rejected_logps: Tensor
-    chosen_mean_logits: Tensor
-    rejected_mean_logits: Tensor
-    router_loss: Tensor | None = None
-
-
-#: What else stands in the table of a batch, behind `METRICS`.
-COLUMNS = (*METRICS, "reference_logps/chosen", "reference_logps/rejected")
-
-
-class DPOTrainer(Trainer):  # type: ignore[misc]
+class DPOTrainer(HFTrainer):
     """Trains a causal language model to prefer the chosen over the rejected response of each pair.
 
-    The loss of an optimizer step is the sum over its pairs divided by its pairs, however they are spread over
-    micro-batches and ranks. Metrics are means over pairs.
+    The loss of an optimizer step is the sum over its pairs divided by their number, for any number of micro-batches and
+    ranks. Metrics are means over pairs.
 
     Args:
         model: the policy.
-        ref_model: the reference, also as a path or hub id; None for the policy as it is before its first step.
-        beta: strength of the pull to the reference.
-        args: transformers.TrainingArguments or DPOConfig; left as it is.
-        data_collator: rows of the data set to the batch that `concatenated_inputs` takes.
-        label_pad_token_id: label of the tokens that are not part of a response.
+        ref_model: the reference, or its path or Hub id; None for the policy as it is before its first step.
+        beta: how strongly the policy is kept close to the reference.
+        args: transformers.TrainingArguments or DPOConfig; not modified.
+        data_collator: makes the batches that `concatenated_inputs` takes from rows of the dataset.
+        label_pad_token_id: label of prompt and padding tokens.
         padding_value: token id of padding.
-        truncation_mode: keep_end or keep_start of a prompt that is too long, where text is tokenized here.
+        truncation_mode: keep_end or keep_start, which end of a truncated prompt to keep; for text.
         train_dataset: pairs to train on.
-        eval_dataset: pairs to evaluate on, or several such sets by name.
-        tokenizer: saved beside the model.
-        model_init: makes the policy, instead of `model`.
+        eval_dataset: pairs to evaluate on, or several such datasets by name.
+        tokenizer: tokenizes text, and is saved with the model.
+        model_init: returns the policy, instead of `model`.
         callbacks: further callbacks.
-        optimizers: optimizer and scheduler, where the ones of `args` are not wanted.
-        preprocess_logits_for_metrics: applied to the logits before `logits/*` are measured, in evaluation.
-        max_length: longest prompt and response together, in tokens, where text is tokenized here.
-        max_prompt_length: longest prompt, in tokens, where text is tokenized here.
+        optimizers: optimizer and scheduler, instead of those of `args`.
+        preprocess_logits_for_metrics: applied to the logits before `logits/*` are computed, in evaluation.
+        max_length: maximum tokens of a prompt plus its response; for text.
+        max_prompt_length: maximum tokens of a prompt; for text.
         peft_config: makes the policy an adapter on the model.
-        disable_dropout: no dropout in policy and reference, so that both agree before the first step.
+        disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
         processing_class: another name for `tokenizer`.
     """
-
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -150,7 +86,7 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         ref_model: PreTrainedModel | nn.Module | str | ModelOnDemand | None = None,
         beta: float = DEFAULT_BETA,
         args: TrainingArguments | None = None,
-        data_collator: Callable[..., Batch] | None = None,
+        data_collator: Callable[..., TensorDict] | None = None,
         label_pad_token_id: int = -100,
         padding_value: int = 0,
         truncation_mode: str = "keep_end",
@@ -171,15 +107,14 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
         if isinstance(ref_model, nn.Module) and ref_model is model:
             raise UsageError(
-                "ref_model is the model itself, which would be compared with what it has just learned.\n"
+                "ref_model is the model itself, which changes during training.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
-        self.beta = resolve_beta(beta, getattr(args, "beta", None))
-        self.loss_type: str = getattr(args, "loss_type", "sigmoid")
+        self.beta = resolve_beta(beta, args.beta)
+        self.loss_type: str = args.loss_type
         self.loss_options = loss_options(self.loss_type, self.beta, args)
-        self.reference_free: bool = getattr(args, "reference_free", False)
-        if self.reference_free and not needs_reference(LOSSES[self.loss_type]):
-            raise UsageError(f"the loss {self.loss_type} has no reference anyway: leave out reference_free.")
+        self.reference_free: bool = args.reference_free
+        check_reference(args, given=ref_model is not None)
         self.label_pad_token_id = label_pad_token_id
         self.padding_value = padding_value
         self.truncation_mode = truncation_mode
@@ -187,26 +122,15 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         self.max_prompt_length = max_prompt_length
         self.peft_config = peft_config
         self.disable_dropout = disable_dropout
-        # Kept from Trainer, which would hand it the table of what is measured of every pair.
-        self._preprocess_logits = preprocess_logits_for_metrics
-        self._sampler: StepSampler | None = None
-        self._sums: Tensor | None = None
-        self._bad_row: Tensor | None = None
-        self._trained: list[tuple[int, Tensor, Tensor]] = []
-        #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
-        self.evaluated: np.ndarray | None = None
-        self._agreement_checked = self._silence_explained = self._training_began = self._trained_before = False
 
-        set_seed(args.seed)  # what is drawn here, an adapter's weights, is drawn alike in every run
+        set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
             truncation = Truncation(max_length, max_prompt_length, truncation_mode)
             self._read = functools.partial(as_rows, tokenizer=tokenizer, truncation=truncation)
             train_dataset = self._read(train_dataset, name="the training set", split="train")
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
         elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
-            raise UsageError(
-                "max_length, max_prompt_length and truncation_mode are the data_collator's to know, if given."
-            )
+            raise UsageError("max_length, max_prompt_length and truncation_mode have no effect with a data_collator.")
         super().__init__(
             model=None if model is None else self._prepare_policy(model),
             args=args,
@@ -214,51 +138,71 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
-            # transformers asks how many arguments a model_init takes; the seed's takes none.
+            # transformers inspects the number of arguments of model_init; TRL's takes none.
             model_init=None if model_init is None else lambda: model_init(),
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        if self.args.device.type == "cpu":
-            disable_malloc_trim()
         network = without_adapter(self.model)
-        self._takes_logits_to_keep = "logits_to_keep" in inspect.signature(network.forward).parameters
-        self._parameters: int = sum(parameter.numel() for parameter in network.parameters())
+        self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
         self._router_weight = router_weight(network.config)
-        self._check_data(network)
-        self._own_reference = ref_model is None
-        #: Why prompts are not shared, in words; None where they are.
-        self.why_padded = self._why_padded(data_collator, preprocess_logits_for_metrics)
-        self._probed = self.why_padded is not None
-        self.reference = self._make_reference(ref_model)
+        for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
+            check_data(rows, network, self.loss_type)
+        self.pair_metrics = PairMetrics(self.accelerator)
+        #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
+        self.evaluated: np.ndarray | None = None
+        self._was_trained = self._warned_not_learning = False
+        overridden = [name for name in PADDED_METHODS if getattr(type(self), name) is not getattr(DPOTrainer, name)]
+        reason = padding_reason(
+            args.attention_path,
+            self.model,
+            [*datasets_in(self.train_dataset, self.eval_dataset)],
+            overridden=overridden,
+            custom_collator=data_collator is not None,
+            preprocesses_logits=preprocess_logits_for_metrics is not None,
+            n_gpu=self.args.n_gpu,
+        )
+        packed = PackedScorer(self.accelerator, lean=args.reduce_activation_memory)
+        padded = PaddedScorer(
+            self.accelerator,
+            label_pad_token_id,
+            takes_logits_to_keep(network),
+            self.concatenated_inputs,
+            custom_forward=self.concatenated_forward if "concatenated_forward" in overridden else None,
+            preprocess_logits=preprocess_logits_for_metrics,
+        )
+        self._comparison = Comparison(
+            args,
+            self.model,
+            self._make_reference(ref_model, packed if reason is None else padded, reason),
+            packed,
+            padded,
+            packing=None if reason is None else Packing(reason),
+            is_own_reference=ref_model is None,
+        )
 
     def _prepare_policy(self, model: Any) -> Any:
-        """The model to train: loaded where a name is given, with its adapter, and without dropout."""
         model = with_adapter(load_model(model), self.peft_config)
         return without_dropout(model) if self.disable_dropout else model
 
     def call_model_init(self, trial: Any = None) -> Any:
-        """A new policy from `model_init`."""
+        """Return a new policy from `model_init`."""
         return self._prepare_policy(super().call_model_init(trial))
 
-    def _make_reference(self, ref_model: Any) -> Reference:
+    def _make_reference(self, ref_model: Any, scorer: PackedScorer | PaddedScorer, reason: str | None) -> Reference:
         if self.reference_free or not needs_reference(LOSSES[self.loss_type]):
-            if ref_model is not None:
-                raise UsageError(f"the loss {self.loss_type} compares with no reference here: leave out ref_model.")
             return NoReference()
-        precompute = self._precomputes
-        if ref_model is None:
-            if precompute and not hasattr(self.model, "disable_adapter"):
-                live: Reference = InitialPolicy(self.model, lambda: self._training_began)
-            else:
-                live = own_reference(self.model)
-        elif isinstance(ref_model, ModelOnDemand):
-            live = dataclasses.replace(ref_model, load=lambda: self._prepare_reference(ref_model.load()))
-        elif isinstance(ref_model, str):
-            live = ModelOnDemand(ref_model, lambda: self._prepare_reference(load_model(ref_model)))
-        else:
-            live = FrozenModel(self._prepare_reference(ref_model))
-        return Precomputed(live, ReferenceStore()) if precompute else live
+        # Engines that wrap the model later leave nothing here to compute with before training.
+        wraps_later = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return make_reference(
+            ref_model,
+            self.model,
+            scorer,
+            precompute=self.args.precompute_reference,
+            live_reason=reason or ("FSDP and DeepSpeed wrap the model too late" if wraps_later else None),
+            cache=self.args.reference_cache,
+            prepare=self._prepare_reference,
+        )
 
     def _prepare_reference(self, model: Any) -> Any:
         reference: Any = frozen(model)
@@ -266,79 +210,63 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
             reference = without_dropout(reference)
-        self._move_model_to_device(reference, self.args.device)
+        self.move_to_device(reference)
         return reference
 
     @property
-    def _precomputes(self) -> bool:
-        """Whether each response's reference log-probability is computed once and kept."""
-        wanted = getattr(self.args, "precompute_reference", None)
-        # Engines that wrap the model later leave nothing here that could be asked before training.
-        possible = self.why_padded is None and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        if wanted and not possible:
-            raise UsageError(f"precompute_reference needs shared prompts: {self.why_padded or 'not with this engine'}.")
-        return possible and wanted is not False
-
-    def _model_to_device(self) -> None:
-        if self.place_model_on_device:
-            self._move_model_to_device(self.model, self.args.device)
-
-    def _check_data(self, network: Any) -> None:
-        """Refuse rows that model or loss cannot take."""
-        for rows in _all_rows(self.train_dataset, self.eval_dataset):
-            rows.check_fits(
-                network.get_input_embeddings().num_embeddings, getattr(network.config, "max_position_embeddings", None)
-            )
-            if "score_margins" in inputs_of(LOSSES[self.loss_type]) and not rows.has_scores:
-                raise UsageError(
-                    f"{rows.name}: the loss {self.loss_type} needs chosen_score and rejected_score of every pair."
-                )
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer, under its name before transformers 5."""
+        return self.processing_class
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer, by the name it had before transformers 5."""
-        return self.processing_class
+    def reference(self) -> Reference:
+        """The reference that the policy is compared with."""
+        return self._comparison.reference
+
+    @property
+    def padding_reason(self) -> str | None:
+        """Why sequences are padded; None if they are packed, or if `resolve_packing` was not called yet."""
+        return self._comparison.padding_reason
+
+    def resolve_packing(self) -> Packing:
+        """Decide between packing and padding; the first call computes two pairs both ways to compare the results."""
+        if self._comparison.packing is None and self.place_model_on_device:
+            self.move_to_device(self.model)
+        data = pair_rows_in(self.train_dataset, self.eval_dataset)
+        return self._comparison.resolve_packing(data, self.data_collator)
+
+    def compute_reference(self, *, skip_first_step: bool = False) -> None:
+        """Compute the reference log-probabilities that training needs and the store lacks; `train` calls this.
+
+        Args:
+            skip_first_step: skip rows whose values the policy provides in its first step, if it is its own reference.
+        """
+        self.resolve_packing()
+        if isinstance(rows := self.train_dataset, PairRows):
+            self._comparison.compute_for_training(rows, self._make_sampler(), skip_first_step=skip_first_step)
+        if self._comparison.initial_policy is not None:  # which cannot compute them once it is trained
+            for rows in pair_rows_in(self.eval_dataset):
+                self._comparison.compute_missing(rows)
 
     # ---- one batch -----------------------------------------------------------------------------------------------
 
-    def concatenated_inputs(self, batch: Batch) -> Batch:
-        """Chosen and rejected in one batch, chosen first, padded right to one length.
+    def concatenated_inputs(self, batch: TensorDict) -> TensorDict:
+        """Concatenate chosen and rejected sequences to one batch, chosen first, padded on the right to one length.
 
         Args:
-            batch: `chosen_*` and `rejected_*`, each (B, T) with a T of its own.
+            batch: `chosen_*` and `rejected_*`, each (B, T); T may differ between the sides.
 
         Returns: `concatenated_*`, (2B, longest T).
         """
-        concatenated = {}
-        longest = max(batch[f"{side}_input_ids"].shape[1] for side in SIDES)
-        padding = {"input_ids": self.padding_value, "attention_mask": 0, "labels": self.label_pad_token_id}
-        for name, value in padding.items():
-            sides = [right_pad(batch[f"{side}_{name}"], longest, value) for side in SIDES]
-            concatenated[f"concatenated_{name}"] = torch.cat(sides)
-        return concatenated
+        return concatenate_sides(batch, padding_value=self.padding_value, label_pad_token_id=self.label_pad_token_id)
 
-    def concatenated_forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One forward pass over chosen and rejected responses together.
+    def concatenated_forward(self, model: nn.Module, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run one forward pass over chosen and rejected sequences together.
 
-        Returns: chosen and rejected log-probabilities, (B,) float32, summed over each response's tokens, in nats; then
-            chosen and rejected logits, (B, K, V), of the last K positions: those before them predict no response token.
+        Returns: chosen and rejected log-probabilities, (B,) float32, summed over each response's tokens, in nats;
+            chosen and rejected logits, (B, K, V), of the last K positions. Those before predict no response token.
         """
-        return self._forward(model, batch)[:4]
-
-    def _forward(self, model: nn.Module, batch: Batch) -> "_Forward":
-        inputs = self.concatenated_inputs(batch)
-        targets = next_tokens(inputs["concatenated_labels"], self.label_pad_token_id)
-        first = int((targets != self.label_pad_token_id).any(0).nonzero()[0])
-        kept = targets.shape[1] - first
-        output = model(
-            input_ids=inputs["concatenated_input_ids"],
-            attention_mask=inputs["concatenated_attention_mask"],
-            **({"logits_to_keep": kept} if self._takes_logits_to_keep else {}),
-        )
-        logits = output.logits[:, -kept:]
-        logps = completion_logps(logits, targets[:, -kept:], self.label_pad_token_id).sum(1)
-        (chosen, rejected), (chosen_logits, rejected_logits) = logps.chunk(2), logits.chunk(2)
-        return _Forward(chosen, rejected, chosen_logits, rejected_logits, getattr(output, "aux_loss", None))
+        return self._comparison.padded.forward(model, batch)[:4]
 
     def dpo_loss(
         self,
@@ -349,18 +277,19 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         reference_free: bool = False,
         **terms: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses and rewards of a batch of pairs.
+        """Return losses and rewards of a batch of pairs.
 
         Args:
             policy_chosen_logps: (B,), log-probabilities of the chosen responses under the policy.
             policy_rejected_logps: (B,), of the rejected ones.
             reference_chosen_logps: (B,), of the chosen ones under the reference.
             reference_rejected_logps: (B,), of the rejected ones.
-            reference_free: the loss takes a reference that finds all responses equally likely; rewards keep theirs.
-            terms: what else the loss takes, (B,) each, by the names of `dpo_train.losses`.
+            reference_free: compute the loss as if all responses were equally likely under the reference; rewards still
+                use the reference.
+            terms: further inputs of the loss, (B,) each, by their names in `dpo_train.losses`.
 
         Returns: losses, chosen rewards, rejected rewards, each (B,); the rewards without a graph. A reward is beta
-            times the log-ratio; of losses without a reference, beta times the log-probability per token.
+            times the log-ratio; for losses without a reference, beta times the log-probability per token.
         """
         loss = LOSSES[self.loss_type]
         chosen_rewards = self.beta * (policy_chosen_logps - reference_chosen_logps).detach()
@@ -380,467 +309,65 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
         return losses, chosen_rewards, rejected_rewards
 
     def get_batch_metrics(
-        self, model: nn.Module, batch: Batch, train_eval: Literal["train", "eval"] = "train"
+        self, model: nn.Module, batch: Any, train_eval: Literal["train", "eval"] = "train"
     ) -> tuple[Tensor, dict[str, float]]:
-        """Mean loss of a batch, and its metrics by name; "eval_" before each in evaluation."""
-        losses, table, _ = self._measure(model, batch)
-        prefix = "eval_" if train_eval == "eval" else ""
-        means = table.mean(0).tolist()
-        return losses.mean(), {f"{prefix}{name}": value for name, value in zip(METRICS, means, strict=False)}
+        """Return the mean loss of a batch, and its metrics by name, with the prefix "eval_" in evaluation."""
+        losses, table, _ = self._measure(model, self.as_batch(batch))
+        return losses.mean(), by_name(table.mean(0).tolist(), prefix="eval_" if train_eval == "eval" else "")
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Texts that policy and reference write to a batch's prompts: `get_batch_samples(model, batch)`.
+        """Return texts that policy and reference generate for a batch's prompts: `get_batch_samples(model, batch)`.
 
-        transformers.Trainer has another method of this name, which collects the micro-batches of a step; it is meant
-        wherever the first argument is no model.
+        transformers.Trainer has another method of this name, which collects the micro-batches of a step; that one is
+        called if the first argument is not a model.
         """
-        first = args[0] if args else kwargs.get("model")
-        if isinstance(first, nn.Module):
-            return self._write_samples(*args, **kwargs)
+        if isinstance(args[0] if args else kwargs.get("model"), nn.Module):
+            return self._generate_pair_of_texts(*args, **kwargs)
         self._check_finite()
         return super().get_batch_samples(*args, **kwargs)
 
-    def _write_samples(self, model: Any, batch: Batch) -> tuple[list[str], list[str]]:
-        return self.texts_by(self.accelerator.unwrap_model(model), batch), self.texts_by(self.reference, batch)
+    def _generate_pair_of_texts(self, model: Any, batch: TensorDict) -> tuple[list[str], list[str]]:
+        policy = self.accelerator.unwrap_model(model)
+        return self.generate_texts(policy, batch), self.generate_texts(self.reference, batch)
 
-    def texts_by(self, writer: Any, batch: Batch) -> list[str]:
-        """What a model or reference writes to the prompts of a padded batch.
-
-        Raises:
-            UsageError: there is no tokenizer; or the reference was the policy, which has been trained since.
-        """
-        if self.tokenizer is None:
-            raise UsageError("get_batch_samples writes text, which needs DPOTrainer(tokenizer=...).")
-        padding = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        input_ids, attention_mask = left_aligned_prompts(
-            self._prepare_inputs(batch), ignored=self.label_pad_token_id, padding=padding
+    def generate_texts(self, writer: Any, batch: TensorDict) -> list[str]:
+        """Return the texts that a model or reference generates for the prompts of a padded batch."""
+        return generate_texts(
+            writer,
+            self.batch_on_device(batch),
+            self.tokenizer,
+            label_pad_token_id=self.label_pad_token_id,
+            max_length=self.max_length,
+            max_positions=getattr(self.model.config, "max_position_embeddings", None),
         )
-        longest = self.max_length or _SAMPLE_LENGTH
-        longest = min(longest, getattr(self.model.config, "max_position_embeddings", longest))
-        options = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "max_new_tokens": max(longest - input_ids.shape[1], 1),
-            "do_sample": True,
-            "use_cache": True,
-            "pad_token_id": padding,
-        }
-        with torch.no_grad():
-            written = writer.generate(**options)
-        texts: list[str] = self.tokenizer.batch_decode(written, skip_special_tokens=True)
-        return texts
 
-    def _measure(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Losses (B,) with their graph, all `COLUMNS` of each pair without, (B, len(COLUMNS)), and the router loss.
-
-        The router loss is that of a mixture of experts which asks for one; None for other models.
-        """
-        if self.why_padded is None and "segments" not in batch:
-            batch = self._prepare_inputs(SharedPrefixCollator()(unpadded(batch, self.label_pad_token_id)))
-        packed = "segments" in batch
-        untrained = self._own_reference and self.state.global_step == 0 and not self._trained_before
-        if packed:
-            sums, means = self._packed(model, batch)
-            if untrained and isinstance(self.reference, Precomputed):
-                self.reference.learn(batch, sums.detach(), self._rounding)
-            policy = _of_pairs(batch, sums, means)
-        else:
-            policy = self._padded_policy(model, batch)
-        reference = self._reference_logps(batch)
-        if untrained:
-            # Rounding alone would make the accuracy of a policy that has learned nothing a coin toss.
-            chosen, rejected = reference
-            reference = self._rounded(chosen, policy.chosen_logps), self._rounded(rejected, policy.rejected_logps)
-        terms: dict[str, Any] = self._terms(batch)
+    def _measure(self, model: nn.Module, batch: PaddedBatch | PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return losses (B,) with their graph, the (B, len(COLUMNS)) table of the pairs, and the router loss."""
+        terms: dict[str, Any] = batch.terms(terms_of(LOSSES[self.loss_type]))
+        is_initial = self._comparison.is_own_reference and self.state.global_step == 0 and not self._was_trained
+        scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(
-            policy.chosen_logps, policy.rejected_logps, *reference, **terms
+            scores.chosen_logps, scores.rejected_logps, *reference_logps, **terms
         )
-        columns = (
-            losses,
-            chosen_rewards,
-            rejected_rewards,
-            chosen_rewards > rejected_rewards,
-            chosen_rewards - rejected_rewards,
-            *policy[:4],
-            *reference,
-        )
-        return losses, torch.stack([column.detach().float() for column in columns], dim=1), policy.router_loss
-
-    def _rounded(self, known: Tensor, found: Tensor) -> Tensor:
-        """`found` where `known` differs from it by rounding, (B,)."""
-        return torch.where((known - found).abs() <= self._rounding * (1 + known.abs()), found.detach(), known)
-
-    def _packed(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and mean logits of the responses of a packed batch, (R,) each."""
-        network = self.accelerator.unwrap_model(model)
-        network = without_adapter(network.policy if isinstance(network, FunctionalModel) else network)
-        with shared_prefixes(network):
-            return packed_logps(model, network, batch)
-
-    def _padded_policy(self, model: nn.Module, batch: Batch) -> _Policy:
-        router_loss = None
-        if type(self).concatenated_forward is DPOTrainer.concatenated_forward:
-            *found, router_loss = self._forward(model, batch)
-        else:
-            found = [*self.concatenated_forward(model, batch)]
-        chosen, rejected, chosen_logits, rejected_logits = found
-        return _Policy(chosen, rejected, *self._mean_logits(chosen_logits, rejected_logits, batch), router_loss)
-
-    def _reference_logps(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of chosen and rejected responses, (B,) each."""
-        with self.accelerator.autocast():
-            if "segments" not in batch or isinstance(self.reference, NoReference):
-                logps: tuple[Tensor, Tensor] = self.reference.logps(
-                    lambda network, rows: self.concatenated_forward(network, rows)[:2], batch
-                )
-                return logps
-            sums = self.reference.logps(lambda network, rows: self._packed(network, rows)[0], batch)
-        return sums[batch["chosen"]], sums[batch["rejected"]]
-
-    @property
-    def _compute_dtype(self) -> torch.dtype:
-        """What matrix products are computed in."""
-        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
-        dtype: torch.dtype = mixed or next(self.model.parameters()).dtype
-        return dtype
-
-    @property
-    def _rounding(self) -> float:
-        """By how much, relatively, two computations of a log-probability may differ for no other reason."""
-        return 1e-4 if self._compute_dtype.itemsize >= torch.float32.itemsize else 3e-2
-
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        """What the loss and the rewards want to know of the pairs themselves; nothing for most losses."""
-        loss = LOSSES[self.loss_type]
-        if "segments" in batch:
-            available = {f"{side}_tokens": batch["tokens"][batch[side]] for side in SIDES}
-        else:
-            available = {
-                f"{side}_tokens": (batch[f"{side}_labels"] != self.label_pad_token_id).sum(1) for side in SIDES
-            }
-        wanted = set(inputs_of(loss)) | (set() if needs_reference(loss) else set(available))
-        if "score_margin" in batch:
-            available["score_margins"] = batch["score_margin"]
-        return {name: value for name, value in available.items() if name in wanted}
-
-    @torch.no_grad()
-    def _mean_logits(self, chosen: Tensor, rejected: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean logit of either side, (B,) each: over the vocabulary and the positions that predict a response token."""
-        targets = next_tokens(self.concatenated_inputs(batch)["concatenated_labels"], self.label_pad_token_id)
-        targets = targets[:, -chosen.shape[1] :]
-        if self._preprocess_logits is not None and not self.model.training:
-            chosen, rejected = self._preprocess_logits(torch.cat([chosen, rejected]), targets).chunk(2)
-        means = torch.cat([chosen.mean(-1, dtype=torch.float32), rejected.mean(-1, dtype=torch.float32)])
-        predicted = targets != self.label_pad_token_id
-        chosen_mean, rejected_mean = ((means * predicted).sum(1) / predicted.sum(1)).chunk(2)
-        return chosen_mean, rejected_mean
+        table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
+        return losses, table, scores.router_loss
 
     # ---- training and evaluation ---------------------------------------------------------------------------------
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """This micro-batch's share of its optimizer step's loss; its metrics are added to those since the last log.
-
-        Args:
-            model: the policy as it is wrapped for training.
-            inputs: a batch.
-            return_outputs: also return the (B, len(COLUMNS)) table of what was measured.
-            num_items_in_batch: pairs of the whole optimizer step, over all ranks; None for those of this batch.
-        """
-        losses, table, router_loss = self._measure(model, inputs)
-        weights = inputs.get("weight", torch.ones_like(losses))
-        self._look_at(losses.detach(), table, inputs)
-        sums = torch.cat([table, torch.ones_like(table[:, :1])], dim=1).T @ weights
-        self._sums = sums if self._sums is None else self._sums + sums
-        pairs = weights.sum()
-        loss = (losses * weights).sum()
-        if router_loss is not None and self._router_weight:
-            loss = loss + self._router_weight * router_loss * pairs
-        # Gradients are averaged over ranks where this is a sum over ranks.
-        share = pairs if num_items_in_batch is None else num_items_in_batch / self.accelerator.num_processes
-        return (loss / share, {"table": table}) if return_outputs else loss / share
-
-    def _look_at(self, losses: Tensor, table: Tensor, batch: Batch) -> None:
-        """Remember the first pair whose loss is no number; before the first step, check that nothing is learned yet."""
-        bad = ~torch.isfinite(losses)
-        rows = batch.get("row", torch.zeros_like(losses, dtype=torch.int64))
-        first_bad = torch.where(bad, rows, torch.iinfo(torch.int64).max).min()
-        if "row" in batch:
-            counted = rows if "weight" not in batch else rows.where(batch["weight"] > 0, -1)
-            self._trained.append((self.state.global_step + 1, counted, table))
-        self._bad_row = first_bad if self._bad_row is None else torch.minimum(self._bad_row, first_bad)
-        if self.state.global_step == 0 and self._own_reference and not self._agreement_checked:
-            self._agreement_checked = True
-            margins, logps = table[:, METRICS.index("rewards/margins")], table[:, METRICS.index("logps/chosen")]
-            # float32 log-probabilities of one sequence, computed twice, differ by about 1e-6 of their size
-            tolerance = 1e-4 * self.beta * (1 + logps.abs().max())
-            if not isinstance(self.reference, NoReference) and margins.abs().max() > tolerance:
-                weight = next(self._reference_model.parameters(), None)
-                reason = why_policy_is_not_reference(self.model, None if weight is None else weight.dtype)
-                logger.warning(
-                    f"Before the first step policy and reference should agree, but a margin is "
-                    f"{margins.abs().max():.3g} and the loss {losses.mean():.4f}: {reason}."
-                )
-
-    @property
-    def _reference_model(self) -> nn.Module:
-        """The reference's own model; one without weights where it has none."""
-        live = self.reference.live if isinstance(self.reference, Precomputed) else self.reference
-        return live.model if isinstance(live, FrozenModel) else nn.Module()
-
-    def _check_finite(self) -> None:
-        """Stop at a loss that is no number. Called once a step, because asking the device makes it wait.
-
-        Raises:
-            NotFiniteError: naming the pair.
-        """
-        if self._bad_row is not None and (row := int(self._bad_row)) != torch.iinfo(torch.int64).max:
-            rows = self.train_dataset
-            origin = rows.origin(row) if isinstance(rows, PairRows) else "a pair of the training set"
-            raise not_finite(origin, self.state.global_step)
-        self._bad_row = None
-
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
-        """Pairs of an optimizer step: over its micro-batches and over all ranks."""
-        pairs = torch.tensor(sum(pairs_in(batch) for batch in batch_samples), device=device)
-        total: Tensor = self.accelerator.reduce(pairs, "sum")
-        return total
-
-    def get_train_dataloader(self) -> Any:
-        """Micro-batches whose steps hold the same pairs for any number of ranks and micro-batches."""
-        rows, args = self.train_dataset, self.args
-        if rows is None or not hasattr(rows, "__len__"):
-            return super().get_train_dataloader()
-        if args.train_sampling_strategy not in ("random", "sequential"):
-            raise UsageError(f"train_sampling_strategy {args.train_sampling_strategy}: choose from random, sequential.")
-        self.choose_path()
-        self._sampler = self._make_sampler()
-        return self._loader(rows, self._sampler, self.data_collator if self.why_padded else StepCollator())
-
-    def _make_sampler(self) -> StepSampler:
-        args, rows = self.args, self.train_dataset
-        seed = args.seed if args.data_seed is None else args.data_seed
-        shared = self.why_padded is None
-        return StepSampler(
-            len(rows),
-            micro_batch=self._train_batch_size or args.train_batch_size,
-            accumulation=args.gradient_accumulation_steps,
-            ranks=self.accelerator.num_processes,
-            seed=seed if args.train_sampling_strategy == "random" else None,
-            drop_last=args.dataloader_drop_last,
-            prompts=rows.prompts if shared and not getattr(args, "scatter_prompts", False) else None,
-            budget=TokenBudget(rows, self.most_tokens) if shared else None,
-        )
-
-    def _loader(self, rows: PairRows, sampler: Any, collate: Any) -> Any:
-        args = self.args
-        loader = torch.utils.data.DataLoader(
-            rows,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-        )
-        return self.accelerator.prepare(loader)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Batches of an evaluation set, in its order; reference log-probabilities that are not known yet are made."""
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping):
-            rows = self.eval_dataset[rows]
-        if isinstance(rows, datasets.Dataset) and isinstance(self.data_collator, DPODataCollatorWithPadding):
-            rows = self._read(rows, name="the evaluation set", split="test")
-        self.choose_path()
-        if self.why_padded is not None or not isinstance(rows, PairRows):
-            return super().get_eval_dataloader(rows if eval_dataset is not None else None)
-        self._fill_reference(rows, np.arange(len(rows)))
-        sampler = torch.utils.data.BatchSampler(
-            torch.utils.data.SequentialSampler(rows), self.args.eval_batch_size, drop_last=False
-        )
-        return self._loader(rows, sampler, SharedPrefixCollator())
-
-    # ---- each token once -----------------------------------------------------------------------------------------
-
-    @property
-    def most_tokens(self) -> int:
-        """Distinct tokens of one micro-batch on the shared path."""
-        given: int | None = getattr(self.args, "max_tokens_per_microbatch", None)
-        return given or suggested_tokens(without_adapter(self.model), self.args.device)
-
-    def _why_padded(self, data_collator: Any, preprocess_logits: Any) -> str | None:
-        """Why prompts cannot be shared, as far as it is known before anything is computed.
-
-        Raises:
-            UsageError: it was asked for, and cannot be.
-        """
-        asked = getattr(self.args, "attention_path", "auto")
-        own = {"concatenated_forward", "concatenated_inputs"}
-        changed = [name for name in sorted(own) if getattr(type(self), name) is not getattr(DPOTrainer, name)]
-        sets = [*_all_data(self.train_dataset, self.eval_dataset)]
-        if asked == "padded":
-            return "asked for"
-        if changed:
-            reason: str | None = f"{type(self).__name__} has a {changed[0]} of its own"
-        elif data_collator is not None:
-            reason = "the data_collator is the user's"
-        elif preprocess_logits is not None:
-            reason = "preprocess_logits_for_metrics wants the logits"
-        elif not all(isinstance(rows, PairRows) for rows in sets):
-            reason = "a data set is iterable"
-        elif self.args.n_gpu > 1:
-            reason = "one process drives several GPUs; start it with torchrun"
-        else:
-            reason = unsupported_reason(self.model)
-        if reason is not None and asked == "shared":
-            raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
-        return reason
-
-    def choose_path(self) -> None:
-        """Compute a real batch both ways, once, before anything is trained; share prompts only where they agree."""
-        if self._probed:
-            return
-        self._probed = True
-        rows = next(_all_data(self.train_dataset, self.eval_dataset), None)
-        if rows is None:
-            return
-        self._model_to_device()
-        shortest = np.argsort(rows.pair_lengths[:_PROBED_AMONG], kind="stable")[:2]
-        # Two padded sequences a pair, within the budget of a micro-batch.
-        pairs = [_cut(rows[int(row)], max(self.most_tokens // (2 * len(shortest)), _PROBED_TOKENS)) for row in shortest]
-        packed = self._prepare_inputs(SharedPrefixCollator()(pairs))
-        padded = self._prepare_inputs(DPODataCollatorWithPadding(self.label_pad_token_id, self.padding_value)(pairs))
-        with self.accelerator.autocast():
-            reason = disagreement(
-                self.model,
-                shared=lambda: _of_pairs(packed, *self._packed(self.model, packed))[:2],
-                padded=lambda: self._forward(self.model, padded)[:2],
-                dtype=self._compute_dtype,
-            )
-        if reason is None:
-            return
-        if getattr(self.args, "attention_path", "auto") == "shared":
-            raise UsageError(f"attention_path is shared, and prompts cannot be shared: {reason}.")
-        self.why_padded = reason
-        if isinstance(self.reference, Precomputed):
-            own = isinstance(self.reference.live, InitialPolicy)
-            self.reference = own_reference(self.model) if own else self.reference.live
-        logger.warning(f"Prompts are not shared, each sequence is padded: {reason}.")
-
-    def _fill_reference(
-        self, rows: PairRows, wanted: np.ndarray, spared: Callable[[], np.ndarray] | None = None
-    ) -> None:
-        """Have the reference's log-probabilities of some rows ready, each response computed by one of the ranks.
-
-        Rows that `spared` names are not computed; it is only asked where something is missing.
-
-        Raises:
-            UsageError: a stored value is not what the reference gives.
-        """
-        if not isinstance(self.reference, Precomputed):
-            return
-        if (root := getattr(self.args, "reference_cache", None)) is not None:
-            self.reference.open_store(Path(root), self.model, self._compute_dtype)
-        self.reference.fill(
-            rows,
-            wanted,
-            spared=spared,
-            forward=lambda network, batch: self._packed(network, batch)[0],
-            most_tokens=2 * self.most_tokens,  # without a gradient, nothing of the layers is kept
-            rounding=self._rounding,
-            accelerator=self.accelerator,
-            show_progress=self.is_world_process_zero() and not self.args.disable_tqdm,
-        )
-
-    def fill_reference(self, *, but_first_step: bool = False) -> None:
-        """Have the reference's log-probabilities ready that training will want; `train` does so by itself.
-
-        Args:
-            but_first_step: leave out what the policy itself says in its first step, where it is its own reference.
-        """
-        if isinstance(self.train_dataset, PairRows):
-            # Other ranks would not hear of what this one learns in its first step.
-            alone = self._own_reference and self.accelerator.num_processes == 1
-            ahead = getattr(self.args, "precompute_reference", None)
-            spare = but_first_step and alone and not ahead
-            self._fill_reference(self.train_dataset, self._rows_visited(), self._rows_of_first_step if spare else None)
-        if isinstance(self.reference, Precomputed) and isinstance(self.reference.live, InitialPolicy):
-            # What is not asked now cannot be asked any more once the policy has changed.
-            for rows in _all_rows(self.eval_dataset):
-                self._fill_reference(rows, np.arange(len(rows)))
-
-    def _rows_visited(self) -> np.ndarray:
-        """The rows of the training set that this run will train on; all where they are asked for ahead of time."""
-        most_steps = self.args.max_steps
-        if getattr(self.args, "precompute_reference", None) or most_steps <= 0:
-            return np.arange(len(self.train_dataset))
-        return self._make_sampler().rows_of(most_steps)
-
-    def _rows_of_first_step(self) -> np.ndarray:
-        return next(self._make_sampler().steps(0))
-
-    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward of a batch; on the shared path, of each of its micro-batches in turn."""
-        if "micro_batches" not in inputs:
-            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
-            return loss
-        gradient_state = self.accelerator.gradient_state
-        synchronises = gradient_state.sync_gradients
-        total = torch.zeros((), device=self.args.device)
-        if not inputs["micro_batches"]:
-            return total
-        *first, last = inputs["micro_batches"]
-        # Around backward too, which recomputes the attention of checkpointed layers.
-        with shared_prefixes(self.model):
-            gradient_state._set_sync_gradients(False)
-            for batch in first:
-                with self.accelerator.no_sync(model):
-                    total += super().training_step(model, batch, num_items_in_batch)
-            gradient_state._set_sync_gradients(synchronises)
-            total += super().training_step(model, last, num_items_in_batch)
-        return total
-
-    def _run_epoch(self, *, epoch: int, resume_from_checkpoint: str | None, epochs_trained: int, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True  # a finished run that is resumed would take one step too many
-            return
-        if self._sampler is not None:
-            self._sampler.set_epoch(epoch)  # a loader that skips to where it resumes does not pass the epoch on
-        if self.args.fsdp and not is_sharded(self.model):
-            raise UsageError(
-                "fsdp was asked for and is not active: every process would hold the whole model, without a word.\n"
-                "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
-            )
-        if epoch == epochs_trained:
-            self._sums = self._bad_row = None
-            self._trained = []
-            if resume_from_checkpoint is not None:
-                self._load_pending(Path(resume_from_checkpoint))
-        super()._run_epoch(
-            epoch=epoch, resume_from_checkpoint=resume_from_checkpoint, epochs_trained=epochs_trained, **kwargs
-        )
-
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved to its end.
+        """Train; `resume_from_checkpoint=True` continues from the latest complete checkpoint.
 
         Raises:
-            UsageError: there is no such checkpoint, or it lacks a part of the state.
+            UsageError: there is no such checkpoint, or it is incomplete.
             NotFiniteError: the loss became NaN or infinite.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
         if resume_from_checkpoint:
-            require_whole(Path(resume_from_checkpoint))
-        self.choose_path()
-        self._trained_before = self._training_began
-        self.fill_reference(but_first_step=not (self._trained_before or resume_from_checkpoint))
-        self._training_began = True
+            require_complete(Path(resume_from_checkpoint))
+        self._was_trained |= self.state.global_step > 0
+        self.compute_reference(skip_first_step=not (self._was_trained or resume_from_checkpoint))
+        self._comparison.start_training()
         reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._check_finite()
@@ -848,133 +375,124 @@ class DPOTrainer(Trainer):  # type: ignore[misc]
             self.reference.store.save()
         return output
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint, with what was summed up since the last log: transformers would forget that."""
+    def begin_run(self, state: dict[str, Any]) -> None:
+        """Start the metrics of a run, or continue those of a checkpoint."""
+        if self.args.fsdp and not is_sharded(self.model):
+            raise UsageError(
+                "fsdp was requested and is not active: every process would hold the whole model.\n"
+                "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
+            )
+        self.pair_metrics.clear()
+        self.pair_metrics.load_state(state.get("sums"))
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
-        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        pending = {
-            "loss": self._tr_loss.item(),
-            "last_logged": self._globalstep_last_logged,
-            "sums": None if self._sums is None else self._sums.tolist(),
-        }
-        (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
-        super()._save_checkpoint(model, trial)
+        return {"sums": self.pair_metrics.state()}
 
-    def _load_pending(self, checkpoint: Path) -> None:
-        if (file := checkpoint / self._pending_name).exists():
-            pending = json.loads(file.read_text(encoding="utf-8"))
-            self._tr_loss.fill_(pending["loss"])
-            self._globalstep_last_logged = pending["last_logged"]
-            if pending["sums"] is not None:
-                self._sums = torch.tensor(pending["sums"], device=self.args.device)
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
+        if not isinstance(inputs, StepBatch):
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return loss
+        # Around backward too, which recomputes the attention of checkpointed layers.
+        with shared_prefixes(self.model):
+            return self.train_on_micro_batches(model, inputs.micro_batches, num_items_in_batch)
 
-    @property
-    def _pending_name(self) -> str:
-        return f"pending_{self.args.process_index}.json"
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return this micro-batch's share of the loss of its optimizer step, and add its metrics to the sums.
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the mean metrics of all pairs since the last training record; one reduction over ranks."""
-        if "loss" in logs and self._sums is not None:
-            self._check_finite()
-            *sums, pairs = self.accelerator.reduce(self._sums, "sum").tolist()
-            # The loss is Trainer's own, the mean of the steps' losses: a short last step counts like the others.
-            logs |= {name: value / pairs for name, value in zip(METRICS, sums, strict=False) if name != "loss"}
-            self._sums = None
-            self._trained = [(step, rows.cpu(), table.cpu()) for step, rows, table in self._trained]
-            self._explain_silence(logs)
-        super().log(logs, start_time)
+        Args:
+            model: the policy as it is wrapped for training.
+            inputs: a batch.
+            return_outputs: also return the (B, len(COLUMNS)) table of the pairs.
+            num_items_in_batch: pairs of the whole optimizer step, over all ranks; None for those of this batch.
+        """
+        batch = self.as_batch(inputs)
+        losses, table, router_loss = self._measure(model, batch)
+        weights = torch.ones_like(losses) if batch.weight is None else batch.weight
+        if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
+            warn_if_policy_is_not_reference(
+                by_name(table.T), beta=self.beta, policy=self.model, reference=self.reference
+            )
+        self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
+        pairs = weights.sum()
+        loss = (losses * weights).sum()
+        if router_loss is not None and self._router_weight:
+            loss = loss + self._router_weight * router_loss * pairs
+        # Gradients are averaged over ranks, and the loss is a sum over ranks.
+        share = pairs if num_items_in_batch is None else num_items_in_batch / self.accelerator.num_processes
+        return (loss / share, {"table": table}) if return_outputs else loss / share
 
-    def _explain_silence(self, logs: dict[str, float]) -> None:
-        """Say why, once, where some steps have changed nothing at all."""
-        if (
-            logs["rewards/margins"] != 0
-            or self.state.global_step < PATIENCE
-            or self._silence_explained
-            or isinstance(self.reference, NoReference)
-        ):
-            return
-        self._silence_explained = True
-        reason = why_nothing_is_learned(
-            self.model, beta=self.beta, learning_rate=logs.get("learning_rate", 0.0), reference=self._reference_model
-        )
-        logger.warning(f"After {self.state.global_step} steps the loss is still {logs['loss']:.4f}: {reason}.")
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor, Tensor, None]:
-        """Loss and (B, len(COLUMNS)) table of a batch; `evaluation_loop` wants every pair, so never the loss only."""
+    def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, None]:
+        """Return the loss and the (B, len(COLUMNS)) table of a batch; the table also if only the loss is requested."""
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses, table, _ = self._measure(model, self._prepare_inputs(inputs))
+            losses, table, _ = self._measure(model, self.as_batch(self.batch_on_device(inputs)))
         return losses.mean(), table, None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Evaluation with the metrics as means over pairs; `predictions` is the (pairs, len(COLUMNS)) table of them."""
+        """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        self.evaluated = output.predictions
-        means = output.predictions.mean(0, dtype="float64").tolist()
-        output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in zip(METRICS, means, strict=False)})
+        self.evaluated = table = np.asarray(output.predictions)
+        output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
         return output
 
-    def trained_pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What training has measured since it began or resumed, oldest first; all ranks must ask together.
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the mean metrics of all pairs since the last training record; one reduction over ranks."""
+        if "loss" in logs and not self.pair_metrics.is_empty:
+            self._check_finite()
+            # The loss is Trainer's, the mean of the steps' losses, in which a short last step has the same weight.
+            logs |= self.pair_metrics.reduce() | {"loss": logs["loss"]}
+            self._warned_not_learning = self._warned_not_learning or warn_if_not_learning(
+                logs, self.state.global_step, beta=self.beta, policy=self.model, reference=self.reference
+            )
+        super().log(logs, start_time)
 
-        Returns: steps (n,), rows of the training set (n,), and the (n, len(COLUMNS)) table; a pair that was trained on
-            twice stands there twice.
-        """
-        trained = [(step, rows.cpu().numpy(), table.cpu().numpy()) for step, rows, table in self._trained]
-        if self.accelerator.num_processes > 1:
-            trained = sorted(gather_object(trained), key=lambda batch: batch[0])
-        if not trained:
-            return np.empty(0, int), np.empty(0, int), np.empty((0, len(COLUMNS)))
-        steps = np.concatenate([np.full(len(rows), step) for step, rows, _ in trained])
-        rows = np.concatenate([rows for _, rows, _ in trained])
-        table = np.concatenate([table for *_, table in trained])
-        counted = rows >= 0
-        return steps[counted], rows[counted], table[counted]
+    def _check_finite(self) -> None:
+        """Raise NotFiniteError for a pair whose loss is NaN or infinite."""
+        row = self.pair_metrics.first_non_finite_row()
+        if row is not None:
+            rows = self.train_dataset
+            origin = rows.origin(row) if isinstance(rows, PairRows) else "a pair of the training set"
+            raise not_finite(origin, self.state.global_step)
 
-    def _track_num_input_tokens(self, inputs: Batch) -> None:
-        """Count the positions that were computed, padding included."""
-        self.state.num_input_tokens_seen += tokens_in(inputs) * self.accelerator.num_processes
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return the operations of a batch: 6 per parameter and token for the policy, 2 for a live reference."""
+        per_parameter = 8 if isinstance(self.reference, LiveReference) else 6
+        return per_parameter * self.tokens_and_pairs(inputs)[0] * self._num_parameters
 
-    def floating_point_ops(self, inputs: Batch) -> int:
-        """Operations of a batch: per parameter and token, 6 for training the policy and 2 for asking the reference."""
-        asked = 0 if isinstance(self.reference, Precomputed | NoReference) else 2
-        return (6 + asked) * tokens_in(inputs) * self._parameters
+    # ---- data loaders --------------------------------------------------------------------------------------------
 
-    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        return dataset
+    def get_train_dataloader(self) -> Any:
+        """Return micro-batches whose steps have the same pairs for any number of ranks and micro-batches."""
+        rows = self.train_dataset
+        if rows is None or not hasattr(rows, "__len__"):
+            return super().get_train_dataloader()
+        collate = collate_step if self.resolve_packing().reason is None else self.data_collator
+        return make_loader(rows, self._make_sampler(), collate, self.args, self.accelerator)
 
-    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
-        return data_collator
+    def _make_sampler(self) -> StepSampler:
+        return make_sampler(
+            self.train_dataset,
+            self.args,
+            self.resolve_packing(),
+            micro_batch=self.micro_batch_size,
+            ranks=self.accelerator.num_processes,
+        )
 
-
-def _of_pairs(batch: Batch, sums: Tensor, means: Tensor) -> _Policy:
-    """What was found of each response of a packed batch, by pairs."""
-    chosen, rejected = batch["chosen"], batch["rejected"]
-    return _Policy(sums[chosen], sums[rejected], means[chosen], means[rejected])
-
-
-def _cut(pair: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """A pair with the end of its prompt and the beginnings of its responses, most tokens either side."""
-    prompt = pair["prompt_ids"][-(most // 2) :]
-    responses = {f"{side}_ids": pair[f"{side}_ids"][: most - len(prompt)] for side in SIDES}
-    return {**pair, "prompt_ids": prompt, **responses}
-
-
-def _all_data(*data: Any) -> Iterator[Any]:
-    """The single sets among training and evaluation data."""
-    for part in data:
-        if isinstance(part, Mapping):
-            yield from _all_data(*part.values())
-        elif part is not None:
-            yield part
-
-
-def _all_rows(*data: Any) -> Iterator[PairRows]:
-    """The tokenized sets among training and evaluation data."""
-    return (part for part in _all_data(*data) if isinstance(part, PairRows))
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return the batches of an evaluation set in its order; computes log-probabilities that a reference lacks."""
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping):
+            rows = self.eval_dataset[rows]
+        if isinstance(rows, datasets.Dataset) and isinstance(self.data_collator, DPODataCollatorWithPadding):
+            rows = self._read(rows, name="the evaluation set", split="test")
+        if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
+            return super().get_eval_dataloader(rows if eval_dataset is not None else None)
+        self._comparison.compute_missing(rows)
+        sampler = torch.utils.data.BatchSampler(
+            torch.utils.data.SequentialSampler(rows), self.args.eval_batch_size, drop_last=False
+        )
+        return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)

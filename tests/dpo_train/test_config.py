@@ -8,17 +8,8 @@ from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError
 from dpo_train import LOSSES
-from dpo_train.config import DPOConfig, check_loss, loss_options, resolve_alias, resolve_beta
+from dpo_train.config import DPOConfig, check_reference, loss_options, resolve_alias, resolve_beta
 from dpo_train.losses import options_of
-
-
-class Rows:
-    """Rows of a split, as far as a loss looks at them."""
-
-    name = "the training set"
-
-    def __init__(self, *, has_scores: bool) -> None:
-        self.has_scores = has_scores
 
 
 def config(**options: Any) -> DPOConfig:
@@ -67,29 +58,26 @@ def test_what_a_loss_does_not_take_is_refused(loss: str, options: dict[str, floa
 
 
 @pytest.mark.parametrize(
-    ("options", "has_reference", "why_padded", "message"),
+    ("options", "given", "message"),
     [
-        ({"loss_type": "sft", "reference_free": True}, False, None, "the loss sft has no reference; leave out "
-         "reference_free=."),
-        ({"loss_type": "sft"}, True, None, "the loss sft uses no reference here; leave out reference=."),
-        ({"loss_type": "odpo"}, False, None, "the training set: the loss odpo needs chosen_score and rejected_score of "
-         "every pair."),
-        ({"attention_path": "shared"}, False, "dropout is on", "attention_path=shared: prefixes cannot be shared: "
-         "dropout is on."),
-        ({"precompute_reference": True}, False, "dropout is on", "precompute_reference= needs shared prefixes: dropout "
-         "is on."),
+        (
+            {"loss_type": "sft", "reference_free": True},
+            False,
+            "the loss sft does not use a reference; leave out reference_free=True.",
+        ),
+        ({"loss_type": "sft"}, True, "the loss sft does not use a reference here; leave out ref_model=."),
+        ({"reference_free": True}, True, "the loss sigmoid does not use a reference here; leave out ref_model=."),
     ],
-)  # fmt: skip
-def test_a_loss_that_does_not_go_with_data_reference_or_model_is_refused(
-    options: dict[str, Any], has_reference: bool, why_padded: str | None, message: str
-) -> None:
+)
+def test_a_reference_that_the_loss_does_not_use_is_refused(options: dict[str, Any], given: bool, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_loss(config(**options), [Rows(has_scores=False)], has_reference=has_reference, why_padded=why_padded)
+        check_reference(config(**options), given=given)
     assert str(caught.value) == message
 
 
-def test_a_loss_that_goes_with_data_and_reference_is_accepted() -> None:
-    check_loss(config(loss_type="odpo"), [Rows(has_scores=True)], has_reference=True, why_padded=None)
+def test_a_reference_that_the_loss_uses_is_accepted() -> None:
+    check_reference(config(), given=True)
+    check_reference(config(loss_type="sft"), given=False)
 
 
 def test_beta_may_be_given_in_either_place_but_not_differently_in_both() -> None:

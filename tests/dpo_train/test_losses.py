@@ -1,5 +1,7 @@
-"""Every loss against an independent plain NumPy float64 computation, written from its equation."""
+"""Every loss compared with an independent NumPy float64 computation of its equation."""
 
+import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of, sft, sigmoid
+from dpo_train import DPOConfig
+from dpo_train.losses import LOSSES, inputs_of, needs_reference, options_of, sft, sigmoid, terms_of
 
 #: Four pairs: the policy agrees with the preference, is undecided, disagrees, and disagrees strongly.
 PAIRS = {
@@ -87,7 +90,7 @@ def inputs(name: str, **options: Any) -> list[torch.Tensor]:
     return [torch.tensor(PAIRS[key], **options) for key in inputs_of(LOSSES[name])]
 
 
-def test_every_loss_has_a_golden() -> None:
+def test_every_loss_has_a_golden_value() -> None:
     assert set(GOLDENS) == set(LOSSES)
 
 
@@ -99,7 +102,7 @@ def test_loss_equals_its_equation_in_float64(name: str, options: dict[str, float
 
 
 @pytest.mark.parametrize(("name", "options", "golden"), CASES)
-def test_float32_loses_little(name: str, options: dict[str, float], golden: Callable[..., Any]) -> None:
+def test_float32_is_accurate(name: str, options: dict[str, float], golden: Callable[..., Any]) -> None:
     short = dict(zip(("c", "r", "pc", "pr", "nc", "nr", "m"), PAIRS.values(), strict=True))
     losses = LOSSES[name](*inputs(name, dtype=torch.float32), **options)
     np.testing.assert_allclose(losses.numpy(), golden(short), rtol=1e-5, atol=1e-6)
@@ -108,14 +111,14 @@ def test_float32_loses_little(name: str, options: dict[str, float], golden: Call
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_equal_numerical_ones(name: str) -> None:
     if name == "kto_pair":
-        pytest.skip("its batch means carry no gradient, by definition")
+        pytest.skip("its batch means have no gradient, by definition")
     tensors = inputs(name, requires_grad=True)
     assert torch.autograd.gradcheck(LOSSES[name], tensors)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("size", [1e4, -1e4, 0.0])
-def test_losses_and_gradients_stay_finite_far_out_and_at_zero(name: str, size: float) -> None:
+def test_losses_and_gradients_are_finite_for_extreme_inputs(name: str, size: float) -> None:
     """Log-ratios of +-1e4 nats, log-probabilities of -1e4 and 0: no loss and no gradient is NaN or infinite."""
     values = {
         "chosen_logratios": size,
@@ -134,20 +137,41 @@ def test_losses_and_gradients_stay_finite_far_out_and_at_zero(name: str, size: f
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "sigmoid_norm", "robust", "odpo"])
-def test_a_margin_of_zero_costs_ln_2(name: str) -> None:
+def test_a_margin_of_zero_has_loss_ln_2(name: str) -> None:
     tensors = [torch.ones(1) if "tokens" in key else torch.zeros(1) for key in inputs_of(LOSSES[name])]
     torch.testing.assert_close(LOSSES[name](*tensors), torch.tensor([math.log(2)]))
 
 
 def test_sigmoid_by_hand() -> None:
-    """Log-ratios 0-0, 2-1, -1-1 give differences 0, 1, -2; times beta 0.5: 0, 0.5, -1; -log sigmoid of these."""
+    """Log-ratios 0-0, 2-1, -1-1 have differences 0, 1, -2; times beta 0.5: 0, 0.5, -1; then -log sigmoid."""
     losses = sigmoid(torch.tensor([0.0, 2.0, -1.0]), torch.tensor([0.0, 1.0, 1.0]), beta=0.5)
     expected = [math.log(2), math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(1))]
     torch.testing.assert_close(losses, torch.tensor(expected))
 
 
-def test_a_loss_tells_its_inputs_options_and_need_of_a_reference() -> None:
+def test_every_option_of_a_loss_is_an_option_of_the_command_line() -> None:
+    options = {option for loss in LOSSES.values() for option in options_of(loss)}
+    assert len(options) > 3
+    assert options <= {field.name for field in dataclasses.fields(DPOConfig)}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_options_of_a_loss_are_numbers_with_a_default_and_a_description(name: str) -> None:
+    docstrings = "\n".join(str(inspect.getdoc(loss)) for loss in LOSSES.values())
+    for option in options_of(LOSSES[name]):
+        parameter = inspect.signature(LOSSES[name]).parameters[option]
+        assert parameter.annotation is float
+        assert isinstance(parameter.default, float)
+        assert f"\n    {option}: " in docstrings
+
+
+def test_the_signature_of_a_loss_defines_its_inputs_and_options() -> None:
     assert inputs_of(sigmoid) == ("chosen_logratios", "rejected_logratios")
     assert options_of(sigmoid) == ("beta", "label_smoothing")
     assert needs_reference(sigmoid)
     assert not needs_reference(sft)
+
+
+def test_rewards_of_losses_without_a_reference_need_the_lengths_of_responses() -> None:
+    assert terms_of(sigmoid) == inputs_of(sigmoid)
+    assert set(terms_of(sft)) == {"chosen_logps", "chosen_tokens", "rejected_tokens"}

@@ -22,7 +22,7 @@ COMMON: dict[str, Any] = {
 SMALL_GPT2 = {"vocab_size": VOCAB_SIZE, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
-#: Name -> configuration class and what it takes; the window of 4 is shorter than most sequences here.
+#: Name -> configuration class and its arguments; the window of 4 is shorter than most sequences of the tests.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", COMMON),
     "llama_tied": ("LlamaConfig", COMMON | {"tie_word_embeddings": True}),

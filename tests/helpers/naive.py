@@ -1,4 +1,4 @@
-"""Plain computations that the trainer is compared with."""
+"""Plain computations to compare the trainer with."""
 
 from typing import Any
 

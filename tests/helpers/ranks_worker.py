@@ -1,11 +1,11 @@
-"""The training that test_ranks.py compares: in one process, or as one of several started through torchrun.
+"""Training runs of test_ranks.py: in one process, or in one of several that torchrun starts.
 
-A worker writes what it saw to files and leaves without the interpreter's usual end, where gloo sometimes aborts.
+A worker writes its results to files and exits without the usual shutdown of the interpreter, where gloo sometimes
+aborts.
 """
 
 import gc
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,12 +24,12 @@ class Case(NamedTuple):
     """A way to train on steps of 8 pairs.
 
     Attributes:
-        micro_batch: pairs.
-        accumulation: micro-batches.
-        sharded: both ranks share one model (FSDP2), or hold one each (DDP).
+        micro_batch: pairs per micro-batch.
+        accumulation: micro-batches per step.
+        sharded: whether ranks share one model (FSDP2), or have one each (DDP).
         path: shared or padded.
-        own_reference: the reference is the policy before training, its values stored on disk.
-        most_tokens: of a packed micro-batch.
+        own_reference: whether the reference is the policy before training, with its values stored on disk.
+        max_tokens: distinct tokens per packed micro-batch.
     """
 
     micro_batch: int
@@ -37,40 +37,26 @@ class Case(NamedTuple):
     sharded: bool
     path: str
     own_reference: bool = False
-    most_tokens: int = 1000
+    max_tokens: int = 1000
 
 
 CASES = [
     Case(4, 1, sharded=False, path="padded"),
     Case(1, 4, sharded=False, path="padded"),
     Case(4, 1, sharded=True, path="padded"),
-    Case(4, 1, sharded=False, path="shared", most_tokens=30),
-    Case(1, 4, sharded=False, path="shared", own_reference=True, most_tokens=30),
-    Case(4, 1, sharded=True, path="shared", own_reference=True, most_tokens=30),
+    Case(4, 1, sharded=False, path="shared", max_tokens=30),
+    Case(1, 4, sharded=False, path="shared", own_reference=True, max_tokens=30),
+    Case(4, 1, sharded=True, path="shared", own_reference=True, max_tokens=30),
 ]
 
 
-class TwoRanks(NamedTuple):
-    """Two processes that go through all cases of this file.
-
-    Attributes:
-        folder: their models and what they write.
-        running: torchrun, which ends when they do.
-        errors: a file of what they print on standard error.
-    """
-
-    folder: Path
-    running: subprocess.Popen[bytes]
-    errors: Path
-
-
-def alone(case: Case) -> Case:
-    """The same in one process."""
-    return case._replace(micro_batch=8, accumulation=1, sharded=False, most_tokens=1000)
+def in_one_process(case: Case) -> Case:
+    """Return the same training in one process."""
+    return case._replace(micro_batch=8, accumulation=1, sharded=False, max_tokens=1000)
 
 
 def train(models: Path, output: Path, case: Case) -> DPOTrainer:
-    """Train on 19 pairs in steps of 8, and write to `output` what was seen."""
+    """Train on 19 pairs in steps of 8, and write the results to `output`."""
     options: dict[str, Any] = {"distributed_config": DistributedConfig(fsdp_size=2)} if case.sharded else {}
     policy, reference = (
         AutoModelForCausalLM.from_pretrained(models / name, **options) for name in ("policy", "reference")
@@ -87,7 +73,7 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
         gradient_accumulation_steps=case.accumulation,
         per_device_eval_batch_size=3,
         attention_path=case.path,
-        max_tokens_per_microbatch=case.most_tokens,
+        max_tokens_per_microbatch=case.max_tokens,
         reference_cache=str(output / "reference") if case.own_reference else None,
     )
     trainer = DPOTrainer(
@@ -100,9 +86,9 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
     trainer.train()
     metrics = trainer.evaluate()
     trainer.save_model()
-    steps, rows, table = trainer.trained_pairs()
+    steps, rows, table = trainer.pair_metrics.history()
     if trainer.is_world_process_zero():
-        seen = {
+        results = {
             "sharded": is_sharded(trainer.model),
             "log": trainer.state.log_history,
             "metrics": metrics,
@@ -110,14 +96,14 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
                 (int(step), int(row)): values.tolist() for step, row, values in zip(steps, rows, table, strict=True)
             },
         }
-        torch.save(seen, output / "seen.pt")
+        torch.save(results, output / "results.pt")
     return trainer
 
 
 def main(folder: Path) -> None:
-    """All cases, one after the other."""
+    """Run all cases."""
     torch.set_num_threads(1)
-    gc.freeze()  # as conftest.py does it
+    gc.freeze()  # as in conftest.py
     for number, case in enumerate(CASES):
         trainer = train(folder, folder / str(number), case)
     dist.barrier()

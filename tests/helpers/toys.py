@@ -1,4 +1,4 @@
-"""Toys that a test can hold in the hand: a byte-level tokenizer, a two-layer Llama and pairs, all made in process."""
+"""Small test objects made in process: a byte-level tokenizer, a two-layer Llama, and pairs."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ VOCAB_SIZE = 258
 
 
 def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, then <eos> (256) and <pad> (257)."""
+    """Return a tokenizer with one token per byte, <eos> (256) and <pad> (257)."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -38,7 +38,7 @@ def make_tiny_model(seed: int = 0) -> LlamaForCausalLM:
 
 
 def make_pairs(count: int, seed: int = 0) -> datasets.Dataset:
-    """Token ids of mixed lengths; chosen responses hold ids 10 to 14, rejected ones 20 to 24: a preference to learn."""
+    """Return token ids of mixed lengths, with ids 10 to 14 in chosen and 20 to 24 in rejected responses."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low: int, high: int) -> int:
@@ -56,7 +56,7 @@ def make_pairs(count: int, seed: int = 0) -> datasets.Dataset:
 
 
 def make_text_pairs(count: int) -> datasets.Dataset:
-    """Text of mixed lengths: the chosen response is polite."""
+    """Return texts of mixed lengths, in which the chosen response is polite."""
     rows = [
         {
             "prompt": f"Question {index}{'?' * (index % 7)}",

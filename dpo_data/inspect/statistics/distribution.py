@@ -27,8 +27,8 @@ class ValueCounts:
     Integers under 1,000 are exact; above that, quantiles are off by at most 0.5%.
 
     Args:
-        exact: round only when there are more than `MAX_EXACT_VALUES` different values; for lengths, of which there are
-            rarely so many. Fractions need the rounding, which makes 0.1 + 0.2 and 0.3 one value.
+        exact: round only when there are more than `MAX_EXACT_VALUES` different values; for lengths, which
+            rarely exceed it. Fractions need the rounding, which makes 0.1 + 0.2 and 0.3 one value.
     """
 
     def __init__(self, *, exact: bool = False) -> None:
@@ -99,7 +99,7 @@ class ValueCounts:
 
 
 class Largest:
-    """The ids of the few pairs with the largest values, in order; of equal values the first."""
+    """Ids of the few pairs with the largest values, in order; of equal values the first."""
 
     def __init__(self, count: int = MAX_EXAMPLES) -> None:
         self._count = count

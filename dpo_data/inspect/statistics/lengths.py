@@ -68,7 +68,7 @@ class LengthStatistics:
 
     @property
     def truncation(self) -> TruncationAudit | None:
-        """The truncation audit; None where there are no tokens."""
+        """Truncation audit; None without tokens."""
         return self._audit if self._tokens.count else None
 
     @property

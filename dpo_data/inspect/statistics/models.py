@@ -1,4 +1,4 @@
-"""The published statistics. Ids in fields of examples are those of pairs in the folder."""
+"""Published statistics. Fields of examples have the ids of pairs in the folder."""
 
 from typing import Annotated
 
@@ -51,7 +51,7 @@ class Lengths(ManifestModel):
 
 
 class RuleScore(ManifestModel):
-    """How well a rule that does not read the responses guesses the label; with Wilson's 95% interval."""
+    """Accuracy of a rule that guesses the label without reading the responses, with Wilson's 95% interval."""
 
     pairs: NonNegativeInt
     decided: Annotated[NonNegativeInt, Field(description="Pairs for which the rule prefers one response.")]
@@ -63,7 +63,7 @@ class RuleScore(ManifestModel):
 
 
 class GapScore(ManifestModel):
-    """The rule "longer wins" on the pairs whose lengths differ by `low` to `high` characters; None is open-ended."""
+    """Score of "longer wins" on pairs whose lengths differ by `low` to `high` characters; None is open-ended."""
 
     low: int
     high: int | None
@@ -85,7 +85,7 @@ class LengthDifference(ManifestModel):
 
 
 class ScoreDistributions(ManifestModel):
-    """The scores that came with the pairs; the margin is their difference where the source gives none."""
+    """Scores that came with the pairs; the margin is their difference if the source gives none."""
 
     chosen: Distribution | None
     rejected: Distribution | None
@@ -95,7 +95,7 @@ class ScoreDistributions(ManifestModel):
 
 
 class MarginScore(ManifestModel):
-    """A rule on the pairs whose margin is at least `low` and less than `high`; the last bin includes its `high`."""
+    """Score of a rule on pairs with a margin from `low` up to, not including, `high`; the last bin includes it."""
 
     low: float
     high: float
@@ -103,7 +103,7 @@ class MarginScore(ManifestModel):
 
 
 class RuleEntry(ManifestModel):
-    """One rule: over all pairs, by raw file (a folder has one source, but often several files), and by margin."""
+    """Scores of one rule: over all pairs, by raw file (a source often has several), and by margin."""
 
     rule: str
     overall: RuleScore
@@ -114,7 +114,7 @@ class RuleEntry(ManifestModel):
 
 
 class LabelNoise(ManifestModel):
-    """What pairs that were judged more than once say about the labels.
+    """Estimate of the share of wrong labels, from pairs that were judged more than once.
 
     Two independent judgments that are each wrong with probability e disagree with probability d = 2 e (1 - e). Copies
     of one judgment are not independent: if there are any, d and e are too low.
@@ -134,7 +134,7 @@ class LabelNoise(ManifestModel):
 
 
 class Truncation(ManifestModel):
-    """What one maximum length would do to the pairs; a response that loses its end loses its end-of-sequence token."""
+    """Effect of one maximum length; a response that loses its end loses its end-of-sequence token."""
 
     max_length: int
     max_prompt_length: int | None

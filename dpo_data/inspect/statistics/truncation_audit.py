@@ -1,4 +1,4 @@
-"""What maximum lengths would do to pairs, found by truncating them with the rule of `dpo_data.tokens.truncation`."""
+"""Effect of maximum lengths on pairs, found by truncating them with the rule of `dpo_data.tokens.truncation`."""
 
 from collections import Counter
 from collections.abc import Sequence

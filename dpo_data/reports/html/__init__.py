@@ -1,1 +1,1 @@
-"""The HTML report: one self-contained page."""
+"""Self-contained HTML pages, notebook views and SVG figures."""

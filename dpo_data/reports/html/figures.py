@@ -1,4 +1,4 @@
-"""The charts of a data report as separate SVG figures, for notebooks and papers."""
+"""Charts of a data report as separate SVG figures, for notebooks and papers."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The report of a prepared folder as one HTML file."""
+"""Report on a prepared folder as one HTML file."""
 
 from pathlib import Path
 
@@ -16,11 +16,12 @@ def page(report: DataReport) -> str:
     return render_page("data_report.html", report, SECTIONS, enough_repeats=ENOUGH_REPEATS)
 
 
-def write_page(report: DataReport, output: Path) -> Path:
+def write_page(report: DataReport, output: str | Path) -> Path:
     """Write the page, and the report as JSON next to it under the same name; return the path of the page.
 
     Raises: UsageError: the folder cannot be written.
     """
+    output = Path(output)
     json_path = output.with_suffix(".json")
     if json_path == output:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The sections of the data report.
+"""Sections of the data report.
 
 To add one: a function of the report, its template in templates/sections/, and a line in `SECTIONS`.
 """

@@ -1,1 +1,1 @@
-"""Results printed in a terminal."""
+"""Terminal output of dpo-data, one module per command."""

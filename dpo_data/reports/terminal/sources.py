@@ -14,12 +14,13 @@ if TYPE_CHECKING:  # listing the sources loads nothing that detection needs
 
 
 def sources(entries: Iterable["SourceSummary"]) -> RenderableType:
-    """Return all sources, with the rule that says which response each prefers."""
-    names = ("preferred is", "license", "where")
+    """Return all sources, each with the rule that decides which response is preferred."""
+    names = ("preferred response", "license", "tested on", "homepage")
     table = plain_table("source", *names, text_columns=names)
+    table.columns[0].no_wrap = True
     for entry in entries:
         name = f"{entry.name} (evaluation only)" if entry.eval_only else entry.name
-        table.add_row(Text(name), Text(entry.direction), Text(entry.license), Text(entry.homepage))
+        table.add_row(*map(Text, (name, entry.direction, entry.license, entry.tested_on, entry.homepage)))
     return table
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -188,15 +189,15 @@ def test_a_user_error_is_one_message_and_exit_2(dpo_data, trouble, tokenizer_fol
 
 
 def usage(command: str, message: str) -> str:
-    arguments = {"": "COMMAND [ARGS]...", "convert": "SOURCE", "tokenize": "[FOLDER]", "validate": "[PATH]"}[command]
+    arguments = {"": "COMMAND ARGS...", "convert": "SOURCE", "tokenize": "FOLDER", "validate": "PATH"}[command]
     name = f"dpo-data {command}".strip()
-    return f"Usage: {name} [OPTIONS] {arguments}\nTry '{name} --help' for help.\n\nError: {message}\n"
+    return f"Usage: {name} OPTIONS {arguments}\nTry '{name} --help' for help.\n\nError: {message}\n"
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("covert", "No such command 'covert'. Did you mean 'convert'?"),
+        ("covert", "covert: there is no such command.\n  Did you mean convert?"),
         ("convert", "Missing argument 'SOURCE'."),
         (
             "convert pairs --form convers",
@@ -217,7 +218,9 @@ def usage(command: str, message: str) -> str:
 )
 def test_what_the_parser_refuses_points_to_help_and_suggests_the_nearest_name(dpo_data, trouble, command, message):
     ran = dpo_data(*command.split())
-    assert ran == Ran(2, "", usage("" if command == "covert" else command.split()[0], message))
+    without_brackets = re.sub(r"[\[\]]", "", ran.err)  # which not every version of typer has
+    expected = usage("" if command == "covert" else command.split()[0], message)
+    assert ran._replace(err=without_brackets) == Ran(2, "", expected)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where a conversion writes, and what it refuses to overwrite."""
+"""Output folders: new, finished, foreign, and without permission or space."""
 
 import os
 import resource

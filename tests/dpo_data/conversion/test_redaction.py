@@ -1,4 +1,4 @@
-"""convert --redact: placeholders for personal data in pairs and quarantine, counted; without it nothing changes."""
+"""convert --redact: personal data becomes placeholders in pairs and quarantine; without the option nothing changes."""
 
 import json
 
@@ -25,7 +25,7 @@ def pairs(folder):
     ]
 
 
-def test_placeholders_stand_in_pairs_and_quarantine_and_are_counted(make_prepared):
+def test_placeholders_in_pairs_and_quarantine_are_counted(make_prepared):
     folder = make_prepared(ROWS, redact=True, max_invalid=1)
     assert pairs(folder) == [
         ("Whom do I ask, [EMAIL] or [PHONE]?", "Jo.", "[CARD]"),
@@ -45,7 +45,7 @@ def test_placeholders_stand_in_pairs_and_quarantine_and_are_counted(make_prepare
     assert validate(folder, deep=True).personal_data == {}
 
 
-def test_messages_and_calls_of_tools_are_redacted_and_their_structure_stays(make_prepared):
+def test_messages_and_tool_calls_are_redacted_and_keep_their_structure(make_prepared):
     row = {
         "prompt": [{"role": "user", "content": "Mail jo@example.org"}],
         "chosen": [{"role": "assistant", "content": "Done, 212-555-0199."}],
@@ -61,7 +61,7 @@ def test_messages_and_calls_of_tools_are_redacted_and_their_structure_stays(make
     ]
 
 
-def test_a_call_of_a_tool_is_redacted(tmp_path, write_rows):
+def test_a_tool_call_is_redacted(tmp_path, write_rows):
     call = {"id": "1", "type": "function", "function": {"name": "mail", "arguments": '{"to": "jo@example.org"}'}}
     row = {
         "input": {"messages": [{"role": "user", "content": "Mail Jo"}], "tools": [], "parallel_tool_calls": True},
@@ -96,7 +96,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, write_rows, monkey
     assert manifests[0] == manifests[1]
 
 
-def test_convert_prints_what_it_replaced(tmp_path, write_rows):
+def test_convert_prints_the_counts_of_placeholders(tmp_path, write_rows):
     raw = write_rows(tmp_path / "a.jsonl", ROWS[:1])
     done = CliRunner().invoke(
         app, ["convert", "pairs", "--input", str(raw), "--output", str(tmp_path / "out"), "--redact"]

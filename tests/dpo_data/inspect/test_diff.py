@@ -16,13 +16,13 @@ OLD = [
     pair("same"),
     pair("gone"),
     pair("turned"),
-    pair("mended", "a cat sat here", "dog"),
+    pair("edited", "a cat sat here", "dog"),
     pair("twice"),
     pair("twice"),
 ]
 NEW = [
     pair("turned", "no", "yes it is"),
-    pair("mended", "a cat sits here", "dog"),
+    pair("edited", "a cat sits here", "dog"),
     pair("twice"),
     pair("new"),
     pair("same"),

@@ -139,8 +139,8 @@ def test_texts_are_searched_in_any_case(three, text, prompts):
 
 
 def test_a_row_in_quarantine_is_found_with_its_reason(three):
-    for asked in ({"row": "pairs.jsonl:2"}, {"text": "how OLD"}):
-        found = find(opened(three), **asked)
+    for criterion in ({"row": "pairs.jsonl:2"}, {"text": "how OLD"}):
+        found = find(opened(three), **criterion)
         assert found.pairs == []
         assert [(row.line, row.code) for row in found.quarantined] == [(2, "empty_response")]
 
@@ -166,7 +166,7 @@ def test_conversations_are_searched_message_by_message(make_prepared):
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("criterion", "message"),
     [
         ({"row": "train:2"}, r"train has 2 pairs, from train:0 to train:1"),
         ({"row": "test:0"}, r"has no split test; it has train"),
@@ -179,9 +179,9 @@ def test_conversations_are_searched_message_by_message(make_prepared):
         ({"row": "1", "text": "x"}, r"Say which pair"),
     ],
 )
-def test_a_search_without_a_match_says_so(three, asked, message):
+def test_a_search_without_a_match_says_so(three, criterion, message):
     with pytest.raises(UsageError, match=message):
-        find(opened(three), **asked)
+        find(opened(three), **criterion)
 
 
 def test_a_folder_without_pairs_says_so(make_prepared):

@@ -135,7 +135,7 @@ def test_all_texts_are_escaped(tmp_path, write_rows, dpo_data):
     rows = [
         {"prompt": f"prompt {EVIL}", "chosen": f"chosen {EVIL} and\n- more", "rejected": f"rejected {EVIL}"},
         {"prompt": f"quarantined {EVIL}", "chosen": "", "rejected": "x"},
-        f'{EVIL} is no JSON "&lt;',
+        f'{EVIL} is not JSON "&lt;',
     ]
     raw = write_rows(folder / "<img src=x onerror=alert(1)>.jsonl", rows)
     assert dpo_data("convert", "pairs", "--input", raw, "--output", tmp_path / "out", "--max-invalid", "100%")[0] == 0
@@ -147,7 +147,7 @@ def test_all_texts_are_escaped(tmp_path, write_rows, dpo_data):
     assert "<b>raw" not in text
     for where in ("prompt", "chosen", "rejected", "quarantined"):
         assert f"{where} {EVIL}" in read.text.replace('\\"', '"')
-    assert f'{EVIL} is no JSON "&lt;' in read.text
+    assert f'{EVIL} is not JSON "&lt;' in read.text
     assert "<img src=x onerror=alert(1)>.jsonl:1" in read.text
 
 

@@ -97,9 +97,10 @@ def test_the_model_is_the_one_whose_tokenizer_made_the_only_token_cache(
 ) -> None:
     monkeypatch.chdir(model_folder.parent)
     tokenize(prepared, tokenizer=model_folder.name)
+    monkeypatch.chdir(prepared)
     result = dpo_train("--data", prepared, "--dry-run")
     assert result.exit_code == 0, result.stderr
-    assert result.stderr == f"model      {model_folder.name}, whose tokenizer made the token cache\n"
+    assert result.stderr == f"model      {model_folder}, whose tokenizer made the token cache\n"
 
 
 def test_without_a_token_cache_the_model_must_be_named(prepared: Path) -> None:
@@ -124,5 +125,5 @@ def test_with_token_caches_of_several_models_the_choices_are_listed(
     assert result.exit_code == 2
     assert result.stderr == (
         f"Error: {prepared}: tokenizers of several models made its token caches; choose the model:\n"
-        "    --model other\n    --model tiny\n"
+        + "".join(f"    --model {folder}\n" for folder in sorted(map(str, (model_folder, other))))
     )

@@ -1,4 +1,4 @@
-"""Runs that must be equal: resumed and straight, seeded alike; and runs that must stop or speak."""
+"""Runs that must be equal (resumed or not, with the same seed), and runs that must stop or warn."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,11 @@ from toys import make_pairs, make_tiny_model
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.batches.sampler import StepSampler
 from dpo_train.diagnosis import NotFiniteError
 
 Config = Callable[..., DPOConfig]
 
-#: What differs from run to run.
+#: Values that differ from run to run.
 TIMES = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss"}
 
 
@@ -43,8 +42,8 @@ def assert_equal_bitwise(one: DPOTrainer, other: DPOTrainer) -> None:
 def test_a_resumed_run_equals_the_straight_one_bitwise(
     config: Config, tmp_path: Path, saved_at: int, micro_batch: int
 ) -> None:
-    """10 pairs in steps of 4: an epoch has 3 steps, the last of 2 pairs. Logs every 3 steps, so that checkpoints fall
-    between logs, at the end of an epoch and in its middle."""
+    """Ten pairs in steps of 4: an epoch has three steps, the last of 2 pairs. With a log every three steps, checkpoints
+    are between logs, at the end of an epoch and in its middle."""
     options = {
         "max_steps": 8,
         "logging_steps": 3,
@@ -59,14 +58,16 @@ def test_a_resumed_run_equals_the_straight_one_bitwise(
     assert_equal_bitwise(resumed, straight)
 
 
-def test_resume_true_takes_the_newest_whole_checkpoint(config: Config, pairs: datasets.Dataset, tmp_path: Path) -> None:
+def test_resume_true_uses_the_latest_complete_checkpoint(
+    config: Config, pairs: datasets.Dataset, tmp_path: Path
+) -> None:
     args = config(max_steps=3, save_strategy="steps", save_steps=1)
     straight = train(args, pairs)
     (Path(args.output_dir) / "checkpoint-3" / "trainer_state.json").unlink()
     assert_equal_bitwise(train(args, pairs, resume=True), straight)
 
 
-def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config, pairs: datasets.Dataset) -> None:
+def test_resuming_a_finished_run_changes_nothing(config: Config, pairs: datasets.Dataset) -> None:
     args = config(max_steps=4, save_strategy="steps", save_steps=4)
     finished = train(args, pairs)
     resumed = train(args, pairs, resume=True)
@@ -83,47 +84,14 @@ def test_a_checkpoint_without_a_state_file_is_refused(config: Config, pairs: dat
         train(args, pairs, resume=True)
 
 
-def test_two_runs_with_one_seed_are_equal_and_with_another_are_not(config: Config, pairs: datasets.Dataset) -> None:
+def test_runs_are_equal_with_the_same_seed_and_differ_with_another(config: Config, pairs: datasets.Dataset) -> None:
     one, same, other = (train(config(seed=seed), pairs) for seed in (1, 1, 2))
     assert_equal_bitwise(one, same)
     assert logged(one) != logged(other)
 
 
-def test_every_epoch_has_an_order_of_its_own_and_all_rows() -> None:
-    sampler = StepSampler(10, micro_batch=4, accumulation=1, ranks=1, seed=0)
-    orders = []
-    for epoch in (0, 1, 0):
-        sampler.set_epoch(epoch)
-        orders.append([row for batch in sampler for row in batch])
-    assert orders[0] == orders[2] != orders[1]
-    assert all(sorted(order) == list(range(10)) for order in orders)
-
-
-@pytest.mark.parametrize(
-    ("ranks", "micro_batch", "accumulation"), [(1, 8, 1), (1, 1, 8), (2, 4, 1), (2, 1, 4), (4, 2, 1)]
-)
-@pytest.mark.parametrize("rows", [1, 3, 8, 9, 19, 24])
-def test_steps_hold_the_same_rows_for_any_ranks_and_micro_batches(
-    rows: int, ranks: int, micro_batch: int, accumulation: int
-) -> None:
-    sampler = StepSampler(rows, micro_batch=micro_batch, accumulation=accumulation, ranks=ranks, seed=0)
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    assert len(batches) % ranks == 0
-    assert all(1 <= len(batch) <= micro_batch for batch in batches)
-    counted = [row for batch in batches for row in batch if row >= 0]
-    assert counted == [
-        row for batch in StepSampler(rows, micro_batch=8, accumulation=1, ranks=1, seed=0) for row in batch
-    ]
-    # The batches of a full step come first, so that every step but the last begins at a multiple of 8 pairs.
-    full_steps = rows // 8
-    assert [len(batch) for batch in batches[: full_steps * ranks * accumulation]] == [micro_batch] * (
-        full_steps * ranks * accumulation
-    )
-
-
-def test_a_loss_that_is_no_number_stops_the_run_naming_the_pair(config: Config, pairs: datasets.Dataset) -> None:
-    """Only the sixth pair's prompt has id 61, whose embedding is broken: it is met in the second step of four pairs."""
+def test_a_nan_loss_stops_the_run_and_names_the_pair(config: Config, pairs: datasets.Dataset) -> None:
+    """Only the prompt of the sixth pair has id 61, whose embedding is NaN; it is in the second step of four pairs."""
     broken = pairs.map(lambda row, index: {"prompt_ids": [61] if index == 5 else row["prompt_ids"]}, with_indices=True)
     model = make_tiny_model()
     with torch.no_grad():
@@ -148,9 +116,9 @@ def test_a_broken_run_saves_no_checkpoint(config: Config, pairs: datasets.Datase
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"learning_rate": 0.0}, "the learning rate is 0"), ({"beta": 0.0}, "beta is 0, and with it the gradient")],
+    [({"learning_rate": 0.0}, "the learning rate is 0"), ({"beta": 0.0}, "beta is 0, and so is the gradient")],
 )
-def test_a_run_that_learns_nothing_says_why(
+def test_a_run_that_does_not_learn_warns_once_with_the_reason(
     config: Config,
     pairs: datasets.Dataset,
     caplog: pytest.LogCaptureFixture,
@@ -162,7 +130,7 @@ def test_a_run_that_learns_nothing_says_why(
     assert caplog.text.count("steps the loss is still 0.6931: " + reason) == 1
 
 
-def test_a_run_that_learns_says_nothing(
+def test_a_run_that_learns_logs_no_warning(
     config: Config, pairs: datasets.Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = DPOTrainer(make_tiny_model(), args=config(max_steps=7), train_dataset=pairs)

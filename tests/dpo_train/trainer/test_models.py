@@ -1,4 +1,4 @@
-"""Tiny random models of many architectures: log-probabilities as in the naive computation, and training works."""
+"""Tiny random models of many architectures train, with log-probabilities equal to a naive computation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,18 +46,18 @@ def test_three_steps_move_the_weights_and_lower_the_loss(name: str, config: Conf
     assert any(not torch.equal(tensor, before[key]) for key, tensor in trainer.model.state_dict().items())
 
 
-def test_the_router_loss_is_added_where_the_model_asks_for_it(config: Config, pairs: datasets.Dataset) -> None:
+def test_the_router_loss_is_added_if_the_model_outputs_it(config: Config, pairs: datasets.Dataset) -> None:
     losses = []
-    for asks in (False, True):
-        model = make("qwen3_moe", output_router_logits=asks, router_aux_loss_coef=0.5)
+    for enabled in (False, True):
+        model = make("qwen3_moe", output_router_logits=enabled, router_aux_loss_coef=0.5)
         trainer = DPOTrainer(model, args=config(max_steps=1), train_dataset=pairs)
         trainer.train()
         losses.append(trainer.state.log_history[0]["loss"])
-    # Two of four experts a token: an even spread makes the router loss about 2.
+    # With two of four experts per token, balanced routing has a router loss of about 2.
     assert 0.5 < losses[1] - losses[0] < 2
 
 
-def test_gradient_checkpointing_changes_no_logged_value(config: Config, pairs: datasets.Dataset) -> None:
+def test_gradient_checkpointing_does_not_change_the_loss(config: Config, pairs: datasets.Dataset) -> None:
     logs = []
     for checkpointing in (False, True):
         args = config(**{CHECKPOINTING: checkpointing})
@@ -70,10 +70,10 @@ def test_gradient_checkpointing_changes_no_logged_value(config: Config, pairs: d
 @pytest.mark.parametrize(
     ("path", "name"), [("shared", "llama"), ("padded", "llama"), ("shared", "qwen3"), ("shared", "llama_tied")]
 )
-def test_bfloat16_autocast_starts_from_agreement_and_stays_near_float32(
+def test_bfloat16_autocast_starts_with_margin_0_and_stays_near_float32(
     path: str, name: str, config: Config, pairs: datasets.Dataset
 ) -> None:
-    """Of qwen3, float32 weights normalise queries and keys, but not values."""
+    """In qwen3, float32 weights normalize queries and keys, but not values."""
     logs = []
     for options in ({}, {"bf16": True}):
         trainer = DPOTrainer(make(name), args=config(attention_path=path, **options), train_dataset=pairs)
@@ -92,7 +92,7 @@ def lora(**options: Any) -> LoraConfig:
     return LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", **options)
 
 
-def test_only_the_adapter_moves_and_the_model_under_it_is_the_reference(
+def test_only_the_adapter_is_trained_and_the_model_under_it_is_the_reference(
     config: Config, pairs: datasets.Dataset
 ) -> None:
     trainer = DPOTrainer(make_tiny_model(), args=config(learning_rate=1e-2), train_dataset=pairs, peft_config=lora())
@@ -105,7 +105,7 @@ def test_only_the_adapter_moves_and_the_model_under_it_is_the_reference(
     assert trainer.reference.description == "the model under the adapter, each response once"
 
 
-def test_only_the_adapter_is_saved_and_loads_again(config: Config, pairs: datasets.Dataset, tmp_path: Path) -> None:
+def test_only_the_adapter_is_saved_and_can_be_loaded(config: Config, pairs: datasets.Dataset, tmp_path: Path) -> None:
     trainer = DPOTrainer(make_tiny_model(), args=config(), train_dataset=pairs, peft_config=lora())
     trainer.train()
     trainer.save_model(str(tmp_path / "saved"))
@@ -118,7 +118,7 @@ def test_only_the_adapter_is_saved_and_loads_again(config: Config, pairs: datase
 
 
 def trained_adapter() -> Any:
-    """A model with an adapter that supervised fine-tuning has moved already."""
+    """Return a model with an adapter that has been trained already."""
     model = get_peft_model(make_tiny_model(), lora())
     torch.manual_seed(5)
     with torch.no_grad():
@@ -128,7 +128,9 @@ def trained_adapter() -> Any:
     return model
 
 
-def test_an_adapter_trained_before_is_itself_the_reference(config: Config, pairs: datasets.Dataset) -> None:
+def test_an_adapter_that_was_trained_before_is_the_reference_as_it_was_loaded(
+    config: Config, pairs: datasets.Dataset
+) -> None:
     trainer = DPOTrainer(trained_adapter(), args=config(), train_dataset=pairs)
     before = DPOTrainer(make_tiny_model(), args=config(), eval_dataset=pairs).evaluate()["eval_logps/chosen"]
     trainer.train()
@@ -139,9 +141,7 @@ def test_an_adapter_trained_before_is_itself_the_reference(config: Config, pairs
     assert trainer.reference.description == "the adapter as it was loaded, each response once"
 
 
-def test_a_new_adapter_on_a_trained_one_keeps_what_that_had_learned_as_reference(
-    config: Config, pairs: datasets.Dataset
-) -> None:
+def test_a_trained_adapter_is_merged_into_the_reference_of_a_new_one(config: Config, pairs: datasets.Dataset) -> None:
     tuned = trained_adapter()
     expected = naive_logps(tuned.eval(), pairs, "chosen").mean()
     trainer = DPOTrainer(tuned, args=config(), eval_dataset=pairs, peft_config=lora())

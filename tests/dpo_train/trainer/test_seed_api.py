@@ -1,4 +1,4 @@
-"""The constructor and the methods that people know, one behaviour after the other."""
+"""The constructor and the methods of TRL's DPOTrainer."""
 
 import inspect
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def final_loss(trainer: DPOTrainer) -> float:
     return float(next(record["loss"] for record in reversed(trainer.state.log_history) if "loss" in record))
 
 
-def test_the_constructor_takes_the_seeds_arguments_in_their_order_with_their_defaults() -> None:
+def test_the_constructor_has_the_arguments_of_trl_in_order_with_their_defaults() -> None:
     parameters = list(inspect.signature(DPOTrainer.__init__).parameters.values())[1:]
     assert [(parameter.name, parameter.default) for parameter in parameters][:19] == [
         ("model", None),
@@ -85,7 +85,7 @@ def test_the_constructor_takes_the_seeds_arguments_in_their_order_with_their_def
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_seeds_example_trains_with_its_repeated_prompts(
+def test_the_example_of_trl_trains_with_its_repeated_prompts(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config, text_pairs: datasets.Dataset
 ) -> None:
     trainer = DPOTrainer(
@@ -100,7 +100,7 @@ def test_the_seeds_example_trains_with_its_repeated_prompts(
     assert final_loss(trainer) < 0.6
 
 
-def test_text_is_tokenized_as_prompt_and_responses_with_an_end(
+def test_text_is_tokenized_to_a_prompt_and_responses_with_eos(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config, text_pairs: datasets.Dataset
 ) -> None:
     rows = DPOTrainer(tiny_model, args=config(), train_dataset=text_pairs, tokenizer=tiny_tokenizer).train_dataset
@@ -110,7 +110,7 @@ def test_text_is_tokenized_as_prompt_and_responses_with_an_end(
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("keep_end", " language?"), ("keep_start", "Which is t")])
-def test_a_long_prompt_is_cut_as_asked(
+def test_a_long_prompt_is_truncated_at_the_chosen_end(
     tiny_model: LlamaForCausalLM,
     tiny_tokenizer: PreTrainedTokenizerFast,
     config: Config,
@@ -130,7 +130,7 @@ def test_a_long_prompt_is_cut_as_asked(
     assert tiny_tokenizer.decode(trainer.train_dataset[4]["prompt_ids"]) == kept
 
 
-def test_conversations_go_through_the_chat_template(
+def test_conversations_are_rendered_with_the_chat_template(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config
 ) -> None:
     tiny_tokenizer.chat_template = (
@@ -149,14 +149,14 @@ def test_conversations_go_through_the_chat_template(
     assert tiny_tokenizer.decode(trainer.train_dataset[0]["chosen_ids"]) == "hi<eos>"
 
 
-def test_extra_columns_are_fine(
+def test_extra_columns_are_ignored(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config, text_pairs: datasets.Dataset
 ) -> None:
     extra = text_pairs.add_column("note", ["x"] * 7)
     final_loss(DPOTrainer(tiny_model, args=config(), train_dataset=extra, tokenizer=tiny_tokenizer))
 
 
-def test_missing_columns_are_refused_naming_those_that_are_there(
+def test_missing_columns_are_refused_listing_the_existing_ones(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config, text_pairs: datasets.Dataset
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -172,7 +172,7 @@ def test_missing_columns_are_refused_naming_those_that_are_there(
 def test_text_without_tokenizer_is_refused(
     tiny_model: LlamaForCausalLM, config: Config, text_pairs: datasets.Dataset
 ) -> None:
-    with pytest.raises(UsageError, match=r"it is text, which needs DPOTrainer\(tokenizer=\.\.\.\)"):
+    with pytest.raises(UsageError, match=r"text needs DPOTrainer\(tokenizer=\.\.\.\)"):
         DPOTrainer(tiny_model, args=config(), train_dataset=text_pairs)
 
 
@@ -184,21 +184,21 @@ def test_a_tokenizer_without_end_of_sequence_is_refused(
         DPOTrainer(tiny_model, args=config(), train_dataset=text_pairs, tokenizer=tiny_tokenizer)
 
 
-def test_a_tokenizer_without_padding_token_is_fine(
+def test_a_tokenizer_without_padding_token_works(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config, text_pairs: datasets.Dataset
 ) -> None:
     tiny_tokenizer.pad_token = None
     final_loss(DPOTrainer(tiny_model, args=config(), train_dataset=text_pairs, tokenizer=tiny_tokenizer))
 
 
-def test_truncation_of_tokens_is_refused_because_it_would_change_nothing(
+def test_truncation_options_are_refused_for_tokenized_data(
     tiny_model: LlamaForCausalLM, config: Config, pairs: datasets.Dataset
 ) -> None:
-    with pytest.raises(UsageError, match="tokenized already: max_length would change nothing"):
+    with pytest.raises(UsageError, match="tokenized already, so max_length has no effect"):
         DPOTrainer(tiny_model, args=config(), train_dataset=pairs, max_length=10)
 
 
-def test_the_path_of_a_prepared_folder_trains_on_its_splits(
+def test_a_prepared_folder_is_a_dataset(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config, prepared: Path
 ) -> None:
     trainer = DPOTrainer(
@@ -221,13 +221,13 @@ def test_an_iterable_dataset_trains_like_the_rows_it_yields(
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_several_evaluation_sets_are_measured_apart(tiny_model: LlamaForCausalLM, config: Config) -> None:
+def test_several_evaluation_sets_have_separate_metrics(tiny_model: LlamaForCausalLM, config: Config) -> None:
     sets = {"easy": make_pairs(3), "hard": make_pairs(4, seed=1)}
     metrics = DPOTrainer(tiny_model, make_tiny_model(1), args=config(), eval_dataset=sets).evaluate()
     assert metrics["eval_easy_rewards/margins"] != metrics["eval_hard_rewards/margins"]
 
 
-def test_a_list_is_refused_with_the_way_to_make_a_dataset_of_it(tiny_model: LlamaForCausalLM, config: Config) -> None:
+def test_a_list_is_refused_with_a_hint_to_make_a_dataset(tiny_model: LlamaForCausalLM, config: Config) -> None:
     with pytest.raises(UsageError, match=r"this is a list\.\n  datasets\.Dataset\.from_list"):
         DPOTrainer(tiny_model, args=config(), train_dataset=[{"prompt": "a"}])
 
@@ -235,7 +235,7 @@ def test_a_list_is_refused_with_the_way_to_make_a_dataset_of_it(tiny_model: Llam
 # ---- collator --------------------------------------------------------------------------------------------------------
 
 
-def test_padding_values_decide_nothing(config: Config, pairs: datasets.Dataset) -> None:
+def test_padding_values_have_no_effect(config: Config, pairs: datasets.Dataset) -> None:
     losses = [
         final_loss(DPOTrainer(make_tiny_model(), None, 0.1, config(), None, label, value, train_dataset=pairs))
         for label, value in ((-100, 0), (-1, 57))
@@ -243,7 +243,7 @@ def test_padding_values_decide_nothing(config: Config, pairs: datasets.Dataset) 
     assert losses[0] == losses[1]
 
 
-def test_a_data_collator_of_the_user_gets_the_users_rows(
+def test_a_custom_data_collator_gets_the_original_rows(
     tiny_model: LlamaForCausalLM, config: Config, pairs: datasets.Dataset
 ) -> None:
     seen = []
@@ -264,7 +264,7 @@ def test_the_model_as_its_own_reference_is_refused(tiny_model: LlamaForCausalLM,
         DPOTrainer(tiny_model, tiny_model, args=config())
 
 
-def test_without_reference_the_policy_before_the_first_step_is_it(config: Config, pairs: datasets.Dataset) -> None:
+def test_without_ref_model_the_initial_policy_is_the_reference(config: Config, pairs: datasets.Dataset) -> None:
     with_copy, without = (
         final_loss(DPOTrainer(make_tiny_model(), reference, args=config(), train_dataset=pairs))
         for reference in (make_tiny_model(), None)
@@ -272,18 +272,18 @@ def test_without_reference_the_policy_before_the_first_step_is_it(config: Config
     assert with_copy == without
 
 
-def test_models_are_loaded_by_their_path(model_folder: Path, config: Config, pairs: datasets.Dataset) -> None:
+def test_models_are_loaded_from_their_path(model_folder: Path, config: Config, pairs: datasets.Dataset) -> None:
     trainer = DPOTrainer(str(model_folder), str(model_folder), args=config(), train_dataset=pairs)
     assert final_loss(trainer) < 0.75
 
 
-def test_model_init_makes_the_policy(config: Config, pairs: datasets.Dataset) -> None:
+def test_model_init_provides_the_policy(config: Config, pairs: datasets.Dataset) -> None:
     trainer = DPOTrainer(model_init=make_tiny_model, args=config(), train_dataset=pairs)
     expected = DPOTrainer(make_tiny_model(), args=config(), train_dataset=pairs)
     assert final_loss(trainer) == final_loss(expected)
 
 
-def test_dropout_left_on_is_named_where_policy_and_reference_disagree(
+def test_active_dropout_is_named_if_policy_and_reference_disagree(
     config: Config, pairs: datasets.Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = make_tiny_model()
@@ -296,7 +296,7 @@ def test_dropout_left_on_is_named_where_policy_and_reference_disagree(
 
 
 def test_a_small_beta_ignores_the_reference(config: Config, pairs: datasets.Dataset) -> None:
-    """As beta -> 0 the loss goes to ln 2 whatever the reference."""
+    """As beta approaches 0, the loss approaches ln 2 for any reference."""
     losses = [
         DPOTrainer(make_tiny_model(), make_tiny_model(seed), 1e-6, config(), eval_dataset=pairs).evaluate()["eval_loss"]
         for seed in (1, 2)
@@ -320,7 +320,7 @@ def test_concatenated_inputs_puts_chosen_first_and_pads_to_one_length(
     }
 
 
-def test_dpo_loss_gives_losses_and_detached_rewards(tiny_model: LlamaForCausalLM, config: Config) -> None:
+def test_dpo_loss_returns_losses_and_detached_rewards(tiny_model: LlamaForCausalLM, config: Config) -> None:
     """Log-ratios 1 and -1, beta 0.5: rewards 0.5 and -0.5, loss -log s(1) = 0.3133; reference-free: 3 - 2, the same."""
     policy = [torch.tensor([value], requires_grad=True) for value in (-3.0, -5.0)]
     reference = [torch.tensor([-4.0]), torch.tensor([-4.0])]
@@ -331,7 +331,7 @@ def test_dpo_loss_gives_losses_and_detached_rewards(tiny_model: LlamaForCausalLM
     assert not chosen.requires_grad
 
 
-def test_reference_free_changes_the_loss_and_not_the_rewards(tiny_model: LlamaForCausalLM, config: Config) -> None:
+def test_reference_free_changes_the_loss_but_not_the_rewards(tiny_model: LlamaForCausalLM, config: Config) -> None:
     """Policy margin 2, reference margin 4, beta 0.5: -log s(1) without the reference, -log s(-1) with it."""
     logps = [torch.tensor([value]) for value in (-3.0, -5.0, -2.0, -6.0)]
     trainer = DPOTrainer(tiny_model, None, 0.5, config())
@@ -354,7 +354,7 @@ def test_get_batch_metrics_prefixes_evaluation(
     assert "rewards/margins" in metrics
 
 
-def test_get_batch_samples_writes_texts_of_policy_and_reference(
+def test_get_batch_samples_generates_texts_with_policy_and_reference(
     tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, config: Config, text_pairs: datasets.Dataset
 ) -> None:
     trainer = DPOTrainer(tiny_model, args=config(), train_dataset=text_pairs, tokenizer=tiny_tokenizer, max_length=60)
@@ -366,7 +366,7 @@ def test_get_batch_samples_writes_texts_of_policy_and_reference(
         assert len(texts[0]) > len("hello")
 
 
-def test_an_overridden_dpo_loss_with_the_seeds_signature_is_honoured(config: Config, pairs: datasets.Dataset) -> None:
+def test_an_overridden_dpo_loss_with_the_signature_of_trl_is_used(config: Config, pairs: datasets.Dataset) -> None:
     class Constant(DPOTrainer):
         def dpo_loss(  # type: ignore[override]
             self, policy_chosen_logps: Any, policy_rejected_logps: Any, reference_chosen_logps: Any,
@@ -377,7 +377,7 @@ def test_an_overridden_dpo_loss_with_the_seeds_signature_is_honoured(config: Con
     assert Constant(make_tiny_model(), args=config(), eval_dataset=pairs).evaluate()["eval_loss"] == 7
 
 
-def test_an_overridden_concatenated_forward_is_honoured(config: Config, pairs: datasets.Dataset) -> None:
+def test_an_overridden_concatenated_forward_is_used(config: Config, pairs: datasets.Dataset) -> None:
     class Shifted(DPOTrainer):
         def concatenated_forward(self, model: Any, batch: Any) -> Any:
             chosen, rejected, *logits = super().concatenated_forward(model, batch)
@@ -387,7 +387,7 @@ def test_an_overridden_concatenated_forward_is_honoured(config: Config, pairs: d
     assert metrics["eval_rewards/margins"] == pytest.approx(0.1, abs=1e-5)
 
 
-def test_logits_are_preprocessed_before_they_are_measured(
+def test_logits_are_preprocessed_before_their_metrics(
     tiny_model: LlamaForCausalLM, config: Config, pairs: datasets.Dataset
 ) -> None:
     def three(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -418,7 +418,7 @@ def test_early_stopping_works_on_a_metric_of_evaluation(
     assert trainer.state.global_step == 3
 
 
-def test_tokenizer_and_processing_class_are_one_thing(tiny_model: LlamaForCausalLM, config: Config) -> None:
+def test_tokenizer_and_processing_class_are_aliases(tiny_model: LlamaForCausalLM, config: Config) -> None:
     tokenizer = make_tiny_tokenizer()
     assert DPOTrainer(tiny_model, args=config(), processing_class=tokenizer).tokenizer is tokenizer
     with pytest.raises(UsageError, match="tokenizer= and processing_class= are aliases; pass only one"):

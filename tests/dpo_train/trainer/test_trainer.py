@@ -1,4 +1,4 @@
-"""The trainer against independent computations: plain full-logits log-probabilities, and runs that must be equal."""
+"""The trainer compared with independent computations, and runs that must be equal."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, TrainingArguments
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
-from dpo_train.trainer.trainer import METRICS
+from dpo_train.trainer.metrics import METRICS
 
 Config = Callable[..., DPOConfig]
 
@@ -36,7 +36,7 @@ def test_before_the_first_step_margins_are_zero_and_the_loss_is_ln_2(
     assert metrics["eval_loss"] == pytest.approx(np.log(2), abs=1e-6)
 
 
-def test_metrics_equal_their_definition(config: Config, pairs: datasets.Dataset) -> None:
+def test_metrics_equal_their_definitions(config: Config, pairs: datasets.Dataset) -> None:
     policy, reference = make_tiny_model(0), make_tiny_model(1)
     chosen = 0.2 * (naive_logps(policy, pairs, "chosen") - naive_logps(reference, pairs, "chosen"))
     rejected = 0.2 * (naive_logps(policy, pairs, "rejected") - naive_logps(reference, pairs, "rejected"))
@@ -67,7 +67,7 @@ def test_logits_metrics_are_means_over_vocabulary_and_response_positions(
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 64])
-def test_evaluation_is_equal_for_any_batch_size(config: Config, pairs: datasets.Dataset, batch_size: int) -> None:
+def test_evaluation_does_not_depend_on_the_batch_size(config: Config, pairs: datasets.Dataset, batch_size: int) -> None:
     args = config(per_device_eval_batch_size=batch_size)
     one_by_one = config(per_device_eval_batch_size=1)
     policy, reference = make_tiny_model(0), make_tiny_model(1)
@@ -82,7 +82,7 @@ def test_evaluation_is_equal_for_any_batch_size(config: Config, pairs: datasets.
 def test_gradients_of_a_step_do_not_depend_on_its_micro_batches(
     config: Config, pairs: datasets.Dataset, micro_batch: int
 ) -> None:
-    """12 pairs in one step: as one micro-batch, and as 12 of 1, 6 of 2, 4 of 3, or a ragged 8 + 4."""
+    """One step of 12 pairs as one micro-batch, and as 12 of 1, 6 of 2, 4 of 3, or 8 + 4."""
     options = {"max_steps": 1, "max_grad_norm": 0.0}
     whole = gradients_of_first_step(config(per_device_train_batch_size=12, **options), pairs)
     steps = -(-12 // micro_batch)
@@ -102,7 +102,7 @@ def test_logged_loss_and_metrics_do_not_depend_on_micro_batches(config: Config, 
         assert split == pytest.approx(whole, rel=1e-4, abs=1e-5)
 
 
-def test_training_learns_the_preference_and_leaves_the_reference_alone(
+def test_training_learns_the_preference_and_does_not_change_the_reference(
     tiny_model: LlamaForCausalLM, config: Config
 ) -> None:
     reference = make_tiny_model(1)
@@ -122,7 +122,7 @@ def test_training_learns_the_preference_and_leaves_the_reference_alone(
     torch.testing.assert_close(weights(reference), before, rtol=0, atol=0)
 
 
-def test_two_runs_with_one_seed_are_equal_bitwise(config: Config, pairs: datasets.Dataset) -> None:
+def test_two_runs_with_the_same_seed_are_bitwise_equal(config: Config, pairs: datasets.Dataset) -> None:
     runs = []
     for _ in range(2):
         trainer = DPOTrainer(make_tiny_model(), args=config(), train_dataset=pairs)
@@ -131,7 +131,7 @@ def test_two_runs_with_one_seed_are_equal_bitwise(config: Config, pairs: dataset
     torch.testing.assert_close(runs[0], runs[1], rtol=0, atol=0)
 
 
-def test_plain_training_arguments_work_and_are_left_as_they_are(
+def test_plain_training_arguments_work_and_are_not_modified(
     tiny_model: LlamaForCausalLM, pairs: datasets.Dataset, tmp_path: object
 ) -> None:
     args = TrainingArguments(str(tmp_path), use_cpu=True, max_steps=1, save_strategy="no", disable_tqdm=True)
@@ -141,7 +141,7 @@ def test_plain_training_arguments_work_and_are_left_as_they_are(
     assert args.remove_unused_columns
 
 
-def test_dropout_is_off_unless_asked_for(config: Config, pairs: datasets.Dataset) -> None:
+def test_dropout_is_off_by_default(config: Config, pairs: datasets.Dataset) -> None:
     model = make_tiny_model()
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.5
@@ -155,7 +155,7 @@ def test_two_different_betas_are_refused(tiny_model: LlamaForCausalLM, config: C
         DPOTrainer(tiny_model, None, 0.3, config(beta=0.2))
 
 
-def test_the_configured_beta_counts_where_the_constructor_says_none(
+def test_the_configured_beta_is_used_if_the_constructor_has_the_default(
     tiny_model: LlamaForCausalLM, config: Config
 ) -> None:
     assert DPOTrainer(tiny_model, args=config(beta=0.2)).beta == 0.2
@@ -165,5 +165,7 @@ def test_tokens_of_another_model_are_refused_before_training(
     tiny_model: LlamaForCausalLM, config: Config, pairs: datasets.Dataset
 ) -> None:
     tiny_model.resize_token_embeddings(100)
-    with pytest.raises(UsageError, match="the training set: it holds token id 256, the model knows ids 0 to 99"):
+    with pytest.raises(
+        UsageError, match="the training set: it has token id 256, the vocabulary of the model has ids 0 to 99"
+    ):
         DPOTrainer(tiny_model, args=config(), train_dataset=pairs)

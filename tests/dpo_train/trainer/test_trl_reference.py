@@ -1,4 +1,4 @@
-"""20 steps of the tiny model beside TRL 1.16's DPOTrainer, whose numbers benchmarks/trl_agreement.py froze."""
+"""Twenty steps of the tiny model equal those of TRL 1.16, whose numbers benchmarks/trl_agreement.py saved."""
 
 import json
 from collections.abc import Callable

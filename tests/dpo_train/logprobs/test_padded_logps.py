@@ -1,3 +1,5 @@
+"""Log-probabilities of padded sequences."""
+
 import numpy as np
 import torch
 
@@ -5,7 +7,7 @@ from dpo_train.logprobs.padded import completion_logps
 
 
 def numpy_logps(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Plain float64, one position at a time."""
+    """Compute in plain float64, one position at a time."""
     result = np.zeros(targets.shape)
     for row, column in np.argwhere(targets != -100):
         scores = logits[row, column].astype(np.float64)
@@ -22,7 +24,7 @@ def test_logps_equal_a_plain_float64_computation() -> None:
 
 
 def test_logps_over_a_large_vocabulary_keep_the_digits_of_float32() -> None:
-    """Sums over 49,152 float32 values in one go would be off by some 1e-5 nats, and all in the same direction."""
+    """Sums of 49,152 float32 values in one pass would be off by some 1e-5 nats, all in the same direction."""
     logits = 3 * torch.randn(1, 40, 49152, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(40)[None]
     errors = completion_logps(logits, targets).double() - torch.tensor(numpy_logps(logits.numpy(), targets.numpy()))
@@ -30,7 +32,7 @@ def test_logps_over_a_large_vocabulary_keep_the_digits_of_float32() -> None:
     assert float(errors.mean().abs()) < 5e-7
 
 
-def test_positions_without_target_count_nothing_and_get_no_gradient() -> None:
+def test_positions_without_target_have_no_effect_and_no_gradient() -> None:
     logits = torch.randn(1, 3, 5, requires_grad=True)
     completion_logps(logits, torch.tensor([[-100, 2, -100]])).sum().backward()
     assert logits.grad is not None
@@ -38,7 +40,7 @@ def test_positions_without_target_count_nothing_and_get_no_gradient() -> None:
     assert logits.grad[0, 1].abs().max() > 0
 
 
-def test_half_precision_logits_are_normalised_in_float32() -> None:
+def test_half_precision_logits_are_normalized_in_float32() -> None:
     """2,000 equal logits: log-probability -ln 2000 = -7.6009; bfloat16 would round it to -7.59375."""
     logits = torch.zeros(1, 1, 2000, dtype=torch.bfloat16)
     logps = completion_logps(logits, torch.tensor([[5]]))

@@ -1,0 +1,165 @@
+"""Compare policy and reference on batches of pairs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from dpo_train.batches.batch import PackedBatch, PaddedBatch
+from dpo_train.batches.packed import collate_packed
+from dpo_train.batches.padded import DPODataCollatorWithPadding
+from dpo_train.batches.sampler import StepSampler
+from dpo_train.config import DPOConfig
+from dpo_train.data.rows import PairRows
+from dpo_train.logprobs.scoring import (
+    PackedScorer,
+    PaddedScorer,
+    PairScores,
+    compute_dtype,
+    pair_scores,
+    rounding_error,
+)
+from dpo_train.memory.allocator import suggested_tokens
+from dpo_train.models import without_adapter
+from dpo_train.reference.factory import padded_reference
+from dpo_train.reference.live import InitialPolicy, Reference
+from dpo_train.reference.precompute import Precomputed
+from dpo_train.trainer.packing import Packing, resolve_packing
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class Comparison:
+    """Log-probabilities of pairs under policy and reference, computed packed or padded.
+
+    Attributes:
+        args: arguments of the run.
+        policy: the model to train.
+        reference: the reference.
+        packed: scores packed batches.
+        padded: scores padded batches.
+        packing: how sequences are batched; None until `resolve_packing`, if it has to be tried.
+        is_own_reference: whether the reference is the policy before its first step.
+    """
+
+    args: DPOConfig
+    policy: Any
+    reference: Reference
+    packed: PackedScorer
+    padded: PaddedScorer
+    packing: Packing | None
+    is_own_reference: bool
+
+    @property
+    def padding_reason(self) -> str | None:
+        """Why sequences are padded; None if they are packed, or if `resolve_packing` was not called yet."""
+        return None if self.packing is None else self.packing.reason
+
+    def resolve_packing(self, data: Sequence[PairRows], collate: DPODataCollatorWithPadding) -> Packing:
+        """Decide between packing and padding; the first call computes two pairs both ways to compare the results.
+
+        Args:
+            data: training and evaluation sets.
+            collate: makes padded batches.
+
+        Raises:
+            UsageError: packing was requested and gives other results.
+        """
+        if self.packing is None:
+            network, device = without_adapter(self.policy), self.packed.accelerator.device
+            self.packing = resolve_packing(
+                self.args.attention_path,
+                self.policy,
+                data,
+                packed=self.packed,
+                padded=self.padded,
+                collate=collate,
+                max_tokens=self.args.max_tokens_per_microbatch or suggested_tokens(network, device),
+                dtype=compute_dtype(self.packed.accelerator, self.policy),
+            )
+            if self.packing.reason is not None:
+                self.reference = padded_reference(self.reference, self.policy, self.padded)
+                logger.warning(f"Sequences are padded instead of packed: {self.packing.reason}.")
+        return self.packing
+
+    def compute_missing(
+        self, rows: PairRows, wanted: np.ndarray | None = None, skip: Callable[[], np.ndarray] | None = None
+    ) -> None:
+        """Compute the log-probabilities that a precomputed reference lacks; see `Precomputed.compute_missing`.
+
+        Args:
+            rows: a dataset.
+            wanted: row numbers, (n,); None for all rows.
+            skip: returns rows that need not be computed.
+        """
+        if isinstance(self.reference, Precomputed) and self.packing is not None:
+            self.reference.compute_missing(
+                rows,
+                np.arange(len(rows)) if wanted is None else wanted,
+                max_tokens=2 * self.packing.max_tokens,  # without gradients, no activations are kept
+                skip=skip,
+                show_progress=self.packed.accelerator.is_main_process and not self.args.disable_tqdm,
+            )
+
+    def compute_for_training(self, rows: PairRows, sampler: StepSampler, *, skip_first_step: bool) -> None:
+        """Compute the log-probabilities of the training set that a precomputed reference lacks and the run needs.
+
+        Args:
+            rows: the training set.
+            sampler: the order of its rows.
+            skip_first_step: skip rows whose values the policy provides in its first step, if it is its own reference.
+        """
+        ahead, max_steps = self.args.precompute_reference, self.args.max_steps
+        wanted = None if ahead or max_steps <= 0 else sampler.rows_of(max_steps)
+        # Other ranks would not see the values of this one's first step.
+        provided = skip_first_step and self.is_own_reference and self.packed.accelerator.num_processes == 1
+        self.compute_missing(rows, wanted, (lambda: next(sampler.steps(0))) if provided and not ahead else None)
+
+    def start_training(self) -> None:
+        """Make an initial policy refuse to compute log-probabilities from now on."""
+        if self.initial_policy is not None:
+            self.initial_policy.started = True
+
+    @property
+    def initial_policy(self) -> InitialPolicy | None:
+        """The policy, if it is its own reference and no copy of it is kept."""
+        model = self.reference.model if isinstance(self.reference, Precomputed) else None
+        return model if isinstance(model, InitialPolicy) else None
+
+    def compare(
+        self, model: nn.Module, batch: PaddedBatch | PackedBatch, *, is_initial: bool
+    ) -> tuple[PairScores, tuple[Tensor, Tensor]]:
+        """Return the scores of the policy, and the log-probabilities of the reference.
+
+        Args:
+            model: the policy as it is wrapped for training.
+            batch: a batch; a padded one is packed if this run packs.
+            is_initial: whether the policy is its own reference and has not taken a step.
+        """
+        if isinstance(batch, PaddedBatch) and self.padding_reason is None:
+            batch = collate_packed(batch.rows()).to(self.packed.accelerator.device)
+        if isinstance(batch, PackedBatch):
+            logps, mean_logits = self.packed.response_scores(model, batch)
+            if is_initial and isinstance(self.reference, Precomputed):
+                self.reference.add_from_policy(batch, logps.detach())
+            scores = pair_scores(batch, logps, mean_logits)
+        else:
+            scores = self.padded.score(model, batch)
+        chosen, rejected = self.reference.logps(batch)
+        if is_initial:
+            # With rounding errors, the accuracy of a policy that has not learned anything would be a coin toss.
+            error = rounding_error(compute_dtype(self.packed.accelerator, model))
+            chosen = _without_rounding_error(chosen, scores.chosen_logps, error)
+            rejected = _without_rounding_error(rejected, scores.rejected_logps, error)
+        return scores, (chosen, rejected)
+
+
+def _without_rounding_error(reference: Tensor, policy: Tensor, error: float) -> Tensor:
+    """Return reference log-probabilities, replaced by the policy's where the two only differ by rounding, (B,)."""
+    is_equal = (reference - policy).abs() <= error * (1 + reference.abs())
+    return torch.where(is_equal, policy.detach(), reference)

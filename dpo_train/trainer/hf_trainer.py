@@ -1,0 +1,140 @@
+"""All overrides and uses of private members of transformers.Trainer, read against transformers 5.19 and 5.23."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
+from dpo_train.batches.sampler import StepSampler
+
+
+class HFTrainer(Trainer):  # type: ignore[misc]
+    """transformers.Trainer for batches of pairs, with two hooks that it lacks: `begin_run` and `checkpoint_state`."""
+
+    #: The loss is divided by the pairs of the whole optimizer step, so Trainer must not divide it again.
+    loss_is_scaled_for_ga = True
+
+    label_pad_token_id: int
+
+    def begin_run(self, state: dict[str, Any]) -> None:
+        """Prepare for the first step of a run, after a checkpoint was loaded.
+
+        Args:
+            state: what `checkpoint_state` returned when the checkpoint was saved; empty for a new run.
+        """
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs besides the state that transformers saves."""
+        return {}
+
+    def as_batch(self, inputs: Any) -> PaddedBatch | PackedBatch:
+        """Return a batch with its type; the dict of a collator is a padded batch."""
+        return inputs if isinstance(inputs, PackedBatch) else PaddedBatch.from_dict(inputs, self.label_pad_token_id)
+
+    def tokens_and_pairs(self, inputs: Any) -> tuple[int, float]:
+        """Return how many token positions a batch or a step computes, padding included, and how many pairs count."""
+        batch = inputs if isinstance(inputs, StepBatch) else self.as_batch(inputs)
+        return batch.tokens, batch.pairs
+
+    def move_to_device(self, model: Any) -> None:
+        """Move a model to the device of this process."""
+        self._move_model_to_device(model, self.args.device)
+
+    def batch_on_device(self, inputs: Any) -> Any:
+        """Return a batch on the device of this process."""
+        return self._prepare_inputs(inputs)
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Pairs per forward pass; `auto_find_batch_size` lowers it during training."""
+        size: int = self._train_batch_size or self.args.train_batch_size
+        return size
+
+    def train_on_micro_batches(self, model: nn.Module, batches: Sequence[Any], num_items_in_batch: Any) -> Tensor:
+        """Run forward and backward of each batch in turn; gradients are synchronized between ranks in the last one."""
+        total = torch.zeros((), device=self.args.device)
+        gradient_state = self.accelerator.gradient_state
+        synchronizes = gradient_state.sync_gradients
+        gradient_state._set_sync_gradients(False)
+        for batch in batches[:-1]:
+            with self.accelerator.no_sync(model):
+                total += super().training_step(model, batch, num_items_in_batch)
+        gradient_state._set_sync_gradients(synchronizes)
+        for batch in batches[-1:]:
+            total += super().training_step(model, batch, num_items_in_batch)
+        return total
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """Move a batch to the device. Trainer only knows dicts, lists and tensors."""
+        if isinstance(inputs, PackedBatch | StepBatch):
+            return inputs.to(self.args.device)
+        return super()._prepare_inputs(inputs)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        """Return the pairs of an optimizer step over all ranks. Trainer counts the tokens of batches with `labels`."""
+        pairs = torch.tensor(sum(self.tokens_and_pairs(batch)[1] for batch in batch_samples), device=device)
+        total: Tensor = self.accelerator.reduce(pairs, "sum")
+        return total
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        """Count the tokens that were computed, padding included. Trainer counts `input_ids`, and only on request."""
+        self.state.num_input_tokens_seen += self.tokens_and_pairs(inputs)[0] * self.accelerator.num_processes
+
+    def _run_epoch(
+        self,
+        *,
+        epoch: int,
+        train_dataloader: Any,
+        resume_from_checkpoint: str | None,
+        epochs_trained: int,
+        **kwargs: Any,
+    ) -> None:
+        """Run an epoch, with two corrections and a hook.
+
+        Trainer would take one more step when a finished run is resumed. Its loader that skips to the step of a
+        checkpoint does not pass the epoch on to a batch sampler that accelerate wrapped for several ranks. And it has
+        no callback between the loading of a checkpoint and the first step.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        sampler = getattr(train_dataloader, "batch_sampler", None)
+        sampler = getattr(sampler, "batch_sampler", sampler)  # wrapped if there are several ranks
+        if isinstance(sampler, StepSampler):
+            sampler.set_epoch(epoch)
+        if epoch == epochs_trained:
+            self.begin_run(self._load_checkpoint_state(resume_from_checkpoint))
+        super()._run_epoch(
+            epoch=epoch,
+            train_dataloader=train_dataloader,
+            resume_from_checkpoint=resume_from_checkpoint,
+            epochs_trained=epochs_trained,
+            **kwargs,
+        )
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint with the loss since the last log record, which Trainer would lose."""
+        state = self.checkpoint_state()
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pending = {"loss": self._tr_loss.item(), "last_logged": self._globalstep_last_logged, **state}
+        (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
+        super()._save_checkpoint(model, trial)
+
+    def _load_checkpoint_state(self, checkpoint: str | None) -> dict[str, Any]:
+        if checkpoint is None or not (file := Path(checkpoint) / self._pending_name).exists():
+            return {}
+        pending: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        self._tr_loss.fill_(pending["loss"])
+        self._globalstep_last_logged = pending["last_logged"]
+        return pending
+
+    @property
+    def _pending_name(self) -> str:
+        return f"pending_{self.args.process_index}.json"

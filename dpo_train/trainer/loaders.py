@@ -1,0 +1,80 @@
+"""Datasets of a run: check them, and load their batches."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from dpo_data.errors import UsageError
+from dpo_train.batches.budget import TokenBudget
+from dpo_train.batches.sampler import StepSampler
+from dpo_train.config import DPOConfig
+from dpo_train.data.rows import PairRows
+from dpo_train.losses import LOSSES, inputs_of
+from dpo_train.trainer.packing import Packing
+
+
+def datasets_in(*data: Any) -> Iterator[Any]:
+    """Yield the single datasets among training and evaluation data, which may be dicts of datasets or None."""
+    for part in data:
+        if isinstance(part, Mapping):
+            yield from datasets_in(*part.values())
+        elif part is not None:
+            yield part
+
+
+def pair_rows_in(*data: Any) -> list[PairRows]:
+    """Return the tokenized datasets among training and evaluation data."""
+    return [rows for rows in datasets_in(*data) if isinstance(rows, PairRows)]
+
+
+def check_data(rows: PairRows, network: Any, loss_type: str) -> None:
+    """Raise UsageError if the model or the loss cannot take the rows of a dataset."""
+    vocab_size = network.get_input_embeddings().num_embeddings
+    rows.check_fits(vocab_size, getattr(network.config, "max_position_embeddings", None))
+    if "score_margins" in inputs_of(LOSSES[loss_type]) and not rows.has_scores:
+        raise UsageError(f"{rows.name}: the loss {loss_type} needs chosen_score and rejected_score for every pair.")
+
+
+def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_batch: int, ranks: int) -> StepSampler:
+    """Return the sampler of the training set.
+
+    Args:
+        rows: the training set.
+        args: the arguments of the run.
+        packing: how sequences are batched.
+        micro_batch: maximum pairs per forward pass, if they are padded.
+        ranks: number of processes that train together.
+
+    Raises:
+        UsageError: the sampling strategy is not supported.
+    """
+    if args.train_sampling_strategy not in ("random", "sequential"):
+        raise UsageError(f"train_sampling_strategy {args.train_sampling_strategy}: choose random or sequential.")
+    is_packed = packing.reason is None
+    seed = args.seed if args.data_seed is None else args.data_seed
+    return StepSampler(
+        len(rows),
+        micro_batch=micro_batch,
+        accumulation=args.gradient_accumulation_steps,
+        ranks=ranks,
+        seed=seed if args.train_sampling_strategy == "random" else None,
+        drop_last=args.dataloader_drop_last,
+        prompts=rows.prompts if is_packed and not args.scatter_prompts else None,
+        budget=TokenBudget(rows, packing.max_tokens) if is_packed else None,
+    )
+
+
+def make_loader(rows: PairRows, sampler: Any, collate: Any, args: DPOConfig, accelerator: Accelerator) -> Any:
+    """Return a data loader that distributes the batches of a batch sampler over ranks."""
+    loader = torch.utils.data.DataLoader(
+        rows,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=args.dataloader_num_workers,
+        pin_memory=args.dataloader_pin_memory,
+        persistent_workers=args.dataloader_persistent_workers,
+        prefetch_factor=args.dataloader_prefetch_factor,
+    )
+    return accelerator.prepare(loader)

@@ -1,0 +1,151 @@
+"""Metrics of pairs: sums between two log records, and the history of every pair that was trained on."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from dpo_train.batches.batch import Batch
+from dpo_train.logprobs.scoring import PairScores
+
+T = TypeVar("T")
+
+#: Metrics of a pair, in the order of the columns of a table of pairs.
+METRICS = (
+    "loss",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "logits/chosen",
+    "logits/rejected",
+)
+#: All columns of a table of pairs.
+COLUMNS = (*METRICS, "reference_logps/chosen", "reference_logps/rejected")
+
+_NO_ROW = torch.iinfo(torch.int64).max
+
+
+def pair_table(
+    losses: Tensor,
+    chosen_rewards: Tensor,
+    rejected_rewards: Tensor,
+    scores: PairScores,
+    reference_logps: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Return the `COLUMNS` of each pair, (B, len(COLUMNS)) float32, without a graph."""
+    columns = (
+        losses,
+        chosen_rewards,
+        rejected_rewards,
+        chosen_rewards > rejected_rewards,
+        chosen_rewards - rejected_rewards,
+        *scores[:4],
+        *reference_logps,
+    )
+    return torch.stack([column.detach().float() for column in columns], dim=1)
+
+
+def by_name(values: Iterable[T], prefix: str = "") -> dict[str, T]:
+    """Return values of the first columns of a table of pairs, one per column, by the names in `METRICS`."""
+    return {f"{prefix}{name}": value for name, value in zip(METRICS, values, strict=False)}
+
+
+class PairMetrics:
+    """Collects the metrics of the pairs that are trained on.
+
+    Args:
+        accelerator: of the processes that train together.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all pairs."""
+        self._sums: Tensor | None = None
+        self._first_bad_row: Tensor | None = None
+        self._recent: list[tuple[int, Tensor, Tensor]] = []  # step, rows and table of each batch since the last log
+        self._history: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # steps, rows and table of each log
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True if there are no pairs since the last log."""
+        return self._sums is None
+
+    def add(self, table: Tensor, weights: Tensor, batch: Batch, step: int) -> None:
+        """Add the pairs of a batch.
+
+        Args:
+            table: their (B, len(COLUMNS)) table.
+            weights: (B,), 1 for pairs that count.
+            batch: the batch.
+            step: the optimizer step that they are part of, from 1.
+        """
+        losses = table[:, METRICS.index("loss")]
+        rows = torch.zeros_like(losses, dtype=torch.int64) if batch.row is None else batch.row
+        first_bad = torch.where(torch.isfinite(losses), _NO_ROW, rows).min()
+        previous = self._first_bad_row
+        self._first_bad_row = first_bad if previous is None else torch.minimum(previous, first_bad)
+        if batch.row is not None:
+            counted = rows if batch.weight is None else rows.where(batch.weight > 0, -1)
+            self._recent.append((step, counted, table))
+        sums = torch.cat([table, torch.ones_like(table[:, :1])], dim=1).T @ weights
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def first_non_finite_row(self) -> int | None:
+        """Return the row of a pair whose loss is NaN or infinite since the last call; None if there is none.
+
+        Waits for the device, so it is called once per step.
+        """
+        row = None if self._first_bad_row is None else int(self._first_bad_row)
+        self._first_bad_row = None
+        return None if row == _NO_ROW else row
+
+    def reduce(self) -> dict[str, float]:
+        """Return the mean metrics of all pairs since the last call, over all ranks; every rank must call it."""
+        *sums, pairs = self._accelerator.reduce(self._sums, "sum").tolist()
+        self._sums = None
+        self._move_to_history()
+        return by_name([value / pairs for value in sums])
+
+    def history(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the metrics of all pairs since training began or resumed, oldest first; every rank must call it.
+
+        Returns: steps (n,), rows of the training set (n,), and the (n, len(COLUMNS)) table; a pair that was trained on
+            twice appears twice.
+        """
+        self._move_to_history()
+        parts = self._history
+        if self._accelerator.num_processes > 1:
+            parts = gather_object(parts)
+        if not parts:
+            return np.empty(0, int), np.empty(0, int), np.empty((0, len(COLUMNS)))
+        steps, rows, table = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(steps, kind="stable")
+        order = order[rows[order] >= 0]
+        return steps[order], rows[order], table[order]
+
+    def state(self) -> list[float] | None:
+        """Return the sums since the last log, to be saved with a checkpoint."""
+        return None if self._sums is None else self._sums.tolist()
+
+    def load_state(self, sums: list[float] | None) -> None:
+        """Restore what `state` returned."""
+        self._sums = None if sums is None else torch.tensor(sums, device=self._accelerator.device)
+
+    def _move_to_history(self) -> None:
+        """Move the batches since the last log to arrays in main memory."""
+        if self._recent:
+            steps = np.concatenate([np.full(len(rows), step) for step, rows, _ in self._recent])
+            rows = torch.cat([rows for _, rows, _ in self._recent]).cpu().numpy()
+            table = torch.cat([table for *_, table in self._recent]).cpu().numpy()
+            self._history.append((steps, rows, table))
+            self._recent = []

@@ -1,0 +1,138 @@
+"""Decide whether a run packs sequences, or pads two per pair."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+
+from dpo_data.errors import UsageError
+from dpo_train.attention.probe import disagreement
+from dpo_train.attention.support import unsupported_reason
+from dpo_train.batches.batch import SIDES, PaddedBatch
+from dpo_train.batches.packed import collate_packed
+from dpo_train.batches.padded import DPODataCollatorWithPadding
+from dpo_train.data.rows import PairRows
+from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer
+
+#: The two shortest of this many rows are computed both ways, and at least this many tokens of each sequence.
+PROBE_CANDIDATES, MIN_PROBE_TOKENS = 256, 64
+
+
+#: Methods of DPOTrainer that a subclass may override, and that only exist for padded batches.
+PADDED_METHODS = ("concatenated_forward", "concatenated_inputs")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the sequences of a run are batched.
+
+    Attributes:
+        reason: why they are padded; None if they are packed.
+        max_tokens: maximum distinct tokens per micro-batch, if they are packed.
+    """
+
+    reason: str | None
+    max_tokens: int = 0
+
+
+def padding_reason(
+    requested: str,
+    model: Any,
+    data: Sequence[Any],
+    *,
+    overridden: Sequence[str] = (),
+    custom_collator: bool = False,
+    preprocesses_logits: bool = False,
+    n_gpu: int,
+) -> str | None:
+    """Return why sequences must be padded, as far as it is known before anything is computed.
+
+    Args:
+        requested: DPOConfig.attention_path.
+        model: the policy.
+        data: training and evaluation sets.
+        overridden: the `PADDED_METHODS` that a subclass overrides.
+        custom_collator: whether the user passed a data_collator.
+        preprocesses_logits: whether the user passed preprocess_logits_for_metrics.
+        n_gpu: GPUs that this process uses.
+
+    Raises:
+        UsageError: packing was requested and is not possible.
+    """
+    if requested == "padded":
+        return "as requested"
+    if overridden:
+        reason: str | None = f"{' and '.join(overridden)} is overridden"
+    elif custom_collator:
+        reason = "a data_collator was passed"
+    elif preprocesses_logits:
+        reason = "preprocess_logits_for_metrics needs the logits"
+    elif not all(isinstance(rows, PairRows) for rows in data):
+        reason = "a dataset is iterable"
+    elif n_gpu > 1:
+        reason = "one process uses several GPUs; start it with torchrun"
+    else:
+        reason = unsupported_reason(model)
+    _refuse_if_requested(requested, reason)
+    return reason
+
+
+def resolve_packing(
+    requested: str,
+    model: Any,
+    data: Sequence[PairRows],
+    *,
+    packed: PackedScorer,
+    padded: PaddedScorer,
+    collate: DPODataCollatorWithPadding,
+    max_tokens: int,
+    dtype: torch.dtype,
+) -> Packing:
+    """Compute two short pairs both packed and padded, and pack only if the results agree.
+
+    Args:
+        requested: DPOConfig.attention_path.
+        model: the policy, on its device.
+        data: training and evaluation sets; without any, there is nothing to compare.
+        packed: computes packed batches.
+        padded: computes padded batches.
+        collate: makes padded batches.
+        max_tokens: maximum distinct tokens per micro-batch.
+        dtype: dtype that the model computes in.
+
+    Raises:
+        UsageError: packing was requested, and the results differ.
+    """
+    if not data:
+        return Packing(None, max_tokens)
+    rows = data[0]
+    shortest = np.argsort(rows.pair_lengths[:PROBE_CANDIDATES], kind="stable")[:2]
+    # Two padded sequences per pair have to fit into the budget of a micro-batch.
+    length = max(max_tokens // (2 * len(shortest)), MIN_PROBE_TOKENS)
+    pairs = [_truncated(rows[int(row)], length) for row in shortest]
+    device = packed.accelerator.device
+    packed_batch = collate_packed(pairs).to(device)
+    padded_batch = PaddedBatch.from_dict(send_to_device(collate(pairs), device), collate.label_pad_token_id)
+    reason = disagreement(
+        model,
+        packed=lambda: packed.logps(model, packed_batch),
+        padded=lambda: padded.logps(model, padded_batch),
+        dtype=dtype,
+    )
+    _refuse_if_requested(requested, reason)
+    return Packing(reason, max_tokens)
+
+
+def _refuse_if_requested(requested: str, reason: str | None) -> None:
+    if reason is not None and requested == "shared":
+        raise UsageError(f"prompts cannot be shared: {reason}.", "attention_path", requested)
+
+
+def _truncated(pair: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """Return a pair with the end of its prompt and the beginnings of its responses, `length` tokens per sequence."""
+    prompt = pair["prompt_ids"][-(length // 2) :]
+    responses = {f"{side}_ids": pair[f"{side}_ids"][: length - len(prompt)] for side in SIDES}
+    return {**pair, "prompt_ids": prompt, **responses}
