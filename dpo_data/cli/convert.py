@@ -27,13 +27,12 @@ from dpo_data.cli.options import (
     cores,
     parse_mapping,
     parse_share,
-    parse_template_arguments,
     read_template,
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
 from dpo_data.errors import TooManyInvalid
-from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnError, Pairing, SplitName, Tie, parse_template_arguments
 from dpo_data.sources import SOURCES
 
 if TYPE_CHECKING:

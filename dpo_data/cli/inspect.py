@@ -19,12 +19,11 @@ from dpo_data.cli.options import (
     PreparedArgument,
     TemplateDateOption,
     TruncationModeOption,
-    parse_template_arguments,
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
 from dpo_data.errors import UsageError, argument
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, DEFAULT_MAX_LENGTH
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, DEFAULT_MAX_LENGTH, parse_template_arguments
 
 SELECTION = "Selection"
 

@@ -1,6 +1,5 @@
 """Options that several commands of dpo-data have, and the conversion of their values."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,29 +153,6 @@ def read_template(path: Path | None) -> str | None:
         return None
     with reading(path):
         return path.read_text(encoding="utf-8")
-
-
-def parse_template_arguments(words: list[str]) -> dict[str, Any] | None:
-    """Return the variables of a chat template from words like enable_thinking=false, or from a JSON object."""
-    arguments: dict[str, Any] = {}
-    for word in words:
-        whole = _from_json(word)
-        name, equals, value = word.partition("=")
-        if isinstance(whole, dict):
-            arguments |= whole
-        elif name and equals:
-            arguments[name] = _from_json(value)
-        else:
-            raise UsageError("must be NAME=VALUE, as in enable_thinking=false.", "chat_template_kwargs", word)
-    return arguments or None
-
-
-def _from_json(text: str) -> Any:
-    """Return what a text is in JSON, or the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def cores() -> int:

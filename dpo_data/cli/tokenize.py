@@ -18,12 +18,11 @@ from dpo_data.cli.options import (
     TemplateDateOption,
     TruncationModeOption,
     parse_share,
-    parse_template_arguments,
     read_template,
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
-from dpo_data.options import DEFAULT_MAX_INVALID, DEFAULT_MAX_LENGTH
+from dpo_data.options import DEFAULT_MAX_INVALID, DEFAULT_MAX_LENGTH, parse_template_arguments
 
 
 def tokenize(

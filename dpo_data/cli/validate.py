@@ -21,11 +21,10 @@ from dpo_data.cli.options import (
     WorkersOption,
     cores,
     parse_mapping,
-    parse_template_arguments,
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Form, Severity
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Form, Severity, parse_template_arguments
 from dpo_data.sources import SOURCES
 
 

@@ -369,7 +369,7 @@ class _CacheWriter:
                 options=job.options,
                 splits={split: TokenCounts.total([shard.counts for shard in part]) for split, part in shards.items()},
                 shards=shards,
-                files=finish_folder(scratch, hashes, tokenizer=_source(job.tokenizer)),
+                files=finish_folder(scratch, hashes, tokenizer=_source(job.encoder.tokenizer)),
             )
             write_manifest(scratch, manifest)
 
