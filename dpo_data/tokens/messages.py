@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 Message = dict[str, Any]
@@ -26,6 +27,11 @@ class Conversation:
     rejected: Messages
     tools: list[Any] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> Iterator[Message]:
+        """All messages: of the prompt, of chosen and of rejected."""
+        return chain(self.prompt, self.chosen, self.rejected)
 
     @property
     def continues_message(self) -> bool:
@@ -62,12 +68,23 @@ def _plain(messages: Messages) -> Messages:
     return [
         {"content": ""}
         | {
-            name: _from_json(value) if name == "tool_calls" else value
+            name: _from_json(value)
+            if name == "tool_calls"
+            else _as_text_alone(without_nulls(value))
+            if name == "content"
+            else value
             for name, value in message.items()
             if value is not None
         }
         for message in messages
     ]
+
+
+def _as_text_alone(content: Any) -> Any:
+    """Return the text of a content that is one in parts."""
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        return text_of({"content": content})
+    return content
 
 
 def _from_json(value: Any) -> Any:
@@ -87,12 +104,14 @@ def without_nulls(value: Any) -> Any:
 
 def spellings(conversation: Conversation) -> Iterator[Conversation]:
     """Yield a conversation with arguments of calls as objects, then as JSON text, then with contents as parts."""
-    plain = conversation.respelled(_with_argument_objects)
-    yield plain
-    as_text = conversation.respelled(_with_argument_text)
-    if as_text != plain:
-        yield as_text
-    yield plain.respelled(_with_content_parts)
+    if any(message.get("tool_calls") for message in conversation.messages):
+        conversation, as_text = map(conversation.respelled, (_with_argument_objects, _with_argument_text))
+        yield conversation
+        if as_text != conversation:
+            yield as_text
+    else:
+        yield conversation
+    yield conversation.respelled(_with_content_parts)
 
 
 def _with_argument_objects(message: Message) -> Message:
@@ -147,7 +166,8 @@ def joined(start: Message, end: Message) -> Message:
 
 def text_of(message: Message) -> str:
     """Return the text of a message's content, which may be in parts."""
-    return "".join(texts_of(message))
+    content = message.get("content")
+    return content if isinstance(content, str) else "".join(texts_of(message))
 
 
 def texts_of(message: Mapping[str, Any]) -> Iterator[str]:

@@ -198,14 +198,22 @@ class _PairTokenizer:
             if not is_right(value):
                 raise UsageError(
                     f"{self.name}, row {row}: prompt, chosen and rejected are all text or all lists of messages with "
-                    f"role and content; {field} is {reprlib.repr(value)}."
+                    f"role and content, which is text; {field} is {reprlib.repr(value)}."
                 )
 
 
 def _are_messages(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(message, Mapping) and isinstance(message.get("role"), str) for message in value
+        isinstance(message, Mapping) and isinstance(message.get("role"), str) and _is_text(message.get("content"))
+        for message in value
     )
+
+
+def _is_text(content: Any) -> bool:
+    """Return True if the content of a message is text, also in parts, or missing."""
+    if isinstance(content, list):
+        return all(isinstance(part, Mapping) and part.get("type") == "text" for part in content)
+    return content is None or isinstance(content, str)
 
 
 def _reasons(counts: TokenCounts) -> str:

@@ -93,3 +93,10 @@ def test_the_beginning_and_the_rest_of_a_message_are_joined_without_anything_bet
     assert joined(start, end) == {"role": "assistant", "content": "It is 4.", "thinking": "x"}
     in_parts = [{"type": "text", "text": "It "}, {"type": "text", "text": "is"}]
     assert joined(start | {"content": in_parts}, end)["content"] == [{"type": "text", "text": "It is 4."}]
+
+
+def test_a_content_of_text_parts_is_their_text_and_others_stay_in_parts():
+    texts = [{"type": "text", "text": "Hello "}, {"type": "text", "text": "you."}]
+    image = [{"type": "image"}, {"type": "text", "text": "Hello"}]
+    conversation = stored_conversation([ASK | {"content": texts}, ASK | {"content": image}], [], [])
+    assert [message["content"] for message in conversation.prompt] == ["Hello you.", image]

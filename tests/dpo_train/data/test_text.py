@@ -105,7 +105,9 @@ def test_an_iterable_dataset_gives_the_same_ids(tokenizer: PreTrainedTokenizerFa
         assert row[column] == list(whole[column]), column
 
 
-@pytest.mark.parametrize("wrong", ["text", [{"content": "no role"}], None])
+@pytest.mark.parametrize(
+    "wrong", ["text", [{"content": "no role"}], None, [{"role": "user", "content": [{"type": "image"}]}]]
+)
 def test_rows_that_are_neither_text_nor_messages_throughout_are_refused(
     tokenizer: PreTrainedTokenizerFast, wrong: object
 ) -> None:
