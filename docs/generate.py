@@ -15,9 +15,9 @@ from typing import Any
 
 import typer.main
 
-from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS
-from dpo_data.checks.contamination import CONTAMINATION
+from dpo_data.checks import CONTAMINATION, DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS
 from dpo_data.cli.app import app as data_app
+from dpo_data.cli.runner import is_example, option_sections
 from dpo_data.errors import ROW_ERRORS
 from dpo_data.schemas import SCHEMAS, json_schema
 from dpo_data.sources import SOURCES, load_source
@@ -234,7 +234,8 @@ def command_page(name: str, command: Any) -> str:
     if not hasattr(command, "commands"):
         return _page(name, *_command(name, command))
     sections: list[str] = []
-    for sub, subcommand in command.commands.items():
+    commands = {name: each for name, each in command.commands.items() if not each.hidden}
+    for sub, subcommand in commands.items():
         sections += [f"## {name} {sub}", *_command(f"{name} {sub}", subcommand)]
     return _page(
         name,
@@ -243,7 +244,7 @@ def command_page(name: str, command: Any) -> str:
             ("command", "effect"),
             (
                 (f"[`{name} {sub}`](#{name}-{sub})", _escape(_one_line(subcommand.get_short_help_str(WIDTH))))
-                for sub, subcommand in command.commands.items()
+                for sub, subcommand in commands.items()
             ),
         ),
         *sections,
@@ -253,20 +254,11 @@ def command_page(name: str, command: Any) -> str:
 
 def _command(name: str, command: Any) -> Iterator[str]:
     context = command.make_context(name, [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH)
-    yield _code(_one_line(f"{name} {' '.join(command.collect_usage_pieces(context))}"), "text")
+    yield _code(_one_line(command.get_usage(context)).removeprefix("Usage: "), "text")
     yield from _help(command.help)
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for parameter in command.get_params(context):
-        if record := parameter.get_help_record(context):
-            panels.setdefault(_panel(parameter), []).append((_option_names(record[0]), _escape(_one_line(record[1]))))
-    for title, records in panels.items():
+    for title, rows in option_sections(command, context).items():
         yield f"**{title}**"
-        yield _table(("option", "effect"), records)
-
-
-def _panel(parameter: Any) -> str:
-    default = "Arguments" if parameter.param_type_name == "argument" else "Options"
-    return getattr(parameter, "rich_help_panel", None) or default
+        yield _table(("option", "effect"), ((_option_names(names), _escape(_one_line(text))) for names, text in rows))
 
 
 def _option_names(text: str) -> str:
@@ -274,10 +266,10 @@ def _option_names(text: str) -> str:
 
 
 def _help(text: str | None) -> Iterator[str]:
-    """Yield the paragraphs of a help text; those after a backspace mark are examples."""
+    """Yield the paragraphs of a help text, examples as code."""
     for paragraph in inspect.cleandoc(text or "").split("\n\n"):
-        if paragraph.startswith("\b"):
-            yield _code(paragraph.removeprefix("\b").strip("\n"), "bash")
+        if is_example(paragraph):
+            yield _code(inspect.cleandoc(paragraph), "bash")
         elif paragraph:
             yield _escape(_one_line(paragraph))
 

@@ -1,6 +1,7 @@
 """The documentation matches the code: generated pages, commands, Python examples and links."""
 
 import ast
+import dataclasses
 import importlib.util
 import re
 import shlex
@@ -13,7 +14,7 @@ import typer.main
 from dpo_data.cli.app import app as data_app
 from dpo_data.sources import SOURCES
 from dpo_train.cli import app as train_app
-from dpo_train.config import training_fields
+from dpo_train.config import DPOConfig
 from dpo_train.losses import LOSSES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -75,7 +76,8 @@ def test_every_dpo_data_command_in_the_docs_parses(place, words):
 @pytest.mark.parametrize(("place", "words"), commands("dpo-train"))
 def test_every_dpo_train_command_in_the_docs_has_known_options(place, words):
     known = {name for parameter in typer.main.get_command(train_app).params for name in parameter.opts}
-    known |= {"--" + field.replace("_", "-") for field in training_fields()}
+    names = [field.name for field in dataclasses.fields(DPOConfig) if field.init]
+    known |= {"--" + field.replace("_", "-") for field in names}
     unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
     assert not unknown, f"{place}: unknown options {unknown}"
 

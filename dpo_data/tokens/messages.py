@@ -10,6 +10,10 @@ Message = dict[str, Any]
 Messages = list[Message]
 
 
+#: Fields of a message that hold its reasoning.
+REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
+
+
 @dataclass(frozen=True)
 class Conversation:
     """A conversational pair.
@@ -61,23 +65,28 @@ def stored_conversation(
 
 
 def _plain(messages: Messages) -> Messages:
-    """Return messages without null fields and with parsed calls.
+    """Return messages without null fields, with parsed calls, and with text contents as text.
 
     A message has a content, if only an empty one: a third of the public templates fail where it is missing.
     """
     return [
-        {"content": ""}
-        | {
-            name: _from_json(value)
-            if name == "tool_calls"
-            else _as_text_alone(without_nulls(value))
-            if name == "content"
-            else value
-            for name, value in message.items()
-            if value is not None
-        }
+        _with_reasoning_fields(
+            {"content": ""} | {name: _plain_field(name, value) for name, value in message.items() if value is not None}
+        )
         for message in messages
     ]
+
+
+def _plain_field(name: str, value: Any) -> Any:
+    if name == "tool_calls":
+        return _from_json(value)
+    return _as_text_alone(without_nulls(value)) if name == "content" else value
+
+
+def _with_reasoning_fields(message: Message) -> Message:
+    """Return a message with its reasoning under both names that templates read, as transformers passes it since 5.23."""
+    reasoning = next((message[name] for name in REASONING_FIELDS if name in message), None)
+    return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
 def _as_text_alone(content: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from dpo_data.tokens.messages import Message, text_of
+from dpo_data.tokens.messages import REASONING_FIELDS, Message, text_of
 
 
 class Markers(NamedTuple):
@@ -22,8 +22,6 @@ MARKERS = (
     Markers("<seed:think>", "</seed:think>"),
     Markers("<|inner_prefix|>", "<|inner_suffix|>"),
 )
-#: Fields of a message that hold its reasoning; transformers hands each on under the first two names.
-REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 
 
 def thoughts_of(message: Message) -> str:

@@ -62,7 +62,7 @@ def test_runs_that_cannot_pack_are_padded_with_a_reason(reason: str, changes: di
     assert trainer.padding_reason == reason
     trainer.train()
     if path == "auto":
-        with pytest.raises(UsageError, match="^attention_path=shared: prompts cannot be shared: "):
+        with pytest.raises(UsageError, match=r"^attention_path=shared: prompts cannot be shared: "):
             trainer_class(
                 changes.get("model", lambda: model)(),
                 args=config(attention_path="shared"),
