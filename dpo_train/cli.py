@@ -123,7 +123,7 @@ def _config_file(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
 def _value(value: Any, parameter: Any, file: str) -> Any:
     """Return a value of a YAML file as its option takes it."""
     if isinstance(value, dict):
-        return json.dumps(value)
+        return [json.dumps(value)] if parameter.multiple else json.dumps(value)
     if parameter.multiple:
         return [str(item) for item in value] if isinstance(value, list) else [str(value)]
     if isinstance(value, list):

@@ -100,6 +100,24 @@ ChatTemplateOption = Annotated[
         rich_help_panel=TOKENS,
     ),
 ]
+ChatTemplateKwargsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--chat-template-kwargs",
+        metavar="NAME=VALUE",
+        help="Variable that the chat template gets, as in enable_thinking=false (repeatable).",
+        rich_help_panel=TOKENS,
+    ),
+]
+TemplateDateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD",
+        help="Day that the chat template takes for today.",
+        show_default="that of the folder's first token cache, or today",
+        rich_help_panel=TOKENS,
+    ),
+]
 CacheDirOption = Annotated[
     Path | None,
     typer.Option(

@@ -1,6 +1,5 @@
 """DPOTrainer: direct preference optimization as a transformers Trainer."""
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -29,7 +28,7 @@ from dpo_train.config import (
     trainer_arguments,
 )
 from dpo_train.data.rows import PairRows
-from dpo_train.data.text import Truncation, as_rows
+from dpo_train.data.text import RowReader
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
 from dpo_train.losses import LOSSES, inputs_of, needs_reference, terms_of
@@ -78,6 +77,7 @@ class DPOTrainer(HFTrainer):
         peft_config: makes the policy an adapter on the model.
         disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
         processing_class: another name for `tokenizer`.
+        chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
     """
 
     def __init__(
@@ -102,6 +102,8 @@ class DPOTrainer(HFTrainer):
         peft_config: Any = None,
         disable_dropout: bool = True,
         processing_class: PreTrainedTokenizerBase | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        template_date: str | None = None,
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
@@ -125,8 +127,9 @@ class DPOTrainer(HFTrainer):
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
-            truncation = Truncation(max_length, max_prompt_length, truncation_mode)
-            self._read = functools.partial(as_rows, tokenizer=tokenizer, truncation=truncation)
+            self._read = RowReader(
+                tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
+            )
             train_dataset = self._read(train_dataset, name="the training set", split="train")
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
         elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
@@ -492,7 +495,5 @@ class DPOTrainer(HFTrainer):
         if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
         self._comparison.compute_missing(rows)
-        sampler = torch.utils.data.BatchSampler(
-            torch.utils.data.SequentialSampler(rows), self.args.eval_batch_size, drop_last=False
-        )
+        sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
         return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)
