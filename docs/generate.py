@@ -186,7 +186,7 @@ def _example(check: RowCheck | DatasetCheck) -> tuple[list[str], str]:
             rows = [_json_line(pair.model_dump(exclude_none=True)) for pair in pairs]
             (raw / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
             lines += rows
-        found = validate(raw, source="pairs", deep=True, against=[evaluation] if check is CONTAMINATION else [])
+        found = validate(raw, source="pairs", form=form, deep=True, against=[evaluation] if check is CONTAMINATION else [])
     return lines, found.findings[check.code].examples[-1].removeprefix("raw/")
 
 

@@ -16,8 +16,8 @@ from dpo_data.errors import UsageError, loading
 from dpo_data.prepared.files import hash_json
 from dpo_data.ragged import Ragged, equal_rows
 from dpo_data.tokens.manifest import TokenizerEntry
-from dpo_data.tokens.messages import Messages, stored_conversation
-from dpo_data.tokens.rendering import ARGUMENTS_UNUSED, TEMPLATE_REFUSED, Refused, render_pair
+from dpo_data.tokens.messages import Conversation, Messages, stored_conversation
+from dpo_data.tokens.rendering import ARGUMENTS_UNUSED, TEMPLATE_REFUSED, Refused, RenderedPair, render_pair
 from dpo_data.tokens.special import EndTokens, without_prefix_space
 from dpo_data.tokens.templates import ChatTemplate
 
@@ -284,7 +284,7 @@ class Encoder:
         for row, fields in enumerate(zip(*columns, strict=True)):
             sides = ("", "", "")
             try:
-                pair = render_pair(self.template, self._ends, stored_conversation(*fields))
+                pair = self.render_one(stored_conversation(*fields))
             except json.JSONDecodeError as error:
                 message = f"tool calls, tools and template arguments are JSON, and these are not: {error}"
                 texts.refused[row] = Refusal(TEMPLATE_REFUSED, message)
@@ -297,6 +297,13 @@ class Encoder:
             for column, text in zip((texts.prompts, texts.chosen, texts.rejected), sides, strict=True):
                 column.append(text)
         return texts
+
+    def render_one(self, conversation: Conversation) -> RenderedPair:
+        """Return a conversational pair as text.
+
+        Raises: Refused: the template cannot render all of it.
+        """
+        return render_pair(self.template, self._ends, conversation)
 
     def _find_prefix(self) -> list[int]:
         """Return the ids that the tokenizer puts before a text by itself, usually BOS or none."""

@@ -84,7 +84,7 @@ def _plain_field(name: str, value: Any) -> Any:
 
 
 def _with_reasoning_fields(message: Message) -> Message:
-    """Return a message with its reasoning under both names that templates read, as transformers 5.23 passes it."""
+    """Return a message with its reasoning under both names that templates read, as transformers 5.23 does."""
     reasoning = next((message[name] for name in REASONING_FIELDS if name in message), None)
     return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
 

@@ -145,7 +145,7 @@ class ChatTemplate:
                     number for number, expected in enumerate(marks) if any(mark not in text for mark in expected)
                 )
             except TemplateRefusal:
-                # It has rendered the real contents, and does not tell from these.
+                # It has rendered the real contents, but cannot render these.
                 self._dropped[shape] = frozenset()
         return self._dropped[shape]
 

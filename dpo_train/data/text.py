@@ -164,7 +164,7 @@ class _PairTokenizer:
         return truncate_and_build(rows, encoded, options, encoder.bos_token_id, token_schema(rows.schema))
 
     def _carried(self, columns: dict[str, list[Any]], start: int) -> pa.RecordBatch:
-        """Return the columns that rows of token ids have beside the ids."""
+        """Return the columns that rows of token ids have besides the ids."""
         count = len(columns["prompt"])
         schema = pair_schema("text", scores={"chosen_score", "rejected_score"} <= set(columns))
         carried = pa.schema([schema.field(name) for name in carried_columns(schema)])

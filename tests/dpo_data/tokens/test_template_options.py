@@ -3,9 +3,12 @@
 import datetime
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from token_caches import decoded, dropped, pair, rows_of
 
+from dpo_data import convert
 from dpo_data.errors import TooManyInvalid, UsageError
 from dpo_data.inspect.search import show
 from dpo_data.tokens.cache import find_tokens, tokenize
@@ -291,3 +294,41 @@ def test_a_template_file_that_is_not_utf8_is_an_input_error(conversations, model
     )
     assert code == 2
     assert error.startswith(f"Error: {tmp_path}/utf16.jinja: cannot be read: ")
+
+
+# Tools, from the raw file to the ids.
+
+
+def test_tools_and_calls_from_jsonl_and_parquet_give_the_same_ids(tmp_path, write_rows, make_tokenizer):
+    def row(tool: str, **arguments: str) -> dict:
+        properties = {name: {"type": "string"} for name in arguments}
+        parameters = {"type": "object", "properties": properties, "required": list(arguments)}
+        call = {"id": "c1", "type": "function", "function": {"name": tool, "arguments": arguments}}
+        return {
+            "input": {
+                "messages": [{"role": "user", "content": f"Use {tool}."}],
+                "tools": [{"type": "function", "function": {"name": tool, "parameters": parameters}}],
+            },
+            "preferred_output": [{"role": "assistant", "content": None, "tool_calls": [call]}],
+            "non_preferred_output": [{"role": "assistant", "content": "I would rather not."}],
+        }
+
+    rows = [row("weather", city="Lima"), row("search", query="cats")]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    calls = "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}"
+    tokenizer = make_tokenizer(
+        template="{{ tools | tojson }}" + TURNS.replace("{{ m.content }}", "{{ m.content }}" + calls)
+    )
+    texts = []
+    for name in ("jsonl", "parquet"):
+        convert("openai-preference", [tmp_path / f"rows.{name}"], output=tmp_path / name, form="conversational")
+        texts.append(decoded(tokenize(tmp_path / name, tokenizer=tokenizer), tokenizer))
+    assert texts[0] == texts[1]
+    prompt, chosen, rejected = texts[0][1]
+    assert prompt == (
+        '[{"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {"query": '
+        '{"type": "string"}}, "required": ["query"]}}}][user] Use search.</s>[assistant] '
+    )
+    assert chosen == '{"name": "search", "arguments": {"query": "cats"}}</s>'
+    assert rejected == "I would rather not.</s>"
