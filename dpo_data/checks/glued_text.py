@@ -3,6 +3,7 @@
 from dpo_data.boundary import meet_in_white_space
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.text import responses
+from dpo_data.excerpts import beginning, ending
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 SHOWN_CHARACTERS = 20
@@ -12,20 +13,16 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     """Return a finding if a response of a text pair follows the prompt without white space.
 
     >>> find(CHECK.example, CHECK.example.texts).message
-    'chosen follows the prompt without white space: "…ould I keep bread?Wrap it in a cloth."'
+    'chosen follows the prompt without white space: "… uld I keep my bread?Wrap it in a cloth.".'
     """
     if not isinstance(pair, TextPair):
         return None
     prompt = texts[0]
     for field, response in responses(texts):
         if not meet_in_white_space(prompt, response):
-            before, after = _shortened(prompt[::-1])[::-1], _shortened(response)
-            return Finding(field, f'{field} follows the prompt without white space: "{before}{after}"')
+            seam = ending(prompt, SHOWN_CHARACTERS) + beginning(response, SHOWN_CHARACTERS)
+            return Finding(field, f'{field} follows the prompt without white space: "{seam}".')
     return None
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 CHECK = RowCheck(
@@ -34,5 +31,5 @@ CHECK = RowCheck(
     summary="prompt and response meet without white space",
     hint="The model would read them as one word: convert with --form conversational, or separate them in the raw file.",
     find=find,
-    example=TextPair(prompt="How should I keep bread?", chosen="Wrap it in a cloth.", rejected=" Put it in water."),
+    example=TextPair(prompt="How should I keep my bread?", chosen="Wrap it in a cloth.", rejected=" Put it in water."),
 )

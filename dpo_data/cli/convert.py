@@ -32,7 +32,7 @@ from dpo_data.cli.options import (
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import DEFAULT_MAX_LENGTH, FormChoice, OnError, Pairing, SplitName, Tie
+from dpo_data.options import DEFAULT_MAX_LENGTH, Form, FormChoice, OnError, Pairing, SplitName, Tie
 from dpo_data.sources import SOURCES
 
 
@@ -220,7 +220,8 @@ def convert(
       dpo-data convert pairs -i my.csv --map prompt=question \
           --map chosen=good --map rejected=bad
     """
-    from dpo_data.conversion.convert import start, write
+    from dpo_data.conversion.convert import run
+    from dpo_data.conversion.plan import make_plan
     from dpo_data.reports.terminal.convert import conversion
     from dpo_data.reports.terminal.tables import echo
     from dpo_data.reports.terminal.tokenize import tokens
@@ -237,7 +238,7 @@ def convert(
         from dpo_data.tokens.truncation import check_limits
 
         check_limits(max_length or None, max_prompt_length)
-    plan, raw = start(
+    plan = make_plan(
         source,
         input,
         sample=sample,
@@ -263,15 +264,24 @@ def convert(
         allow=allow,
         redact=redact,
     )
-    loaded = None
-    if tokenizer is not None:
-        from dpo_data.tokens.cache import load_checked_tokenizer
+    loaded: Any = None
 
-        # What cannot be tokenized is refused before a long conversion, not after it.
-        loaded = load_checked_tokenizer(tokenizer, plan.form, truncation["chat_template"], data=output)
+    def load_tokenizer(form: Form) -> None:
+        nonlocal loaded
+        if tokenizer is not None:
+            from dpo_data.tokens.cache import load_checked_tokenizer
+
+            # What cannot be tokenized is refused before a long conversion, not after it.
+            loaded = load_checked_tokenizer(tokenizer, form, truncation["chat_template"], data=output)
+
     with progress("Converting", quiet=quiet) as show_progress:
-        manifest = write(
-            plan, raw, output=output, overwrite=overwrite, workers=workers or cores(), progress=show_progress
+        manifest = run(
+            plan,
+            output=output,
+            overwrite=overwrite,
+            workers=workers or cores(),
+            progress=show_progress,
+            on_form=load_tokenizer,
         )
     summarize = not (json or quiet)
     if summarize:

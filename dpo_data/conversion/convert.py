@@ -1,6 +1,6 @@
 """Convert a raw source to a prepared folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Unpack
@@ -14,10 +14,10 @@ from dpo_data.conversion.plan import ConversionPlan, ConvertArguments, make_plan
 from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
 from dpo_data.errors import InputError, RowError, argument
-from dpo_data.options import FIRST_ROWS, Progress, silent
+from dpo_data.options import FIRST_ROWS, Form, Progress, silent
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.quarantine import QuarantinedRow
-from dpo_data.prepared.writer import building_prepared
+from dpo_data.prepared.writer import PreparedWriter, building
 from dpo_data.readers.inputs import find_inputs
 
 
@@ -79,18 +79,23 @@ def convert(
         InputError: an input that cannot be read, or is of another source.
         RowError: with on_error="stop", the first invalid row.
     """
-    plan, raw = start(source, inputs, **options)
-    return write(plan, raw, output=output, overwrite=overwrite, workers=workers, progress=progress)
-
-
-def start(
-    source: str, inputs: str | Path | Sequence[str | Path] = (), **options: Unpack[ConvertArguments]
-) -> tuple[ConversionPlan, RawInputs]:
-    """Return the plan of a conversion and its raw files, of which the first rows are read if the form depends on them.
-
-    The arguments and errors are those of `convert`.
-    """
     plan = make_plan(source, inputs, **options)
+    return run(plan, output=output, overwrite=overwrite, workers=workers, progress=progress)
+
+
+def run(
+    plan: ConversionPlan,
+    *,
+    output: str | Path,
+    overwrite: bool = False,
+    workers: int = 1,
+    progress: Progress = silent,
+    on_form: Callable[[Form], None] = lambda form: None,
+) -> Manifest:
+    """Convert what a plan says to a prepared folder.
+
+    Args, result and errors are those of `convert`, and `on_form` is called once the form of the pairs is known.
+    """
     raw = RawInputs(
         find_inputs(
             plan.inputs,
@@ -99,39 +104,28 @@ def start(
             unreachable_hint=plan.unreachable_hint,
         )
     )
-    if plan.source.contents is not None and options.get("form", "auto") == "auto":
-        plan = plan.in_form(*detect_form(plan.source, raw.first_rows(FIRST_ROWS), plan.options.mapping))
-    return plan, raw
-
-
-def write(
-    plan: ConversionPlan,
-    raw: RawInputs,
-    *,
-    output: str | Path,
-    overwrite: bool = False,
-    workers: int = 1,
-    progress: Progress = silent,
-) -> Manifest:
-    """Convert the raw files of a plan to a prepared folder; arguments, result and errors are those of `convert`."""
     tally = Tally()
     with (
-        building_prepared(Path(output), plan.form, plan.schema, overwrite=overwrite) as writer,
-        closing(RowKeyStore(writer.folder / "keys")) as store,
+        building(Path(output), "prepared", overwrite=overwrite) as scratch,
+        closing(RowKeyStore(scratch / "keys")) as store,
     ):
-        for chunk in convert_chunks(raw, plan.job, limit=plan.options.limit, workers=workers, progress=progress):
-            if chunk.quarantined and plan.on_error == "stop":
-                raise _first_invalid(chunk.quarantined[0])
-            tally.add(chunk)
-            for split, batch in chunk.batches.items():
-                chunk.keys[split]["index"] += writer.add(split, batch)
-                store.add(chunk.keys[split])
-            writer.quarantine(chunk.split, chunk.quarantined)
-        if not tally.rows_read:
-            raise InputError(f"{', '.join(file.label for file in raw.files)}: no rows in it.")
-        tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
-        store.remove()
-        return writer.finish(tally.header(plan, raw.files), dataset_card, left_out=tally.left_out_by_split)
+        if plan.detects_form:
+            plan = plan.in_form(*detect_form(plan.source, raw.first_rows(FIRST_ROWS), plan.options.mapping))
+        on_form(plan.form)
+        with closing(PreparedWriter(scratch, plan.form, plan.schema)) as writer:
+            for chunk in convert_chunks(raw, plan.job, limit=plan.options.limit, workers=workers, progress=progress):
+                if chunk.quarantined and plan.on_error == "stop":
+                    raise _first_invalid(chunk.quarantined[0])
+                tally.add(chunk)
+                for split, batch in chunk.batches.items():
+                    chunk.keys[split]["index"] += writer.add(split, batch)
+                    store.add(chunk.keys[split])
+                writer.quarantine(chunk.split, chunk.quarantined)
+            if not tally.rows_read:
+                raise InputError(f"{', '.join(file.label for file in raw.files)}: no rows in it.")
+            tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
+            store.remove()
+            return writer.finish(tally.header(plan, raw.files), dataset_card, left_out=tally.left_out_by_split)
 
 
 def _first_invalid(row: QuarantinedRow) -> RowError:

@@ -99,7 +99,8 @@ class ConversionPlan:
         job: what every chunk of rows needs.
         on_error: "stop" at the first invalid row, or "quarantine" it.
         options: those that affect the content, as the manifest records them.
-        form_reason: why the form was chosen; None if it was given, or is the same for all rows of the source.
+        detects_form: the first rows are yet to decide the form.
+        form_reason: why they decided so.
     """
 
     source: Source
@@ -109,6 +110,7 @@ class ConversionPlan:
     job: ConversionJob
     on_error: OnError
     options: ConvertOptions
+    detects_form: bool = False
     form_reason: str | None = None
 
     @property
@@ -119,7 +121,7 @@ class ConversionPlan:
     def in_form(self, form: Form, reason: str | None) -> "ConversionPlan":
         """Return the plan with another form, and the reason why it was chosen."""
         options = replace(self.job.options, form=form)
-        return replace(self, job=replace(self.job, options=options), form_reason=reason)
+        return replace(self, job=replace(self.job, options=options), detects_form=False, form_reason=reason)
 
     @property
     def schema(self) -> pa.Schema:
@@ -176,6 +178,7 @@ def make_plan(
         job=job,
         on_error=arguments.on_error,
         options=recorded,
+        detects_form=arguments.form == "auto" and source_.contents is not None,
     )
 
 

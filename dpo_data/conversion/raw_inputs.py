@@ -1,11 +1,14 @@
 """Raw files of a conversion: their chunks, of which the first can be read ahead, and how far the reading is."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 
 from dpo_data.readers.inputs import InputFile
-from dpo_data.readers.rows import Chunk
+from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.sources.fields import Row
+
+#: Bytes of a file that are read ahead at most.
+MAX_BYTES_AHEAD = 1 << 26
 
 
 class RawInputs:
@@ -24,21 +27,21 @@ class RawInputs:
         self._first: Iterator[Chunk] | None = None
 
     def first_rows(self, count: int) -> list[Row]:
-        """Return the readable ones among the first `count` rows of the first file, which are read again by `chunks`.
+        """Return the readable ones among the first rows of the first file, which `chunks` yields again.
+
+        At least `count` rows are read, unless the file has fewer or they have more than `MAX_BYTES_AHEAD`.
 
         Raises: InputError: the file cannot be read.
         """
         chunks = self.files[0].chunks(self._on_read)
         ahead: list[Chunk] = []
-        rows: list[Row] = []
-        left = count
-        while left > 0 and (chunk := next(chunks, None)) is not None:
-            ahead.append(chunk)
-            values = [row.value for row in islice(chunk.rows(), left)]
-            left -= len(values)
-            rows += [value for value in values if isinstance(value, dict)]
+        read: list[RawRow] = []
+        while len(read) < count and self._position < MAX_BYTES_AHEAD and (chunk := next(chunks, None)) is not None:
+            rows = list(chunk.rows())
+            read += rows
+            ahead.append(chunk.with_rows(rows))  # no row is parsed twice
         self._first = chain(ahead, chunks)
-        return rows
+        return [row.value for row in read[:count] if isinstance(row.value, dict)]
 
     def chunks(self) -> Iterator[tuple[InputFile, Iterator[Chunk]]]:
         """Yield each file with its chunks, which must be taken before the next file.

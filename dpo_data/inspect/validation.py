@@ -17,7 +17,8 @@ from dpo_data.checks import CHECK_HINTS, DEEP_DATASET_CHECKS
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks
 from dpo_data.checks.row_keys import RowKeyStore
-from dpo_data.conversion.convert import start, write
+from dpo_data.conversion.convert import run
+from dpo_data.conversion.plan import make_plan
 from dpo_data.inspect.batches import Observer, read_pairs
 from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
 from dpo_data.inspect.statistics.lengths import LengthStatistics
@@ -144,19 +145,22 @@ def validate(
     checks = extra_checks(deep, against, max_examples)
     folder = Path(path)
     finished = is_prepared(folder)
+    encoder, lengths = None, LengthStatistics()
+
+    def prepare_lengths(data_form: Form) -> None:
+        nonlocal encoder, lengths
+        encoder = open_encoder(tokenizer, data_form, chat_template, path)
+        lengths = LengthStatistics(encoder, max_lengths)
+
     if finished:
-        data_form = read_manifest(folder).form
-    else:
-        plan, raw = start(
-            source, [path], form=form, mapping=mapping, axis=axis, input_format=input_format, max_invalid=1.0
-        )
-        data_form = plan.form
-    encoder = open_encoder(tokenizer, data_form, chat_template, path)
-    lengths = LengthStatistics(encoder, max_lengths)
+        prepare_lengths(read_manifest(folder).form)
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
         if not finished:
             folder = Path(scratch) / "prepared"
-            write(plan, raw, output=folder, workers=workers, progress=progress)
+            plan = make_plan(
+                source, [path], form=form, mapping=mapping, axis=axis, input_format=input_format, max_invalid=1.0
+            )
+            run(plan, output=folder, workers=workers, progress=progress, on_form=prepare_lengths)
         prepared = Prepared(folder, read_manifest(folder))
         with read_folder(prepared, checks, lengths, encoder, progress) as found:
             return validation_report(

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dpo_data.dialogue import TURN_START
+from dpo_data.dialogue import TURN_START, as_messages
 from dpo_data.errors import RowError
-from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
+from dpo_data.records import FIELDS, ConversationalPair, PreferencePair, TextPair
 from dpo_data.sources import hh_rlhf
 from dpo_data.sources.fields import FieldMap, Row, as_row_error, lookup, missing, number
 from dpo_data.sources.responses import require_response, split_dialogues
@@ -55,12 +55,8 @@ def _text_pair(fields: dict[str, Any], options: SourceOptions, scores: dict[str,
         raise RowError("wrong_type", "prompt", f"prompt is {type(prompt).__name__}, but the responses are strings.")
     if options.form == "text":
         return TextPair(prompt=prompt, chosen=chosen, rejected=rejected, **scores)
-    return ConversationalPair(
-        prompt=[Message(role="user", content=prompt)],
-        chosen=[Message(role="assistant", content=chosen)],
-        rejected=[Message(role="assistant", content=rejected)],
-        **scores,
-    )
+    messages, (chosen_messages, rejected_messages) = as_messages(prompt, [chosen, rejected])
+    return ConversationalPair(prompt=messages, chosen=chosen_messages, rejected=rejected_messages, **scores)
 
 
 def _conversational_pair(fields: dict[str, Any], scores: dict[str, Any]) -> ConversationalPair:

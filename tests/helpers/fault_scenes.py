@@ -234,6 +234,20 @@ def same_text(w: Writer) -> Planted:
 # Faults of other sources and forms.
 
 
+def text(w: Writer) -> Row:
+    """Return a pair whose responses are separated from the prompt by white space or a special token."""
+    prompt, start = w.pick(
+        (w.question(), " "), (w.question() + "\n", ""), (w.question() + w.pick("<|bot|>", "</s>"), "")
+    )
+    return {"prompt": prompt, "chosen": start + w.prose(), "rejected": start + w.prose()}
+
+
+def glued(w: Writer) -> Planted:
+    row = {"prompt": w.question(), "chosen": f" {w.prose()}", "rejected": f" {w.prose()}"}
+    where = w.pick("chosen", "rejected")
+    return one(row | {where: w.pick(w.prose(), w.foreign("ja"))})
+
+
 def transcript(w: Writer) -> Row:
     prompt = f"\n\nHuman: {w.question()}\n\nAssistant: {w.prose()}\n\nHuman: {w.question()}\n\nAssistant:"
     return {"chosen": f"{prompt} {w.prose()}", "rejected": f"{prompt} {w.prose()}"}
@@ -366,6 +380,7 @@ SCENES = {
         },
         {"source": "pairs"},
     ),
+    "texts": Scene(lambda w: [text(w)], {"glued_text": glued}, {"source": "pairs", "form": "text"}),
     "transcripts": Scene(
         lambda w: [transcript(w)],
         {"not_a_dialogue": no_dialogue, "no_response": no_reply, "prompts_diverge": other_prompt},

@@ -249,7 +249,7 @@ def test_messages_are_refused_in_text_form(tmp_path, write_rows):
     row = {"prompt": "Hi", "chosen": YES, "rejected": NO}
     assert refused(row)[0] == "wrong_type"
     with pytest.raises(InputError) as caught:
-        convert("pairs", [write_rows(tmp_path / "a.jsonl", [row])], output=tmp_path / "out")
+        convert("pairs", [write_rows(tmp_path / "a.jsonl", [row])], output=tmp_path / "out", form="text")
     assert str(caught.value) == (
         f"{tmp_path.name}/a.jsonl: the responses are lists of messages, not text.\n"
         "  Convert them with --form conversational."
@@ -261,7 +261,7 @@ def test_a_single_row_of_messages_among_texts_is_quarantined(tmp_path, write_row
     rows[7] = {"prompt": "Hi", "chosen": YES, "rejected": NO}
     raw = write_rows(tmp_path / "a.jsonl", rows)
     monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", 8)  # every row opens a chunk
-    manifest = convert("pairs", [raw], output=tmp_path / "out")
+    manifest = convert("pairs", [raw], output=tmp_path / "out", form="text")
     assert (manifest.pairs, manifest.quarantined_by_code) == (19, {"wrong_type": 1})
 
 

@@ -47,7 +47,7 @@ def test_datasets_loads_ids_as_lists_of_int32_with_scores_origins_and_keys(make_
 
 def test_each_split_gets_its_own_ids(tmp_path, write_rows, byte_tokenizer):
     raw = [write_rows(tmp_path / f"{split}.jsonl", [row]) for split, row in zip(("train", "test"), ROWS, strict=False)]
-    convert("pairs", raw, output=tmp_path / "prepared")
+    convert("pairs", raw, output=tmp_path / "prepared", form="text")
     cache = tokenize(tmp_path / "prepared", tokenizer=byte_tokenizer)
     assert decoded(cache, byte_tokenizer, "train") == [("What is this?", " a bow</s>", " no</s>")]
     assert decoded(cache, byte_tokenizer, "test") == [("Hello there", " hi, what?</s>", " go</s>")]
