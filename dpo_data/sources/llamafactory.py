@@ -46,11 +46,15 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 def _alpaca(row: Row) -> ScoredResponses:
     instruction = "\n".join(filter(None, (required_text(row, "instruction"), optional_text(row, "input"))))
     *system, request = user_prompt(instruction, optional_text(row, "system"))
-    prompt = [*system, *_history(row), request]
+    prompt = [*system, *history(row), request]
     return preferred(prompt, required_text(row, "chosen"), required_text(row, "rejected"))
 
 
-def _history(row: Row) -> list[Message]:
+def history(row: Row) -> list[Message]:
+    """Return the turns of a column `history` of [question, answer] pairs.
+
+    Raises: RowError: wrong_type.
+    """
     if row.get("history") is None:
         return []
     turns = []
@@ -90,11 +94,11 @@ def _sharegpt_message(value: Any, path: str) -> Message:
     speaker = required_choice(message, "from", tuple(ROLES), f"{path}.")
     text = required_text(message, "value", f"{path}.")
     if speaker == "function_call":
-        return Message(role="assistant", content="", tool_calls=_tool_calls([text], f"{path}.value"))
+        return Message(role="assistant", content="", tool_calls=tool_calls([text], f"{path}.value"))
     return Message(role=ROLES[speaker], content=text)
 
 
-def _tool_calls(texts: list[str], path: str) -> str | None:
+def tool_calls(texts: list[str], path: str) -> str | None:
     """Return tool calls, given as JSON {name, arguments}, in the format of chat templates."""
     calls = []
     for text in texts:
@@ -124,7 +128,7 @@ def _v1_message(value: Any, path: str) -> Message:
         kind = required_choice(as_object(part, part_path), "type", ("text", "tool_call"), f"{part_path}.")
         (calls if kind == "tool_call" else texts).append(required_text(part, "value", f"{part_path}."))
     role = required_choice(message, "role", ("system", "user", "assistant", "tool"), f"{path}.")
-    return Message(role=role, content="".join(texts), tool_calls=_tool_calls(calls, path))
+    return Message(role=role, content="".join(texts), tool_calls=tool_calls(calls, path))
 
 
 def looks_like(row: Row) -> bool:

@@ -216,3 +216,9 @@ def test_the_left_of_label_studio_is_the_first_answer(tmp_path: Path) -> None:
     assert sniff(CASES / "05d/export.json").source == "two-answers"
     _, pairs = converted("two-answers", "05d/export.json", tmp_path, form="auto")
     assert [texts(pair) for pair in pairs["train"]] == [turn("Name a river.", "The Nile.", "No.")]
+
+
+def test_a_nested_tree_gives_the_pairs_of_its_messages(tmp_path: Path) -> None:
+    assert sniff(CASES / "14b/trees.jsonl").source == "oasst"
+    _, pairs = converted("oasst", "14b/trees.jsonl", tmp_path)
+    assert [texts(pair) for pair in pairs["train"]] == [turn("Name a river.", "The Nile.", "No.")]
