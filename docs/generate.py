@@ -29,6 +29,8 @@ from dpo_data.cli.app import app as data_app
 from dpo_data.cli.runner import CONTEXT, is_example, option_sections
 from dpo_data.errors import ROW_ERRORS
 from dpo_data.inspect.validation import validate
+from dpo_data.options import Form
+from dpo_data.records import TextPair
 from dpo_data.schemas import SCHEMAS, json_schema
 from dpo_data.sources import SOURCES, load_source
 from dpo_data.sources.source import Source
@@ -178,6 +180,8 @@ def _example(check: RowCheck | DatasetCheck) -> tuple[list[str], str]:
     """Return the raw rows of a check's example, and the finding of `validate` in the last of them."""
     dataset = check.example if isinstance(check, DatasetCheck) else {"train": (check.example,)}
     lines = []
+    first = next(pair for pairs in dataset.values() for pair in pairs)
+    form: Form = "text" if isinstance(first, TextPair) else "conversational"
     with TemporaryDirectory() as scratch:
         raw, evaluation = Path(scratch) / "raw", Path(scratch) / "evaluation.txt"
         raw.mkdir()
@@ -186,7 +190,9 @@ def _example(check: RowCheck | DatasetCheck) -> tuple[list[str], str]:
             rows = [_json_line(pair.model_dump(exclude_none=True)) for pair in pairs]
             (raw / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
             lines += rows
-        found = validate(raw, source="pairs", form=form, deep=True, against=[evaluation] if check is CONTAMINATION else [])
+        found = validate(
+            raw, source="pairs", form=form, deep=True, against=[evaluation] if check is CONTAMINATION else []
+        )
     return lines, found.findings[check.code].examples[-1].removeprefix("raw/")
 
 

@@ -44,7 +44,8 @@ WhereOption = Annotated[
     str | None,
     typer.Option(
         metavar="EXPRESSION",
-        help="Only rows that meet this condition on their raw columns, as in 'score >= 2 and lang == \"en\"'.",
+        help="Keep only rows whose raw columns meet this condition, such as 'score >= 2 and lang == \"en\"'. "
+        "The others are left out and counted.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -91,7 +91,7 @@ def test_the_version_is_shown(dpo_data):
     ("words", "candidates"),
     [
         ("dpo-data conv", ["convert"]),
-        ("dpo-data convert ultra", ["ultrafeedback", "ultrafeedback-binarized"]),
+        ("dpo-data convert ultra", ["ultrafeedback", "ultrafeedback-binarized", "ultra-interact"]),
         ("dpo-data convert pairs --pairing best", ["best-worst", "best-rest"]),
         ("dpo-data tokenize --max-", ["--max-length", "--max-prompt-length", "--max-invalid"]),
     ],

@@ -105,7 +105,7 @@ USER_ERRORS = {
     "table without a column": (
         "convert pairs --input table.csv",
         'work/table.csv: has no column "rejected".\n  It has: prompt, chosen, bad.\n'
-        "  Name the right columns with the source `pairs`: --map FIELD=COLUMN.",
+        "  Name the right columns: --map FIELD=COLUMN.",
     ),
     "tokenize nothing": (
         "tokenize no --tokenizer T",
