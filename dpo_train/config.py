@@ -76,6 +76,8 @@ def loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[s
         raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {options}.")
     if not 0 <= given.get("label_smoothing", 0) < 0.5:
         raise UsageError("must be in [0, 0.5).", "label_smoothing", given["label_smoothing"])
+    if loss_type == "exo_pair" and given.get("label_smoothing") == 0:
+        raise UsageError("must be above 0 for the loss exo_pair, whose paper uses 1e-3.", "label_smoothing", 0)
     return given | ({"beta": beta} if "beta" in own else {})
 
 

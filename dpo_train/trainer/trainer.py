@@ -302,6 +302,8 @@ class DPOTrainer(HFTrainer):
             "chosen_logps": policy_chosen_logps,
             "rejected_logps": policy_rejected_logps,
         }
+        mean = (available["chosen_logratios"] + available["rejected_logratios"]).mean() / 2
+        available.setdefault("mean_logratios", mean.expand_as(policy_chosen_logps))
         losses = loss(*(available[name] for name in inputs_of(loss)), **self.loss_options)
         if not needs_reference(loss):
             chosen_rewards = chosen_rewards / terms["chosen_tokens"]

@@ -35,7 +35,7 @@ def test_the_options_of_a_loss_come_from_its_signature() -> None:
     for option in {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}:
         with_it = [name for name, loss in LOSSES.items() if option in options_of(loss)]
         assert fields[option]["help"].endswith(f"Losses: {', '.join(with_it)}.")
-    assert fields["label_smoothing"]["show_default"] == "0.0; robust: 0.1"
+    assert fields["label_smoothing"]["show_default"] == "0.0; robust: 0.1; exo_pair: 0.001"
 
 
 def test_a_loss_is_called_with_beta_and_the_options_that_were_given() -> None:
@@ -49,6 +49,11 @@ def test_a_loss_is_called_with_beta_and_the_options_that_were_given() -> None:
         ("rpoo", {}, f"loss_type=rpoo: there is no such loss.\n  Did you mean rpo?\n  Losses: {', '.join(LOSSES)}."),
         ("sft", {"rpo_alpha": 1.0}, "the loss sft has no rpo_alpha=; its options: none."),
         ("sigmoid", {"label_smoothing": 0.5}, "label_smoothing=0.5: must be in [0, 0.5)."),
+        (
+            "exo_pair",
+            {"label_smoothing": 0.0},
+            "label_smoothing=0: must be above 0 for the loss exo_pair, whose paper uses 1e-3.",
+        ),
     ],
 )
 def test_what_a_loss_does_not_take_is_refused(loss: str, options: dict[str, float], message: str) -> None:
