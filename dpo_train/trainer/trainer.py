@@ -23,7 +23,7 @@ from dpo_train.config import (
     DEFAULT_BETA,
     DPOConfig,
     check_reference,
-    loss_options,
+    make_objective,
     resolve_alias,
     resolve_beta,
     trainer_arguments,
@@ -32,7 +32,6 @@ from dpo_train.data.rows import PairRows
 from dpo_train.data.text import Truncation, as_rows
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
-from dpo_train.losses import LOSSES, inputs_of, needs_reference, terms_of
 from dpo_train.models import frozen, load_model, router_weight, with_adapter, without_adapter, without_dropout
 from dpo_train.reference.factory import make_reference
 from dpo_train.reference.live import LiveReference, ModelOnDemand, NoReference, Reference
@@ -111,8 +110,8 @@ class DPOTrainer(HFTrainer):
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
         self.beta = resolve_beta(beta, args.beta)
-        self.loss_type: str = args.loss_type
-        self.loss_options = loss_options(self.loss_type, self.beta, args)
+        self.objective = make_objective(args, self.beta)
+        self.loss_type = str(self.objective)
         self.reference_free: bool = args.reference_free
         check_reference(args, given=ref_model is not None)
         self.label_pad_token_id = label_pad_token_id
@@ -147,7 +146,7 @@ class DPOTrainer(HFTrainer):
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
         self._router_weight = router_weight(network.config)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
-            check_data(rows, network, self.loss_type)
+            check_data(rows, network, self.objective)
         self.pair_metrics = PairMetrics(self.accelerator)
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
@@ -190,7 +189,7 @@ class DPOTrainer(HFTrainer):
         return self._prepare_policy(super().call_model_init(trial))
 
     def _make_reference(self, ref_model: Any, scorer: PackedScorer | PaddedScorer, reason: str | None) -> Reference:
-        if self.reference_free or not needs_reference(LOSSES[self.loss_type]):
+        if self.reference_free or not self.objective.needs_reference:
             return NoReference()
         # Engines that wrap the model later leave nothing here to compute with before training.
         wraps_later = self.is_fsdp_enabled or self.is_deepspeed_enabled
@@ -291,24 +290,11 @@ class DPOTrainer(HFTrainer):
         Returns: losses, chosen rewards, rejected rewards, each (B,); the rewards without a graph. A reward is beta
             times the log-ratio; for losses without a reference, beta times the log-probability per token.
         """
-        loss = LOSSES[self.loss_type]
-        chosen_rewards = self.beta * (policy_chosen_logps - reference_chosen_logps).detach()
-        rejected_rewards = self.beta * (policy_rejected_logps - reference_rejected_logps).detach()
-        if reference_free:
-            reference_chosen_logps = reference_rejected_logps = torch.zeros_like(policy_chosen_logps)
-        available = terms | {
-            "chosen_logratios": policy_chosen_logps - reference_chosen_logps,
-            "rejected_logratios": policy_rejected_logps - reference_rejected_logps,
-            "chosen_logps": policy_chosen_logps,
-            "rejected_logps": policy_rejected_logps,
-        }
-        mean = (available["chosen_logratios"] + available["rejected_logratios"]).mean() / 2
-        available.setdefault("mean_logratios", mean.expand_as(policy_chosen_logps))
-        losses = loss(*(available[name] for name in inputs_of(loss)), **self.loss_options)
-        if not needs_reference(loss):
-            chosen_rewards = chosen_rewards / terms["chosen_tokens"]
-            rejected_rewards = rejected_rewards / terms["rejected_tokens"]
-        return losses, chosen_rewards, rejected_rewards
+        policy, reference = (
+            (policy_chosen_logps, policy_rejected_logps),
+            (reference_chosen_logps, reference_rejected_logps),
+        )
+        return self.objective.losses_and_rewards(policy, reference, self.beta, terms, reference_free=reference_free)
 
     def get_batch_metrics(
         self, model: nn.Module, batch: Any, train_eval: Literal["train", "eval"] = "train"
@@ -345,7 +331,7 @@ class DPOTrainer(HFTrainer):
 
     def _measure(self, model: nn.Module, batch: PaddedBatch | PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return losses (B,) with their graph, the (B, len(COLUMNS)) table of the pairs, and the router loss."""
-        terms: dict[str, Any] = batch.terms(terms_of(LOSSES[self.loss_type]))
+        terms: dict[str, Any] = batch.terms(self.objective.terms)
         is_initial = self._comparison.is_own_reference and self.state.global_step == 0 and not self._was_trained
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(
