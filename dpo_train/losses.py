@@ -10,7 +10,8 @@ The signature of a loss defines what it needs. Positional parameters are tensors
 
 Keyword-only parameters are its options: numbers with a default, described in the docstring. The trainer refuses an
 option that the loss does not have. A loss without log-ratios needs no reference model. To add a loss, write the
-function and name it in `LOSSES`; error texts and the options of the command line are derived from there.
+function and name it in `LOSSES`, and in `STEP_LOSSES` if the loss of a pair depends on other pairs; error texts and the
+options of the command line are derived from there.
 
 Below, s is the logistic function, c and r the log-ratios of chosen and rejected, b beta, |.| a number of tokens.
 """
@@ -116,10 +117,9 @@ def apo_down(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: floa
 
 
 def kto_pair(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
-    """(1 - s(b (c - z_r)) + 1 - s(b (z_c - r))) / 2, with z the batch mean of the other side's log-ratios, at least 0.
+    """(1 - s(b (c - z_r)) + 1 - s(b (z_c - r))) / 2, with z the mean of the other side's log-ratios, at least 0.
 
-    The only loss that depends on other pairs: z is a mean over the micro-batch, so the result depends on its size.
-    There is no gradient through z.
+    The mean is over the pairs of a step. There is no gradient through it.
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, equation 8, on pairs.
     """
@@ -376,6 +376,10 @@ LOSSES: dict[str, Loss] = {
     "simpo": simpo,
     "orpo": orpo,
 }
+
+
+#: Losses that depend on other pairs too. The trainer computes them over all pairs of an optimizer step.
+STEP_LOSSES = {"kto_pair", "bco_pair", "aot", "aot_unpaired"}
 
 
 def inputs_of(loss: Loss) -> tuple[str, ...]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
-from dpo_train.losses import DIVERGENCES, LOSSES, divergence_scores, inputs_of, needs_reference, terms_of
+from dpo_train.losses import DIVERGENCES, LOSSES, STEP_LOSSES, divergence_scores, inputs_of, needs_reference, terms_of
 
 
 @dataclass(frozen=True)
@@ -61,20 +60,33 @@ class Objective:
         """True if a loss compares the policy with a reference."""
         return any(needs_reference(LOSSES[loss]) for loss in self.losses)
 
+    @property
+    def is_over_step(self) -> bool:
+        """True if the loss of a pair depends on the other pairs of its optimizer step."""
+        return not STEP_LOSSES.isdisjoint(self.losses)
+
     def losses_and_rewards(
         self,
-        policy: tuple[Tensor, Tensor],
-        reference: tuple[Tensor, Tensor],
-        beta: float,
-        terms: Mapping[str, Any],
+        policy_chosen: Tensor,
+        policy_rejected: Tensor,
+        reference_chosen: Tensor,
+        reference_rejected: Tensor,
         *,
+        beta: float,
+        terms: Mapping[str, Tensor],
         reference_free: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return losses, chosen rewards and rejected rewards, (B,) each; see `DPOTrainer.dpo_loss`."""
-        rewards = [beta * (logps - base).detach() for logps, base in zip(policy, reference, strict=True)]
+        chosen, rejected = policy_chosen - reference_chosen, policy_rejected - reference_rejected
+        available = {
+            **terms,
+            "chosen_logps": policy_chosen,
+            "rejected_logps": policy_rejected,
+            "chosen_logratios": policy_chosen if reference_free else chosen,
+            "rejected_logratios": policy_rejected if reference_free else rejected,
+        }
+        chosen_rewards, rejected_rewards = beta * chosen.detach(), beta * rejected.detach()
         if not self.needs_reference:
-            rewards = [rewards[0] / terms["chosen_tokens"], rewards[1] / terms["rejected_tokens"]]
-        ratios = policy if reference_free else (policy[0] - reference[0], policy[1] - reference[1])
-        names = ("chosen_logps", "rejected_logps", "chosen_logratios", "rejected_logratios")
-        losses = self(dict(terms) | dict(zip(names, (*policy, *ratios), strict=True)))
-        return losses, rewards[0], rewards[1]
+            chosen_rewards = chosen_rewards / terms["chosen_tokens"]
+            rejected_rewards = rejected_rewards / terms["rejected_tokens"]
+        return self(available), chosen_rewards, rejected_rewards

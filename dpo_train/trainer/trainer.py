@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from dpo_data.errors import UsageError
 from dpo_train.attention.register import shared_prefixes
-from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
+from dpo_train.batches.batch import StepBatch
 from dpo_train.batches.packed import collate_packed, collate_step
 from dpo_train.batches.padded import DPODataCollatorWithPadding, concatenate_sides
 from dpo_train.batches.sampler import StepSampler
@@ -44,6 +44,7 @@ from dpo_train.trainer.hf_trainer import HFTrainer
 from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
 from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS, Packing, padding_reason
+from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
 
@@ -148,6 +149,7 @@ class DPOTrainer(HFTrainer):
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
             check_data(rows, network, self.objective)
         self.pair_metrics = PairMetrics(self.accelerator)
+        self._whole_step = WholeStep(self.objective, self.dpo_loss, self.accelerator)
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
         self._was_trained = self._warned_not_learning = False
@@ -290,11 +292,8 @@ class DPOTrainer(HFTrainer):
         Returns: losses, chosen rewards, rejected rewards, each (B,); the rewards without a graph. A reward is beta
             times the log-ratio; for losses without a reference, beta times the log-probability per token.
         """
-        policy, reference = (
-            (policy_chosen_logps, policy_rejected_logps),
-            (reference_chosen_logps, reference_rejected_logps),
-        )
-        return self.objective.losses_and_rewards(policy, reference, self.beta, terms, reference_free=reference_free)
+        logps = policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
+        return self.objective.losses_and_rewards(*logps, beta=self.beta, terms=terms, reference_free=reference_free)
 
     def get_batch_metrics(
         self, model: nn.Module, batch: Any, train_eval: Literal["train", "eval"] = "train"
@@ -312,7 +311,10 @@ class DPOTrainer(HFTrainer):
         if isinstance(args[0] if args else kwargs.get("model"), nn.Module):
             return self._generate_pair_of_texts(*args, **kwargs)
         self._check_finite()
-        return super().get_batch_samples(*args, **kwargs)
+        samples, pairs = super().get_batch_samples(*args, **kwargs)
+        if self.objective.is_over_step:
+            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(samples), self._measure)
+        return samples, pairs
 
     def _generate_pair_of_texts(self, model: Any, batch: TensorDict) -> tuple[list[str], list[str]]:
         policy = self.accelerator.unwrap_model(model)
@@ -329,8 +331,11 @@ class DPOTrainer(HFTrainer):
             max_positions=getattr(self.model.config, "max_position_embeddings", None),
         )
 
-    def _measure(self, model: nn.Module, batch: PaddedBatch | PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return losses (B,) with their graph, the (B, len(COLUMNS)) table of the pairs, and the router loss."""
+    def _measure(self, model: nn.Module, batch: Any, in_step: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return losses (B,) with their graph, the (B, len(COLUMNS)) table of the pairs, and the router loss.
+
+        With `in_step`, losses over several pairs are those in the whole optimizer step.
+        """
         terms: dict[str, Any] = batch.terms(self.objective.terms)
         is_initial = self._comparison.is_own_reference and self.state.global_step == 0 and not self._was_trained
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
@@ -338,6 +343,9 @@ class DPOTrainer(HFTrainer):
             scores.chosen_logps, scores.rejected_logps, *reference_logps, **terms
         )
         table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
+        if in_step and self.objective.is_over_step:
+            losses = self._whole_step.next_losses(table, scores[:2], batch)
+            table[:, 0] = losses.detach()
         return losses, table, scores.router_loss
 
     # ---- training and evaluation ---------------------------------------------------------------------------------
@@ -372,11 +380,12 @@ class DPOTrainer(HFTrainer):
             )
         self.pair_metrics.clear()
         self.pair_metrics.load_state(state.get("sums"))
+        self._whole_step.load_state(state)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
-        return {"sums": self.pair_metrics.state()}
+        return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -399,7 +408,7 @@ class DPOTrainer(HFTrainer):
             num_items_in_batch: pairs of the whole optimizer step, over all ranks; None for those of this batch.
         """
         batch = self.as_batch(inputs)
-        losses, table, router_loss = self._measure(model, batch)
+        losses, table, router_loss = self._measure(model, batch, in_step=True)
         weights = torch.ones_like(losses) if batch.weight is None else batch.weight
         if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
             warn_if_policy_is_not_reference(
@@ -414,16 +423,19 @@ class DPOTrainer(HFTrainer):
         share = pairs if num_items_in_batch is None else num_items_in_batch / self.accelerator.num_processes
         return (loss / share, {"table": table}) if return_outputs else loss / share
 
-    def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, None]:
-        """Return the loss and the (B, len(COLUMNS)) table of a batch; the table also if only the loss is requested."""
+    def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return the loss, the (B, len(COLUMNS)) table and, for losses over several pairs, their inputs, of a batch."""
+        batch = self.as_batch(self.batch_on_device(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses, table, _ = self._measure(model, self.as_batch(self.batch_on_device(inputs)))
-        return losses.mean(), table, None
+            losses, table, _ = self._measure(model, batch)
+        return losses.mean(), table, self._whole_step.inputs(table, batch) if self.objective.is_over_step else None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluated = table = np.asarray(output.predictions)
+        if self.objective.is_over_step:
+            table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)).numpy()
         output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
         return output
 

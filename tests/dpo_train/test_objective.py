@@ -48,9 +48,9 @@ def test_a_divergence_replaces_the_log_ratios_of_a_loss(name: str) -> None:
 
 
 def test_a_divergence_leaves_the_rewards_as_they_are() -> None:
-    policy, reference = (torch.tensor([-3.0]), torch.tensor([-5.0])), (torch.tensor([-4.0]), torch.tensor([-4.0]))
+    logps = (torch.tensor([value]) for value in (-3.0, -5.0, -4.0, -4.0))
     losses, *rewards = Objective({"sigmoid": (1.0, {"beta": 0.5})}, "js_divergence").losses_and_rewards(
-        policy, reference, 0.5, {}
+        *logps, beta=0.5, terms={}
     )
     scores = [math.log(2 * u / (1 + u)) for u in (math.e, 1 / math.e)]
     torch.testing.assert_close(losses, torch.tensor([-log_sigmoid(0.5 * (scores[0] - scores[1]))]))
