@@ -11,7 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError, argument, did_you_mean
-from dpo_train.losses import DIVERGENCE_LOSSES, DIVERGENCES, LOSSES, needs_reference, options_of
+from dpo_train.losses import DIVERGENCE_LOSSES, DIVERGENCES, LOSSES, STEP_LOSSES, needs_reference, options_of
 from dpo_train.objective import Objective
 from dpo_train.options import DPOOptions, LossOptions
 
@@ -59,6 +59,10 @@ def resolve_alias(first: Any, second: Any, name: str, other_name: str) -> Any:
     return second if first is None else first
 
 
+#: Losses of the log-probability per token, for which `ld_alpha` is not defined.
+_PER_TOKEN_LOSSES = {"sft", "simpo", "orpo", "rpo"}
+
+
 def loss_names(loss_type: str | Sequence[str]) -> tuple[str, ...]:
     """Return the losses of `DPOConfig.loss_type`."""
     return (loss_type,) if isinstance(loss_type, str) else tuple(loss_type)
@@ -92,6 +96,12 @@ def make_objective(args: DPOConfig, beta: float) -> Objective:
             "f_divergence_type",
             args.f_divergence_type,
         )
+    if args.ld_alpha is not None and not 0 <= args.ld_alpha <= 1:
+        raise UsageError("must be in [0, 1].", "ld_alpha", args.ld_alpha)
+    for option, refused in (("ld_alpha", _PER_TOKEN_LOSSES), ("use_weighting", STEP_LOSSES)):
+        value = getattr(args, option)
+        if value is not None and value is not False and (others := [name for name in names if name in refused]):
+            raise UsageError(f"cannot be combined with the loss {others[0]}.", option, value)
     losses = {name: (weight, options[name]) for name, weight in zip(names, weights, strict=True)}
     return Objective(losses, args.f_divergence_type, args.f_alpha_divergence_coef)
 

@@ -153,6 +153,18 @@ class DPOOptions:
             "Coefficient of alpha_divergence, which is forward_kl at 0 and reverse_kl at 1.", group=LOSS, metavar="X"
         ),
     )
+    ld_alpha: float | None = field(
+        default=None,
+        metadata=option(
+            "Weight of the tokens of a response beyond the length of the other one (LD-DPO), 0 to 1.",
+            group=LOSS,
+            metavar="X",
+            show_default="1",
+        ),
+    )
+    use_weighting: bool = field(
+        default=False, metadata=option("Weigh pairs by how likely the policy is to write them (WPO).", group=LOSS)
+    )
     reference_free: bool = field(
         default=False,
         metadata=option("Compare with a reference for which all responses are equally likely.", group=LOSS),

@@ -76,7 +76,7 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
         check_reference(args, given=options.reference is not None)
         for split in rows.values():
             check_data(split, model, _objective(args))
-        why_padded = padding_reason(args.attention_path, without_dropout(model), [*rows.values()], n_gpu=args.n_gpu)
+        why_padded = padding_reason(args, without_dropout(model), [*rows.values()], n_gpu=args.n_gpu)
         check_precompute(args.precompute_reference, why_padded)
         longest = max(split.longest_pair for split in rows.values())
         step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size

@@ -155,7 +155,7 @@ class DPOTrainer(HFTrainer):
         self._was_trained = self._warned_not_learning = False
         overridden = [name for name in PADDED_METHODS if getattr(type(self), name) is not getattr(DPOTrainer, name)]
         reason = padding_reason(
-            args.attention_path,
+            args,
             self.model,
             [*datasets_in(self.train_dataset, self.eval_dataset)],
             overridden=overridden,
@@ -171,6 +171,8 @@ class DPOTrainer(HFTrainer):
             self.concatenated_inputs,
             custom_forward=self.concatenated_forward if "concatenated_forward" in overridden else None,
             preprocess_logits=preprocess_logits_for_metrics,
+            ld_alpha=args.ld_alpha,
+            use_weighting=args.use_weighting,
         )
         self._comparison = Comparison(
             args,
@@ -339,9 +341,8 @@ class DPOTrainer(HFTrainer):
         terms: dict[str, Any] = batch.terms(self.objective.terms)
         is_initial = self._comparison.is_own_reference and self.state.global_step == 0 and not self._was_trained
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
-        losses, chosen_rewards, rejected_rewards = self.dpo_loss(
-            scores.chosen_logps, scores.rejected_logps, *reference_logps, **terms
-        )
+        losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
+        losses = losses if scores.weights is None else losses * scores.weights
         table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
         if in_step and self.objective.is_over_step:
             losses = self._whole_step.next_losses(table, scores[:2], batch)

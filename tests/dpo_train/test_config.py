@@ -89,6 +89,9 @@ def test_several_losses_take_their_own_options_and_weights() -> None:
             {"loss_type": ["sigmoid", "kto_pair"], "f_divergence_type": "forward_kl"},
             "f_divergence_type=forward_kl: the loss kto_pair has no such variant.",
         ),
+        ({"ld_alpha": 1.5}, "ld_alpha=1.5: must be in [0, 1]."),
+        ({"ld_alpha": 0.0, "loss_type": ["sigmoid", "sft"]}, "ld_alpha=0.0: cannot be combined with the loss sft."),
+        ({"use_weighting": True, "loss_type": "aot"}, "use_weighting=True: cannot be combined with the loss aot."),
     ],
 )
 def test_losses_and_weights_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
