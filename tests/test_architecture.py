@@ -29,6 +29,7 @@ LAYERS = {
         {"trainer"},
         {"reference", "logprobs", "diagnosis"},
         {"data", "batches", "attention", "config", "sharding"},
+        {"objective"},
         {"models", "losses", "memory", "options"},
     ],
 }

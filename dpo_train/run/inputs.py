@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dpo_data.errors import InputError, UsageError, loading
-from dpo_train.config import DEFAULT_BETA, DPOConfig, loss_options, resolve_beta
+from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta
 from dpo_train.data.caches import model_of_tokens, training_tokens
 from dpo_train.run.arguments import check_options, training_arguments
 from dpo_train.run.options import RunOptions
@@ -54,7 +54,7 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
         say(f"model      {model}, whose tokenizer made the token cache")
         options = dataclasses.replace(options, model=model)
     args = training_arguments(options)
-    loss_options(args.loss_type, resolve_beta(DEFAULT_BETA, args.beta), args)
+    make_objective(args, resolve_beta(DEFAULT_BETA, args.beta))
     checkpoint = newest_checkpoint(options.output) if options.resume else None
     if checkpoint is not None:
         require_complete(checkpoint)
