@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from dpo_data.errors import InputError, UsageError
+from dpo_train.adapters import adapter_base
 
 #: To be increased when stored values or their keys no longer match what the code computes.
 FORMAT_VERSION = 2
@@ -144,9 +145,18 @@ def weights_identity(model: nn.Module, **settings: Any) -> str:
 
 
 def files_identity(folder: Path, **settings: Any) -> str:
-    """Return a hash of a model folder: its configuration, and the size, header and some bytes of its weight files."""
+    """Return a hash of a model's folder: its configuration, and the size, header and some bytes of its weight files.
+
+    For an adapter, it covers the folder of the base model too.
+
+    Raises:
+        InputError: the base model of an adapter is not a folder.
+    """
     digest = blake2b(f"{FORMAT_VERSION} files {sorted(settings.items())}".encode(), digest_size=16)
-    digest.update((folder / "config.json").read_bytes())
+    if (base := adapter_base(str(folder))) is not None:
+        digest.update(files_identity(Path(base), **settings).encode())
+    for path in sorted(folder.glob("*config.json")):
+        digest.update(path.read_bytes())
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())

@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
+from dpo_train.adapters import with_adapter
 from dpo_train.attention.register import shared_prefixes
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.packed import collate_packed, collate_step
@@ -33,7 +34,7 @@ from dpo_train.data.text import Truncation, as_rows
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
 from dpo_train.losses import LOSSES, inputs_of, needs_reference, terms_of
-from dpo_train.models import frozen, load_model, router_weight, with_adapter, without_adapter, without_dropout
+from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
 from dpo_train.reference.factory import make_reference
 from dpo_train.reference.live import LiveReference, ModelOnDemand, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
@@ -58,7 +59,7 @@ class DPOTrainer(HFTrainer):
     ranks. Metrics are means over pairs.
 
     Args:
-        model: the policy.
+        model: the policy, or its path or Hub id; an adapter that it has is continued.
         ref_model: the reference, or its path or Hub id; None for the policy as it is before its first step.
         beta: how strongly the policy is kept close to the reference.
         args: transformers.TrainingArguments or DPOConfig; not modified.
@@ -75,7 +76,8 @@ class DPOTrainer(HFTrainer):
         preprocess_logits_for_metrics: applied to the logits before `logits/*` are computed, in evaluation.
         max_length: maximum tokens of a prompt plus its response; for text.
         max_prompt_length: maximum tokens of a prompt; for text.
-        peft_config: makes the policy an adapter on the model.
+        peft_config: makes the policy a new adapter on the model, as an object of peft or a dict; an adapter that the
+            model has already is merged.
         disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
         processing_class: another name for `tokenizer`.
     """
