@@ -3,20 +3,21 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from toys import make_pairs, make_tiny_model
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
 from dpo_train.batches.batch import PackedBatch
 from dpo_train.data.rows import PairRows
+from dpo_train.reference.live import ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
-from dpo_train.reference.store import ReferenceStore
+from dpo_train.reference.store import ReferenceStore, checksum
 
 Config = Callable[..., DPOConfig]
 
@@ -48,6 +49,7 @@ def make_stale(folder: Path) -> None:
         entries = np.load(file)
         entries["logp"] -= 1
         np.save(file, entries)
+        file.rename(file.with_stem(checksum(file.read_bytes())))  # complete, as another program would write it
 
 
 def test_each_response_is_computed_once_over_epochs_evaluations_and_swapped_pairs(
@@ -171,17 +173,32 @@ def test_a_stale_store_without_the_first_step_is_refused_before_training(
         trainer.compute_reference(skip_first_step=True)
 
 
-def test_a_reference_whose_values_are_all_stored_is_never_loaded(
-    config: Config, pairs: datasets.Dataset, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_reference_whose_values_are_all_stored_is_only_spot_checked_and_then_released(
+    config: Config, pairs: datasets.Dataset, model_folder: Path, computed: list[int], tmp_path: Path
 ) -> None:
     args = config(reference_cache=str(tmp_path / "reference"))
     first = losses(DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs))
+    computed.clear()
+    trainer = DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs)
+    assert losses(trainer) == first
+    assert computed == [4]
+    assert isinstance(trainer.reference.model, ModelOnDemand)  # type: ignore[attr-defined]
+    assert trainer.reference.model._network is None  # type: ignore[attr-defined]
+    make_stale(tmp_path / "reference")
+    with pytest.raises(UsageError, match="the stored log-probabilities differ"):
+        DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs).train()
 
-    def refuse_to_load(_: Any) -> Any:
-        raise AssertionError("the reference was loaded")
 
-    monkeypatch.setattr("dpo_train.reference.factory.load_model", refuse_to_load)
-    assert losses(DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs)) == first
+def test_two_adapters_on_one_model_never_share_stored_values(
+    config: Config, pairs: datasets.Dataset, tmp_path: Path
+) -> None:
+    args = config(reference_cache=str(tmp_path / "reference"))
+    for seed in (0, 1, 0):
+        model = make_tiny_model()
+        torch.manual_seed(seed)
+        adapter = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+        losses(DPOTrainer(get_peft_model(model, adapter), args=args, train_dataset=pairs))
+    assert len(list((tmp_path / "reference").iterdir())) == 2
 
 
 def test_new_rows_after_training_need_a_reference(config: Config, pairs: datasets.Dataset) -> None:
