@@ -31,7 +31,7 @@ from dpo_train.config import (
 )
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import Truncation, as_rows
-from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
+from dpo_train.diagnosis import not_finite, warn_if_not_learning
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
 from dpo_train.losses import LOSSES, inputs_of, needs_reference, terms_of
 from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
@@ -369,9 +369,9 @@ class DPOTrainer(HFTrainer):
             require_complete(Path(resume_from_checkpoint))
         self._was_trained |= self.state.global_step > 0
         self.compute_reference(skip_first_step=not (self._was_trained or resume_from_checkpoint))
-        self._comparison.start_training()
         reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._comparison.refuse_initial_policy()
         self._check_finite()
         if isinstance(self.reference, Precomputed):
             self.reference.store.save()
@@ -416,9 +416,7 @@ class DPOTrainer(HFTrainer):
         losses, table, router_loss = self._measure(model, batch)
         weights = torch.ones_like(losses) if batch.weight is None else batch.weight
         if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
-            warn_if_policy_is_not_reference(
-                by_name(table.T), beta=self.beta, policy=self.model, reference=self.reference
-            )
+            self._comparison.warn_if_policy_differs(by_name(table.T), self.model, beta=self.beta)
         self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
         pairs = weights.sum()
         loss = (losses * weights).sum()
@@ -493,6 +491,8 @@ class DPOTrainer(HFTrainer):
             rows = self._read(rows, name="the evaluation set", split="test")
         if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
+        if self.state.global_step > 0:
+            self._comparison.refuse_initial_policy()
         self._comparison.compute_missing(rows)
         sampler = torch.utils.data.BatchSampler(
             torch.utils.data.SequentialSampler(rows), self.args.eval_batch_size, drop_last=False

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from naive import naive_logps
 from peft import LoraConfig, get_peft_model
 from toys import make_pairs, make_tiny_model
 
@@ -18,6 +20,7 @@ from dpo_train.data.rows import PairRows
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.reference.store import ReferenceStore, checksum
+from dpo_train.trainer.metrics import COLUMNS
 
 Config = Callable[..., DPOConfig]
 
@@ -222,3 +225,51 @@ def test_a_reference_that_differs_from_the_initial_policy_is_reported(
     args = config(max_steps=1, precompute_reference=True)
     DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs).train()
     assert "Before the first step policy and reference should agree" in caplog.text
+
+
+def noisy(model: Any, kind: str) -> Any:
+    """Return a model whose layers compute something else in training mode."""
+
+    def add_noise(module: torch.nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
+        return output + 0.5 * torch.rand_like(output) if module.training else output
+
+    if kind == "hook":
+        model.model.layers[0].mlp.register_forward_hook(add_noise)
+    return model
+
+
+@pytest.mark.parametrize("precompute", [None, True, False])
+@pytest.mark.parametrize("kind", ["hook", "neftune", "adapter"])
+def test_noise_in_training_mode_has_no_effect_on_the_reference(
+    kind: str,
+    precompute: bool | None,
+    config: Config,
+    pairs: datasets.Dataset,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alpha = 15.0 if kind != "hook" else None
+    store = None if precompute is False else str(tmp_path / "reference")
+    args = config(precompute_reference=precompute, neftune_noise_alpha=alpha, reference_cache=store)
+    adapter = {"r": 2, "target_modules": ["q_proj"]} if kind == "adapter" else None
+    trainer = DPOTrainer(noisy(make_tiny_model(), kind), args=args, train_dataset=pairs, peft_config=adapter)
+    trainer.train()
+    _, rows, table = trainer.pair_metrics.history()
+    for side in ("chosen", "rejected"):
+        expected = naive_logps(make_tiny_model(), pairs, side)[rows]
+        np.testing.assert_allclose(table[:, COLUMNS.index(f"reference_logps/{side}")], expected, rtol=1e-4)
+    assert "Before the first step policy and reference should agree" in caplog.text
+    if kind != "hook" and precompute is None:  # sequences are padded with such a hook
+        assert "training mode adds noise" in caplog.text
+    if store is not None:  # and a run without noise can use the stored values
+        args = config(reference_cache=store)
+        quiet = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
+        assert losses(quiet)[0] == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_the_first_step_provides_the_reference_of_a_policy_without_noise_but_for_one_check(
+    config: Config, computed: list[int]
+) -> None:
+    args = config(max_steps=2, per_device_train_batch_size=8, max_tokens_per_microbatch=60)
+    DPOTrainer(make_tiny_model(), args=args, train_dataset=make_pairs(16)).train()
+    assert sum(computed) < 2 * 16
