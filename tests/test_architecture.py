@@ -30,7 +30,7 @@ LAYERS = {
         {"reference", "logprobs", "diagnosis"},
         {"data", "batches", "attention", "config", "sharding"},
         {"objective"},
-        {"models", "losses", "memory", "options"},
+        {"adapters", "models", "losses", "memory", "options"},
     ],
 }
 #: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dpo_data.errors import loading
+from dpo_train.adapters import adapter_config
 from dpo_train.config import DEFAULT_BETA, DPOConfig, check_reference, make_objective, resolve_beta
 from dpo_train.data.rows import PairRows
 from dpo_train.memory.allocator import suggested_tokens
@@ -117,9 +118,10 @@ def _adapted_layers(model: Any) -> list[nn.Linear]:
 def _trained_parameters(model: Any, options: RunOptions) -> int:
     if options.eval_only:
         return 0
-    if options.lora_r is None:
+    rank = options.lora_r or (adapter_config(str(options.model)) or {}).get("r")
+    if rank is None:
         return int(model.num_parameters())
-    return sum(options.lora_r * (layer.in_features + layer.out_features) for layer in _adapted_layers(model))
+    return sum(rank * (layer.in_features + layer.out_features) for layer in _adapted_layers(model))
 
 
 def _memory(model: Any, options: RunOptions, args: DPOConfig, longest: int, *, padded: bool) -> float:

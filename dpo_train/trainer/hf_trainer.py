@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
 
@@ -140,6 +141,11 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         self._tr_loss.fill_(pending["loss"])
         self._globalstep_last_logged = pending["last_logged"]
         return pending
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save the model; for an adapter on merged weights, which exist nowhere else, those too."""
+        save_merged_base(self.accelerator.unwrap_model(self.model), Path(self.args.output_dir) / MERGED_BASE)
+        super()._save(output_dir, state_dict)
 
     @property
     def _pending_name(self) -> str:

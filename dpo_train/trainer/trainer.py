@@ -13,6 +13,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
+from dpo_train.adapters import with_adapter
 from dpo_train.attention.register import shared_prefixes
 from dpo_train.batches.batch import StepBatch
 from dpo_train.batches.packed import collate_packed, collate_step
@@ -29,9 +30,9 @@ from dpo_train.config import (
 )
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
-from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
+from dpo_train.diagnosis import not_finite, warn_if_not_learning
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
-from dpo_train.models import frozen, load_model, router_weight, with_adapter, without_adapter, without_dropout
+from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
 from dpo_train.reference.factory import make_reference
 from dpo_train.reference.live import LiveReference, ModelOnDemand, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
@@ -57,7 +58,7 @@ class DPOTrainer(HFTrainer):
     ranks. Metrics are means over pairs.
 
     Args:
-        model: the policy.
+        model: the policy, or its path or Hub id; an adapter that it has is continued.
         ref_model: the reference, or its path or Hub id; None for the policy as it is before its first step.
         beta: how strongly the policy is kept close to the reference.
         args: transformers.TrainingArguments or DPOConfig; not modified.
@@ -74,7 +75,8 @@ class DPOTrainer(HFTrainer):
         preprocess_logits_for_metrics: applied to the logits before `logits/*` are computed, in evaluation.
         max_length: maximum tokens of a prompt plus its response; for text.
         max_prompt_length: maximum tokens of a prompt; for text.
-        peft_config: makes the policy an adapter on the model.
+        peft_config: makes the policy a new adapter on the model, as an object of peft or a dict; an adapter that the
+            model has already is merged.
         disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
         processing_class: another name for `tokenizer`.
         chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
@@ -364,9 +366,9 @@ class DPOTrainer(HFTrainer):
             require_complete(Path(resume_from_checkpoint))
         self._was_trained |= self.state.global_step > 0
         self.compute_reference(skip_first_step=not (self._was_trained or resume_from_checkpoint))
-        self._comparison.start_training()
         reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._comparison.refuse_initial_policy()
         self._check_finite()
         if isinstance(self.reference, Precomputed):
             self.reference.store.save()
@@ -412,9 +414,7 @@ class DPOTrainer(HFTrainer):
         losses, table, router_loss = self._measure(model, batch, in_step=True)
         weights = torch.ones_like(losses) if batch.weight is None else batch.weight
         if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
-            warn_if_policy_is_not_reference(
-                by_name(table.T), beta=self.beta, policy=self.model, reference=self.reference
-            )
+            self._comparison.warn_if_policy_differs(by_name(table.T), self.model, beta=self.beta)
         self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
         pairs = weights.sum()
         loss = (losses * weights).sum()
@@ -492,6 +492,8 @@ class DPOTrainer(HFTrainer):
             rows = self._read(rows, name="the evaluation set", split="test")
         if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
+        if self.state.global_step > 0:
+            self._comparison.refuse_initial_policy()
         self._comparison.compute_missing(rows)
         sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
         return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)
