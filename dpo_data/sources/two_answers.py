@@ -440,4 +440,6 @@ SOURCE = Source(
     takes_labels=True,
     mapped_fields=FIELDS,
     example_options="--map a=answer_1 --map b=answer_2 --map label=best --label-map 1=a --label-map 2=b",
+    tested_on="5,475 real rows (alpaca_eval 1,610, auto-j 1,392, PandaLM 999, JudgeBench 620, FineGrainedRLHF 500, "
+    "LLMBar 354) and golden rows",
 )
