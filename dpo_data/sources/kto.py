@@ -10,7 +10,8 @@ from collections.abc import Hashable
 from functools import partial
 
 from dpo_data.records import Content, Response, ScoredResponses
-from dpo_data.sources.fields import FieldMap, Row, messages, required, required_choice
+from dpo_data.sources.fields import FieldMap, Row, required, required_choice
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import assistant, merge_rows, require_response, user
 from dpo_data.sources.source import Grouping, RowContents, Source, SourceOptions
 
@@ -58,5 +59,6 @@ SOURCE = Source(
     adapt=adapt,
     contents=contents,
     has_scores=True,
+    has_tools=True,
     grouping=Grouping(group_key, partial(merge_rows, adapt=adapt), buffer_whole_file=True),
 )

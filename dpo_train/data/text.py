@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dpo_data.errors import UsageError
 from dpo_data.options import Form
-from dpo_data.prepared.schema import TOKEN_COLUMNS, pair_schema, token_schema
+from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, pair_schema, token_schema
 from dpo_data.records import FIELDS
 from dpo_data.tokens.build import encode_rows, truncate_and_build
 from dpo_data.tokens.encoder import Encoder, tokenizer_entry
@@ -147,7 +147,7 @@ class _PairTokenizer:
         count = len(columns["prompt"])
         form: Form = "text" if isinstance(columns["prompt"][0], str) else "conversational"
         scores = {"chosen_score", "rejected_score"} <= set(columns)
-        schema = pair_schema(form, scores=scores)
+        schema = pair_schema(form, PairColumns(scores=scores))
         known = {name: columns.get(name, [""] * count) for name in schema.names}
         try:
             rows = pa.RecordBatch.from_pydict(known, schema=schema)
