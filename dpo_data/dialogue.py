@@ -92,6 +92,28 @@ def _is_dialogue(turns: Sequence[Turn]) -> bool:
     return len(turns) > 1 and all(first[0] != second[0] for first, second in pairwise(turns))
 
 
+def is_transcript(text: str) -> bool:
+    """Return True if a text begins with a Human turn."""
+    start = _LOOSE_STARTS[0].match(text)
+    return start is not None and _LOOSE_SPEAKERS[start[1]] == "user"
+
+
+def shared_prompt(chosen: str, rejected: str) -> int:
+    r"""Return the length of the prompt that two transcripts share, up to the colon of their last Assistant turn, or 0.
+
+    >>> shared_prompt("Human: Hi\n\nAssistant: yes", "Human: Hi\n\nAssistant: yesterday")
+    21
+    """
+    for starts in _LOOSE_STARTS:
+        ends = [
+            [(found.end(), _LOOSE_SPEAKERS[found[1]]) for found in starts.finditer(text)] for text in (chosen, rejected)
+        ]
+        end, role = ends[0][-1] if ends[0] else (0, "")
+        if role == "assistant" and ends[1] and ends[1][-1] == (end, role) and chosen[:end] == rejected[:end]:
+            return end
+    return 0
+
+
 def reply_text(text: str) -> str:
     r"""Return a response to a transcript without the space or the marker that it begins with.
 
@@ -176,6 +198,8 @@ def response_text(messages: Sequence[Message]) -> str:
 
 
 def _require_plain(message: Message, part: str) -> None:
-    if message.role not in ("user", "assistant") or message.tool_calls:
-        what = "a tool call" if message.tool_calls else f"a message of role {message.role}"
+    what = f"a message of role {message.role}" if message.role not in ("user", "assistant") else ""
+    what = "reasoning" if message.reasoning_content or message.thinking else what
+    what = "a tool call" if message.tool_calls else what
+    if what:
         raise RowError("no_text_form", part, f"the {part} has {what}.")

@@ -193,6 +193,16 @@ def convert(
             rich_help_panel=OUTPUT,
         ),
     ] = "auto",
+    keep: Annotated[
+        list[str],
+        typer.Option(
+            "--keep",
+            metavar="NAME",
+            help="Keep a metadata column with the pairs: NAME or NAME=COLUMN, as text, or with :number or :bool "
+            "(repeatable).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = [],  # noqa: B006
     redact: Annotated[
         bool,
         typer.Option(
@@ -283,6 +293,7 @@ def convert(
         max_invalid=parse_share("max_invalid", max_invalid),
         forbid=forbid,
         allow=allow,
+        keep=keep,
         redact=redact,
     )
     loaded: Any = None

@@ -151,7 +151,7 @@ def parse_mapping(words: list[str]) -> dict[str, str]:
     mapping = {}
     for word in words:
         field, equals, column = word.partition("=")
-        if not (field and equals and column):
+        if not (field and equals):
             raise UsageError("must be FIELD=COLUMN, as in --map prompt=question.", "mapping", word)
         mapping[field] = column
     return mapping

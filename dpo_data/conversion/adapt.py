@@ -13,6 +13,8 @@ from dpo_data.dialogue import in_form
 from dpo_data.errors import RowError, UsageError
 from dpo_data.expressions import Expression, kind, row_values
 from dpo_data.pairing import Match, PairingPolicy, make_pairs
+from dpo_data.prepared.manifest import KeptColumn
+from dpo_data.prepared.schema import PairColumns
 from dpo_data.readers.rows import RawRow
 from dpo_data.records import (
     ConversationalPair,
@@ -35,6 +37,8 @@ class ConversionJob:
     """Settings by which rows become pairs; sent to worker processes.
 
     Attributes:
+        columns: those of the pairs, besides the ones that all prepared folders have.
+        kept: name of each metadata column of the pairs to the raw column and its type.
         where: the condition that a row must meet to be in a pair, or None.
         rows_name_split: True if the split that a row names, for sources whose rows do, precedes the one of its file.
         only_split: leave out the pairs of other splits.
@@ -46,6 +50,8 @@ class ConversionJob:
     policy: PairingPolicy = field(default_factory=PairingPolicy)
     test_fraction: float = 0.0
     redact: bool = False
+    columns: PairColumns = field(default_factory=PairColumns)
+    kept: Mapping[str, KeptColumn] = field(default_factory=dict)
     where: Expression | None = None
     rows_name_split: bool = True
     only_split: str | None = None
@@ -158,12 +164,14 @@ def adapt(
 
 
 def check(
-    pair: PreferencePair, checks: Iterable[RowCheck]
+    pair: PreferencePair, checks: Iterable[RowCheck], columns: PairColumns
 ) -> tuple[EncodedFields, PairKeys, list[tuple[RowCheck, Finding]]]:
     """Return the encoded fields of a pair, their keys, and the findings that are warnings.
 
-    Raises: RowError: a text that cannot be stored, or a finding that a check forbids.
+    Raises: RowError: a text or a field that cannot be stored, or a finding that a check forbids.
     """
+    if isinstance(pair, ConversationalPair):
+        _require_columns(pair, columns)
     try:
         fields = encoded_fields(pair)
     except UnicodeEncodeError as error:
@@ -173,6 +181,17 @@ def check(
         if row_check.severity == "error":
             raise RowError(row_check.code, finding.field, finding.message, row_check.hint)
     return fields, content_keys(*fields), findings
+
+
+def _require_columns(pair: ConversationalPair, columns: PairColumns) -> None:
+    """Raise RowError if the columns of the pairs have no place for what a pair has."""
+    for message in (*pair.prompt, *pair.chosen, *pair.rejected):
+        for name in ("tool_calls", "tool_call_id", "reasoning_content", "thinking"):
+            has_column = columns.tools if name.startswith("tool") else name in columns.reasoning
+            if not has_column and getattr(message, name):
+                raise RowError("unsupported_field", name, f"a message has {name}, for which the pairs have no column.")
+    if pair.tools and not columns.tools:
+        raise RowError("unsupported_field", "tools", "the row has tools, for which the pairs have no column.")
 
 
 def _make_pairs(group: AdaptedGroup, source: Source, job: ConversionJob) -> GroupResult:

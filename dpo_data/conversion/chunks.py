@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 
@@ -14,19 +13,21 @@ from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import row_keys
 from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check, filtered_rows
+from dpo_data.conversion.kept import Value, kept_column, kept_values
 from dpo_data.conversion.raw_inputs import RawInputs
+from dpo_data.conversion.unused import UNUSED_PROMPT_COLUMN, UnusedColumns
 from dpo_data.engine import ordered_map
 from dpo_data.errors import InputError, RowError, UsageError, argument, did_you_mean
 from dpo_data.expressions import Expression
-from dpo_data.options import SPLITS, Form, Progress, silent
+from dpo_data.options import SPLITS, Progress, silent
 from dpo_data.prepared.columns import messages_column, scores_column, text_column
 from dpo_data.prepared.quarantine import QuarantinedRow
-from dpo_data.prepared.schema import pair_schema
+from dpo_data.prepared.schema import SCORES, pair_schema
 from dpo_data.readers.grouping import GroupKey, gathered, groups, whole_groups
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS, PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
-from dpo_data.sources.fields import has_column
+from dpo_data.sources.fields import Row, has_column
 from dpo_data.sources.source import Source, SourceOptions
 
 
@@ -46,6 +47,7 @@ class ConvertedChunk:
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
+    misfits: Counter[str] = field(default_factory=Counter)
 
     def count_pair(
         self, origin: str, warnings: Sequence[tuple[RowCheck, Finding]], redacted: Mapping[str, int]
@@ -79,13 +81,17 @@ class PairBatchBuilder:
         self._pairs: list[PreferencePair] = []
         self._fields: list[EncodedFields] = []
         self._origins: list[str] = []
+        self._metadata: list[Mapping[str, Value]] = []
 
-    def add(self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str) -> None:
-        """Append one pair."""
+    def add(
+        self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str, metadata: Mapping[str, Value]
+    ) -> None:
+        """Append one pair with its kept metadata."""
         self._pairs.append(pair)
         self._fields.append(fields)
         self.keys.append(keys)
         self._origins.append(origin)
+        self._metadata.append(metadata)
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
         """Return the pairs as an Arrow batch."""
@@ -103,14 +109,11 @@ class PairBatchBuilder:
         if "tools" in schema.names:
             tools = [getattr(pair, "tools", None) for pair in self._pairs]
             columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
-        for name in set(schema.names) - set(columns):  # scores
+        for name in SCORES if "margin" in schema.names else ():
             columns[name] = scores_column([getattr(pair, name) for pair in self._pairs])
+        for name in set(schema.names) - set(columns):
+            columns[name] = kept_column([metadata[name] for metadata in self._metadata], schema.field(name).type)
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
-
-
-def schema_of(source: Source, form: Form) -> pa.Schema:
-    """Return the columns of the pairs of a source."""
-    return pair_schema(form, scores=source.has_scores, tools=source.has_tools)
 
 
 def convert_chunks(
@@ -135,20 +138,21 @@ def convert_chunks(
 def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     """Convert the rows of one chunk to pairs, quarantined rows and rows left out; pure."""
     source = load_source(job.source)
+    schema = pair_schema(job.options.form, job.columns)
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
-    shapes: dict[tuple[str, ...], list[Any]] = {}
+    unused = UnusedColumns(source, job)
     for rows in groups(chunk.rows(), _group_key(source, job.options)):
         for row in rows:
             if isinstance(row.value, dict):
-                shapes.setdefault(tuple(row.value), [0, row.value])[0] += 1
+                unused.see(row.value)
         result = adapt(rows, source, job, filtered_rows(rows, job.where, chunk.file, cells=chunk.cells))
         for pair, positions in result.pairs:
             redacted: Mapping[str, int] = {}
             if job.redact:
                 pair, redacted = redact_pair(pair)
             try:
-                fields, keys, warnings = check(pair, job.checks)
+                fields, keys, warnings = check(pair, job.checks, job.columns)
                 split = _split(keys, rows[positions[0]], chunk.split, source, job)
             except RowError as error:
                 result.refuse(positions, error)
@@ -160,20 +164,29 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
             origin = f"{chunk.file}:{rows[positions[0]].line}"
             if split not in builders:
                 builders[split] = PairBatchBuilder(source.name)
-            builders[split].add(pair, fields, keys, origin)
+            raw = rows[positions[0]].value
+            metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
+            builders[split].add(pair, fields, keys, origin, metadata)
+            if source.contents is not None and isinstance(raw, dict):
+                for column in unused.prompt_columns(raw, pair.texts[0]):
+                    converted.warned.add(UNUSED_PROMPT_COLUMN, [f"{origin}: the column {column} is not in the prompt."])
             if warnings or redacted:
                 converted.count_pair(origin, warnings, redacted)
         converted.count_rows(rows, result, source, job)
-    filter_columns = job.where.columns if job.where is not None else ()
-    for shape, (count, example) in shapes.items():
-        used = source.used_columns(example, job.options.mapping).union(
-            filter_columns, (column.split(".")[0] for column in filter_columns)
-        )
-        converted.unused_columns.update({column: count for column in shape if column not in used})
+    converted.unused_columns = unused.counts()
     for split, builder in builders.items():
-        converted.batches[split] = builder.batch(schema_of(source, job.options.form))
+        converted.batches[split] = builder.batch(schema)
         converted.keys[split] = row_keys(builder.keys, SPLITS.index(split))
     return converted
+
+
+def _kept_values(row: Row, job: ConversionJob, converted: ConvertedChunk) -> dict[str, Value]:
+    """Return the kept metadata of a row, redacted if the job says so, and count what does not fit."""
+    values, misfits = kept_values(row, job.kept)
+    converted.misfits.update(misfits)
+    if job.redact:
+        values = {name: redact(value)[0] if isinstance(value, str) else value for name, value in values.items()}
+    return values
 
 
 def grouped_chunks(chunks: Iterator[Chunk], source: Source, options: SourceOptions) -> Iterator[Chunk]:

@@ -9,7 +9,7 @@ from dpo_data.checks import DATASET_CHECKS
 from dpo_data.checks.row_keys import RowKeyStore, run_dataset_checks
 from dpo_data.conversion.card import dataset_card
 from dpo_data.conversion.chunks import convert_chunks
-from dpo_data.conversion.form import detect_form
+from dpo_data.conversion.first_rows import decide
 from dpo_data.conversion.plan import ConversionPlan, ConvertArguments, make_plan
 from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
@@ -69,6 +69,8 @@ def convert(
         max_invalid (float): reject the dataset if more than this share of rows is invalid. Default: 0.05.
         forbid (list): codes of row checks whose findings quarantine the row.
         allow (list): codes of row checks whose findings only warn.
+        keep (list): metadata columns to keep with the pairs: NAME or NAME=COLUMN, each also with :number or :bool. The
+            others are text, and values other than strings JSON; a value that does not fit becomes null.
         redact (bool): replace personal data with placeholders, in pairs and in quarantine; see
             `dpo_data.checks.personal_data`. Default: False.
 
@@ -109,8 +111,8 @@ def run(
         building(Path(output), "prepared", overwrite=overwrite) as scratch,
         closing(RowKeyStore(scratch / "keys")) as store,
     ):
-        if plan.detects_form:
-            plan = plan.in_form(*detect_form(plan.source, raw.first_rows(FIRST_ROWS), plan.options.mapping))
+        if plan.needs_first_rows:
+            plan = decide(plan, raw.first_rows(FIRST_ROWS))
         on_form(plan.form)
         with closing(PreparedWriter(scratch, plan.form, plan.schema)) as writer:
             for chunk in convert_chunks(raw, plan.job, limit=plan.options.limit, workers=workers, progress=progress):

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from dpo_data.conversion.chunks import convert_chunk, grouped_chunks, require_source
-from dpo_data.conversion.form import detect_form
+from dpo_data.conversion.first_rows import decide, detect_form
 from dpo_data.conversion.guesses import Attempt, guesses
 from dpo_data.conversion.plan import make_plan
 from dpo_data.errors import InputError
@@ -149,7 +149,7 @@ def _try(attempt: Attempt, start: Chunk, rows: Sequence[Row], path: str, input_f
 
 def _form(source: Source, attempt: Attempt, rows: Sequence[Row]) -> Form:
     """Return the form that keeps all rows: conversational for sources with tools, else what `convert` would choose."""
-    if source.has_tools:
+    if source.has_tools and source.contents is None:
         return "conversational"
     reasons = [
         source.check_file(rows[0], SourceOptions(form, attempt.mapping, attempt.axis))
@@ -163,7 +163,8 @@ def _form(source: Source, attempt: Attempt, rows: Sequence[Row]) -> Form:
 def _convert(attempt: Attempt, source: Source, form: Form, start: Chunk) -> tuple[DetectedCounts, dict[str, str]]:
     """Convert the first rows, and return their balance and the first pair."""
     mapping = {name: column for name, column in attempt.mapping.items() if name != column}
-    job = make_plan(source.name, start.file, form=form, mapping=mapping, axis=attempt.axis).job
+    plan = make_plan(source.name, start.file, form=form, mapping=mapping, axis=attempt.axis)
+    job = decide(plan, [row.value for row in start.rows() if isinstance(row.value, dict)]).job
     try:
         require_source(start, next(start.rows()), source, job.options)
     except InputError:

@@ -9,16 +9,18 @@ import pyarrow as pa
 
 from dpo_data.checks import select_row_checks
 from dpo_data.conversion.adapt import ConversionJob
-from dpo_data.conversion.chunks import schema_of
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
 from dpo_data.expressions import Expression, parse_expression
 from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, FormChoice, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
-from dpo_data.prepared.manifest import ConvertOptions
+from dpo_data.prepared.manifest import ConvertOptions, KeptColumn
+from dpo_data.prepared.schema import KEPT_TYPES, RESERVED, PairColumns, pair_schema
 from dpo_data.readers.inputs import UNREACHABLE_HINT, split_of
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source, SourceOptions
 
+#: Kept column of the field `id`.
+ROW_ID = "row_id"
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -42,6 +44,7 @@ class ConvertArguments(PairingArguments, total=False):
     forbid: Sequence[str]
     allow: Sequence[str]
     redact: bool
+    keep: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Arguments:
     forbid: Sequence[str] = ()
     allow: Sequence[str] = ()
     redact: bool = False
+    keep: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         require_choice("form", self.form, FormChoice)
@@ -126,7 +130,13 @@ class ConversionPlan:
     @property
     def schema(self) -> pa.Schema:
         """The columns of the pairs."""
-        return schema_of(self.source, self.form)
+        return pair_schema(self.form, self.job.columns)
+
+    @property
+    def needs_first_rows(self) -> bool:
+        """True if the first rows decide something; see `dpo_data.conversion.first_rows`."""
+        keeps_messages = self.form == "conversational" and self.source.has_tools
+        return self.detects_form or keeps_messages or bool(self.job.kept)
 
 
 def make_plan(
@@ -142,6 +152,7 @@ def make_plan(
     arguments = Arguments(**given)
     source_ = load_source(source)
     policy = _pairing_policy(source_, pairing)
+    kept = _kept_columns(arguments)
     split, from_hub = _split(source_, arguments), not (names or arguments.sample)
     job = ConversionJob(
         source=source,
@@ -150,6 +161,13 @@ def make_plan(
         policy=policy,
         test_fraction=arguments.test_fraction,
         redact=arguments.redact,
+        columns=PairColumns(
+            scores=source_.has_scores,
+            # Of other sources with tools, the first rows decide whether they have some.
+            tools=source_.has_tools and source_.contents is None,
+            kept={name: column.type for name, column in kept.items()},
+        ),
+        kept=kept,
         where=_where(arguments.where),
         rows_name_split=split is None or from_hub,
         only_split=split if from_hub and source_.row_split is not None else None,
@@ -180,6 +198,30 @@ def make_plan(
         options=recorded,
         detects_form=arguments.form == "auto" and source_.contents is not None,
     )
+
+
+def _kept_columns(arguments: Arguments) -> dict[str, KeptColumn]:
+    """Return the metadata columns of the pairs, by their names.
+
+    Raises: UsageError: a word cannot be read, or its name is reserved or given twice.
+    """
+    kept: dict[str, KeptColumn] = {}
+    words = list(arguments.keep)
+    if column := (arguments.mapping or {}).get("id"):
+        words.append(f"{ROW_ID}={column}")
+    for word in words:
+        rest, colon, type_ = word.rpartition(":")
+        if type_ not in KEPT_TYPES or not colon:
+            rest, type_ = word, "text"
+        name, _, column = rest.partition("=")
+        if not name or rest.endswith("="):
+            raise UsageError("must be NAME, NAME=COLUMN, or either with :text, :number or :bool.", "keep", word)
+        if name in RESERVED:
+            raise UsageError(f"every prepared folder has its own {name}.\n  Name another: OTHER={name}.", "keep", word)
+        if name in kept:
+            raise UsageError(f"{name} is given twice.", "keep", word)
+        kept[name] = KeptColumn.model_validate({"column": column or name, "type": type_})
+    return kept
 
 
 def _where(text: str | None) -> Expression | None:
@@ -233,6 +275,9 @@ def _source_options(source: Source, arguments: Arguments) -> SourceOptions:
         suggestion = did_you_mean(name, source.mapped_fields)
         fields = ", ".join(source.mapped_fields)
         raise UsageError(f"there is no such field.\n  Fields: {fields}.{suggestion}", "mapping", f"{name}=...")
+    for name, column in mapping.items():
+        if not column and name not in source.omittable_fields:
+            raise UsageError("must be FIELD=COLUMN, as in --map prompt=question.", "mapping", f"{name}=")
     if axis is not None and axis not in source.axes:
         if not source.axes:
             raise UsageError(f"{source.name} has only one judgment in each row.", "axis", axis)

@@ -12,7 +12,8 @@ from typing import Any
 
 from dpo_data.errors import RowError
 from dpo_data.records import Message, ScoredResponses
-from dpo_data.sources.fields import Row, json_objects, messages, required
+from dpo_data.sources.fields import Row, json_objects, required
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import assistant, preferred, require_response, user
 from dpo_data.sources.source import Source, SourceOptions
 

@@ -1,7 +1,8 @@
 """Adapter shared by the sources in which two models talk to one person and a judge names the winner."""
 
 from dpo_data.records import Message, ScoredResponses
-from dpo_data.sources.fields import Row, messages, required, required_choice
+from dpo_data.sources.fields import Row, required, required_choice
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import require_response, signed_preference, unscored
 
 #: Value of `winner` -> by how much B is better.

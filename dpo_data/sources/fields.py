@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from dpo_data.errors import RowError
 from dpo_data.options import SplitName
-from dpo_data.records import Message
 
 Row = Mapping[str, Any]
 #: Field of the pair -> column of the raw row, with dots for nested columns.
@@ -146,56 +145,6 @@ def as_row_error(error: ValidationError, prefix: str = "") -> RowError:
     if first["type"] == "missing":
         return RowError("missing_field", path, f"{path} is missing.")
     return RowError("wrong_type", path, f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}.")
-
-
-def messages(value: Any, path: str) -> list[Message]:
-    """Return a list of {role, content} objects as messages, tool calls included; null fields are ignored.
-
-    Raises: RowError: missing_field or wrong_type.
-    """
-    if not isinstance(value, list):
-        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a list of messages.")
-    return [_message(message, f"{path}.{index}") for index, message in enumerate(value)]
-
-
-def _message(value: Any, path: str) -> Message:
-    fields = as_object(value, path)
-    path += "."
-    role = required_text(fields, "role", path)
-    if not role:
-        raise RowError("wrong_type", f"{path}role", f"{path}role is empty.")
-    tool_calls = json_objects(fields.get("tool_calls"), f"{path}tool_calls")
-    # In the OpenAI format, a message that only calls tools has no content.
-    optional = bool(tool_calls) and fields.get("content") is None
-    content = "" if optional else content_text(required(fields, "content", path), f"{path}content")
-    if tool_calls is None and fields.get("tool_call_id") is None and fields.get("name") is None:
-        return Message(role=role, content=content)
-    return Message(
-        role=role,
-        content=content,
-        tool_calls=tool_calls,
-        tool_call_id=optional_text(fields, "tool_call_id", path) or None,
-        name=optional_text(fields, "name", path) or None,
-    )
-
-
-def content_text(value: Any, path: str) -> str:
-    """Return the content of a message: a string, or the texts of its parts {type: text, text: ...}, joined.
-
-    Raises: RowError: wrong_type.
-    """
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a string.")
-    texts = []
-    for index, part in enumerate(value):
-        part_path = f"{path}.{index}."
-        fields = as_object(part, part_path[:-1])
-        if fields.get("type") != "text":
-            raise RowError("wrong_type", f"{part_path}type", f"{part_path}type is {fields.get('type')!r}, not text.")
-        texts.append(required_text(fields, "text", part_path))
-    return "".join(texts)
 
 
 def lookup(row: Row, path: str) -> Any:

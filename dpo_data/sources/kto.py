@@ -15,9 +15,9 @@ from functools import partial
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Message, Response, ScoredResponses
-from dpo_data.sources.fields import FieldMap, Row, lookup, messages, missing, optional_text
+from dpo_data.sources.fields import FieldMap, Row, lookup, missing, optional_text
 from dpo_data.sources.labels import label_text
-from dpo_data.sources.llamafactory import sharegpt_messages
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import assistant, merge_rows, require_response, user
 from dpo_data.sources.source import Grouping, RowContents, Source, SourceOptions
 
@@ -62,8 +62,7 @@ def _contents(row: Row, mapping: FieldMap) -> tuple[Content, Content]:
     """
     dialogue = next((name for name in DIALOGUES if name in row), None)
     if dialogue is not None and not mapping:
-        read = sharegpt_messages if dialogue == "conversations" else messages
-        return _split(read(row[dialogue], dialogue), dialogue)
+        return _split(messages(row[dialogue], dialogue), dialogue)
     names = {
         name: _column(row, mapping, name, names) for name, names in (("prompt", PROMPTS), ("completion", COMPLETIONS))
     }
@@ -147,6 +146,7 @@ SOURCE = Source(
     reads=reads,
     contents=contents,
     has_scores=True,
+    has_tools=True,
     mapped_fields=FIELDS,
     grouping=Grouping(group_key, partial(merge_rows, adapt=adapt), buffer_whole_file=True),
     tested_on="300 real rows (LLaMA-Factory kto_en_demo.json) and golden rows",

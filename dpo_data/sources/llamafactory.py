@@ -8,7 +8,6 @@ because only text can be trained on.
 Fields as in LLaMA-Factory's data/README.md and its v1 converters, and in MedicalGPT's data/reward.
 """
 
-import json
 from typing import Any
 
 from dpo_data.errors import RowError
@@ -23,10 +22,10 @@ from dpo_data.sources.fields import (
     required_list,
     required_text,
 )
+from dpo_data.sources.messages import message, messages, tool_calls
 from dpo_data.sources.responses import assistant, preferred, require_response, split_dialogues, user, user_prompt
 from dpo_data.sources.source import Source, SourceOptions
 
-ROLES = {"system": "system", "human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 MEDIA = ("images", "videos", "audios")
 
 
@@ -68,66 +67,35 @@ def history(row: Row) -> list[Message]:
 def _sharegpt(row: Row) -> ScoredResponses:
     system = optional_text(row, "system")
     prompt = [Message(role="system", content=system)] if system else []
-    prompt += sharegpt_messages(required(row, "conversations"), "conversations")
+    prompt += messages(required(row, "conversations"), "conversations")
     sides = {side: [_sharegpt_response(required(row, side), side)] for side in ("chosen", "rejected")}
     for side, response in sides.items():
         require_response(side, response)
     return preferred(prompt, sides["chosen"], sides["rejected"], tools=json_objects(row.get("tools"), "tools"))
 
 
-def sharegpt_messages(value: Any, path: str) -> list[Message]:
-    """Return conversations of {from, value}.
-
-    Raises: RowError: missing_field or wrong_type.
-    """
-    if not isinstance(value, list):
-        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a list.")
-    return [_sharegpt_message(message, f"{path}.{index}") for index, message in enumerate(value)]
-
-
 def _sharegpt_response(value: Any, path: str) -> Message:
-    return assistant(value) if isinstance(value, str) else _sharegpt_message(value, path)
-
-
-def _sharegpt_message(value: Any, path: str) -> Message:
-    message = as_object(value, path)
-    speaker = required_choice(message, "from", tuple(ROLES), f"{path}.")
-    text = required_text(message, "value", f"{path}.")
-    if speaker == "function_call":
-        return Message(role="assistant", content="", tool_calls=tool_calls([text], f"{path}.value"))
-    return Message(role=ROLES[speaker], content=text)
-
-
-def tool_calls(texts: list[str], path: str) -> str | None:
-    """Return tool calls, given as JSON {name, arguments}, in the format of chat templates."""
-    calls = []
-    for text in texts:
-        try:
-            parsed = json.loads(text)
-        except ValueError as error:
-            raise RowError("wrong_type", path, f"{path} is a tool call, but not JSON.") from error
-        calls += parsed if isinstance(parsed, list) else [parsed]
-    return json_objects([{"type": "function", "function": call} for call in calls], path)
+    return assistant(value) if isinstance(value, str) else message(value, path)
 
 
 def _v1(row: Row) -> ScoredResponses:
     sides = []
     for side in ("chosen_messages", "rejected_messages"):
-        messages = required_list(row, side)
-        sides.append([_v1_message(value, f"{side}.{index}") for index, value in enumerate(messages)])
+        values = required_list(row, side)
+        sides.append([_v1_message(value, f"{side}.{index}") for index, value in enumerate(values)])
     prompt, chosen, rejected = split_dialogues(sides[0], sides[1], ("chosen_messages", "rejected_messages"))
     return preferred(prompt, chosen, rejected, tools=json_objects(row.get("tools"), "tools"))
 
 
 def _v1_message(value: Any, path: str) -> Message:
-    message = as_object(value, path)
+    fields = as_object(value, path)
     texts: list[str] = []
     calls: list[str] = []
-    for index, part in enumerate(required_list(message, "content", f"{path}.")):
+    for index, part in enumerate(required_list(fields, "content", f"{path}.")):
         part_path = f"{path}.content.{index}"
         kind = required_choice(as_object(part, part_path), "type", ("text", "tool_call"), f"{part_path}.")
         (calls if kind == "tool_call" else texts).append(required_text(part, "value", f"{part_path}."))
-    role = required_choice(message, "role", ("system", "user", "assistant", "tool"), f"{path}.")
+    role = required_choice(fields, "role", ("system", "user", "assistant", "tool"), f"{path}.")
     return Message(role=role, content="".join(texts), tool_calls=tool_calls(calls, path))
 
 

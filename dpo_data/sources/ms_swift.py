@@ -12,8 +12,9 @@ from typing import Any
 
 from dpo_data.errors import RowError
 from dpo_data.records import Message, ScoredResponses
-from dpo_data.sources.fields import Row, json_objects, messages, optional_text, required, required_text
-from dpo_data.sources.llamafactory import history, tool_calls
+from dpo_data.sources.fields import Row, json_objects, optional_text, required, required_text
+from dpo_data.sources.llamafactory import history
+from dpo_data.sources.messages import messages, tool_calls
 from dpo_data.sources.responses import assistant, preferred, require_response, split_dialogues, user
 from dpo_data.sources.source import Source, SourceOptions
 

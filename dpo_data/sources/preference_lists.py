@@ -8,7 +8,8 @@ from typing import Any
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Response, ScoredResponses
-from dpo_data.sources.fields import FieldMap, Row, lookup, messages, missing
+from dpo_data.sources.fields import FieldMap, Row, lookup, missing
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import assistant
 from dpo_data.sources.source import RowContents, Source, SourceOptions
 

@@ -14,7 +14,8 @@ from typing import Any
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Message, Response, ScoredResponses
 from dpo_data.sources.annotations import argilla_fields, argilla_questions, label_annotations
-from dpo_data.sources.fields import FieldMap, Row, lookup, messages, missing, number
+from dpo_data.sources.fields import FieldMap, Row, lookup, missing, number
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import assistant, merge_rows, require_response, user
 from dpo_data.sources.source import Grouping, RowContents, Source, SourceOptions
 

@@ -104,6 +104,7 @@ class Source:
         sample: files of the embedded sample, relative to the package.
         check_file: returns the reason why a file with this first row cannot be converted with these options, or None.
         mapped_fields: fields that --map may rename; empty if the source takes no mapping.
+        omittable_fields: those of them that --map FIELD= leaves out, although a row has a column of that name.
         contents: returns the prompt and the responses of a row, or None if it lacks one, for sources whose rows may be
             text or turns of a dialogue; their first rows decide the form. None: the form is text unless given.
         judgments: value of --axis, which is required, to the column of that judgment; empty if there is only one.
@@ -135,6 +136,7 @@ class Source:
     sample: tuple[str, ...] = ()
     check_file: Callable[[Row, SourceOptions], str | None] = lambda row, options: None
     mapped_fields: tuple[str, ...] = ()
+    omittable_fields: tuple[str, ...] = ()
     contents: Callable[[Row, FieldMap], RowContents | None] | None = None
     judgments: Mapping[Axis, str] = field(default_factory=dict)
     row_split: Callable[[Row], SplitName | None] | None = None
@@ -201,7 +203,10 @@ class Source:
         """Return the sets of columns one of which a row must have."""
         judgments = [self.judgments[axis]] if axis is not None else list(self.judgments.values())
         return [
-            [*(mapping.get(column, column) for column in (*self.columns, *layout, *judgment)), *mapping.values()]
+            [
+                *(mapping.get(column, column) for column in (*self.columns, *layout, *judgment)),
+                *filter(None, mapping.values()),
+            ]
             for layout in self.layouts or ((),)
             for judgment in [[column] for column in judgments] or [[]]
         ]

@@ -32,16 +32,9 @@ from dpo_data.sources.annotations import (
     submitted,
 )
 from dpo_data.sources.battles import battle
-from dpo_data.sources.fields import (
-    FieldMap,
-    Row,
-    lookup,
-    messages,
-    missing,
-    required_list,
-    required_text,
-)
+from dpo_data.sources.fields import FieldMap, Row, lookup, missing, required_list, required_text
 from dpo_data.sources.labels import Verdict, ending, label_text, majority, mapped_verdict, named_verdict, unknown_label
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import assistant, require_response, user, user_prompt
 from dpo_data.sources.source import RowContents, Source, SourceOptions
 
@@ -441,6 +434,7 @@ SOURCE = Source(
     looks_like=looks_like,
     check_file=check_file,
     has_scores=True,
+    has_tools=True,
     takes_labels=True,
     mapped_fields=FIELDS,
     example_options="--map a=answer_1 --map b=answer_2 --map label=best --label-map 1=a --label-map 2=b",

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dpo_data.errors import UsageError
 from dpo_data.options import Form
-from dpo_data.prepared.schema import TOKEN_COLUMNS, carried_columns, pair_schema, token_schema
+from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, carried_columns, pair_schema, token_schema
 from dpo_data.records import FIELDS
 from dpo_data.tokens.build import TokenBatch, truncate_and_build
 from dpo_data.tokens.cache import load_encoder
@@ -166,7 +166,7 @@ class _PairTokenizer:
     def _carried(self, columns: dict[str, list[Any]], start: int) -> pa.RecordBatch:
         """Return the columns that rows of token ids have besides the ids."""
         count = len(columns["prompt"])
-        schema = pair_schema("text", scores={"chosen_score", "rejected_score"} <= set(columns))
+        schema = pair_schema("text", PairColumns(scores={"chosen_score", "rejected_score"} <= set(columns)))
         carried = pa.schema([schema.field(name) for name in carried_columns(schema)])
         origins = [f"{self.name}, row {start + row}" for row in range(count)]
         defaults: dict[str, list[Any]] = {"origin": origins, "margin": [None] * count}

@@ -211,9 +211,27 @@ def missing(w: Writer) -> Planted:
 
 def wrong_type(w: Writer) -> Planted:
     changed = w.pick(
-        {"chosen": 7}, {"prompt": ["Hi"]}, {"rejected": {"text": "no"}}, {"chosen_score": "high"}, {"margin": True}
+        {"chosen": 7},
+        {"prompt": ["Hi"]},
+        {"rejected": {"role": "assistant", "text": 7}},
+        {"chosen_score": "high"},
+        {"margin": True},
     )
     return one(w.row() | changed)
+
+
+def unknown_role(w: Writer) -> Planted:
+    role = w.pick("usr", "narrator", "Assistent", "me")
+    return one(change(w.english(), prompt=[{"role": role, "content": w.question()}]))
+
+
+def media(w: Writer) -> Planted:
+    part = w.pick(
+        {"type": "image", "image": "a.png"}, {"type": "image_url", "image_url": {"url": "x"}}, {"type": "audio"}
+    )
+    return one(
+        change(w.english(), prompt=[{"role": "user", "content": [part, {"type": "text", "text": w.question()}]}])
+    )
 
 
 def no_prompt(w: Writer) -> Planted:
@@ -310,6 +328,21 @@ def with_tools(w: Writer) -> Planted:
     return one(row)
 
 
+def judgment(w: Writer) -> Row:
+    context = [{"role": "user", "content": w.question()}]
+    return {"context": context, "response1": w.prose(), "response2": w.prose(), "overall_preference": w.pick(-3, 2)}
+
+
+def with_calls(w: Writer) -> Planted:
+    row = judgment(w)
+    calls = [{"type": "function", "function": {"name": "search", "arguments": "{}"}}]
+    row["context"] += [
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "content": w.prose()},
+    ]
+    return one(row)
+
+
 def tree(w: Writer) -> list[Row]:
     w.number += 1
     root = f"tree {w.number}"
@@ -353,6 +386,8 @@ SCENES = {
             "invalid_unicode": unicode,
             "missing_field": missing,
             "wrong_type": wrong_type,
+            "unknown_role": unknown_role,
+            "media_content": media,
             "empty_prompt": no_prompt,
             "empty_response": no_text,
             "identical_responses": same_text,
@@ -392,5 +427,8 @@ SCENES = {
     "posts": Scene(lambda w: [post(w)], {"contradicting_scores": other_label}, {"source": "shp"}),
     "judged": Scene(lambda w: [judged(w)], {"unknown_label": stray_label}, {"source": "two-answers"}),
     "calls": Scene(lambda w: [call(w)], {"no_text_form": with_tools}, {"source": "openai-preference"}),
+    "judgments": Scene(
+        lambda w: [judgment(w)], {"unsupported_field": with_calls}, {"source": "helpsteer3", "form": "conversational"}
+    ),
     "trees": Scene(tree, {"no_parent": orphan}, {"source": "oasst"}, adjacent=True),
 }

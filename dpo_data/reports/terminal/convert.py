@@ -23,8 +23,7 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
         )
     ]
     if manifest.form_reason is not None:
-        other = "conversational" if manifest.form == "text" else "text"
-        parts.append(Text(f"Form: {manifest.form} ({manifest.form_reason}). For the other one: --form {other}."))
+        parts.append(Text(f"Form: {manifest.form} ({manifest.form_reason}). --form overrides this."))
     shown = ("pairs", "quarantined", "left_out") if manifest.left_out else ("pairs", "quarantined")
     splits = plain_table("split", *(name.replace("_", " ") for name in shown))
     for name, split in manifest.splits.items():
@@ -45,6 +44,9 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
         for code, warned in manifest.warnings.items():
             warnings.add_row(code, f"{warned.rows:,}", Text(warned.examples[0]))
         parts.append(warnings)
+    misfits = {name: column.misfits for name, column in manifest.kept_columns.items() if column.misfits}
+    if misfits:
+        parts.append(counts_table("kept column, null where a value does not fit", "values", misfits))
     if manifest.redacted:
         parts.append(counts_table("placeholder for", "times", manifest.redacted))
     if manifest.status == "rejected":

@@ -95,8 +95,7 @@ def _as_text(shown: PairAt) -> Iterator[RenderableType]:
 
 
 def _turn(message: Message) -> RenderableType:
-    calls = f"\n{message.tool_calls}" if message.tool_calls else ""
-    return Text.assemble((f"{message.role}: ", "bold dim"), (message.content + calls, "dim"))
+    return Text.assemble((f"{message.role}: ", "bold dim"), ("\n".join(message.texts), "dim"))
 
 
 def _as_tokens(tokens: DisplayedPair) -> Iterator[RenderableType]:

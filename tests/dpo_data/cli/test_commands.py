@@ -18,7 +18,7 @@ def test_convert_prints_what_became_of_the_rows(dpo_data, work):
     assert lines(ran.out) == [
         "4 rows read = 3 pairs + 1 in quarantine",
         "Form: text (each pair is one text: 4 of the first 4 rows have white space or a marker between prompt and"
-        " response). For the other one: --form conversational.",
+        " response). --form overrides this.",
         "split  pairs  quarantined",
         "train      3            1",
         "in quarantine because  rows",

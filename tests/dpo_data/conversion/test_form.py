@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dpo_data import convert, open_prepared, validate
-from dpo_data.conversion.form import detect_form
+from dpo_data.conversion.first_rows import detect_form
 from dpo_data.options import FIRST_ROWS
 from dpo_data.sources import load_source
 
