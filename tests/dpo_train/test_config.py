@@ -1,27 +1,17 @@
 """Training arguments: defaults, and options of losses."""
 
 import dataclasses
-<<<<<<< HEAD
-from typing import Any, get_args
-=======
 from pathlib import Path
-from typing import Any
->>>>>>> adapters
+from typing import Any, get_args
 
 import pytest
 from toys import make_tiny_model
 from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError
-<<<<<<< HEAD
-from dpo_train import LOSSES
+from dpo_train import LOSSES, DPOTrainer
 from dpo_train.config import DPOConfig, check_reference, loss_options, make_objective, resolve_alias, resolve_beta
 from dpo_train.losses import DIVERGENCES, options_of
-=======
-from dpo_train import LOSSES, DPOTrainer
-from dpo_train.config import DPOConfig, check_reference, loss_options, resolve_alias, resolve_beta
-from dpo_train.losses import options_of
->>>>>>> adapters
 
 
 def config(**options: Any) -> DPOConfig:
