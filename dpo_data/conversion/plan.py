@@ -14,7 +14,8 @@ from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
 from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
 from dpo_data.prepared.manifest import ConvertOptions
-from dpo_data.readers.inputs import UNREACHABLE_HINT, split_of
+from dpo_data.readers.remote import UNREACHABLE_HINT
+from dpo_data.readers.splits import split_of
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source, SourceOptions
 

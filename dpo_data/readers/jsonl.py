@@ -2,36 +2,38 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
 
 from dpo_data.errors import RowError
 from dpo_data.readers import rows
-from dpo_data.readers.rows import Format, RawRow
+from dpo_data.readers.rows import Block, Format, RawRow
+from dpo_data.readers.streams import UTF8_MARK
 
 
-def read_lines(stream: Any) -> Iterator[tuple[int, bytes]]:
-    """Yield (first line, bytes) of whole lines, in chunks of about `CHUNK_BYTES`."""
+def read_lines(stream: Any) -> Iterator[Block]:
+    """Yield whole lines as bytes, in blocks of about `CHUNK_BYTES`."""
     line, rest = 1, b""
+    separator = b"\n"
     while block := stream.read(rows.CHUNK_BYTES):
         if line == 1 and not rest:
-            _require_utf8(block)
-            block = block.removeprefix(b"\xef\xbb\xbf")
+            while block.startswith(UTF8_MARK):
+                block = block.removeprefix(UTF8_MARK)
+            if b"\n" not in block and b"\r" in block.rstrip():
+                separator = b"\r"  # of old Macs
+        if separator == b"\r":
+            block = block.replace(b"\r", b"\n")
         whole, newline, tail = block.rpartition(b"\n")
         if not newline:
             rest += block
             continue
-        yield line, rest + whole
+        yield Block(line, rest + whole)
         line += (rest + whole).count(b"\n") + 1
         rest = tail
     if rest:
-        yield line, rest
-
-
-def _require_utf8(start: bytes) -> None:
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise OSError("it is UTF-16, not UTF-8; convert it with iconv -f UTF-16 -t UTF-8")
+        yield Block(line, rest)
 
 
 def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
@@ -44,7 +46,8 @@ def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
             else:
-                yield RawRow(line, as_row(value), text)
+                flat = isinstance(value, dict) and text.count(b'":') == len(value)
+                yield RawRow(line, as_row(value), text, None if flat else duplicate_key(value, text))
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:
@@ -55,6 +58,45 @@ def _parse_json(text: str) -> dict[str, Any] | RowError:
     except (ValueError, RecursionError) as error:
         return RowError("unreadable_row", "", f"the line is not JSON that can be read: {error}.")
     return as_row(value)
+
+
+def duplicate_key(value: Any, text: str | bytes) -> tuple[str, str] | None:
+    """Return a warning if an object in a JSON text has a key twice; its last value is the one that counts.
+
+    Args:
+        value: the parsed text.
+        text: in JSON.
+    """
+    # Outside of texts, where quotes are escaped, a colon follows the quote after each key: where there are as many of
+    # them as keys, the text need not be parsed again.
+    colons = text.count('":') - text.count('\\":') if isinstance(text, str) else text.count(b'":') - text.count(b'\\":')
+    if colons == _count_keys(value):
+        return None
+    repeated: list[str] = []
+    json.loads(text, object_pairs_hook=partial(_noting_repeated, repeated))
+    return ("duplicate_key", f'the key "{repeated[0]}" is there twice; its last value counts.') if repeated else None
+
+
+def _count_keys(value: Any) -> int:
+    """Return the number of keys of all objects in a value."""
+    keys, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            keys += len(item)
+            pending += [part for part in item.values() if isinstance(part, dict | list)]
+        elif isinstance(item, list):
+            pending += [part for part in item if isinstance(part, dict | list)]
+    return keys
+
+
+def _noting_repeated(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as an object, and note each key that an earlier pair has."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        seen: set[str] = set()
+        repeated += [key for key, _ in pairs if key in seen or seen.add(key)]
+    return fields
 
 
 def as_row(value: Any) -> dict[str, Any] | RowError:
