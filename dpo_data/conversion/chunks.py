@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, groupby, islice
 
 import pyarrow as pa
 
@@ -161,6 +161,9 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
         for row in rows:
             if isinstance(row.value, dict):
                 shapes[tuple(row.value)] += 1
+            if row.warning is not None:
+                code, message = row.warning
+                converted.warned.add(code, [f"{chunk.file}:{row.line}: {message}"])
         result = adapt(rows, source, job)
         for pair, positions in result.pairs:
             redacted: Mapping[str, int] = {}
@@ -202,16 +205,18 @@ def _raw_chunks(
     source = load_source(job.source)
     remaining = limit
     for file in files:
-        checked = False
-        for chunk in grouped_chunks(file.chunks(reading.on_read), source):
+        # An archive has several files, and one file may have rows of several splits.
+        parts = groupby(file.chunks(reading.on_read), lambda chunk: (chunk.file, chunk.split))
+        checked = ""
+        for chunk in chain.from_iterable(grouped_chunks(part, source) for _, part in parts):
             if remaining is not None:
                 rows = list(islice(chunk.rows(), remaining))
                 remaining -= len(rows)
                 chunk = chunk.with_rows(rows)
-            if not checked:
+            if checked != chunk.file:
                 first = next(chunk.rows(), None)
                 _require_source(chunk, first, source, job.options)
-                checked = first is not None
+                checked = chunk.file if first is not None else ""
             yield chunk
             if remaining == 0:
                 return

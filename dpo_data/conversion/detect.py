@@ -2,8 +2,8 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from dpo_data.conversion.chunks import convert_chunk, grouped_chunks
 from dpo_data.conversion.plan import make_plan
-from dpo_data.errors import InputError
+from dpo_data.errors import InputError, as_flag
 from dpo_data.options import Form
 from dpo_data.readers.inputs import find_inputs
 from dpo_data.readers.rows import Chunk
@@ -57,29 +57,34 @@ class DetectedSource(BaseModel):
     complete: Annotated[bool, Field(description="True if the command can run as it is.")]
 
 
-def sniff(path: str | Path, *, input_format: str | None = None) -> DetectedSource:
+def sniff(
+    path: str | Path, *, input_format: str | None = None, encoding: str | None = None, delimiter: str | None = None
+) -> DetectedSource:
     """Return the source of a file, and what `convert` would do with its first rows.
 
     Args:
         path: a file, folder, glob or URL; the first file of several is read.
-        input_format: format of the file; when None, it is inferred from its name.
+        input_format: format of the file; when None, it is inferred from its name and content.
+        encoding: of a text file; when None, UTF-8, or what a byte order mark says.
+        delimiter: of a CSV or TSV file; when None, it is inferred from the header.
 
     Raises: InputError: the file, or every row of it, cannot be read.
     """
     path = str(path)
-    start = _first_rows(path, input_format)
+    how = {"input_format": input_format, "encoding": encoding, "delimiter": delimiter}
+    start = _first_rows(path, how)
     first = next((row.value for row in start.rows() if isinstance(row.value, dict)), None) if start else None
     if start is None or first is None:
         raise InputError(f"{path}: none of its rows can be read.")
     columns = list(first)
     matching = matching_sources(first)
     if not matching:
-        command, complete = _command_to_complete(path, first)
+        command, complete = _command_to_complete(path, how, first)
         return DetectedSource(file=path, columns=columns, source=None, command=command, complete=complete)
     source = load_source(matching[0])
     form = _form(source, first)
     counts, example = _try(start, source, form)
-    words = ["dpo-data", "convert", source.name, "--input", path]
+    words = ["dpo-data", "convert", source.name, *_input_words(path, how)]
     words += ["--axis", source.axes[0]] if source.axes else []
     words += ["--form", form] if form != "text" else []
     return DetectedSource(
@@ -95,8 +100,8 @@ def sniff(path: str | Path, *, input_format: str | None = None) -> DetectedSourc
     )
 
 
-def _first_rows(path: str, input_format: str | None) -> Chunk | None:
-    file = find_inputs([path], input_format=input_format)[0]
+def _first_rows(path: str, how: Mapping[str, Any]) -> Chunk | None:
+    file = find_inputs([path], **how)[0]
     chunk = next(file.chunks(), None)
     return chunk and chunk.with_rows(list(islice(chunk.rows(), SNIFFED_ROWS)))
 
@@ -135,14 +140,20 @@ def _shortened(value: str | Sequence[dict[str, str]]) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
-def _command_to_complete(path: str, row: dict[str, Any]) -> tuple[str, bool]:
+def _input_words(path: str, how: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command that name an input and how it is read."""
+    options = [[as_flag(name), value] for name, value in how.items() if value is not None]
+    return ["--input", path, *chain.from_iterable(options)]
+
+
+def _command_to_complete(path: str, how: Mapping[str, Any], row: dict[str, Any]) -> tuple[str, bool]:
     """Return a command for `pairs` or `ranked` with the columns that have usual names, and True if none is missing."""
     ranked = any(isinstance(row.get(name), list) for name in USUAL_NAMES["responses"])
     lower = {name.lower(): name for name in row}
     judgment = "ranks" if any(name in lower for name in USUAL_NAMES["ranks"]) else "scores"
     source, fields = ("ranked", ("prompt", "responses", judgment)) if ranked else ("pairs", FIELDS)
     guesses = {field: next((lower[name] for name in USUAL_NAMES[field] if name in lower), None) for field in fields}
-    words = ["dpo-data", "convert", source, "--input", path]
+    words = ["dpo-data", "convert", source, *_input_words(path, how)]
     for field, column in guesses.items():
         if column != field:
             words += ["--map", f"{field}={column or f'{field.upper()}_COLUMN'}"]

@@ -68,7 +68,7 @@ def _tar_members(stream: Any) -> Iterator[tuple[str, Any]]:
             for member in archive:
                 if member.isfile() and (content := archive.extractfile(member)):
                     yield member.name, content
-                archive.members.clear()  # else it would remember every member
+                archive.members = []  # type: ignore[attr-defined]  # else it would remember every member
     except tarfile.TarError as error:
         raise OSError(f"damaged tar archive: {error}") from error
     for _ in blocks:  # to its end, where compression has its checksum

@@ -9,6 +9,7 @@ from dpo_data.readers.arrow import ARROW, PARQUET
 from dpo_data.readers.json import JSON, is_json_lines
 from dpo_data.readers.jsonl import JSONL
 from dpo_data.readers.rows import Format
+from dpo_data.readers.streams import HEAD_BYTES
 from dpo_data.readers.tables import CSV, TSV, delimited, detect_delimiter
 
 FORMATS: dict[str, Format] = {
@@ -87,9 +88,7 @@ def require_kind(path: str, input_format: str | None, shown: str) -> FileKind:
             f"  Known: {known_formats()}; or name it: {argument('input_format', '|'.join(FORMATS))}."
         )
     if kind.compression and kind.format and kind.format.random_access:
-        raise InputError(
-            f"{shown}: a {kind.format.name} file cannot be compressed as a whole.\n  Decompress it first."
-        )
+        raise InputError(f"{shown}: a {kind.format.name} file cannot be compressed as a whole.\n  Decompress it first.")
     return kind
 
 
@@ -122,6 +121,7 @@ def text_format(format_: Format, head: bytes, *, is_given: bool, delimiter: str 
         return delimited(format_, delimiter)
     if format_ is CSV:
         return delimited(CSV, detect_delimiter(head))
-    if format_ is JSONL and not is_given and not is_json_lines(head.decode("utf-8", "replace")):
-        return JSON
+    if format_ is JSONL and not is_given:
+        is_whole = len(head) < HEAD_BYTES
+        return JSONL if is_json_lines(head.decode("utf-8", "replace"), is_whole=is_whole) else JSON
     return format_

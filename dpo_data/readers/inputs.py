@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from dpo_data.errors import InputError, UsageError, argument, reading
+from dpo_data.errors import UsageError, reading
 from dpo_data.readers.archives import archive_of, members
-from dpo_data.readers.formats import FORMATS, FileKind, file_kind, known_formats, require_kind, table_in, text_format
+from dpo_data.readers.formats import FileKind, file_kind, known_formats, require_kind, table_in, text_format
 from dpo_data.readers.locations import STDIN, expand, is_local, is_regular
-from dpo_data.readers.remote import UNREACHABLE_HINT, is_http, open_url, path_in, public_url, reaching
+from dpo_data.readers.remote import UNREACHABLE_HINT, open_url, path_in, public_url, reaching
 from dpo_data.readers.rows import Chunk, Format
 from dpo_data.readers.splits import split_of
 from dpo_data.readers.streams import as_utf8, compression_of, decompressed, require_encoding, split_head
@@ -82,7 +82,7 @@ class InputFile:
             random_access = self.archive == "zip" or (self.format is not None and self.format.random_access)
             return pa.PythonFile(open_url(self.location, self.unreachable_hint, random_access=random_access), mode="r")
         if not is_regular(self.location):
-            return pa.PythonFile(open(self.location, "rb"), mode="r")  # noqa: SIM115
+            return pa.PythonFile(open(self.location, "rb"), mode="r")
         return pa.OSFile(os.fsencode(self.location))  # as bytes: a name need not be UTF-8
 
     def _read(self, stream: Any, stack: ExitStack, *, seekable: bool) -> Iterator[Chunk]:

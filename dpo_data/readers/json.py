@@ -37,8 +37,12 @@ def _json_rows(stream: Any, values: "JsonValues") -> Iterator[RawRow]:
     yield from values.feed(decoder.decode(b"", final=True), last=True)
 
 
-def is_json_lines(head: str) -> bool:
+def is_json_lines(head: str, *, is_whole: bool = True) -> bool:
     r"""Return True if a text that starts like this has one record a line, rather than arrays or longer records.
+
+    Args:
+        head: the start of the text.
+        is_whole: nothing follows it.
 
     >>> is_json_lines('{"a": 1}\n{"a": 2}')
     True
@@ -46,11 +50,11 @@ def is_json_lines(head: str) -> bool:
     [False, False, False]
     """
     head = head.lstrip("\ufeff \t\r\n")
-    line, newline, rest = head.partition("\n")
+    line, _, rest = head.partition("\n")
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        return not _continues(head, line.strip(), is_whole=bool(newline))
+        return not _continues(head, is_whole=is_whole)
     if rest.strip():
         return True
     if isinstance(value, list):
@@ -58,23 +62,17 @@ def is_json_lines(head: str) -> bool:
     return not isinstance(value, dict) or not (_holds_records(value) or _is_table(value))
 
 
-def _continues(head: str, line: str, *, is_whole: bool) -> bool:
-    """Return True if the first value of a text continues after its first line, which is not JSON by itself.
-
-    Args:
-        head: the start of the text.
-        line: its first line.
-        is_whole: the line ends inside the head.
-    """
-    if line in ("{", "["):
-        return True
-    in_array = line.startswith("[")
+def _continues(head: str, *, is_whole: bool) -> bool:
+    """Return True if a text, whose first line is not JSON by itself, starts with an array or a longer value."""
+    in_array = head.startswith("[")
     try:
         _, end = DECODER.raw_decode(head, _next_position(head, 1) if in_array else 0)
     except (ValueError, RecursionError):
-        return not is_whole and _next_array(head, 1) is not None
-    after = head[_next_position(head, end) :][:1]
-    return after in (",", "]") if in_array else after == "," or "\n" in head[:end]
+        array = None if is_whole else _next_array(head, 1)
+        return array is not None and array.key is not None
+    if in_array:
+        return head[_next_position(head, end) :][:1] in (",", "]")
+    return "\n" in head[:end] or head[end:].lstrip(" \t")[:1] in (",", "{")
 
 
 def _next_position(text: str, position: int) -> int:
@@ -232,8 +230,9 @@ class JsonValues:
         except (ValueError, RecursionError):
             if character == "[":
                 self._layout = "array"
-            elif character == "{" and len(self._text) > LONG_OBJECT and _next_array(self._text, self._position + 1):
-                self._layout = "object"
+            elif character == "{" and len(self._text) > LONG_OBJECT:
+                array = _next_array(self._text, self._position + 1)
+                self._layout = "object" if array is not None and array.key is not None else None
         else:
             after = self._text[_next_position(self._text, end) :][:1]
             if not after and not last:

@@ -1,6 +1,7 @@
 """JSON Lines: one record a line."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -91,11 +92,10 @@ def _count_keys(value: Any) -> int:
 
 
 def _noting_repeated(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs as an object, and note each key that an earlier pair has."""
+    """Return the pairs as an object, and note the keys that several of them have."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        seen: set[str] = set()
-        repeated += [key for key, _ in pairs if key in seen or seen.add(key)]
+        repeated += [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     return fields
 
 

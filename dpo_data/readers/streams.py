@@ -111,7 +111,9 @@ def require_encoding(encoding: str | None) -> None:
         "".encode(encoding)
     except (LookupError, ValueError) as error:
         raise UsageError(
-            "there is no such encoding.\n  Usual ones: cp1252, latin-1, utf-16, gb18030, shift_jis.", "encoding", encoding
+            "there is no such encoding.\n  Usual ones: cp1252, latin-1, utf-16, gb18030, shift_jis.",
+            "encoding",
+            encoding,
         ) from error
 
 

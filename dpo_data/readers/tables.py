@@ -74,7 +74,10 @@ def _table_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
                 raise OSError(f"the header is malformed: {error}") from error
             lines = "the line is" if len(record) == 1 else f"lines {first} to {reader.line_num}, which quotes join, are"
             broken = RowError("unreadable_row", "", f"{lines} not a table row: {error}.")
-            yield RawRow(first, broken, "".join(record))
+            doubt = (
+                None if len(record) == 1 else ("unbalanced_quotes", f"quotes join lines {first} to {reader.line_num}.")
+            )
+            yield RawRow(first, broken, "".join(record), doubt)
             continue
         if not fields:
             continue
