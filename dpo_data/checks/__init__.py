@@ -25,6 +25,7 @@ ROW_CHECKS: tuple[RowCheck, ...] = _load(
     "empty_prompt",
     "empty_response",
     "identical_responses",
+    "null_response",
     "repeated_role",
     "role_marker_in_response",
     "bad_characters",
