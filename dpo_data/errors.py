@@ -222,7 +222,10 @@ def reading(file: object) -> Iterator[None]:
         raise InputError(f"{file}: there is no such file.") from error
     except PermissionError as error:
         raise InputError(f"{file}: no permission to read it.") from error
-    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+    except UnicodeDecodeError as error:
+        reason = f"it is not {error.encoding.upper()}: {error.reason} at byte {error.start}"
+        raise InputError(f"{file}: cannot be read: {reason}.") from error
+    except (OSError, EOFError, pyarrow.ArrowException) as error:
         raise InputError(f"{file}: cannot be read: {first_line(error)}.") from error
 
 

@@ -10,6 +10,8 @@ from dpo_data.readers.streams import BlockStream, blocks_of
 
 #: Archive -> the position and the bytes by which its files are known.
 ARCHIVE_MAGIC = {"zip": (0, b"PK\x03\x04"), "tar": (257, b"ustar")}
+#: Flag of an encrypted member of a zip archive.
+ENCRYPTED = 1
 #: Size of the records that tar writes; an archive ends with two of them that are empty.
 TAR_RECORD = 512
 
@@ -44,13 +46,22 @@ def _zip_members(stream: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _zip_blocks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    if member.flag_bits & ENCRYPTED:
+        raise OSError(f"{member.filename} in the archive is encrypted; unpack it first")
     try:
         with archive.open(member) as content:
             yield from blocks_of(content)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise OSError(f"{member.filename} in the archive is damaged: {error}") from error
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or with a compression of other programs
+    except NotImplementedError as error:  # a compression of other programs
         raise OSError(f"{member.filename} in the archive cannot be unpacked: {error}") from error
+
+
+def _tar_blocks(content: Any) -> Iterator[bytes]:
+    try:
+        yield from blocks_of(content)
+    except tarfile.TarError as error:
+        raise OSError(f"damaged tar archive: {error}") from error
 
 
 def _tar_members(stream: Any) -> Iterator[tuple[str, Any]]:
@@ -67,7 +78,7 @@ def _tar_members(stream: Any) -> Iterator[tuple[str, Any]]:
         with tarfile.open(fileobj=BlockStream(blocks), mode="r|") as archive:
             for member in archive:
                 if member.isfile() and (content := archive.extractfile(member)):
-                    yield member.name, content
+                    yield member.name, BlockStream(_tar_blocks(content))
                 archive.members = []  # type: ignore[attr-defined]  # else it would remember every member
     except tarfile.TarError as error:
         raise OSError(f"damaged tar archive: {error}") from error

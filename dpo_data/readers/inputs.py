@@ -130,14 +130,14 @@ class InputFile:
         for name, stream in found:
             kind = file_kind(name)
             format_ = self.format if self.format_is_given else kind.format
-            if format_ is None or any(part.startswith(".") for part in name.split("/")):
+            if format_ is None or any(part.startswith(".") and part.strip(".") for part in name.split("/")):
                 continue
             is_empty = False
             if format_.random_access:
                 raise OSError(f"{name} in the archive is a {format_.name} file; extract it first")
             member = replace(
                 self,
-                label=f"{self.label}/{_as_utf8(name)}",
+                label=f"{self.label}/{_as_utf8(name.removeprefix('./'))}",
                 split=self.split if self.split_is_given else split_of("/".join(name.split("/")[-2:]), self.split),
                 format=format_,
                 compression=kind.compression,
