@@ -81,16 +81,16 @@ def test_a_given_format_is_that_of_all_members_but_hidden_ones(tmp_path):
 
 
 def test_names_of_members_are_labels_alone(tmp_path):
-    path = zip_of(tmp_path / "a.zip", {"../../up.jsonl": PAIR % 1, "/etc/root.jsonl": PAIR % 2, "./a.jsonl": PAIR % 3})
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    path = zip_of(tmp_path / "x" / "y" / "a.zip", {"../../up.jsonl": PAIR % 1, "/etc/root.jsonl": PAIR % 2, "./a.jsonl": PAIR % 3})
     assert [value["prompt"] for _, value in seen(path)] == ["Q1?", "Q2?", "Q3?"]
     (file,) = find_inputs([path])
-    assert [chunk.file.removeprefix(f"{tmp_path.name}/a.zip/") for chunk in file.chunks()] == [
+    assert [chunk.file.removeprefix("y/a.zip/") for chunk in file.chunks()] == [
         "../../up.jsonl",
         "/etc/root.jsonl",
         "a.jsonl",
     ]
-    assert [found.name for found in tmp_path.parent.iterdir()] == [tmp_path.name]
-    assert [found.name for found in tmp_path.iterdir()] == ["a.zip"]
+    assert list(tmp_path.rglob("*.*")) == [path]
 
 
 def test_an_error_in_a_member_names_it(tmp_path):
