@@ -111,6 +111,7 @@ def _http_blocks(url: str) -> Iterator[bytes]:
 
     Raises: OSError: it cannot be reached, or the connection ends before the file does.
     """
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     user, at, _ = urlsplit(url).netloc.rpartition("@")
@@ -119,7 +120,12 @@ def _http_blocks(url: str) -> Iterator[bytes]:
     request = Request(url, headers={"User-Agent": "dpo-data"})  # noqa: S310 - http and https only
     if at:
         request.add_unredirected_header("Authorization", f"Basic {b64encode(unquote(user).encode()).decode()}")
-    with urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+    try:
+        opened = urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+    except HTTPError as error:
+        error.close()  # it is the answer of the server too
+        raise
+    with opened as response:
         declared = response.headers.get("Content-Length")
         received = 0
         for block in blocks_of(response):
