@@ -19,8 +19,8 @@ from typing import Any, get_args
 #: codes. The checks of `dpo_data.checks` add codes of their own.
 ROW_ERRORS = {
     "unreadable_row": "Repair or delete the row in the raw file.",
-    "invalid_unicode": "Name the encoding of the file with --encoding (often cp1252), or save it again as UTF-8; a lone "
-    "surrogate escape (\\ud800) is not a character.",
+    "invalid_unicode": "Name the encoding of the file with --encoding (often cp1252), or save it again as UTF-8; a "
+    "lone surrogate escape (\\ud800) is not a character.",
     "missing_field": "Name the column that holds it with --map, or remove the row.",
     "wrong_type": "prompt, chosen and rejected are strings, or lists of {role, content} messages.",
     "not_a_dialogue": 'A transcript starts with "\\n\\nHuman:" and has an "\\n\\nAssistant:" turn.',

@@ -66,12 +66,12 @@ def _continues(head: str, *, is_whole: bool) -> bool:
     """Return True if a text, whose first line is not JSON by itself, starts with an array or a longer value."""
     in_array = head.startswith("[")
     try:
-        _, end = DECODER.raw_decode(head, _next_position(head, 1) if in_array else 0)
+        value, end = DECODER.raw_decode(head, _next_position(head, 1) if in_array else 0)
     except (ValueError, RecursionError):
         array = None if is_whole else _next_array(head, 1)
         return array is not None and array.key is not None
     if in_array:
-        return head[_next_position(head, end) :][:1] in (",", "]")
+        return isinstance(value, dict) and head[_next_position(head, end) :][:1] in (",", "]")
     return "\n" in head[:end] or head[end:].lstrip(" \t")[:1] in (",", "{")
 
 

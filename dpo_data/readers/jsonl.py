@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -47,8 +48,8 @@ def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
             else:
-                flat = isinstance(value, dict) and text.count(b'":') == len(value)
-                yield RawRow(line, as_row(value), text, None if flat else duplicate_key(value, text))
+                usual = isinstance(value, dict) and text.count(b'":') == len(value) and b'" :' not in text
+                yield RawRow(line, as_row(value), text, None if usual else duplicate_key(value, text))
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:
@@ -68,13 +69,15 @@ def duplicate_key(value: Any, text: str | bytes) -> tuple[str, str] | None:
         value: the parsed text.
         text: in JSON.
     """
-    # Outside of texts, where quotes are escaped, a colon follows the quote after each key: where there are as many of
-    # them as keys, the text need not be parsed again.
-    colons = text.count('":') - text.count('\\":') if isinstance(text, str) else text.count(b'":') - text.count(b'\\":')
-    if colons == _count_keys(value):
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    # A colon follows the quote after each key, and in texts a backslash precedes the quote: where there are as many
+    # such colons as keys, the text need not be parsed again.
+    colons = data.count(b'":') - data.count(b'\\":')
+    if colons == _count_keys(value) and b'" :' not in data and b'\\\\":' not in data:
         return None
     repeated: list[str] = []
-    json.loads(text, object_pairs_hook=partial(_noting_repeated, repeated))
+    with suppress(ValueError, RecursionError):  # numbers and depths that only the faster parser takes
+        json.loads(text, object_pairs_hook=partial(_noting_repeated, repeated))
     return ("duplicate_key", f'the key "{repeated[0]}" is there twice; its last value counts.') if repeated else None
 
 

@@ -82,7 +82,9 @@ def test_a_given_format_is_that_of_all_members_but_hidden_ones(tmp_path):
 
 def test_names_of_members_are_labels_alone(tmp_path):
     (tmp_path / "x" / "y").mkdir(parents=True)
-    path = zip_of(tmp_path / "x" / "y" / "a.zip", {"../../up.jsonl": PAIR % 1, "/etc/root.jsonl": PAIR % 2, "./a.jsonl": PAIR % 3})
+    path = zip_of(
+        tmp_path / "x" / "y" / "a.zip", {"../../up.jsonl": PAIR % 1, "/etc/root.jsonl": PAIR % 2, "./a.jsonl": PAIR % 3}
+    )
     assert [value["prompt"] for _, value in seen(path)] == ["Q1?", "Q2?", "Q3?"]
     (file,) = find_inputs([path])
     assert [chunk.file.removeprefix("y/a.zip/") for chunk in file.chunks()] == [

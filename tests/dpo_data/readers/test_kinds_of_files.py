@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from raw_files import read_rows, refusal, seen, written
+from raw_files import read_rows, refusal, written
 
 ROWS = [{"prompt": f"Question {n}?", "chosen": f"Good, {n}", "rejected": f"Bad {n}"} for n in range(40)]
 COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
@@ -176,6 +176,7 @@ RIGHT: dict[str, bytes | str] = {
     "bytes.arrow": arrow(with_type(pa.binary())),
     "dictionary.arrow": arrow(with_type(pa.dictionary(pa.int32(), pa.string()))),
 }
+
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_every_kind_of_file_gives_its_rows(tmp_path, name):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,7 +25,7 @@ ROWS = [(1, {"a": 1}), (2, {"a": 2})]
 class Handler(BaseHTTPRequestHandler):
     """Answers with the file of the path, of which "cut" ends early and "private" needs a password."""
 
-    files: dict[str, bytes] = {}
+    files: ClassVar[dict[str, bytes]] = {}
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
