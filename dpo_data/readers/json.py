@@ -281,7 +281,8 @@ class JsonValues:
         if end == len(self._text) and not last:  # a number may continue
             return None
         text = self._text[self._position : end]
-        return RawRow(self._line, as_row(value), text, duplicate_key(value, text)), end
+        doubt = duplicate_key(value, text.encode("utf-8", "surrogatepass"))
+        return RawRow(self._line, as_row(value), text, doubt), end
 
 
 JSON = Format("json", (".json",), read_json, parsed_rows)

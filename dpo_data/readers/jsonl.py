@@ -48,8 +48,7 @@ def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
             else:
-                usual = isinstance(value, dict) and text.count(b'":') == len(value) and b'" :' not in text
-                yield RawRow(line, as_row(value), text, None if usual else duplicate_key(value, text))
+                yield RawRow(line, as_row(value), text, duplicate_key(value, text))
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:
@@ -62,18 +61,19 @@ def _parse_json(text: str) -> dict[str, Any] | RowError:
     return as_row(value)
 
 
-def duplicate_key(value: Any, text: str | bytes) -> tuple[str, str] | None:
+def duplicate_key(value: Any, text: bytes) -> tuple[str, str] | None:
     """Return a warning if an object in a JSON text has a key twice; its last value is the one that counts.
 
     Args:
         value: the parsed text.
         text: in JSON.
     """
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    # A colon follows the quote after each key, and in texts a backslash precedes the quote: where there are as many
-    # such colons as keys, the text need not be parsed again.
-    colons = data.count(b'":') - data.count(b'\\":')
-    if colons == _count_keys(value) and b'" :' not in data and b'\\\\":' not in data:
+    keys, strings = _count_keys_and_strings(value)
+    # Quotes are around the keys and strings that are left, around those that are lost, and inside strings. The text is
+    # parsed again only where their numbers, and that of the colons after keys, do not show that none is lost.
+    if text.count(b'"') == 2 * (keys + strings):
+        return None
+    if text.count(b'":') - text.count(b'\\":') == keys and b'" :' not in text and b'\\\\":' not in text:
         return None
     repeated: list[str] = []
     with suppress(ValueError, RecursionError):  # numbers and depths that only the faster parser takes
@@ -81,17 +81,23 @@ def duplicate_key(value: Any, text: str | bytes) -> tuple[str, str] | None:
     return ("duplicate_key", f'the key "{repeated[0]}" is there twice; its last value counts.') if repeated else None
 
 
-def _count_keys(value: Any) -> int:
-    """Return the number of keys of all objects in a value."""
-    keys, pending = 0, [value]
+def _count_keys_and_strings(value: Any) -> tuple[int, int]:
+    """Return the number of keys of all objects in a value, and of all strings that are values."""
+    keys = strings = 0
+    pending = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, dict):
             keys += len(item)
-            pending += [part for part in item.values() if isinstance(part, dict | list)]
-        elif isinstance(item, list):
-            pending += [part for part in item if isinstance(part, dict | list)]
-    return keys
+            item = item.values()
+        elif not isinstance(item, list):
+            continue
+        for part in item:
+            if isinstance(part, str):
+                strings += 1
+            elif isinstance(part, dict | list):
+                pending.append(part)
+    return keys, strings
 
 
 def _noting_repeated(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
