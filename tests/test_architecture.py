@@ -19,7 +19,7 @@ LAYERS = {
         {"inspect"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
-        {"dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts"},
+        {"dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts", "slices"},
         {"errors", "options"},
     ],
     "dpo_train": [

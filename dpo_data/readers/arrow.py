@@ -9,10 +9,8 @@ import pyarrow.parquet as pq
 from dpo_data.errors import RowError
 from dpo_data.readers.rows import Block, Format, RawRow
 from dpo_data.readers.tables import require_distinct_columns
+from dpo_data.slices import SLICE_BYTES, SLICE_ROWS, slices
 
-BATCH_ROWS = 1000
-#: Bytes of a batch of several rows.
-BATCH_BYTES = 8 << 20
 #: Types in which programs that know no text type write texts.
 BYTES_TYPES = {"binary", "large_binary", "binary_view"}
 
@@ -22,7 +20,7 @@ def read_parquet(stream: Any) -> Iterator[Block]:
     file = pq.ParquetFile(stream)
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     row_bytes = sum(group.total_byte_size for group in groups) // max(1, file.metadata.num_rows)
-    rows = min(BATCH_ROWS, max(1, BATCH_BYTES // max(1, row_bytes)))
+    rows = min(SLICE_ROWS, max(1, SLICE_BYTES // max(1, row_bytes)))
     return _blocks(file.iter_batches(batch_size=rows))
 
 
@@ -47,20 +45,9 @@ def _blocks(batches: Iterable[Any]) -> Iterator[Block]:
     row = 1
     for batch in batches:
         require_distinct_columns(batch.schema.names)
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            for part in _parts(batch.slice(start, BATCH_ROWS)):
-                yield Block(row, part)
-                row += part.num_rows
-
-
-def _parts(batch: Any) -> Iterator[Any]:
-    """Yield a batch in parts of at most `BATCH_BYTES`, or of one row."""
-    if batch.num_rows <= 1 or batch.nbytes <= BATCH_BYTES:
-        yield batch
-    else:
-        half = batch.num_rows // 2
-        yield from _parts(batch.slice(0, half))
-        yield from _parts(batch.slice(half))
+        for part in slices(batch):
+            yield Block(row, part)
+            row += part.num_rows
 
 
 def parse_batch(payload: Any, first_row: int) -> Iterator[RawRow]:
