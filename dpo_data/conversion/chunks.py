@@ -26,6 +26,9 @@ from dpo_data.records import FIELDS, PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.source import Source, SourceOptions
 
+#: Bytes of texts from which on the pairs of a chunk need a further batch: the offsets of an Arrow column end at 2 GiB.
+MAX_BATCH_BYTES = 1 << 30
+
 
 @dataclass
 class ConvertedChunk:
@@ -38,7 +41,7 @@ class ConvertedChunk:
     left_out: Counter[str] = field(default_factory=Counter)
     pairs_left_out: Counter[str] = field(default_factory=Counter)
     unused_columns: Counter[str] = field(default_factory=Counter)
-    batches: dict[str, pa.RecordBatch] = field(default_factory=dict)
+    batches: dict[str, pa.RecordBatch | pa.Table] = field(default_factory=dict)
     keys: dict[str, RowKeys] = field(default_factory=dict)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     warned: CodeCounts = field(default_factory=CodeCounts)
@@ -67,10 +70,16 @@ class ConvertedChunk:
 
 
 class PairBatchBuilder:
-    """Kept rows of one split, which become one Arrow batch."""
+    """Kept rows of one split, which become one Arrow batch.
+
+    Attributes:
+        keys: of the rows.
+        text_bytes: of all texts.
+    """
 
     def __init__(self, source: str) -> None:
         self.keys: list[PairKeys] = []
+        self.text_bytes = 0
         self._source = source
         self._pairs: list[PreferencePair] = []
         self._fields: list[EncodedFields] = []
@@ -81,6 +90,7 @@ class PairBatchBuilder:
         self._pairs.append(pair)
         self._fields.append(fields)
         self.keys.append(keys)
+        self.text_bytes += sum(map(len, fields))
         self._origins.append(origin)
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
@@ -155,7 +165,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     """Convert the rows of one chunk to pairs, quarantined rows and rows left out; pure."""
     source = load_source(job.source)
     converted = ConvertedChunk(chunk.file, chunk.split)
-    builders: dict[str, PairBatchBuilder] = {}
+    builders: dict[str, list[PairBatchBuilder]] = {}
     shapes = Counter[tuple[str, ...]]()
     for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
         for row in rows:
@@ -178,17 +188,21 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
             origin = f"{chunk.file}:{rows[positions[0]].line}"
             split = _split_by_prompt(keys, job.test_fraction) if job.test_fraction else chunk.split
             if split not in builders:
-                builders[split] = PairBatchBuilder(source.name)
-            builders[split].add(pair, fields, keys, origin)
+                builders[split] = [PairBatchBuilder(source.name)]
+            elif builders[split][-1].text_bytes > MAX_BATCH_BYTES:
+                builders[split].append(PairBatchBuilder(source.name))
+            builders[split][-1].add(pair, fields, keys, origin)
             if warnings or redacted:
                 converted.count_pair(origin, warnings, redacted)
         converted.count_rows(rows, result, redacting=job.redact)
     used = source.used_columns(job.options.mapping)
     for shape, count in shapes.items():
         converted.unused_columns.update({column: count for column in shape if column not in used})
-    for split, builder in builders.items():
-        converted.batches[split] = builder.batch(schema_of(source, job.options.form))
-        converted.keys[split] = row_keys(builder.keys, SPLITS.index(split))
+    for split, of_split in builders.items():
+        batches = [builder.batch(schema_of(source, job.options.form)) for builder in of_split]
+        converted.batches[split] = batches[0] if len(batches) == 1 else pa.Table.from_batches(batches)
+        keys_of_split = [keys for builder in of_split for keys in builder.keys]
+        converted.keys[split] = row_keys(keys_of_split, SPLITS.index(split))
     return converted
 
 
