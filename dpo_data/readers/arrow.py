@@ -11,6 +11,8 @@ from dpo_data.readers.rows import Block, Format, RawRow
 from dpo_data.readers.tables import require_distinct_columns
 from dpo_data.slices import SLICE_BYTES, SLICE_ROWS, slices
 
+#: Bytes of a block of several rows: workers have some tens of blocks at a time.
+BLOCK_BYTES = 2 << 20
 #: Types in which programs that know no text type write texts.
 BYTES_TYPES = {"binary", "large_binary", "binary_view"}
 
@@ -45,7 +47,7 @@ def _blocks(batches: Iterable[Any]) -> Iterator[Block]:
     row = 1
     for batch in batches:
         require_distinct_columns(batch.schema.names)
-        for part in slices(batch):
+        for part in slices(batch, max_bytes=BLOCK_BYTES):
             yield Block(row, part)
             row += part.num_rows
 
