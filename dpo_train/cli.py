@@ -107,7 +107,6 @@ def _config_file(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
             file = word.partition("=")[2] if "=" in word else after
     if not file:
         return "", {}
-    require_packages("--config", "yaml")
     import yaml
 
     with reading(file):

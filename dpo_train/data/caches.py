@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_data.errors import PreparedError, UsageError, argument
+from dpo_data.options import Progress, silent
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
@@ -21,6 +22,7 @@ def training_tokens(
     cache_dir: Path | None,
     options: Mapping[str, Any],
     scratch: Path | None = None,
+    progress: Progress = silent,
 ) -> TokenCache:
     """Return the token cache to train on: the named one, the only one that fits, or a new one if there is none.
 
@@ -68,8 +70,8 @@ def training_tokens(
         return found
     if scratch is not None:
         found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
-        return found or tokenize(data, tokenizer=tokenizer, cache_dir=scratch, **options)
-    return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        return found or tokenize(data, tokenizer=tokenizer, cache_dir=scratch, progress=progress, **options)
+    return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, progress=progress, **options)
 
 
 def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> str:

@@ -1,6 +1,7 @@
 """Load what a run starts from: token cache, tokenizer, configuration and model."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,9 +59,11 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     if checkpoint is not None:
         require_complete(checkpoint)
     model = str(options.model)
+    for name in filter(None, (model, options.reference)):
+        _require_weights(name)  # they are loaded last, or never
     tokenizer = load_pretrained(AutoTokenizer, model)
     if options.reference is not None:
-        load_pretrained(AutoConfig, options.reference)  # its weights are loaded only if they are needed
+        load_pretrained(AutoConfig, options.reference)
     tokens = training_tokens(
         options.data,
         model=model,
@@ -69,12 +72,26 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
         cache_dir=options.cache_dir,
         options=options.truncation(),
         scratch=scratch,
+        progress=_lines(say),
     )
     splits = tokens.dataset()
     needed = "test" if options.eval_only else "train"
     if needed not in splits:
         raise UsageError(f"{tokens.path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")
     return Inputs(options, args, tokens, splits, tokenizer, checkpoint)
+
+
+def _lines(say: Callable[[str], None], every_s: float = 10.0) -> Callable[[float | None, int], None]:
+    """Return a callback that reports the progress of tokenization in a line now and then."""
+    said = time.monotonic()
+
+    def progress(fraction: float | None, rows: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= every_s:
+            said = time.monotonic()
+            say(f"tokenizing {fraction or 0:.0%}, {rows:,} pairs")
+
+    return progress
 
 
 def load_pretrained(factory: Any, model: str, **options: Any) -> Any:
@@ -86,7 +103,7 @@ def load_pretrained(factory: Any, model: str, **options: Any) -> Any:
         return factory.from_pretrained(name, **options)
 
 
-def require_weights(model: str) -> None:
+def _require_weights(model: str) -> None:
     """Raise InputError if the folder of a model has no file of weights."""
     folder = Path(model).expanduser()
     if folder.is_dir() and not any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir()):

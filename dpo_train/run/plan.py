@@ -18,7 +18,7 @@ from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
 from dpo_train.reference.factory import check_precompute
 from dpo_train.run.describe import describe_batch
-from dpo_train.run.inputs import load_inputs, load_pretrained, require_weights
+from dpo_train.run.inputs import load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.trainer.loaders import check_data
 from dpo_train.trainer.packing import padding_reason
@@ -72,8 +72,6 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
         options, args, tokens, splits, *_ = load_inputs(options, say, scratch=Path(scratch))
         names = {"train": "the training set", "test": "the evaluation set"}  # as the trainer's messages have them
         rows = {name: PairRows(split, names[name]) for name, split in splits.items()}
-        for name in filter(None, (options.model, options.reference)):
-            require_weights(name)
         model = _empty_model(str(options.model))
         check_reference(args, given=options.reference is not None)
         for split in rows.values():

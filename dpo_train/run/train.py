@@ -37,12 +37,12 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
     """
     transformers.utils.logging.disable_progress_bar()
     inputs = load_inputs(options, say)
-    options = inputs.options
-    trainer = _make_trainer(inputs, quiet)
     say(f"tokens     {inputs.tokens.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
     try:
-        return _run(trainer, inputs, say)
+        return _run(_make_trainer(inputs, quiet), inputs, say)
+    except ImportError as error:  # of an optimizer or kernel that an option asks transformers for
+        raise UsageError(f"an option needs a package that is missing: {first_line(error)}.") from error
     except torch.OutOfMemoryError as error:
         raise UsageError(
             f"out of memory: {first_line(error)}.\n  Use less: {argument('max_tokens_per_microbatch', 2048)}, "

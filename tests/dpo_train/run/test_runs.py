@@ -125,3 +125,18 @@ def test_reference_log_probabilities_are_stored_with_the_data_unless_it_is_read_
     read_only = dpo_train(*words, tmp_path / "run")
     assert read_only.exit_code == 0, read_only.stderr
     assert not (prepared / "reference").exists()
+
+
+def test_a_run_shows_its_progress_in_lines_where_standard_error_is_not_a_terminal(
+    prepared: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpo_train.run.callbacks.ProgressLine.SILENCE_S", 0.0)
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK)
+    steps = [line.split()[2] for line in result.stderr.splitlines() if line.startswith("train ")]
+    assert list(dict.fromkeys(steps)) == [f"{step}/6" for step in range(1, 7)]
+
+
+def test_a_quiet_run_prints_nothing(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / "run" / "report.html").exists()
