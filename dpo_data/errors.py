@@ -4,6 +4,7 @@ DataError                  shown without a traceback; `exit_code` is the exit st
 ├── UsageError             arguments that contradict each other or the data (exit 2); a ValueError too
 ├── InputError             an input that cannot be read at all (exit 2)
 ├── PreparedError          a prepared folder or token cache that must not be used (exit 2)
+├── TooManyInvalid         more pairs that cannot be tokenized than max_invalid allows (exit 1)
 └── RowError               one raw row that cannot become a pair: it is quarantined (exit 1)
 
 A message names arguments with `argument()`: Python shows them as keywords, the command line as flags.
@@ -21,8 +22,12 @@ ROW_ERRORS = {
     "unreadable_row": "Repair or delete the row in the raw file.",
     "invalid_unicode": "Name the encoding of the file with --encoding (often cp1252), or save it again as UTF-8; a "
     "lone surrogate escape (\\ud800) is not a character.",
-    "missing_field": "Name the column that holds it with --map, or remove the row.",
-    "wrong_type": "prompt, chosen and rejected are strings, or lists of {role, content} messages.",
+    "missing_field": "Complete the row in the raw file, or remove it.",
+    "wrong_type": "Correct the value in the raw file, or remove the row.",
+    "unknown_label": "Say what the label means: --label-map VALUE=a|b|tie|skip.",
+    "unknown_role": "Rename the role in the raw file to system, user, assistant, tool or a usual name, such as human.",
+    "unsupported_field": "The first 1,000 rows decide what is kept: move such a row there, or use the source pairs.",
+    "media_content": "Remove the row, or its images, audio and video: only text can be trained on.",
     "not_a_dialogue": 'A transcript starts with "\\n\\nHuman:" and has an "\\n\\nAssistant:" turn.',
     "no_response": "Both sides of a pair must end with an Assistant turn.",
     "prompts_diverge": "Both responses must answer the same prompt; such a row compares two different dialogues.",
@@ -87,6 +92,12 @@ class InputError(DataError):
 
 class PreparedError(DataError):
     """A prepared folder or token cache that must not be used: unfinished, rejected, damaged or of another tokenizer."""
+
+
+class TooManyInvalid(DataError):
+    """More pairs that cannot be tokenized than max_invalid allows."""
+
+    exit_code = 1
 
 
 class RowError(DataError):

@@ -163,7 +163,7 @@ def _usable(group: ScoredResponses, matches: Matches) -> list[Response]:
 
 def _has_text(response: Response) -> bool:
     content = response.content
-    texts = [content] if isinstance(content, str) else chain.from_iterable((m.content, m.tool_calls) for m in content)
+    texts = [content] if isinstance(content, str) else chain.from_iterable(message.texts for message in content)
     return any(text and not text.isspace() for text in texts)
 
 

@@ -27,7 +27,14 @@ class Message(Record):
     content: str
     tool_calls: Annotated[str | None, Field(description="Tool calls of an assistant, as JSON.")] = None
     tool_call_id: Annotated[str | None, Field(description="The call that a tool message answers.")] = None
-    name: Annotated[str | None, Field(description="Name of the tool, or of a speaker.")] = None
+    name: Annotated[str | None, Field(description="Name of the tool.")] = None
+    reasoning_content: Annotated[str | None, Field(description="Reasoning before the content.")] = None
+    thinking: Annotated[str | None, Field(description="Reasoning, under the name that some templates use.")] = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The reasoning, the content and the tool calls, without empty ones."""
+        return [text for text in (self.reasoning_content, self.thinking, self.content, self.tool_calls) if text]
 
 
 #: A prompt or a response: as text, or as messages.
@@ -80,11 +87,11 @@ class PreparedColumns(Record):
 
 
 class TextRow(PreparedColumns, TextPair):
-    """Text pair of a prepared folder."""
+    """Text pair of a prepared folder, without the metadata columns that are kept."""
 
 
 class ConversationalRow(PreparedColumns, ConversationalPair):
-    """Conversational pair of a prepared folder."""
+    """Conversational pair of a prepared folder, without the metadata columns that are kept."""
 
 
 def row_model(form: Form) -> type[TextRow | ConversationalRow]:
@@ -127,8 +134,8 @@ class ScoredResponses(Record):
 
 
 def joined_contents(messages: Sequence[Message]) -> str:
-    """Return the contents of messages and their tool calls, separated by blank lines."""
-    return "\n\n".join(text for message in messages for text in (message.content, message.tool_calls) if text)
+    """Return the reasoning, the contents and the tool calls of messages, separated by blank lines."""
+    return "\n\n".join(text for message in messages for text in message.texts)
 
 
 class PairKeys(NamedTuple):
@@ -186,7 +193,7 @@ def canonical(content: Content) -> bytes:
     """
     if isinstance(content, str):
         return content.encode()
-    parts = [[m.role, m.content, *_tool_parts(m)] for m in content]
+    parts = [[m.role, m.content, *_further_parts(m)] for m in content]
     return _to_json(parts).encode()
 
 
@@ -194,6 +201,9 @@ def canonical(content: Content) -> bytes:
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def _tool_parts(message: Message) -> tuple[str | None, ...]:
-    parts = (message.tool_calls, message.tool_call_id, message.name)
-    return parts if any(parts) else ()
+def _further_parts(message: Message) -> tuple[str | None, ...]:
+    tools = (message.tool_calls, message.tool_call_id, message.name)
+    reasoning = (message.reasoning_content, message.thinking)
+    if any(reasoning):
+        return (*tools, *reasoning)
+    return tools if any(tools) else ()

@@ -19,7 +19,8 @@ LAYERS = {
         {"inspect"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
-        {"dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts", "slices"},
+        {"boundary", "dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts", "slices"},
+        {"expressions"},
         {"errors", "options"},
     ],
     "dpo_train": [
@@ -28,7 +29,8 @@ LAYERS = {
         {"trainer"},
         {"reference", "logprobs", "diagnosis"},
         {"data", "batches", "attention", "config", "sharding"},
-        {"models", "losses", "memory", "options"},
+        {"objective"},
+        {"adapters", "models", "losses", "memory", "options"},
     ],
 }
 #: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads

@@ -30,6 +30,7 @@ ROW_CHECKS: tuple[RowCheck, ...] = _load(
     "role_marker_in_response",
     "bad_characters",
     "response_repeats_prompt",
+    "glued_text",
     "template_marker",
     "eos_in_response",
     "scores_against_label",

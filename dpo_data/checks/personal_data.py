@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.records import FIELDS, Content, PairTexts, PreferencePair, TextPair
+from dpo_data.records import FIELDS, Content, Message, PairTexts, PreferencePair, TextPair
 
 
 class Kind(NamedTuple):
@@ -95,7 +95,7 @@ def redact(text: str) -> tuple[str, Counter[str]]:
 
 
 def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
-    """Return a pair with placeholders in texts and tool calls, and the number of replacements by kind."""
+    """Return a pair with placeholders in texts, reasoning and tool calls, and the number of replacements by kind."""
     counts = Counter[str]()
 
     def clean(text: str) -> str:
@@ -106,18 +106,17 @@ def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
     def clean_content(content: Content) -> Content:
         if isinstance(content, str):
             return clean(content)
-        return [
-            message.model_copy(
-                update={
-                    "content": clean(message.content),
-                    "tool_calls": message.tool_calls and clean(message.tool_calls),
-                }
-            )
-            for message in content
-        ]
+        return [message.model_copy(update={name: clean(text) for name, text in _texts(message)}) for message in content]
 
     fields = {field: clean_content(getattr(pair, field)) for field in FIELDS}
     return (pair.model_copy(update=fields) if counts else pair), counts
+
+
+def _texts(message: Message) -> Iterator[tuple[str, str]]:
+    """Yield the name and the value of each field that may hold personal data."""
+    for name in ("content", "tool_calls", "reasoning_content", "thinking"):
+        if text := getattr(message, name):
+            yield name, text
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:

@@ -1,7 +1,7 @@
 """The command convert."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,25 +14,44 @@ from dpo_data.cli.options import (
     TOKENS,
     AxisOption,
     CacheDirOption,
+    ChatTemplateKwargsOption,
     ChatTemplateOption,
     DelimiterOption,
     EncodingOption,
     InputFormatOption,
+    LabelMapOption,
     MapOption,
     MaxLengthOption,
     MaxPromptLengthOption,
     OnOverlongOption,
+    TemplateDateOption,
     TruncationModeOption,
+    WhereOption,
     WorkersOption,
     cores,
+    parse_label_map,
     parse_mapping,
     parse_share,
     read_template,
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.errors import TooManyInvalid
+from dpo_data.options import (
+    DEFAULT_MAX_LENGTH,
+    Form,
+    FormChoice,
+    OnError,
+    Pairing,
+    SplitName,
+    Tie,
+    parse_template_arguments,
+)
 from dpo_data.sources import SOURCES
+
+if TYPE_CHECKING:
+    from dpo_data.prepared.manifest import Manifest
+    from dpo_data.tokens.cache import TokenCache
 
 
 def convert(
@@ -64,6 +83,8 @@ def convert(
     encoding: EncodingOption = None,
     delimiter: DelimiterOption = None,
     map: MapOption = [],  # noqa: B006
+    label_map: LabelMapOption = [],  # noqa: B006
+    where: WhereOption = None,
     axis: AxisOption = None,
     revision: Annotated[
         str | None,
@@ -166,15 +187,26 @@ def convert(
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.", rich_help_panel=OUTPUT)
     ] = PREPARED,
     form: Annotated[
-        Form,
+        FormChoice,
         typer.Option(
             "--form",
             "-f",
-            metavar=choices(Form),
-            help="Write strings, or lists of {role, content} messages.",
+            metavar=choices(FormChoice),
+            help="Write strings, or lists of {role, content} messages. `auto` is text, except for tables of your own "
+            "whose strings are turns of a dialogue.",
             rich_help_panel=OUTPUT,
         ),
-    ] = "text",
+    ] = "auto",
+    keep: Annotated[
+        list[str],
+        typer.Option(
+            "--keep",
+            metavar="NAME",
+            help="Keep a metadata column with the pairs: NAME or NAME=COLUMN, as text, or with :number or :bool "
+            "(repeatable).",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = [],  # noqa: B006
     redact: Annotated[
         bool,
         typer.Option(
@@ -201,6 +233,8 @@ def convert(
     truncation_mode: TruncationModeOption = "keep_end",
     on_overlong: OnOverlongOption = "truncate",
     chat_template: ChatTemplateOption = None,
+    chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
+    template_date: TemplateDateOption = None,
     cache_dir: CacheDirOption = None,
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -218,7 +252,8 @@ def convert(
       dpo-data convert pairs -i my.csv --map prompt=question \
           --map chosen=good --map rejected=bad
     """
-    from dpo_data.conversion.convert import convert as convert_
+    from dpo_data.conversion.convert import run
+    from dpo_data.conversion.plan import make_plan
     from dpo_data.reports.terminal.convert import conversion
     from dpo_data.reports.terminal.tables import echo
     from dpo_data.reports.terminal.tokenize import tokens
@@ -229,46 +264,65 @@ def convert(
         "truncation_mode": truncation_mode,
         "on_overlong": on_overlong,
         "chat_template": read_template(chat_template),
+        "chat_template_kwargs": parse_template_arguments(chat_template_kwargs),
+        "template_date": template_date,
+        "max_invalid": parse_share("max_invalid", max_invalid),
         "cache_dir": cache_dir,
     }
-    loaded = None
     if tokenizer is not None:
-        from dpo_data.tokens.cache import load_checked_tokenizer
         from dpo_data.tokens.truncation import check_limits
 
-        # What cannot be tokenized is refused before a long conversion, not after it.
         check_limits(max_length or None, max_prompt_length)
-        loaded = load_checked_tokenizer(tokenizer, form, truncation["chat_template"], data=output)
+    plan = make_plan(
+        source,
+        input,
+        sample=sample,
+        form=form,
+        mapping=parse_mapping(map),
+        label_map=parse_label_map(label_map),
+        where=where,
+        axis=axis,
+        revision=revision,
+        split=split,
+        train_on_eval=train_on_eval,
+        input_format=input_format,
+        encoding=encoding,
+        delimiter=delimiter,
+        test_fraction=test_fraction,
+        limit=limit,
+        pairing=pairing,
+        min_margin=min_margin,
+        tie=tie,
+        max_pairs_per_prompt=max_pairs_per_prompt,
+        seed=seed,
+        on_error=on_error,
+        max_invalid=parse_share("max_invalid", max_invalid),
+        forbid=forbid,
+        allow=allow,
+        keep=keep,
+        redact=redact,
+    )
+    loaded: Any = None
+
+    def load_tokenizer(form: Form) -> None:
+        nonlocal loaded
+        if tokenizer is not None:
+            from dpo_data.tokens.cache import load_encoder
+            from dpo_data.tokens.options import token_options
+
+            # What cannot be tokenized is refused before a long conversion, not after it.
+            given = {name: truncation[name] for name in truncation.keys() - {"max_invalid", "cache_dir"}}
+            encoder, _ = load_encoder(tokenizer, form, token_options(**given), truncation["chat_template"], data=output)
+            loaded = encoder.tokenizer
+
     with progress("Converting", quiet=quiet) as show_progress:
-        manifest = convert_(
-            source,
-            input,
+        manifest = run(
+            plan,
             output=output,
-            sample=sample,
-            form=form,
-            mapping=parse_mapping(map),
-            axis=axis,
-            revision=revision,
-            split=split,
-            train_on_eval=train_on_eval,
-            input_format=input_format,
-            encoding=encoding,
-            delimiter=delimiter,
-            test_fraction=test_fraction,
-            limit=limit,
-            pairing=pairing,
-            min_margin=min_margin,
-            tie=tie,
-            max_pairs_per_prompt=max_pairs_per_prompt,
-            seed=seed,
-            on_error=on_error,
-            max_invalid=parse_share("max_invalid", max_invalid),
-            forbid=forbid,
-            allow=allow,
-            redact=redact,
-            workers=workers or cores(),
             overwrite=overwrite,
+            workers=workers or cores(),
             progress=show_progress,
+            on_form=load_tokenizer,
         )
     summarize = not (json or quiet)
     if summarize:
@@ -277,11 +331,19 @@ def convert(
     if loaded is not None and manifest.status == "complete":
         from dpo_data.tokens.cache import tokenize
 
-        with progress("Tokenizing", quiet=quiet) as show_progress:
-            cache = tokenize(output, tokenizer=loaded, progress=show_progress, **truncation)
+        try:
+            with progress("Tokenizing", quiet=quiet) as show_progress:
+                cache = tokenize(output, tokenizer=loaded, progress=show_progress, **truncation)
+        except TooManyInvalid:
+            if json:
+                _print_result(output, manifest, None)
+            raise
         if summarize:
             echo(tokens(cache))
     if json:
-        manifest_json = manifest.model_dump(mode="json")
-        print_json({"path": str(output), "manifest": manifest_json, "tokens": tokens_json(cache)})
+        _print_result(output, manifest, cache)
     raise typer.Exit(0 if manifest.status == "complete" else 1)
+
+
+def _print_result(output: Path, manifest: "Manifest", cache: "TokenCache | None") -> None:
+    print_json({"path": str(output), "manifest": manifest.model_dump(mode="json"), "tokens": tokens_json(cache)})

@@ -8,7 +8,7 @@ import typer
 
 from dpo_data.cli.runner import choices
 from dpo_data.errors import UsageError, reading
-from dpo_data.options import Axis, InputFormat, OnOverlong, TruncationMode
+from dpo_data.options import SIDES, Axis, InputFormat, OnOverlong, TruncationMode
 
 if TYPE_CHECKING:
     from dpo_data.tokens.cache import TokenCache
@@ -28,6 +28,24 @@ MapOption = Annotated[
         "--map",
         metavar="FIELD=COLUMN",
         help="Column of a field, dotted for nested columns (repeatable). For the sources pairs and ranked.",
+        rich_help_panel=INPUT,
+    ),
+]
+LabelMapOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="VALUE=SIDE",
+        help="What a label means: the answer a or b is better, tie, or skip to leave the row out (repeatable). For the "
+        "source two-answers.",
+        rich_help_panel=INPUT,
+    ),
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXPRESSION",
+        help="Keep only rows whose raw columns meet this condition, such as 'score >= 2 and lang == \"en\"'. "
+        "The others are left out and counted.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -101,6 +119,24 @@ ChatTemplateOption = Annotated[
         rich_help_panel=TOKENS,
     ),
 ]
+ChatTemplateKwargsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--chat-template-kwargs",
+        metavar="NAME=VALUE",
+        help="Variable that the chat template gets, as in enable_thinking=false (repeatable).",
+        rich_help_panel=TOKENS,
+    ),
+]
+TemplateDateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD",
+        help="Day that the chat template takes for today.",
+        show_default="that of the folder's first token cache, or today",
+        rich_help_panel=TOKENS,
+    ),
+]
 CacheDirOption = Annotated[
     Path | None,
     typer.Option(
@@ -133,10 +169,25 @@ def parse_mapping(words: list[str]) -> dict[str, str]:
     mapping = {}
     for word in words:
         field, equals, column = word.partition("=")
-        if not (field and equals and column):
+        if not (field and equals):
             raise UsageError("must be FIELD=COLUMN, as in --map prompt=question.", "mapping", word)
         mapping[field] = column
     return mapping
+
+
+def parse_label_map(words: list[str]) -> dict[str, str]:
+    """Return the side of each label from words like 1=a or a=1; a label may contain equals signs."""
+    labels = {}
+    for word in words:
+        label, equals, side = word.rpartition("=") if word.rpartition("=")[2] in SIDES else word.partition("=")
+        if not (label and equals and side):
+            raise UsageError(f"must be VALUE={'|'.join(SIDES)}, as in --label-map 1=a.", "label_map", word)
+        if side not in SIDES:
+            label, side = side, label
+        if label in labels:
+            raise UsageError("is given twice.", "label_map", word)
+        labels[label] = side
+    return labels
 
 
 def parse_share(option: str, text: str) -> float:

@@ -36,8 +36,8 @@ def sniff(
 ) -> None:
     """Detect the source of a raw file.
 
-    Previews the conversion of the first rows and prints the command to run. If no source matches, prints a command for
-    pairs or ranked to complete, and exits with status 1.
+    Tries conversions on the first rows and prints the command of the one that reads them best. If none can read them,
+    prints a command to complete, and exits with status 1.
     """
     from dpo_data.conversion.detect import sniff as sniff_
     from dpo_data.reports.terminal.sources import detected_source
@@ -49,7 +49,7 @@ def sniff(
     else:
         echo(detected_source(found))
         typer.echo(found.command)
-    raise typer.Exit(0 if found.source else 1)
+    raise typer.Exit(0 if found.complete else 1)
 
 
 def schema(

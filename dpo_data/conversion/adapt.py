@@ -3,14 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from dpo_data.checks import Finding, RowCheck, run_row_checks
 from dpo_data.dialogue import in_form
-from dpo_data.errors import RowError
+from dpo_data.errors import RowError, UsageError
+from dpo_data.expressions import Expression, kind, row_values
 from dpo_data.pairing import Match, PairingPolicy, make_pairs
+from dpo_data.prepared.manifest import KeptColumn
+from dpo_data.prepared.schema import PairColumns
 from dpo_data.readers.rows import RawRow
 from dpo_data.records import (
     ConversationalPair,
@@ -21,7 +25,7 @@ from dpo_data.records import (
     content_keys,
     encoded_fields,
 )
-from dpo_data.sources.fields import as_row_error
+from dpo_data.sources.fields import as_row_error, lookup
 from dpo_data.sources.source import AdaptedGroup, Source, SourceOptions
 
 #: Prompt, chosen and rejected as they are stored and hashed.
@@ -30,7 +34,15 @@ EncodedFields = tuple[bytes, bytes, bytes]
 
 @dataclass(frozen=True)
 class ConversionJob:
-    """Settings by which rows become pairs; sent to worker processes."""
+    """Settings by which rows become pairs; sent to worker processes.
+
+    Attributes:
+        columns: those of the pairs, besides the ones that all prepared folders have.
+        kept: name of each metadata column of the pairs to the raw column and its type.
+        where: the condition that a row must meet to be in a pair, or None.
+        rows_name_split: True if the split that a row names, for sources whose rows do, precedes the one of its file.
+        only_split: leave out the pairs of other splits.
+    """
 
     source: str
     options: SourceOptions
@@ -38,6 +50,11 @@ class ConversionJob:
     policy: PairingPolicy = field(default_factory=PairingPolicy)
     test_fraction: float = 0.0
     redact: bool = False
+    columns: PairColumns = field(default_factory=PairColumns)
+    kept: Mapping[str, KeptColumn] = field(default_factory=dict)
+    where: Expression | None = None
+    rows_name_split: bool = True
+    only_split: str | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +86,11 @@ class GroupResult:
         for position in positions:
             self.reasons.setdefault(position, error.code)
 
+    def leave_out(self, positions: tuple[int, int], reason: str) -> None:
+        """Leave out a pair for a reason in one word."""
+        for position in positions:
+            self.reasons.setdefault(position, reason)
+
     def unpaired(self, rows: Sequence[RawRow]) -> Iterator[tuple[RawRow, RowError | str]]:
         """Yield each row that is in no pair, with its error or the reason why it is left out."""
         for position, row in enumerate(rows):
@@ -82,18 +104,58 @@ class GroupResult:
         return counts
 
 
-def adapt(rows: Sequence[RawRow], source: Source, job: ConversionJob) -> GroupResult:
-    """Return the pairs of rows that belong together, not yet checked, and the errors of the other rows."""
+def filtered_rows(rows: Sequence[RawRow], where: Expression | None, file: str, *, cells: bool) -> dict[int, str]:
+    """Return the position of each row that does not meet a condition, with the reason for which it is left out.
+
+    Args:
+        rows: those of one group.
+        where: the condition; None if there is none.
+        file: that the rows come from.
+        cells: True if the values are strings, whatever they spell.
+
+    Raises: UsageError: a value has a type that the condition does not expect.
+    """
+    filtered: dict[int, str] = {}
+    for position, row in enumerate(rows if where is not None else ()):
+        if where is None or isinstance(row.value, RowError):
+            continue
+        try:
+            holds = where.holds(row_values(row.value, lookup, cells=cells))
+        except UsageError as error:
+            columns = ", ".join(f"{name} ({kind(value)})" for name, value in row.value.items())
+            message = f"{error.message}\n  {file}:{row.line} has: {columns}."
+            raise UsageError(message, "where", where.text) from error
+        if not holds:
+            filtered[position] = "filtered_null" if holds is None else "filtered"
+    return filtered
+
+
+def adapt(
+    rows: Sequence[RawRow], source: Source, job: ConversionJob, filtered: Mapping[int, str] = MappingProxyType({})
+) -> GroupResult:
+    """Return the pairs of rows that belong together, not yet checked, and the errors of the other rows.
+
+    Args:
+        rows: those of one group.
+        source: of the rows.
+        job: how they are converted.
+        filtered: positions of rows that cannot be in a pair, with the reason. Other rows of the group may need them, as
+            replies need the messages before them.
+    """
     first = rows[0].value
     if isinstance(first, RowError):  # an unreadable row is a group of its own
         return GroupResult(errors={0: first})
+    if len(filtered) == len(rows):
+        return GroupResult(reasons=dict(filtered))
     try:
         if source.grouping is not None:
             values = [row.value for row in rows if isinstance(row.value, dict)]
-            return _make_pairs(source.grouping.adapt(values, job.options), source, job)
+            group = source.grouping.adapt(values, job.options)
+            return _make_pairs(group.without(filtered) if filtered else group, source, job)
         adapted = source.adapt(first, job.options)
-        if isinstance(adapted, ScoredResponses):
-            return _make_pairs(AdaptedGroup([adapted]), source, job)
+        if isinstance(adapted, ScoredResponses | list):
+            scored = adapted if isinstance(adapted, list) else [adapted]
+            return _make_pairs(AdaptedGroup(scored), source, job)
         return GroupResult(pairs=[(adapted, (0, 0))])
     except RowError as error:
         return GroupResult(errors=dict.fromkeys(range(len(rows)), error))
@@ -102,12 +164,14 @@ def adapt(rows: Sequence[RawRow], source: Source, job: ConversionJob) -> GroupRe
 
 
 def check(
-    pair: PreferencePair, checks: Iterable[RowCheck]
+    pair: PreferencePair, checks: Iterable[RowCheck], columns: PairColumns
 ) -> tuple[EncodedFields, PairKeys, list[tuple[RowCheck, Finding]]]:
     """Return the encoded fields of a pair, their keys, and the findings that are warnings.
 
-    Raises: RowError: a text that cannot be stored, or a finding that a check forbids.
+    Raises: RowError: a text or a field that cannot be stored, or a finding that a check forbids.
     """
+    if isinstance(pair, ConversationalPair):
+        _require_columns(pair, columns)
     try:
         fields = encoded_fields(pair)
     except UnicodeEncodeError as error:
@@ -117,6 +181,17 @@ def check(
         if row_check.severity == "error":
             raise RowError(row_check.code, finding.field, finding.message, row_check.hint)
     return fields, content_keys(*fields), findings
+
+
+def _require_columns(pair: ConversationalPair, columns: PairColumns) -> None:
+    """Raise RowError if the columns of the pairs have no place for what a pair has."""
+    for message in (*pair.prompt, *pair.chosen, *pair.rejected):
+        for name in ("tool_calls", "tool_call_id", "reasoning_content", "thinking"):
+            has_column = columns.tools if name.startswith("tool") else name in columns.reasoning
+            if not has_column and getattr(message, name):
+                raise RowError("unsupported_field", name, f"a message has {name}, for which the pairs have no column.")
+    if pair.tools and not columns.tools:
+        raise RowError("unsupported_field", "tools", "the row has tools, for which the pairs have no column.")
 
 
 def _make_pairs(group: AdaptedGroup, source: Source, job: ConversionJob) -> GroupResult:

@@ -41,7 +41,7 @@ Form: {manifest.form}. License of the source: {source.license}.
 | split | pairs | quarantined | left out |
 | --- | --- | --- | --- |
 {splits}
-{_pairing(manifest)}
+{_filter(manifest)}{_pairing(manifest)}
 Quarantined rows are in `quarantine/`, by reason:
 
 {reasons}
@@ -63,6 +63,19 @@ def row_balance(manifest: Manifest) -> str:
     kept = f"{pairs:,} pairs" if pairs == rows else f"{rows:,} that gave {pairs:,} pairs"
     left_out = f" + {manifest.left_out:,} left out" if manifest.left_out else ""
     return f"{manifest.rows_read:,} raw rows = {kept} + {manifest.quarantined:,} in quarantine{left_out}"
+
+
+def _filter(manifest: Manifest) -> str:
+    where = manifest.options.where
+    if where is None:
+        return ""
+    filtered = {reason: manifest.left_out_by_reason.get(reason, 0) for reason in ("filtered", "filtered_null")}
+    return f"""
+Only rows that meet this condition are in pairs: `` {where} ``. Rows left out because they do not, or because a null
+decides:
+
+{_counts(filtered)}
+"""
 
 
 def _pairing(manifest: Manifest) -> str:

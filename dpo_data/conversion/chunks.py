@@ -12,18 +12,22 @@ from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import row_keys
-from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check
+from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check, filtered_rows
+from dpo_data.conversion.kept import Value, kept_column, kept_values
+from dpo_data.conversion.raw_inputs import RawInputs
+from dpo_data.conversion.unused import UNUSED_PROMPT_COLUMN, UnusedColumns
 from dpo_data.engine import ordered_map
-from dpo_data.errors import InputError, RowError, argument
-from dpo_data.options import SPLITS, Form, Progress, silent
+from dpo_data.errors import InputError, RowError, UsageError, argument, did_you_mean
+from dpo_data.expressions import Expression
+from dpo_data.options import SPLITS, Progress, silent
 from dpo_data.prepared.columns import messages_column, scores_column, text_column
 from dpo_data.prepared.quarantine import QuarantinedRow
-from dpo_data.prepared.schema import pair_schema
-from dpo_data.readers.grouping import gathered, groups, whole_groups
-from dpo_data.readers.inputs import InputFile
+from dpo_data.prepared.schema import SCORES, pair_schema
+from dpo_data.readers.grouping import GroupKey, gathered, groups, whole_groups
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS, PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
+from dpo_data.sources.fields import Row, has_column
 from dpo_data.sources.source import Source, SourceOptions
 
 #: Bytes of texts from which on the pairs of a chunk need a further batch: the offsets of an Arrow column end at 2 GiB.
@@ -46,6 +50,7 @@ class ConvertedChunk:
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
+    misfits: Counter[str] = field(default_factory=Counter)
 
     def count_pair(
         self, origin: str, warnings: Sequence[tuple[RowCheck, Finding]], redacted: Mapping[str, int]
@@ -55,7 +60,7 @@ class ConvertedChunk:
             self.warned.add(row_check.code, [f"{origin}: {finding.message}"])
         self.redacted.update(redacted)
 
-    def count_rows(self, rows: Sequence[RawRow], result: GroupResult, *, redacting: bool) -> None:
+    def count_rows(self, rows: Sequence[RawRow], result: GroupResult, source: Source, job: ConversionJob) -> None:
         """Count each row of a group as paired, quarantined or left out."""
         self.rows_read += len(rows)
         self.rows_paired += len(result.paired)
@@ -64,7 +69,8 @@ class ConvertedChunk:
         if len(result.paired) < len(rows):
             for row, verdict in result.unpaired(rows):
                 if isinstance(verdict, RowError):
-                    self.quarantined.append(_quarantined(self.file, row, verdict, redacting=redacting))
+                    hint = source.hint(verdict, job.options.mapping)
+                    self.quarantined.append(_quarantined(self.file, row, verdict, hint, redacting=job.redact))
                 else:
                     self.left_out[verdict] += 1
 
@@ -84,14 +90,18 @@ class PairBatchBuilder:
         self._pairs: list[PreferencePair] = []
         self._fields: list[EncodedFields] = []
         self._origins: list[str] = []
+        self._metadata: list[Mapping[str, Value]] = []
 
-    def add(self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str) -> None:
-        """Append one pair."""
+    def add(
+        self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str, metadata: Mapping[str, Value]
+    ) -> None:
+        """Append one pair with its kept metadata."""
         self._pairs.append(pair)
         self._fields.append(fields)
         self.keys.append(keys)
         self.text_bytes += sum(map(len, fields))
         self._origins.append(origin)
+        self._metadata.append(metadata)
 
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
         """Return the pairs as an Arrow batch."""
@@ -109,39 +119,15 @@ class PairBatchBuilder:
         if "tools" in schema.names:
             tools = [getattr(pair, "tools", None) for pair in self._pairs]
             columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
-        for name in set(schema.names) - set(columns):  # scores
+        for name in SCORES if "margin" in schema.names else ():
             columns[name] = scores_column([getattr(pair, name) for pair in self._pairs])
+        for name in set(schema.names) - set(columns):
+            columns[name] = kept_column([metadata[name] for metadata in self._metadata], schema.field(name).type)
         return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-@dataclass
-class ReadProgress:
-    """Position in the raw bytes of all files, of which `total` is None if unknown."""
-
-    total: int | None
-    before: int = 0
-    in_file: int = 0
-
-    def fraction(self) -> float | None:
-        """Return the share of all bytes that has been read, or None if the total is unknown."""
-        return (self.before + self.in_file) / self.total if self.total else None
-
-    def on_read(self, position: int) -> None:
-        """Note the position in the current file."""
-        self.in_file = position
-
-    def end_file(self, file: InputFile) -> None:
-        """Note the end of the current file."""
-        self.before, self.in_file = self.before + (file.size_bytes() or 0), 0
-
-
-def schema_of(source: Source, form: Form) -> pa.Schema:
-    """Return the columns of the pairs of a source."""
-    return pair_schema(form, scores=source.has_scores, tools=source.has_tools)
-
-
 def convert_chunks(
-    files: Sequence[InputFile],
+    inputs: RawInputs,
     job: ConversionJob,
     *,
     limit: int | None = None,
@@ -152,92 +138,114 @@ def convert_chunks(
 
     Raises: InputError: a file that cannot be read, lacks a column, or is of another source.
     """
-    sizes = [file.size_bytes() for file in files]
-    reading = ReadProgress(None if None in sizes else sum(size or 0 for size in sizes))
     rows = 0
-    for chunk in ordered_map(convert_chunk, _raw_chunks(files, job, limit, reading), job, workers=workers):
+    for chunk in ordered_map(convert_chunk, _raw_chunks(inputs, job, limit), job, workers=workers):
         rows += chunk.rows_read
-        progress(reading.fraction(), rows)
+        progress(inputs.fraction_read(), rows)
         yield chunk
 
 
 def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     """Convert the rows of one chunk to pairs, quarantined rows and rows left out; pure."""
     source = load_source(job.source)
+    schema = pair_schema(job.options.form, job.columns)
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, list[PairBatchBuilder]] = {}
-    shapes = Counter[tuple[str, ...]]()
-    for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
+    unused = UnusedColumns(source, job)
+    for rows in groups(chunk.rows(), _group_key(source, job.options)):
         for row in rows:
             if isinstance(row.value, dict):
-                shapes[tuple(row.value)] += 1
+                unused.see(row.value)
             if row.warning is not None:
                 code, message = row.warning
                 converted.warned.add(code, [f"{chunk.file}:{row.line}: {message}"])
-        result = adapt(rows, source, job)
+        result = adapt(rows, source, job, filtered_rows(rows, job.where, chunk.file, cells=chunk.cells))
         for pair, positions in result.pairs:
             redacted: Mapping[str, int] = {}
             if job.redact:
                 pair, redacted = redact_pair(pair)
             try:
-                fields, keys, warnings = check(pair, job.checks)
+                fields, keys, warnings = check(pair, job.checks, job.columns)
+                split = _split(keys, rows[positions[0]], chunk.split, source, job)
             except RowError as error:
                 result.refuse(positions, error)
                 continue
+            if job.only_split not in (None, split):
+                result.leave_out(positions, "other_split")
+                continue
             result.paired.update(positions)
             origin = f"{chunk.file}:{rows[positions[0]].line}"
-            split = _split_by_prompt(keys, job.test_fraction) if job.test_fraction else chunk.split
             if split not in builders:
                 builders[split] = [PairBatchBuilder(source.name)]
             elif builders[split][-1].text_bytes > MAX_BATCH_BYTES:
                 builders[split].append(PairBatchBuilder(source.name))
-            builders[split][-1].add(pair, fields, keys, origin)
+            raw = rows[positions[0]].value
+            metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
+            builders[split][-1].add(pair, fields, keys, origin, metadata)
+            if source.contents is not None and isinstance(raw, dict):
+                for column in unused.prompt_columns(raw, pair.texts[0]):
+                    converted.warned.add(UNUSED_PROMPT_COLUMN, [f"{origin}: the column {column} is not in the prompt."])
             if warnings or redacted:
                 converted.count_pair(origin, warnings, redacted)
-        converted.count_rows(rows, result, redacting=job.redact)
-    used = source.used_columns(job.options.mapping)
-    for shape, count in shapes.items():
-        converted.unused_columns.update({column: count for column in shape if column not in used})
+        converted.count_rows(rows, result, source, job)
+    converted.unused_columns = unused.counts()
     for split, of_split in builders.items():
-        batches = [builder.batch(schema_of(source, job.options.form)) for builder in of_split]
+        batches = [builder.batch(schema) for builder in of_split]
         converted.batches[split] = batches[0] if len(batches) == 1 else pa.Table.from_batches(batches)
         keys_of_split = [keys for builder in of_split for keys in builder.keys]
         converted.keys[split] = row_keys(keys_of_split, SPLITS.index(split))
     return converted
 
 
-def grouped_chunks(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
+def _kept_values(row: Row, job: ConversionJob, converted: ConvertedChunk) -> dict[str, Value]:
+    """Return the kept metadata of a row, redacted if the job says so, and count what does not fit."""
+    values, misfits = kept_values(row, job.kept)
+    converted.misfits.update(misfits)
+    if job.redact:
+        values = {name: redact(value)[0] if isinstance(value, str) else value for name, value in values.items()}
+    return values
+
+
+def grouped_chunks(chunks: Iterator[Chunk], source: Source, options: SourceOptions) -> Iterator[Chunk]:
     """Yield the chunks of a file so that rows that belong together are in one of them."""
-    if (grouping := source.grouping) is None:
+    key = _group_key(source, options)
+    if source.grouping is None or key is None:
         return chunks
-    return whole_groups(gathered(chunks, grouping.key) if grouping.buffer_whole_file else chunks, grouping.key)
+    return whole_groups(gathered(chunks, key) if source.grouping.buffer_whole_file else chunks, key)
 
 
-def _raw_chunks(
-    files: Sequence[InputFile], job: ConversionJob, limit: int | None, reading: ReadProgress
-) -> Iterator[Chunk]:
+def _group_key(source: Source, options: SourceOptions) -> GroupKey | None:
+    grouping = source.grouping
+    return None if grouping is None else lambda row: grouping.key(row, options)
+
+
+def _raw_chunks(inputs: RawInputs, job: ConversionJob, limit: int | None) -> Iterator[Chunk]:
     source = load_source(job.source)
     remaining = limit
-    for file in files:
-        # An archive has several files, and one file may have rows of several splits.
-        parts = groupby(file.chunks(reading.on_read), lambda chunk: (chunk.file, chunk.split))
-        checked = ""
-        for chunk in chain.from_iterable(grouped_chunks(part, source) for _, part in parts):
+    # An archive has several files, and one file may have rows of several splits.
+    parts = chain.from_iterable(
+        groupby(chunks, lambda chunk: (chunk.file, chunk.split)) for _, chunks in inputs.chunks()
+    )
+    for _, chunks in parts:
+        checked = False
+        for chunk in grouped_chunks(chunks, source, job.options):
             if remaining is not None:
                 rows = list(islice(chunk.rows(), remaining))
                 remaining -= len(rows)
                 chunk = chunk.with_rows(rows)
-            if checked != chunk.file:
+            if not checked and job.where is not None:
+                chunk = chunk.with_rows(list(chunk.rows()))
+                _require_columns(chunk, job.where)
+            if not checked:
                 first = next(chunk.rows(), None)
-                _require_source(chunk, first, source, job.options)
-                checked = chunk.file if first is not None else ""
+                require_source(chunk, first, source, job.options)
+                checked = first is not None
             yield chunk
             if remaining == 0:
                 return
-        reading.end_file(file)
 
 
-def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
+def require_source(chunk: Chunk, first: RawRow | None, source: Source, options: SourceOptions) -> None:
     """Raise InputError if the first row of a file, or its header, shows that it is of another source.
 
     A row that matches no source at all proves nothing: it is quarantined like any other.
@@ -250,16 +258,38 @@ def _require_source(chunk: Chunk, first: RawRow | None, source: Source, options:
                 f"{chunk.file}: holds rows of {others[0]}, not of {source.name}.\n"
                 f"  Convert it with: dpo-data convert {others[0]} --input FILE"
             )
-    if chunk.columns is not None:
-        for column in source.required_columns(options.mapping):
-            if column not in chunk.columns and column.split(".")[0] not in chunk.columns:
-                raise InputError(
-                    f'{chunk.file}: has no column "{column}".\n  It has: {", ".join(chunk.columns)}.\n'
-                    f"  Name the right columns with the source `pairs`: {argument('mapping', 'FIELD=COLUMN')}."
-                )
+    columns = chunk.columns
+    if columns is not None and (missing := source.missing_columns(columns, options.mapping, options.axis)):
+        names = " or ".join(f'"{name}"' for name in missing)
+        raise InputError(
+            f"{chunk.file}: has no column {names}.\n  It has: {', '.join(columns)}.\n  {_columns_hint(source)}"
+        )
 
 
-def _quarantined(file: str, row: RawRow, error: RowError, *, redacting: bool) -> QuarantinedRow:
+def _require_columns(chunk: Chunk, where: Expression) -> None:
+    """Raise UsageError if a condition names a column that none of the first rows of a file has."""
+    rows = [row.value for row in chunk.rows() if isinstance(row.value, dict)]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) if chunk.columns is None else chunk.columns
+    for column in where.columns:
+        if rows and column not in columns and not any(has_column(row, column) for row in rows):
+            raise UsageError(
+                f'{chunk.file} has no column "{column}".\n  It has: {", ".join(columns)}.'
+                f"{did_you_mean(column, columns)}",
+                "where",
+                where.text,
+            )
+
+
+def _columns_hint(source: Source) -> str:
+    if source.mapped_fields:
+        return f"Name the right columns: {argument('mapping', 'FIELD=COLUMN')}."
+    return (
+        f"The columns of {source.name} are fixed. For other tables there is the source `pairs`: "
+        f"{argument('mapping', 'FIELD=COLUMN')}."
+    )
+
+
+def _quarantined(file: str, row: RawRow, error: RowError, hint: str, *, redacting: bool) -> QuarantinedRow:
     def clean(text: str) -> str:
         text = text.encode("utf-8", "backslashreplace").decode()
         return redact(text)[0] if redacting else text
@@ -270,10 +300,18 @@ def _quarantined(file: str, row: RawRow, error: RowError, *, redacting: bool) ->
         code=error.code,
         field=clean(error.field),
         message=clean(error.message),
-        hint=error.hint,
+        hint=hint,
         raw=clean(row.raw()),
     )
 
 
-def _split_by_prompt(keys: PairKeys, test_fraction: float) -> str:
-    return "test" if int.from_bytes(keys.prompt[:8]) < test_fraction * 2**64 else "train"
+def _split(keys: PairKeys, row: RawRow, split_of_file: str, source: Source, job: ConversionJob) -> str:
+    """Return the split of a pair: that of its prompt, of its row or of its file.
+
+    Raises: RowError: the row names a split that is not known.
+    """
+    if job.test_fraction:
+        return "test" if int.from_bytes(keys.prompt[:8]) < job.test_fraction * 2**64 else "train"
+    if job.rows_name_split and source.row_split is not None and isinstance(row.value, dict):
+        return source.row_split(row.value) or split_of_file
+    return split_of_file

@@ -1,6 +1,6 @@
 """Convert a raw source to a prepared folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Unpack
@@ -9,13 +9,15 @@ from dpo_data.checks import DATASET_CHECKS
 from dpo_data.checks.row_keys import RowKeyStore, run_dataset_checks
 from dpo_data.conversion.card import dataset_card
 from dpo_data.conversion.chunks import convert_chunks
-from dpo_data.conversion.plan import ConvertArguments, make_plan
+from dpo_data.conversion.first_rows import decide
+from dpo_data.conversion.plan import ConversionPlan, ConvertArguments, make_plan
+from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
 from dpo_data.errors import InputError, RowError, argument
-from dpo_data.options import Progress, silent
+from dpo_data.options import FIRST_ROWS, Form, Progress, silent
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.quarantine import QuarantinedRow
-from dpo_data.prepared.writer import building_prepared
+from dpo_data.prepared.writer import PreparedWriter, building
 from dpo_data.readers.inputs import find_inputs
 
 
@@ -42,8 +44,13 @@ def convert(
 
     Keyword Args:
         sample (bool): read the source's embedded sample instead of inputs. Default: False.
-        form (str): "text", or "conversational" for lists of {role, content}. Default: "text".
+        form (str): "text"; "conversational" for lists of {role, content}; or "auto". Auto is text for most sources. For
+            those that read any table, the first 1,000 rows of the first file decide: strings that are turns of a
+            dialogue, rather than parts of one text, become messages. Default: "auto".
         mapping (dict): field of the pair -> column of the table, dotted for nested ones; for sources that take one.
+        label_map (dict): value of a label -> "a", "b", "tie" or "skip", for sources whose labels are not known.
+        where (str): a condition that a raw row must meet to be in a pair, as in "score_ratio >= 2"; see
+            `dpo_data.expressions`.
         axis (str): the judgment that counts, "better" or "safer"; for sources that have several.
         revision (str): branch, tag or commit of the files on the Hub. Default: the newest.
         split (str): split of all rows; of files on the Hub, the only one that is read. Default: inferred from paths.
@@ -65,6 +72,8 @@ def convert(
         max_invalid (float): reject the dataset if more than this share of rows is invalid. Default: 0.05.
         forbid (list): codes of row checks whose findings quarantine the row.
         allow (list): codes of row checks whose findings only warn.
+        keep (list): metadata columns to keep with the pairs: NAME or NAME=COLUMN, each also with :number or :bool. The
+            others are text, and values other than strings JSON; a value that does not fit becomes null.
         redact (bool): replace personal data with placeholders, in pairs and in quarantine; see
             `dpo_data.checks.personal_data`. Default: False.
 
@@ -76,32 +85,54 @@ def convert(
         RowError: with on_error="stop", the first invalid row.
     """
     plan = make_plan(source, inputs, **options)
-    files = find_inputs(
-        plan.inputs,
-        split=plan.options.split,
-        input_format=plan.input_format,
-        encoding=plan.encoding,
-        delimiter=plan.delimiter,
-        unreachable_hint=plan.unreachable_hint,
+    return run(plan, output=output, overwrite=overwrite, workers=workers, progress=progress)
+
+
+def run(
+    plan: ConversionPlan,
+    *,
+    output: str | Path,
+    overwrite: bool = False,
+    workers: int = 1,
+    progress: Progress = silent,
+    on_form: Callable[[Form], None] = lambda form: None,
+) -> Manifest:
+    """Convert what a plan says to a prepared folder.
+
+    Args, result and errors are those of `convert`, and `on_form` is called once the form of the pairs is known.
+    """
+    raw = RawInputs(
+        find_inputs(
+            plan.inputs,
+            split=plan.options.split,
+            input_format=plan.input_format,
+            encoding=plan.encoding,
+            delimiter=plan.delimiter,
+            unreachable_hint=plan.unreachable_hint,
+        )
     )
     tally = Tally()
     with (
-        building_prepared(Path(output), plan.form, plan.schema, overwrite=overwrite) as writer,
-        closing(RowKeyStore(writer.folder / "keys")) as store,
+        building(Path(output), "prepared", overwrite=overwrite) as scratch,
+        closing(RowKeyStore(scratch / "keys")) as store,
     ):
-        for chunk in convert_chunks(files, plan.job, limit=plan.options.limit, workers=workers, progress=progress):
-            if chunk.quarantined and plan.on_error == "stop":
-                raise _first_invalid(chunk.quarantined[0])
-            tally.add(chunk)
-            for split, batch in chunk.batches.items():
-                chunk.keys[split]["index"] += writer.add(split, batch)
-                store.add(chunk.keys[split])
-            writer.quarantine(chunk.split, chunk.quarantined)
-        if not tally.rows_read:
-            raise InputError(f"{', '.join(file.label for file in files)}: no rows in it.")
-        tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
-        store.remove()
-        return writer.finish(tally.header(plan, files), dataset_card, left_out=tally.left_out_by_split)
+        if plan.needs_first_rows:
+            plan = decide(plan, raw.first_rows(FIRST_ROWS))
+        on_form(plan.form)
+        with closing(PreparedWriter(scratch, plan.form, plan.schema)) as writer:
+            for chunk in convert_chunks(raw, plan.job, limit=plan.options.limit, workers=workers, progress=progress):
+                if chunk.quarantined and plan.on_error == "stop":
+                    raise _first_invalid(chunk.quarantined[0])
+                tally.add(chunk)
+                for split, batch in chunk.batches.items():
+                    chunk.keys[split]["index"] += writer.add(split, batch)
+                    store.add(chunk.keys[split])
+                writer.quarantine(chunk.split, chunk.quarantined)
+            if not tally.rows_read:
+                raise InputError(f"{', '.join(file.label for file in raw.files)}: no rows in it.")
+            tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
+            store.remove()
+            return writer.finish(tally.header(plan, raw.files), dataset_card, left_out=tally.left_out_by_split)
 
 
 def _first_invalid(row: QuarantinedRow) -> RowError:

@@ -1,7 +1,7 @@
 """Options of a conversion, checked and resolved before anything is read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -9,16 +9,19 @@ import pyarrow as pa
 
 from dpo_data.checks import select_row_checks
 from dpo_data.conversion.adapt import ConversionJob
-from dpo_data.conversion.chunks import schema_of
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
-from dpo_data.options import DEFAULT_MAX_INVALID, Axis, Form, OnError, Pairing, SplitName, Tie
+from dpo_data.expressions import Expression, parse_expression
+from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, FormChoice, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
-from dpo_data.prepared.manifest import ConvertOptions
+from dpo_data.prepared.manifest import ConvertOptions, KeptColumn
+from dpo_data.prepared.schema import KEPT_TYPES, RESERVED, PairColumns, pair_schema
 from dpo_data.readers.remote import UNREACHABLE_HINT
 from dpo_data.readers.splits import split_of
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source, SourceOptions
 
+#: Kept column of the field `id`.
+ROW_ID = "row_id"
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -26,8 +29,10 @@ class ConvertArguments(PairingArguments, total=False):
     """Keyword arguments of `convert` that decide what is read and what becomes of it; documented there."""
 
     sample: bool
-    form: Form
+    form: FormChoice
     mapping: Mapping[str, str] | None
+    label_map: Mapping[str, str] | None
+    where: str | None
     axis: Axis | None
     revision: str | None
     split: str | None
@@ -42,6 +47,7 @@ class ConvertArguments(PairingArguments, total=False):
     forbid: Sequence[str]
     allow: Sequence[str]
     redact: bool
+    keep: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,10 @@ class Arguments:
     """
 
     sample: bool = False
-    form: Form = "text"
+    form: FormChoice = "auto"
     mapping: Mapping[str, str] | None = None
+    label_map: Mapping[str, str] | None = None
+    where: str | None = None
     axis: Axis | None = None
     revision: str | None = None
     split: str | None = None
@@ -68,9 +76,10 @@ class Arguments:
     forbid: Sequence[str] = ()
     allow: Sequence[str] = ()
     redact: bool = False
+    keep: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        require_choice("form", self.form, Form)
+        require_choice("form", self.form, FormChoice)
         require_choice("on_error", self.on_error, OnError)
         if self.split is not None:
             require_choice("split", self.split, SplitName)
@@ -101,6 +110,8 @@ class ConversionPlan:
         job: what every chunk of rows needs.
         on_error: "stop" at the first invalid row, or "quarantine" it.
         options: those that affect the content, as the manifest records them.
+        detects_form: the first rows are yet to decide the form.
+        form_reason: why they decided so.
     """
 
     source: Source
@@ -112,16 +123,29 @@ class ConversionPlan:
     job: ConversionJob
     on_error: OnError
     options: ConvertOptions
+    detects_form: bool = False
+    form_reason: str | None = None
 
     @property
     def form(self) -> Form:
         """The form of the pairs."""
         return self.job.options.form
 
+    def in_form(self, form: Form, reason: str | None) -> "ConversionPlan":
+        """Return the plan with another form, and the reason why it was chosen."""
+        options = replace(self.job.options, form=form)
+        return replace(self, job=replace(self.job, options=options), detects_form=False, form_reason=reason)
+
     @property
     def schema(self) -> pa.Schema:
         """The columns of the pairs."""
-        return schema_of(self.source, self.form)
+        return pair_schema(self.form, self.job.columns)
+
+    @property
+    def needs_first_rows(self) -> bool:
+        """True if the first rows decide something; see `dpo_data.conversion.first_rows`."""
+        keeps_messages = self.form == "conversational" and self.source.has_tools
+        return self.detects_form or keeps_messages or bool(self.job.kept)
 
 
 def make_plan(
@@ -137,6 +161,8 @@ def make_plan(
     arguments = Arguments(**given)
     source_ = load_source(source)
     policy = _pairing_policy(source_, pairing)
+    kept = _kept_columns(arguments)
+    split, from_hub = _split(source_, arguments), not (names or arguments.sample)
     job = ConversionJob(
         source=source,
         options=_source_options(source_, arguments),
@@ -144,14 +170,26 @@ def make_plan(
         policy=policy,
         test_fraction=arguments.test_fraction,
         redact=arguments.redact,
+        columns=PairColumns(
+            scores=source_.has_scores,
+            # Of other sources with tools, the first rows decide whether they have some.
+            tools=source_.has_tools and source_.contents is None,
+            kept={name: column.type for name, column in kept.items()},
+        ),
+        kept=kept,
+        where=_where(arguments.where),
+        rows_name_split=split is None or from_hub,
+        only_split=split if from_hub and source_.row_split is not None else None,
     )
     recorded = ConvertOptions(
         mapping=dict(arguments.mapping or {}),
+        label_map=dict(job.options.labels),
+        where=arguments.where,
         axis=arguments.axis,
         revision=arguments.revision,
         pairing=None if source_.comes_in_pairs else policy,
         train_on_eval=arguments.train_on_eval,
-        split=_split(source_, arguments),
+        split=split,
         test_fraction=arguments.test_fraction,
         limit=arguments.limit,
         max_invalid=arguments.max_invalid,
@@ -169,7 +207,45 @@ def make_plan(
         job=job,
         on_error=arguments.on_error,
         options=recorded,
+        detects_form=arguments.form == "auto" and source_.contents is not None,
     )
+
+
+def _kept_columns(arguments: Arguments) -> dict[str, KeptColumn]:
+    """Return the metadata columns of the pairs, by their names.
+
+    Raises: UsageError: a word cannot be read, or its name is reserved or given twice.
+    """
+    kept: dict[str, KeptColumn] = {}
+    words = list(arguments.keep)
+    if column := (arguments.mapping or {}).get("id"):
+        words.append(f"{ROW_ID}={column}")
+    for word in words:
+        rest, colon, type_ = word.rpartition(":")
+        if type_ not in KEPT_TYPES or not colon:
+            rest, type_ = word, "text"
+        name, _, column = rest.partition("=")
+        if not name or rest.endswith("="):
+            raise UsageError("must be NAME, NAME=COLUMN, or either with :text, :number or :bool.", "keep", word)
+        if name in RESERVED:
+            raise UsageError(f"every prepared folder has its own {name}.\n  Name another: OTHER={name}.", "keep", word)
+        if name in kept:
+            raise UsageError(f"{name} is given twice.", "keep", word)
+        kept[name] = KeptColumn.model_validate({"column": column or name, "type": type_})
+    return kept
+
+
+def _where(text: str | None) -> Expression | None:
+    """Return the condition that rows must meet, if there is one.
+
+    Raises: UsageError: it is not an expression.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_expression(text)
+    except UsageError as error:
+        raise UsageError(error.message, "where", text) from error
 
 
 def _pairing_policy(source: Source, values: Mapping[str, Any]) -> PairingPolicy:
@@ -210,6 +286,9 @@ def _source_options(source: Source, arguments: Arguments) -> SourceOptions:
         suggestion = did_you_mean(name, source.mapped_fields)
         fields = ", ".join(source.mapped_fields)
         raise UsageError(f"there is no such field.\n  Fields: {fields}.{suggestion}", "mapping", f"{name}=...")
+    for name, column in mapping.items():
+        if not column and name not in source.omittable_fields:
+            raise UsageError("must be FIELD=COLUMN, as in --map prompt=question.", "mapping", f"{name}=")
     if axis is not None and axis not in source.axes:
         if not source.axes:
             raise UsageError(f"{source.name} has only one judgment in each row.", "axis", axis)
@@ -219,7 +298,26 @@ def _source_options(source: Source, arguments: Arguments) -> SourceOptions:
             f"{source.name} has several judgments in each row, and they may disagree.\n"
             f"  Choose one: {argument('axis', '|'.join(source.axes))}."
         )
-    return SourceOptions(arguments.form, mapping, axis)
+    form: Form = "text" if arguments.form == "auto" else arguments.form
+    return SourceOptions(form, mapping, axis, _labels(source, arguments.label_map or {}))
+
+
+def _labels(source: Source, label_map: Mapping[str, str]) -> dict[str, str]:
+    """Return value of a label -> side; an entry may have the side first, as in {"a": "A"}.
+
+    Raises: UsageError: the source has no labels, or an entry names no side or two of them.
+    """
+    if label_map and not source.takes_labels:
+        raise UsageError(f"{argument('label_map')} does not apply to {source.name}, whose labels are known.")
+    labels: dict[str, str] = {}
+    for first, second in label_map.items():
+        entry = f"{first}={second}"
+        if first != second and first in SIDES and second in SIDES:
+            raise UsageError("both words name a side; which of them is the label?", "label_map", entry)
+        if first not in SIDES and second not in SIDES:
+            raise UsageError(f"must be VALUE={'|'.join(SIDES)}.", "label_map", entry)
+        labels |= {first: second} if second in SIDES else {second: first}
+    return labels
 
 
 def _split(source: Source, arguments: Arguments) -> str | None:
@@ -263,9 +361,15 @@ def _input_names(source: Source, inputs: Sequence[str | Path], arguments: Argume
     if inputs:
         return [str(name) for name in inputs]
     if not source.hub_files:
-        raise UsageError(f"{source.name} reads your own files.\n  Name them: {argument('inputs', 'FILE')}.")
+        where = f"{source.name} reads your own files.\n  Name them"
+        if source.download:
+            where = (
+                f"{source.name} has no files on the Hub that can be read.\n  Download {source.download}, and name it"
+            )
+        raise UsageError(f"{where}: {argument('inputs', 'FILE')}.")
     split = arguments.split
-    names = [name for name in source.hub_files if split is None or split_of(name) == split or source.eval_only]
+    any_split = split is None or source.eval_only or source.row_split is not None
+    names = [name for name in source.hub_files if any_split or split_of(name) == split]
     if not names:
         raise UsageError(
             f"{source.name} has no files of the split {split} on the Hub.\n  Leave out {argument('split')}."

@@ -27,6 +27,7 @@ class Tally:
     unused_columns: Counter[str] = field(default_factory=Counter)
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
+    misfits: Counter[str] = field(default_factory=Counter)
 
     def add(self, chunk: ConvertedChunk) -> None:
         """Count one chunk."""
@@ -41,6 +42,7 @@ class Tally:
         self.unused_columns.update(chunk.unused_columns)
         self.warned.merge(chunk.warned)
         self.redacted.update(chunk.redacted)
+        self.misfits.update(chunk.misfits)
 
     def header(self, plan: ConversionPlan, files: Sequence[InputFile]) -> ManifestHeader:
         """Return the header of the manifest."""
@@ -48,8 +50,12 @@ class Tally:
         return ManifestHeader(
             status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",
             form=plan.form,
+            form_reason=plan.form_reason,
             source=SourceEntry.model_validate(plan.source, from_attributes=True),
             options=plan.options,
+            kept_columns={
+                name: kept.model_copy(update={"misfits": self.misfits[name]}) for name, kept in plan.job.kept.items()
+            },
             inputs=self._inputs(files),
             rows_read=self.rows_read,
             rows_paired=self.rows_paired,

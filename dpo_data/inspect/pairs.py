@@ -47,9 +47,10 @@ class PairAt:
 
 
 def parse_rows(form: Form, stored: pa.RecordBatch) -> list[PairRow]:
-    """Return Arrow rows as pairs."""
+    """Return Arrow rows as pairs, without kept metadata columns."""
     model = row_model(form)
-    return [model.model_validate(row) for row in stored.to_pylist()]
+    columns = stored.select([name for name in stored.schema.names if name in model.model_fields])
+    return [model.model_validate(row) for row in columns.to_pylist()]
 
 
 def matching_pairs(prepared: Prepared, matches: Callable[[pa.RecordBatch], pa.BooleanArray]) -> Iterator[PairAt]:

@@ -40,6 +40,13 @@ def scores_column(scores: Sequence[float | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.float64(), len(scores), [validity, pa.py_buffer(values)])
 
 
+def booleans_column(values: Sequence[bool | None]) -> pa.Array:
+    """Return truth values, or nulls, as an Arrow column."""
+    bits = [np.fromiter(map(test, values), np.bool_, len(values)) for test in (lambda v: v is not None, bool)]
+    present, truth = (pa.py_buffer(np.packbits(of_values, bitorder="little")) for of_values in bits)
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None if bits[0].all() else present, truth])
+
+
 def ids_column(ids: Ragged) -> pa.Array:
     """Return sequences of token ids as an Arrow column."""
     offsets = pa.py_buffer(ids.offsets.astype(np.int32))

@@ -60,6 +60,12 @@ class ConvertOptions(ManifestModel):
     """Options of a conversion that affect the content."""
 
     mapping: dict[str, str] = {}
+    label_map: Annotated[
+        dict[str, str], Field(description="Value of a label to the answer it prefers: a, b, tie or skip.")
+    ] = {}
+    where: Annotated[
+        str | None, Field(description="The condition that a raw row must meet to be in a pair; null: none.")
+    ] = None
     axis: Axis | None = None
     revision: Annotated[str | None, Field(description="Revision of the files on the Hub.")] = None
     pairing: Annotated[PairingPolicy | None, Field(description="Null if the source's rows are pairs.")] = None
@@ -149,7 +155,9 @@ class ManifestHeader(ManifestModel):
     description: str | None = None
     license: Annotated[str | None, Field(description="License of the dataset; null: the source's.")] = None
     form: Form
-    form_reason: Annotated[str | None, Field(description="How the form was detected; null if it was given.")] = None
+    form_reason: Annotated[
+        str | None, Field(description="Why the form was detected; null if it was given, or is the source's own.")
+    ] = None
     source: SourceEntry
     made_by: Annotated[
         Literal["convert"] | StepEntry, Field(description="A step makes the folder from other prepared folders.")

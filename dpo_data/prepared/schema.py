@@ -1,6 +1,8 @@
 """Arrow schemas of pairs and of token ids."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -14,15 +16,41 @@ _TEXT_COLUMNS = ("prompt", "chosen", "rejected", "tools", "source")
 
 _MESSAGE = [("role", pa.string()), ("content", pa.string())]
 _TOOL_FIELDS = [("tool_calls", pa.string()), ("tool_call_id", pa.string()), ("name", pa.string())]
+SCORES = ("chosen_score", "rejected_score", "margin")
+#: Types of kept metadata columns, by their names on the command line.
+KEPT_TYPES = {"text": pa.string(), "number": pa.float64(), "bool": pa.bool_()}
+#: Columns that every prepared folder, or token cache, or the trainer has; no kept column may have their names.
+RESERVED = frozenset(
+    [*_TEXT_COLUMNS, *SCORES, *TOKEN_COLUMNS, "origin", "id", "prompt_key", "split", "label", "labels", "messages"]
+)
 
 
-def pair_schema(form: Form, *, scores: bool, tools: bool = False) -> pa.Schema:
-    """Return the columns of a text shard, in order; only conversations have tools."""
-    tools = tools and form == "conversational"
-    message = pa.struct([*_MESSAGE, *(_TOOL_FIELDS if tools else [])])
+@dataclass(frozen=True)
+class PairColumns:
+    """Columns of pairs that not every prepared folder has.
+
+    Attributes:
+        scores: the scores and the margin.
+        tools: the tools of a conversation, and tool calls and their results in its messages.
+        reasoning: fields of messages with reasoning.
+        kept: metadata column to its type, a key of `KEPT_TYPES`.
+    """
+
+    scores: bool = False
+    tools: bool = False
+    reasoning: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+def pair_schema(form: Form, columns: PairColumns) -> pa.Schema:
+    """Return the columns of a text shard, in order; only conversations have tools and reasoning."""
+    tools = columns.tools and form == "conversational"
+    message = pa.struct(
+        [*_MESSAGE, *(_TOOL_FIELDS if tools else []), *((name, pa.string()) for name in columns.reasoning)]
+    )
     text = pa.string() if form == "text" else pa.list_(message)
     tool_columns = [("tools", pa.string())] if tools else []
-    score_columns = [(name, pa.float64()) for name in ("chosen_score", "rejected_score", "margin")] if scores else []
+    score_columns = [(name, pa.float64()) for name in SCORES] if columns.scores else []
     return _with_features(
         pa.schema(
             [
@@ -35,6 +63,7 @@ def pair_schema(form: Form, *, scores: bool, tools: bool = False) -> pa.Schema:
                 ("origin", pa.string()),
                 ("id", pa.string()),
                 ("prompt_key", pa.string()),
+                *((name, KEPT_TYPES[type_]) for name, type_ in columns.kept.items()),
             ]
         )
     )

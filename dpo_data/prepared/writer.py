@@ -137,28 +137,6 @@ def _publish(partial: Path, folder: Path, contents: Iterable[str]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-@contextmanager
-def building_prepared(
-    folder: Path, form: Form, schema: pa.Schema, *, overwrite: bool = False
-) -> Iterator["PreparedWriter"]:
-    """Give a writer of a prepared folder, which is published if the block ends without an exception; see `building`.
-
-    The block adds pairs and quarantined rows, and calls `PreparedWriter.finish` last.
-
-    Args:
-        folder: see `building`.
-        form: of the pairs.
-        schema: of the pairs; see `pair_schema`.
-        overwrite: see `building`.
-    """
-    with building(folder, "prepared", overwrite=overwrite) as scratch:
-        writer = PreparedWriter(scratch, form, schema)
-        try:
-            yield writer
-        finally:
-            writer.close()
-
-
 class PreparedWriter:
     """Writes pairs, quarantined rows, card and manifest of a prepared folder.
 

@@ -115,7 +115,8 @@ class InputFile:
             format_ = text_format(format_, head, is_given=self.format_is_given, delimiter=self.delimiter)
         for block in format_.read(stream):
             split = self.split if self.split_is_given else block.split or self.split
-            yield Chunk(self.label, split, block.line, block.payload, format_.parse, format_.columns(block.payload))
+            columns = format_.columns(block.payload)
+            yield Chunk(self.label, split, block.line, block.payload, format_.parse, columns, format_.cells)
 
     def _require_random_access(self, kind: str, has_random_access: bool, compression: str | None) -> None:
         if not has_random_access:

@@ -109,9 +109,14 @@ def _noting_repeated(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[
 
 
 def as_row(value: Any) -> dict[str, Any] | RowError:
-    """Return the record, or a `RowError` if it is not an object with named fields."""
+    """Return the record, or a `RowError` if it is not an object with named fields.
+
+    A list of objects becomes an object with the one field `records`.
+    """
     if isinstance(value, dict):
         return value
+    if value and isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return {"records": value}
     return RowError("unreadable_row", "", f"the record is {type(value).__name__}, not an object with named fields.")
 
 

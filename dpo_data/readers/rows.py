@@ -66,6 +66,7 @@ class Format:
         parse: yields the rows of a payload that starts at a line.
         columns: returns the columns that a payload declares for all of its rows, or None if it declares none.
         random_access: True if a file cannot be read from a pipe or as one compressed stream.
+        cells: True if every value is a string, whatever it spells.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Format:
     parse: Callable[[Any, int], Iterator[RawRow]]
     columns: Callable[[Any], list[str] | None] = lambda payload: None
     random_access: bool = False
+    cells: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Chunk:
 
     Attributes:
         columns: those that the format declares once for all rows.
+        cells: True if every value is a string, whatever it spells.
     """
 
     file: str
@@ -90,6 +93,7 @@ class Chunk:
     payload: Any
     parse: Callable[[Any, int], Iterator[RawRow]]
     columns: list[str] | None = None
+    cells: bool = False
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the records; one that cannot be parsed comes with its `RowError`."""

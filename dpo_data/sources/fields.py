@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpo_data.errors import RowError
-from dpo_data.records import Message
+from dpo_data.options import SplitName
 
 Row = Mapping[str, Any]
 #: Field of the pair -> column of the raw row, with dots for nested columns.
@@ -147,36 +147,6 @@ def as_row_error(error: ValidationError, prefix: str = "") -> RowError:
     return RowError("wrong_type", path, f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}.")
 
 
-def messages(value: Any, path: str) -> list[Message]:
-    """Return a list of {role, content} objects as messages, tool calls included; null fields are ignored.
-
-    Raises: RowError: missing_field or wrong_type.
-    """
-    if not isinstance(value, list):
-        raise RowError("wrong_type", path, f"{path} is {type(value).__name__}, not a list of messages.")
-    return [_message(message, f"{path}.{index}") for index, message in enumerate(value)]
-
-
-def _message(value: Any, path: str) -> Message:
-    fields = as_object(value, path)
-    path += "."
-    role = required_text(fields, "role", path)
-    if not role:
-        raise RowError("wrong_type", f"{path}role", f"{path}role is empty.")
-    tool_calls = json_objects(fields.get("tool_calls"), f"{path}tool_calls")
-    # In the OpenAI format, a message that only calls tools has no content.
-    content = (optional_text if tool_calls else required_text)(fields, "content", path)
-    if tool_calls is None and fields.get("tool_call_id") is None and fields.get("name") is None:
-        return Message(role=role, content=content)
-    return Message(
-        role=role,
-        content=content,
-        tool_calls=tool_calls,
-        tool_call_id=optional_text(fields, "tool_call_id", path) or None,
-        name=optional_text(fields, "name", path) or None,
-    )
-
-
 def lookup(row: Row, path: str) -> Any:
     """Return the value at a dotted path, or None; a column whose own name has dots takes precedence.
 
@@ -203,6 +173,52 @@ def lookup(row: Row, path: str) -> Any:
         else:
             return None
     return value
+
+
+#: Values of a column `split`, and the split that each means.
+SPLIT_VALUES: dict[str, SplitName] = {
+    "train": "train",
+    "val": "test",
+    "valid": "test",
+    "valid1": "test",
+    "valid2": "test",
+    "validation": "test",
+    "test": "test",
+}
+
+
+def split_column(row: Row) -> SplitName | None:
+    """Return the split that the column `split` names; None if it is null or missing.
+
+    Raises: RowError: wrong_type.
+    """
+    if row.get("split") is None:
+        return None
+    split: str = required_choice(row, "split", tuple(SPLIT_VALUES))
+    return SPLIT_VALUES[split]
+
+
+def has_column(row: Row, path: str) -> bool:
+    """Return True if a row has a column at a dotted path, or a null on the way to it.
+
+    >>> has_column({"info": {"split": None}}, "info.split"), has_column({"info": {}}, "info.split")
+    (True, False)
+    """
+    if path in row:
+        return True
+    value: Any = row
+    for key in path.split("."):
+        if isinstance(value, list) and not key.isdecimal():
+            value = next((item for item in value if isinstance(item, Mapping)), {})
+        if isinstance(value, list):
+            value = next(iter(value), None)
+        elif isinstance(value, Mapping):
+            if key not in value:
+                return False
+            value = value[key]
+        else:
+            return value is None
+    return True
 
 
 def objects_with(value: Any, *fields: str) -> bool:

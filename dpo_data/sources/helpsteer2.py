@@ -1,6 +1,7 @@
 """nvidia/HelpSteer2: one response per row, rated from 0 to 4 in five aspects; the two rows of a prompt are adjacent.
 
-The score is helpfulness, the aspect that rates a response as a whole; the other ratings are not used. The two rows of a
+The score is helpfulness, the aspect that rates a response as a whole; the other ratings are not used. In the folder
+disagreements each rating is the list of those that the annotators gave; their mean is the score. The two rows of a
 prompt must be adjacent, as in the published files. In a prompt of several turns, the lines "<extra_id_1>User" and
 "<extra_id_1>Assistant" separate them; these markers were only partly verified, and a prompt without them stays one user
 message.
@@ -8,9 +9,11 @@ message.
 
 import re
 from functools import partial
+from statistics import fmean
 
+from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
-from dpo_data.sources.fields import Row, required_number, required_text
+from dpo_data.sources.fields import Row, number, required_number, required_text
 from dpo_data.sources.responses import assistant, merge_rows, user
 from dpo_data.sources.source import Grouping, Source, SourceOptions
 
@@ -22,8 +25,22 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 
     Raises: RowError: missing_field, wrong_type.
     """
-    response = Response(content=[assistant(required_text(row, "response"))], score=required_number(row, "helpfulness"))
+    response = Response(content=[assistant(required_text(row, "response"))], score=helpfulness(row))
     return ScoredResponses(prompt=parse_prompt(required_text(row, "prompt")), responses=[response])
+
+
+def helpfulness(row: Row) -> float:
+    """Return the rating, or the mean of several ones.
+
+    Raises: RowError: missing_field, wrong_type.
+    """
+    ratings = row.get("helpfulness")
+    if not isinstance(ratings, list):
+        return required_number(row, "helpfulness")
+    scores = [score for i, rating in enumerate(ratings) if (score := number(rating, f"helpfulness.{i}")) is not None]
+    if not scores:
+        raise RowError("missing_field", "helpfulness", "helpfulness has no ratings.")
+    return fmean(scores)
 
 
 def parse_prompt(text: str) -> list[Message]:
@@ -48,5 +65,6 @@ SOURCE = Source(
     has_scores=True,
     hub="nvidia/HelpSteer2",
     hub_files=("train.jsonl.gz", "validation.jsonl.gz"),
-    grouping=Grouping(lambda row: row.get("prompt"), partial(merge_rows, adapt=adapt)),
+    grouping=Grouping(lambda row, options: row.get("prompt"), partial(merge_rows, adapt=adapt)),
+    tested_on="golden rows in the layout of a real row",
 )

@@ -5,7 +5,8 @@ Columns as read by NeMo-RL's helpsteer3.py.
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.fields import Row, messages, required, required_number, required_text
+from dpo_data.sources.fields import Row, required, required_number, required_text
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import signed_preference
 from dpo_data.sources.source import Source, SourceOptions
 

@@ -1,13 +1,13 @@
 """Preference files of LLaMA-Factory in its three layouts: alpaca, sharegpt, and the messages of its v1.
 
 alpaca has instruction, input, history, chosen and rejected; instruction and input become one user message, joined by a
-line break. sharegpt has conversations of {from, value} and one message per side; function_call and observation become
-a tool call and its result. v1 has the dialogues chosen_messages and rejected_messages, whose content is a list of
-{type, value}. Rows with images, videos or audio are refused, because only text can be trained on.
-Fields as in LLaMA-Factory's data/README.md and its v1 converters.
+line break. sharegpt has conversations of {from, value} and one message per side, or one string as in MedicalGPT;
+function_call and observation become a tool call and its result. v1 has the dialogues chosen_messages and
+rejected_messages, whose content is a list of {type, value}. Rows with images, videos or audio are refused,
+because only text can be trained on.
+Fields as in LLaMA-Factory's data/README.md and its v1 converters, and in MedicalGPT's data/reward.
 """
 
-import json
 from typing import Any
 
 from dpo_data.errors import RowError
@@ -22,10 +22,10 @@ from dpo_data.sources.fields import (
     required_list,
     required_text,
 )
+from dpo_data.sources.messages import message, messages, tool_calls
 from dpo_data.sources.responses import assistant, preferred, require_response, split_dialogues, user, user_prompt
 from dpo_data.sources.source import Source, SourceOptions
 
-ROLES = {"system": "system", "human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
 MEDIA = ("images", "videos", "audios")
 
 
@@ -45,11 +45,15 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 def _alpaca(row: Row) -> ScoredResponses:
     instruction = "\n".join(filter(None, (required_text(row, "instruction"), optional_text(row, "input"))))
     *system, request = user_prompt(instruction, optional_text(row, "system"))
-    prompt = [*system, *_history(row), request]
+    prompt = [*system, *history(row), request]
     return preferred(prompt, required_text(row, "chosen"), required_text(row, "rejected"))
 
 
-def _history(row: Row) -> list[Message]:
+def history(row: Row) -> list[Message]:
+    """Return the turns of a column `history` of [question, answer] pairs.
+
+    Raises: RowError: wrong_type.
+    """
     if row.get("history") is None:
         return []
     turns = []
@@ -63,54 +67,36 @@ def _history(row: Row) -> list[Message]:
 def _sharegpt(row: Row) -> ScoredResponses:
     system = optional_text(row, "system")
     prompt = [Message(role="system", content=system)] if system else []
-    for index, value in enumerate(required_list(row, "conversations")):
-        prompt.append(_sharegpt_message(value, f"conversations.{index}"))
-    sides = {side: [_sharegpt_message(required(row, side), side)] for side in ("chosen", "rejected")}
+    prompt += messages(required(row, "conversations"), "conversations")
+    sides = {side: [_sharegpt_response(required(row, side), side)] for side in ("chosen", "rejected")}
     for side, response in sides.items():
         require_response(side, response)
     return preferred(prompt, sides["chosen"], sides["rejected"], tools=json_objects(row.get("tools"), "tools"))
 
 
-def _sharegpt_message(value: Any, path: str) -> Message:
-    message = as_object(value, path)
-    speaker = required_choice(message, "from", tuple(ROLES), f"{path}.")
-    text = required_text(message, "value", f"{path}.")
-    if speaker == "function_call":
-        return Message(role="assistant", content="", tool_calls=_tool_calls([text], f"{path}.value"))
-    return Message(role=ROLES[speaker], content=text)
-
-
-def _tool_calls(texts: list[str], path: str) -> str | None:
-    """Return tool calls, given as JSON {name, arguments}, in the format of chat templates."""
-    calls = []
-    for text in texts:
-        try:
-            parsed = json.loads(text)
-        except ValueError as error:
-            raise RowError("wrong_type", path, f"{path} is a tool call, but not JSON.") from error
-        calls += parsed if isinstance(parsed, list) else [parsed]
-    return json_objects([{"type": "function", "function": call} for call in calls], path)
+def _sharegpt_response(value: Any, path: str) -> Message:
+    return assistant(value) if isinstance(value, str) else message(value, path)
 
 
 def _v1(row: Row) -> ScoredResponses:
     sides = []
     for side in ("chosen_messages", "rejected_messages"):
-        messages = required_list(row, side)
-        sides.append([_v1_message(value, f"{side}.{index}") for index, value in enumerate(messages)])
+        values = required_list(row, side)
+        sides.append([_v1_message(value, f"{side}.{index}") for index, value in enumerate(values)])
     prompt, chosen, rejected = split_dialogues(sides[0], sides[1], ("chosen_messages", "rejected_messages"))
     return preferred(prompt, chosen, rejected, tools=json_objects(row.get("tools"), "tools"))
 
 
 def _v1_message(value: Any, path: str) -> Message:
-    message = as_object(value, path)
+    fields = as_object(value, path)
     texts: list[str] = []
     calls: list[str] = []
-    for index, part in enumerate(required_list(message, "content", f"{path}.")):
+    for index, part in enumerate(required_list(fields, "content", f"{path}.")):
         part_path = f"{path}.content.{index}"
         kind = required_choice(as_object(part, part_path), "type", ("text", "tool_call"), f"{part_path}.")
         (calls if kind == "tool_call" else texts).append(required_text(part, "value", f"{part_path}."))
-    role = required_choice(message, "role", ("system", "user", "assistant", "tool"), f"{path}.")
-    return Message(role=role, content="".join(texts), tool_calls=_tool_calls(calls, path))
+    role = required_choice(fields, "role", ("system", "user", "assistant", "tool"), f"{path}.")
+    return Message(role=role, content="".join(texts), tool_calls=tool_calls(calls, path))
 
 
 def looks_like(row: Row) -> bool:
@@ -120,7 +106,7 @@ def looks_like(row: Row) -> bool:
     if "chosen" not in row or "rejected" not in row:
         return False
     if "conversations" in row:
-        return isinstance(row["chosen"], dict)
+        return isinstance(row["chosen"], dict | str)
     return "instruction" in row and isinstance(row["chosen"], str)
 
 
@@ -137,4 +123,5 @@ SOURCE = Source(
     ),
     looks_like=looks_like,
     has_tools=True,
+    tested_on="821 real rows (dpo_en_demo.json, v1_dpo_demo.jsonl, MedicalGPT data/reward) and golden rows",
 )

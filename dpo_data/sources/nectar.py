@@ -1,7 +1,8 @@
 """berkeley-nest/Nectar: seven answers to a prompt, ranked by GPT-4; rank 1 is the best.
 
 The prompt is a transcript, often of several turns, that ends with an empty Assistant turn. An answer that occurs twice
-counts once. Prompts with the source "anthropic-hh" overlap with hh-rlhf.
+counts once. Prompts with the source "anthropic-hh" overlap with hh-rlhf. The card is tagged apache-2.0, but restricts
+the dataset to non-commercial use.
 Columns as read by open-instruct's nectar.py.
 """
 
@@ -45,7 +46,7 @@ def parse_prompt(transcript: str) -> list[Message]:
 
 SOURCE = Source(
     name="nectar",
-    license="apache-2.0",
+    license="apache-2.0 (non-commercial use only)",
     homepage="https://huggingface.co/datasets/berkeley-nest/Nectar",
     direction="the lower rank; rank 1 is the best",
     columns=("prompt", "answers"),
@@ -54,4 +55,5 @@ SOURCE = Source(
     has_scores=True,
     hub="berkeley-nest/Nectar",
     hub_files=("data/train-*.parquet",),
+    tested_on="golden rows in the layout of a real row",
 )

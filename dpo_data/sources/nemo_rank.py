@@ -4,7 +4,8 @@ Fields as read by NeMo-RL's preference_dataset.py.
 """
 
 from dpo_data.records import Response, ScoredResponses
-from dpo_data.sources.fields import Row, as_object, messages, objects_with, required, required_list, required_number
+from dpo_data.sources.fields import Row, as_object, objects_with, required, required_list, required_number
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import require_response
 from dpo_data.sources.source import Source, SourceOptions
 

@@ -7,7 +7,8 @@ Fields as in the providers' guides (developers.openai.com, docs.together.ai, doc
 """
 
 from dpo_data.records import ScoredResponses
-from dpo_data.sources.fields import Row, json_objects, messages, required, required_object
+from dpo_data.sources.fields import Row, json_objects, required, required_object
+from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import preferred, require_response
 from dpo_data.sources.source import Source, SourceOptions
 

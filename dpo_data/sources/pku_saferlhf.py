@@ -26,9 +26,9 @@ SOURCE = Source(
     license="cc-by-nc-4.0",
     homepage="https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF",
     direction="the response that better_response_id or, with --axis safer, safer_response_id names",
-    columns=("prompt", "response_0", "response_1", "better_response_id", "safer_response_id"),
+    columns=("prompt", "response_0", "response_1"),
     adapt=adapt,
-    axes=("better", "safer"),
+    judgments={"better": "better_response_id", "safer": "safer_response_id"},
     hub="PKU-Alignment/PKU-SafeRLHF",
     hub_files=("data/*/train.jsonl", "data/*/test.jsonl"),
 )

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Message, Response, ScoredResponses
-from dpo_data.sources.fields import Row, as_row_error, messages, required
+from dpo_data.sources.fields import Row, as_row_error, required
+from dpo_data.sources.messages import messages
 from dpo_data.sources.source import AdaptedGroup, SourceOptions
 
 

@@ -19,14 +19,21 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     return preferred(*shared_dialogue(row, "chosen", "rejected"))
 
 
+def looks_like(row: Row) -> bool:
+    """Return True if the sides are dialogues and the row has the mixture's other columns."""
+    dialogues = isinstance(row["chosen"], list) and isinstance(row["rejected"], list)
+    return dialogues and all(column in row for column in ("id", "source", "prompt"))
+
+
 SOURCE = Source(
     name="tulu3-preference",
     license="odc-by",
     homepage="https://huggingface.co/datasets/allenai/llama-3.1-tulu-3-8b-preference-mixture",
     direction="chosen",
-    columns=("id", "source", "prompt", "chosen", "rejected"),
+    columns=("chosen", "rejected"),
     adapt=adapt,
-    looks_like=lambda row: isinstance(row["chosen"], list) and isinstance(row["rejected"], list),
+    optional=("prompt",),
+    looks_like=looks_like,
     hub="allenai/llama-3.1-tulu-3-8b-preference-mixture",
     hub_files=("data/train-*.parquet",),
 )

@@ -147,11 +147,11 @@ def write_rows() -> Callable[[Path, Sequence[Mapping[str, Any] | str]], Path]:
 
 @pytest.fixture
 def make_prepared(tmp_path: Path, write_rows: Callable[..., Path]) -> Callable[..., Path]:
-    """A function that converts rows of the source pairs to a prepared folder."""
+    """A function that converts rows of the source pairs to a prepared folder, in text form unless given."""
 
     def make(rows: Sequence[Mapping[str, Any] | str], name: str = "prepared", **options: Any) -> Path:
         raw = write_rows(tmp_path / "raw" / "pairs.jsonl", rows)
-        convert("pairs", [raw], output=tmp_path / name, **options)
+        convert("pairs", [raw], output=tmp_path / name, **{"form": "text"} | options)
         return tmp_path / name
 
     return make

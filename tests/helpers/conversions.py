@@ -10,8 +10,8 @@ from dpo_data import convert, open_prepared
 from dpo_data.errors import DataError
 
 
-def pair(n: int, **changes: Any) -> dict[str, Any]:
-    return {"prompt": f"Question {n}?", "chosen": f"yes {n}", "rejected": "no"} | changes
+def pair(n: int, /, **changes: Any) -> dict[str, Any]:
+    return {"prompt": f"Question {n}?", "chosen": f" yes {n}", "rejected": " no"} | changes
 
 
 def hashes(folder: Path) -> dict[str, str]:

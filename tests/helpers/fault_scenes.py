@@ -215,9 +215,27 @@ def missing(w: Writer) -> Planted:
 
 def wrong_type(w: Writer) -> Planted:
     changed = w.pick(
-        {"chosen": 7}, {"prompt": ["Hi"]}, {"rejected": {"text": "no"}}, {"chosen_score": "high"}, {"margin": True}
+        {"chosen": 7},
+        {"prompt": ["Hi"]},
+        {"rejected": {"role": "assistant", "text": 7}},
+        {"chosen_score": "high"},
+        {"margin": True},
     )
     return one(w.row() | changed)
+
+
+def unknown_role(w: Writer) -> Planted:
+    role = w.pick("usr", "narrator", "Assistent", "me")
+    return one(change(w.english(), prompt=[{"role": role, "content": w.question()}]))
+
+
+def media(w: Writer) -> Planted:
+    part = w.pick(
+        {"type": "image", "image": "a.png"}, {"type": "image_url", "image_url": {"url": "x"}}, {"type": "audio"}
+    )
+    return one(
+        change(w.english(), prompt=[{"role": "user", "content": [part, {"type": "text", "text": w.question()}]}])
+    )
 
 
 def no_prompt(w: Writer) -> Planted:
@@ -236,6 +254,20 @@ def same_text(w: Writer) -> Planted:
 
 
 # Faults of other sources and forms.
+
+
+def text(w: Writer) -> Row:
+    """Return a pair whose responses are separated from the prompt by white space or a special token."""
+    prompt, start = w.pick(
+        (w.question(), " "), (w.question() + "\n", ""), (w.question() + w.pick("<|bot|>", "</s>"), "")
+    )
+    return {"prompt": prompt, "chosen": start + w.prose(), "rejected": start + w.prose()}
+
+
+def glued(w: Writer) -> Planted:
+    row = {"prompt": w.question(), "chosen": f" {w.prose()}", "rejected": f" {w.prose()}"}
+    where = w.pick("chosen", "rejected")
+    return one(row | {where: w.pick(w.prose(), w.foreign("ja"))})
 
 
 def transcript(w: Writer) -> Row:
@@ -278,6 +310,14 @@ def other_label(w: Writer) -> Planted:
     return one(post(w) | {"labels": 0})
 
 
+def judged(w: Writer) -> Row:
+    return {"prompt": w.question(), "answer_a": w.prose(), "answer_b": w.prose(), "winner": w.pick("A", "B")}
+
+
+def stray_label(w: Writer) -> Planted:
+    return one(judged(w) | {"winner": w.pick("C", "a?", "1", "first")})
+
+
 def call(w: Writer) -> Row:
     return {
         "input": {"messages": [{"role": "user", "content": w.question()}], "tools": [], "parallel_tool_calls": True},
@@ -289,6 +329,21 @@ def call(w: Writer) -> Row:
 def with_tools(w: Writer) -> Planted:
     row = call(w)
     row["input"]["tools"] = [{"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}]
+    return one(row)
+
+
+def judgment(w: Writer) -> Row:
+    context = [{"role": "user", "content": w.question()}]
+    return {"context": context, "response1": w.prose(), "response2": w.prose(), "overall_preference": w.pick(-3, 2)}
+
+
+def with_calls(w: Writer) -> Planted:
+    row = judgment(w)
+    calls = [{"type": "function", "function": {"name": "search", "arguments": "{}"}}]
+    row["context"] += [
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "content": w.prose()},
+    ]
     return one(row)
 
 
@@ -335,6 +390,8 @@ SCENES = {
             "invalid_unicode": unicode,
             "missing_field": missing,
             "wrong_type": wrong_type,
+            "unknown_role": unknown_role,
+            "media_content": media,
             "empty_prompt": no_prompt,
             "empty_response": no_text,
             "identical_responses": same_text,
@@ -363,6 +420,7 @@ SCENES = {
         },
         {"source": "pairs"},
     ),
+    "texts": Scene(lambda w: [text(w)], {"glued_text": glued}, {"source": "pairs", "form": "text"}),
     "transcripts": Scene(
         lambda w: [transcript(w)],
         {"not_a_dialogue": no_dialogue, "no_response": no_reply, "prompts_diverge": other_prompt},
@@ -372,6 +430,10 @@ SCENES = {
         lambda w: [transcript(w)], {"not_recoverable": no_space}, {"source": "hh-rlhf", "form": "conversational"}
     ),
     "posts": Scene(lambda w: [post(w)], {"contradicting_scores": other_label}, {"source": "shp"}),
+    "judged": Scene(lambda w: [judged(w)], {"unknown_label": stray_label}, {"source": "two-answers"}),
     "calls": Scene(lambda w: [call(w)], {"no_text_form": with_tools}, {"source": "openai-preference"}),
+    "judgments": Scene(
+        lambda w: [judgment(w)], {"unsupported_field": with_calls}, {"source": "helpsteer3", "form": "conversational"}
+    ),
     "trees": Scene(tree, {"no_parent": orphan}, {"source": "oasst"}, adjacent=True),
 }

@@ -22,6 +22,8 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
             f" + {manifest.left_out:,} left out" if manifest.left_out else "",
         )
     ]
+    if manifest.form_reason is not None:
+        parts.append(Text(f"Form: {manifest.form} ({manifest.form_reason}). --form overrides this."))
     shown = ("pairs", "quarantined", "left_out") if manifest.left_out else ("pairs", "quarantined")
     splits = plain_table("split", *(name.replace("_", " ") for name in shown))
     for name, split in manifest.splits.items():
@@ -42,6 +44,9 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
         for code, warned in manifest.warnings.items():
             warnings.add_row(code, f"{warned.rows:,}", Text(warned.examples[0]))
         parts.append(warnings)
+    misfits = {name: column.misfits for name, column in manifest.kept_columns.items() if column.misfits}
+    if misfits:
+        parts.append(counts_table("kept column, null where a value does not fit", "values", misfits))
     if manifest.redacted:
         parts.append(counts_table("placeholder for", "times", manifest.redacted))
     if manifest.status == "rejected":

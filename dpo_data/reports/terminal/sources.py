@@ -26,18 +26,20 @@ def sources(entries: Iterable["SourceSummary"]) -> RenderableType:
 
 def detected_source(found: "DetectedSource") -> RenderableType:
     """Return the source of a file and what became of its first rows; print the command after it, on a single line."""
+    parts: list[RenderableType] = []
     if found.source is None:
-        advice = "Try:" if found.complete else "Complete the words in capitals:"
-        return Group(Text(f"{found.file}: no source fits. It has: {', '.join(found.columns)}."), Text(advice))
-    others = f" ({', '.join(found.others)} would match too)" if found.others else ""
+        parts.append(Text(f"{found.file}: no source fits. It has: {', '.join(found.columns)}."))
+    else:
+        others = f" ({', '.join(found.others)} would match too)" if found.others else ""
+        parts.append(Text(f"{found.file}: {found.source}{others}. Preferred is: {found.direction}."))
     counts = found.counts
-    parts: list[RenderableType] = [
-        Text(f"{found.file}: {found.source}{others}. Preferred is: {found.direction}."),
-        Text(
-            f"Of the first {counts.rows_read:,} rows {counts.rows_paired:,} give {counts.pairs:,} pairs, "
-            f"{counts.quarantined:,} go to quarantine, {counts.left_out:,} are left out."
-        ),
-    ]
+    if counts.rows_read:
+        parts.append(
+            Text(
+                f"Of the first {counts.rows_read:,} rows {counts.rows_paired:,} give {counts.pairs:,} pairs, "
+                f"{counts.quarantined:,} go to quarantine, {counts.left_out:,} are left out."
+            )
+        )
     if counts.reasons:
         parts.append(counts_table("gave no pair because", "rows", counts.reasons))
     if found.example:
@@ -45,4 +47,12 @@ def detected_source(found: "DetectedSource") -> RenderableType:
         for name, text in found.example.items():
             example.add_row(name, Text(text))
         parts.append(example)
+    if found.candidates:
+        parts.append(Text("\n".join(["Or, less likely:", *(other.command for other in found.candidates)])))
+    if "--label-map" in found.command:
+        parts.append(Text("Say what each label means (the answer a or b is better, a tie, or skip the row):"))
+    elif not found.complete:
+        parts.append(Text("Complete the words in capitals:" if found.source is None else "No row can be read with:"))
+    elif found.source is None:
+        parts.append(Text("Try:"))
     return Group(*parts)

@@ -199,7 +199,7 @@ def test_prompts_are_near_if_they_differ_in_one_word_or_in_case_and_punctuation(
 
 
 def row(prompt: str, chosen: str = "a", rejected: str = "b") -> dict[str, str]:
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {"prompt": prompt, "chosen": f" {chosen}", "rejected": f" {rejected}"}
 
 
 def warnings(report: ValidationReport) -> dict[str, tuple[int, list[str]]]:
@@ -217,7 +217,7 @@ def two_splits(tmp_path, write_rows):
     test = [row(LONG.upper(), "five", "six"), row("Another thing?", "seven", "eight")]
     write_rows(tmp_path / "raw" / "train.jsonl", train)
     write_rows(tmp_path / "raw" / "test.jsonl", test)
-    convert("pairs", [tmp_path / "raw"], output=tmp_path / "prepared")
+    convert("pairs", [tmp_path / "raw"], output=tmp_path / "prepared", form="text")
     return tmp_path / "prepared"
 
 

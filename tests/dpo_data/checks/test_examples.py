@@ -23,6 +23,6 @@ def test_validate_finds_the_example_of_every_check(check, tmp_path, write_rows):
     for split, pairs in dataset.items():
         write_rows(tmp_path / "raw" / f"{split}.jsonl", [pair.model_dump(exclude_none=True) for pair in pairs])
     (tmp_path / "evaluation.txt").write_text(CONTAMINATION.example.prompt)
-    report = validate(tmp_path / "raw", source="pairs", deep=True, against=[tmp_path / "evaluation.txt"])
+    report = validate(tmp_path / "raw", source="pairs", form="text", deep=True, against=[tmp_path / "evaluation.txt"])
     *_, (split, pairs) = dataset.items()
     assert report.findings[check.code].examples[-1].startswith(f"raw/{split}.jsonl:{len(pairs)}: ")

@@ -37,7 +37,8 @@ def test_clean_rows_are_not_reported(result):
 
 
 def test_a_check_without_a_fault_of_its_own_is_planted_by_its_example(tmp_path):
-    no_faults = {"pairs": replace(SCENES["pairs"], faults={})}
+    # The examples are text pairs.
+    no_faults = {"pairs": replace(SCENES["pairs"], faults={}, options={"source": "pairs", "form": "text"})}
     result = run(tmp_path, faults=0, scenes=no_faults)
     assert result.planted == dict.fromkeys(CHECKS, 1)
     assert {code for code, _ in result.lost} == {"contamination"}  # its example is not in the evaluation set

@@ -154,7 +154,7 @@ DEFECTS: list[tuple[str, PreferencePair, str, str]] = [
 CLEAN: list[PreferencePair] = [
     CLEAN_TEXT,
     CLEAN_MESSAGES,
-    text("Hi", "Hi there", "Hi!"),  # good answers also repeat short prompts
+    text("Hi", " Hi there", " Hi!"),  # good answers also repeat short prompts
     text(chosen=" Humans: yes. A Human: no.", rejected=" The Assistant:"),
     text(chosen=" Tabs\tand\r\nlines", rejected=" caf\u00e9 \u00a0 \u200b \U0001f600 \u2028"),
     text(chosen=" cross the ends.", rejected=" Cross the ends."),
@@ -230,14 +230,16 @@ def test_a_pair_may_have_several_warnings_but_checking_stops_at_the_first_error(
 # Changed severities.
 
 ROWS = [
-    {"prompt": "One?", "chosen": "a", "rejected": "b"},
-    {"prompt": "Two?", "chosen": "a\x00", "rejected": "b"},
-    {"prompt": "Three?", "chosen": "a", "rejected": "a"},
+    {"prompt": "One?", "chosen": " a", "rejected": " b"},
+    {"prompt": "Two?", "chosen": " a\x00", "rejected": " b"},
+    {"prompt": "Three?", "chosen": " a", "rejected": " a"},
 ]
 
 
 def test_by_default_errors_are_quarantined_and_warnings_are_kept(tmp_path, write_rows):
-    manifest = convert("pairs", [write_rows(tmp_path / "a.jsonl", ROWS)], output=tmp_path / "out", max_invalid=1)
+    manifest = convert(
+        "pairs", [write_rows(tmp_path / "a.jsonl", ROWS)], output=tmp_path / "out", max_invalid=1, form="text"
+    )
     assert manifest.quarantined_by_code == {"identical_responses": 1}
     assert {code: warned.rows for code, warned in manifest.warnings.items()} == {"bad_characters": 1}
 
@@ -251,6 +253,7 @@ def test_a_forbidden_warning_is_quarantined_and_an_allowed_error_is_kept(tmp_pat
         max_invalid=1,
         forbid=["bad_characters"],
         allow=["identical_responses"],
+        form="text",
     )
     assert manifest.quarantined_by_code == {"bad_characters": 1}
     assert {code: (w.rows, w.examples) for code, w in manifest.warnings.items()} == {

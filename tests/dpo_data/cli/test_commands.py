@@ -17,6 +17,8 @@ def test_convert_prints_what_became_of_the_rows(dpo_data, work):
     assert ran.err == ""
     assert lines(ran.out) == [
         "4 rows read = 3 pairs + 1 in quarantine",
+        "Form: text (each pair is one text: 4 of the first 4 rows have white space or a marker between prompt and"
+        " response). --form overrides this.",
         "split  pairs  quarantined",
         "train      3            1",
         "in quarantine because  rows",
@@ -79,7 +81,7 @@ def test_tokenize_prints_what_it_truncated_and_dropped(dpo_data, work, write_row
     same = {"prompt": "zq", "chosen": "x" * 30 + "y", "rejected": "x" * 30 + "z"}
     long = {"prompt": "q" * 9, "chosen": "zzz", "rejected": "x"}
     write_rows(work / "long.jsonl", [same, long])
-    dpo_data("convert", "pairs", "--input", "long.jsonl")
+    dpo_data("convert", "pairs", "--input", "long.jsonl", "--form", "text")
     # Each letter is a token. Of the second pair's 9 + 4 the prompt loses 5.
     ran = dpo_data("tokenize", "prepared", "--tokenizer", tokenizer_folder, "--max-length", 8)
     cache = open_tokens(next((work / "prepared" / "tokens").iterdir()))

@@ -91,9 +91,9 @@ def test_the_version_is_shown(dpo_data):
     ("words", "candidates"),
     [
         ("dpo-data conv", ["convert"]),
-        ("dpo-data convert ultra", ["ultrafeedback", "ultrafeedback-binarized"]),
+        ("dpo-data convert ultra", ["ultrafeedback", "ultrafeedback-binarized", "ultra-interact"]),
         ("dpo-data convert pairs --pairing best", ["best-worst", "best-rest"]),
-        ("dpo-data tokenize --max-", ["--max-length", "--max-prompt-length"]),
+        ("dpo-data tokenize --max-", ["--max-length", "--max-prompt-length", "--max-invalid"]),
     ],
 )
 def test_a_shell_completes_commands_sources_options_and_values(words, candidates):

@@ -93,7 +93,7 @@ USER_ERRORS = {
         "done: is a prepared folder already.\n  Check it: dpo-data validate done; tokenize it: dpo-data tokenize done.",
     ),
     "message lists as text": (
-        "convert pairs --input messages.jsonl",
+        "convert pairs --input messages.jsonl --form text",
         "work/messages.jsonl: the responses are lists of messages, not text.\n"
         "  Convert them with --form conversational.",
     ),
@@ -105,7 +105,7 @@ USER_ERRORS = {
     "table without a column": (
         "convert pairs --input table.csv",
         'work/table.csv: has no column "rejected".\n  It has: prompt, chosen, bad.\n'
-        "  Name the right columns with the source `pairs`: --map FIELD=COLUMN.",
+        "  Name the right columns: --map FIELD=COLUMN.",
     ),
     "tokenize nothing": (
         "tokenize no --tokenizer T",
@@ -164,7 +164,7 @@ def troubles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "table.csv").write_text("prompt,chosen,bad\na,b,c\n")
     (folder / "template.jinja").write_text("{{ messages }}")
     (folder / "latin1.jinja").write_bytes("{{ 'é' }}".encode("latin1"))
-    convert("pairs", [folder / "pairs.jsonl"], output=folder / "done")
+    convert("pairs", [folder / "pairs.jsonl"], output=folder / "done", form="text")
     return folder
 
 
@@ -201,7 +201,7 @@ def usage(command: str, message: str) -> str:
         ("convert", "Missing argument 'SOURCE'."),
         (
             "convert pairs --form convers",
-            "Invalid value for '--form' / '-f': 'convers' is not one of 'text', 'conversational'.\n"
+            "Invalid value for '--form' / '-f': 'convers' is not one of 'auto', 'text', 'conversational'.\n"
             "  Did you mean conversational?",
         ),
         ("convert pairs --inptu pairs.jsonl", "--inptu: there is no such option.\n  Did you mean --input?"),

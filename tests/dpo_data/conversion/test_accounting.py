@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from dpo_data import convert
 from dpo_data.conversion.chunks import convert_chunks
 from dpo_data.conversion.plan import make_plan
+from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.prepared.reader import read_manifest
 from dpo_data.readers.inputs import find_inputs
 
 
 def test_the_manifest_accounts_for_every_row(tmp_path, write_rows):
     train = write_rows(tmp_path / "in" / "train.jsonl", [pair(1), "{broken", pair(2, chosen=""), "", pair(3, chosen=7)])
-    test = write_rows(tmp_path / "in" / "test.jsonl", [pair(4), pair(5, rejected="no\ufffd"), pair(6, chosen="")])
-    manifest = convert("pairs", [train, test], output=tmp_path / "out", max_invalid=0.6)
+    test = write_rows(tmp_path / "in" / "test.jsonl", [pair(4), pair(5, rejected=" no\ufffd"), pair(6, chosen="")])
+    manifest = convert("pairs", [train, test], output=tmp_path / "out", max_invalid=0.6, form="text")
     assert manifest == read_manifest(tmp_path / "out")
     assert manifest.model_dump(exclude={"files", "content_hash"}) == {
         "format": "dpo-data prepared",
@@ -39,6 +40,8 @@ def test_the_manifest_accounts_for_every_row(tmp_path, write_rows):
         },
         "options": {
             "mapping": {},
+            "label_map": {},
+            "where": None,
             "axis": None,
             "revision": None,
             "pairing": None,
@@ -143,11 +146,11 @@ def test_any_row_is_kept_or_quarantined(tmp_path_factory, lines, source, form, m
     # Only its first row may refuse a file; here that row is broken.
     path.write_bytes(b"\n".join([b"{", *lines]))
     job = make_plan(source, path, form=form, mapping=mapping if source == "pairs" else None).job
-    chunks = list(convert_chunks(find_inputs([path]), job))
+    chunks = list(convert_chunks(RawInputs(find_inputs([path])), job))
     batches = [batch for chunk in chunks for batch in chunk.batches.values()]
     quarantined = [row for chunk in chunks for row in chunk.quarantined]
     kept = [int(origin.rpartition(":")[2]) for batch in batches for origin in batch.column("origin").to_pylist()]
-    rows = [n for n, line in enumerate([b"{", *lines], 1) if line.decode("utf-8", "surrogateescape").strip()]
+    rows = [n for n, line in enumerate([b"{", *lines], 1) if line.strip()]
     assert sorted(kept + [row.line for row in quarantined]) == rows
     assert sum(chunk.rows_read for chunk in chunks) == len(rows)
     for row in quarantined:
@@ -165,7 +168,7 @@ def test_counts_on_disk_add_up_for_chunks_of_any_size(tmp_path_factory, lines, c
     (folder / "train.jsonl").write_bytes(b"\n".join([json.dumps(pair(1)).encode(), *lines]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
-        manifest = convert("pairs", [folder / "train.jsonl"], output=folder / "out", max_invalid=1)
+        manifest = convert("pairs", [folder / "train.jsonl"], output=folder / "out", max_invalid=1, form="text")
     assert manifest.rows_read == manifest.pairs + manifest.quarantined
     assert manifest.pairs == len(kept_lines(folder / "out"))
     quarantine = folder / "out" / "quarantine" / "train.jsonl"

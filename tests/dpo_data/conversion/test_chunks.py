@@ -22,7 +22,7 @@ def test_test_fraction_keeps_a_prompt_in_one_split_and_overrides_the_paths(tmp_p
     test = write_rows(tmp_path / "in" / "test.jsonl", [pair(n, chosen="other") for n in range(2000)])
     sides = {}
     for fraction in (0.1, 0.2):
-        manifest = convert("pairs", [train, test], output=tmp_path / f"{fraction}", test_fraction=fraction)
+        manifest = convert("pairs", [train, test], output=tmp_path / f"{fraction}", test_fraction=fraction, form="text")
         sides[fraction] = {split: set(found) for split, found in prompts(tmp_path / f"{fraction}").items()}
         assert "prompt_in_two_splits" not in manifest.warnings
         assert manifest.pairs == 4000
@@ -35,9 +35,9 @@ def test_test_fraction_keeps_a_prompt_in_one_split_and_overrides_the_paths(tmp_p
 def test_without_test_fraction_the_paths_decide_the_split(tmp_path, write_rows):
     train = write_rows(tmp_path / "in" / "train.jsonl", [pair(1)])
     test = write_rows(tmp_path / "in" / "test.jsonl", [pair(2)])
-    convert("pairs", [test, train], output=tmp_path / "out")
+    convert("pairs", [test, train], output=tmp_path / "out", form="text")
     assert prompts(tmp_path / "out") == {"train": ["Question 1?"], "test": ["Question 2?"]}
-    convert("pairs", [test, train], output=tmp_path / "one", split="test")
+    convert("pairs", [test, train], output=tmp_path / "one", split="test", form="text")
     assert prompts(tmp_path / "one") == {"test": ["Question 2?", "Question 1?"]}
 
 
@@ -57,7 +57,7 @@ def test_the_limit_counts_the_rows_of_all_files(tmp_path, write_rows, monkeypatc
     a = write_rows(tmp_path / "in" / "a.jsonl", [pair(1), "", "{broken", pair(2)])
     b = tmp_path / "in" / "b.csv"
     b.write_text("prompt,chosen,rejected\nq,a,b\nr,a,b\n")
-    manifest = convert("pairs", [a, b], output=tmp_path / "out", limit=limit, max_invalid=1)
+    manifest = convert("pairs", [a, b], output=tmp_path / "out", limit=limit, max_invalid=1, form="text")
     assert [entry.rows for entry in manifest.inputs] == rows
     assert manifest.rows_read == sum(rows)
     assert kept_lines(tmp_path / "out") == lines
@@ -79,11 +79,11 @@ def test_a_csv_without_a_column_is_refused_with_the_columns_it_has(tmp_path):
     mapping = {"prompt": "question", "chosen": "best", "rejected": "bad"}
     assert refusal(InputError, raw, output=tmp_path / "out", mapping=mapping) == (
         f'{tmp_path.name}/a.csv: has no column "best".\n  It has: question, good, bad.\n'
-        "  Name the right columns with the source `pairs`: mapping=FIELD=COLUMN."
+        "  Name the right columns: mapping=FIELD=COLUMN."
     )
     assert 'has no column "chosen"' in refusal(InputError, raw, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    convert("pairs", [raw], output=tmp_path / "out", mapping={**mapping, "chosen": "good"})
+    convert("pairs", [raw], output=tmp_path / "out", mapping={**mapping, "chosen": "good"}, form="text")
     assert len(kept_lines(tmp_path / "out")) == 1
 
 
@@ -98,7 +98,7 @@ def test_a_mapped_column_may_be_nested(tmp_path):
     row = {"q": {"text": "Q"}, "a": [{"t": "yes"}, {"t": "no"}]}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
     mapping = {"prompt": "q.text", "chosen": "a.0.t", "rejected": "a.1.t"}
-    convert("pairs", [tmp_path / "a.parquet"], output=tmp_path / "out", mapping=mapping, split="train")
+    convert("pairs", [tmp_path / "a.parquet"], output=tmp_path / "out", mapping=mapping, split="train", form="text")
     assert prompts(tmp_path / "out") == {"train": ["Q"]}
 
 
@@ -163,14 +163,14 @@ def test_rows_within_a_limit_are_parsed_once_and_others_never(
 ):
     monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
     raw = write_rows(tmp_path / "a.jsonl", [pair(n) for n in range(20)])
-    manifest = convert("pairs", raw, output=tmp_path / "out", limit=limit)
+    manifest = convert("pairs", raw, output=tmp_path / "out", limit=limit, form="text")
     assert manifest.rows_read == min(limit, 20)
     assert parsed == raw.read_bytes().splitlines()[:limit]
 
 
 def test_of_all_other_rows_only_the_first_of_each_file_is_parsed_twice(tmp_path, write_rows, parsed):
     files = [write_rows(tmp_path / name, [pair(n) for n in range(20)]) for name in ("a.jsonl", "b.jsonl")]
-    convert("pairs", files, output=tmp_path / "out")
+    convert("pairs", files, output=tmp_path / "out", form="text")
     assert len(parsed) == 20 + 1 + 20 + 1
 
 

@@ -15,7 +15,7 @@ from dpo_data.errors import InputError, UsageError
 
 def test_a_finished_folder_is_replaced_only_with_overwrite(tmp_path, raw, write_rows):
     out = tmp_path / "out"
-    convert("pairs", [raw], output=out)
+    convert("pairs", [raw], output=out, form="text")
     before = hashes(out)
     assert refusal(UsageError, raw, output=out) == (
         f"{out}: holds a finished dataset.\n  Replace it with overwrite=True, or name another."
@@ -24,7 +24,7 @@ def test_a_finished_folder_is_replaced_only_with_overwrite(tmp_path, raw, write_
     other = write_rows(tmp_path / "in" / "test.jsonl", [pair(2), pair(3, chosen="")])
     (out / "notes.txt").write_text("mine")
     (out / "tokens" / "key").mkdir(parents=True)
-    convert("pairs", [other], output=out, overwrite=True, max_invalid=0.5)
+    convert("pairs", [other], output=out, overwrite=True, max_invalid=0.5, form="text")
     assert prompts(out) == {"test": ["Question 2?"]}
     # The old split is removed; token caches and files that are not ours stay.
     assert sorted(path.name for path in out.iterdir()) == [
@@ -41,7 +41,7 @@ def test_a_finished_folder_is_replaced_only_with_overwrite(tmp_path, raw, write_
 
 def test_a_run_that_fails_leaves_the_finished_folder_as_it_was(tmp_path, raw):
     out = tmp_path / "out"
-    convert("pairs", [raw], output=out)
+    convert("pairs", [raw], output=out, form="text")
     before = hashes(out)
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     refusal(InputError, tmp_path / "bad.csv", output=out, overwrite=True)
@@ -74,7 +74,7 @@ def test_an_empty_folder_is_used_and_left_empty_by_a_run_that_fails(tmp_path, ra
     (tmp_path / "empty.jsonl").touch()
     refusal(InputError, tmp_path / "empty.jsonl", output=out)
     assert list(out.iterdir()) == []
-    convert("pairs", [raw], output=out)
+    convert("pairs", [raw], output=out, form="text")
     assert open_prepared(out).manifest.pairs == 1
 
 

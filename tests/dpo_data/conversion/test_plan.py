@@ -15,7 +15,7 @@ from dpo_data.pairing import PairingArguments, PairingPolicy
     ("options", "message"),
     [
         ({"source": "nope"}, f"nope: there is no such source.\n  Sources: {', '.join(SOURCES)}."),
-        ({"form": "chat"}, "form=chat: choose from text, conversational."),
+        ({"form": "chat"}, "form=chat: choose from auto, text, conversational."),
         ({"on_error": "skip"}, "on_error=skip: choose from quarantine, stop."),
         ({"split": "dev"}, "split=dev: choose from train, test."),
         (
@@ -55,7 +55,7 @@ def test_the_arguments_of_convert_are_those_of_the_plan_and_of_the_pairing_polic
 
 def test_an_argument_that_convert_does_not_have_is_a_type_error(tmp_path):
     with pytest.raises(TypeError, match="unexpected keyword argument 'chat'"):
-        convert("pairs", tmp_path / "a.jsonl", output=tmp_path / "out", chat=True)
+        convert("pairs", tmp_path / "a.jsonl", output=tmp_path / "out", chat=True, form="text")
 
 
 def test_the_arguments_of_the_pairing_policy_are_recorded_with_its_defaults():

@@ -91,7 +91,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, write_rows, monkey
     assert raw.stat().st_size > 3 * ITEMS_WITHOUT_POOL * 5000
     manifests = []
     for workers in (1, 2):
-        convert("pairs", [raw], output=tmp_path / str(workers), redact=True, workers=workers)
+        convert("pairs", [raw], output=tmp_path / str(workers), redact=True, workers=workers, form="text")
         manifests.append((tmp_path / str(workers) / "manifest.json").read_bytes())
     assert manifests[0] == manifests[1]
 

@@ -17,10 +17,10 @@ from dpo_data.readers.inputs import find_inputs
 def many_chunks(tmp_path, write_rows, monkeypatch) -> Path:
     """Return a folder of raw files in several formats, with every kind of finding, in many chunks."""
     monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", 500)
-    rows: list[Any] = [pair(n % 90, chosen=f"yes {n}" if n % 7 else "", score=n) for n in range(200)]
-    rows[50], rows[60], rows[70] = "{broken", pair(10, chosen="no", rejected="yes 10"), pair(3, rejected="\x00")
+    rows: list[Any] = [pair(n % 90, chosen=f" yes {n}" if n % 7 else "", score=n) for n in range(200)]
+    rows[50], rows[60], rows[70] = "{broken", pair(10, chosen=" no", rejected=" yes 10"), pair(3, rejected=" \x00")
     write_rows(tmp_path / "in" / "train.jsonl", rows)
-    lines = "".join(f'"Question\n{n}?",yes,no\n' if n % 9 else f"{n}\n" for n in range(150))
+    lines = "".join(f'"Question\n{n}?", yes, no\n' if n % 9 else f"{n}\n" for n in range(150))
     (tmp_path / "in" / "test.csv").write_text("prompt,chosen,rejected\n" + lines)
     pq.write_table(pa.Table.from_pylist([pair(n) for n in range(1500)]), tmp_path / "in" / "more.parquet")
     return tmp_path / "in"

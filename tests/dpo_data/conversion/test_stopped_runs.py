@@ -24,7 +24,8 @@ FEW_ROWS = LONG_ROWS[:400]
 
 
 def command(out: Path, workers: int) -> list[str]:
-    options = ["--input", "-", "--workers", str(workers), "--output", str(out), "--json"]
+    # In automatic form, the run would wait for its first 1,000 rows.
+    options = ["--input", "-", "--form", "text", "--workers", str(workers), "--output", str(out), "--json"]
     return [sys.executable, "-m", "dpo_data", "convert", "pairs", *options]
 
 
@@ -69,7 +70,7 @@ def test_a_killed_run_leaves_an_unfinished_folder_and_the_next_run_completes_it(
     for out in (killed, undisturbed):
         with (tmp_path / "rows").open() as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
-            convert("pairs", ["-"], output=out)
+            convert("pairs", ["-"], output=out, form="text")
     assert hashes(killed) == hashes(undisturbed)
     assert open_prepared(killed).manifest.pairs == len(FEW_ROWS)
 
@@ -96,14 +97,14 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, workers):
 
 def test_ctrl_c_over_a_finished_folder_leaves_it_as_it_was(tmp_path, raw):
     out = tmp_path / "out"
-    convert("pairs", [raw], output=out)
+    convert("pairs", [raw], output=out, form="text")
     before = hashes(out)
 
     def interrupt(fraction: float | None, rows: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert("pairs", raw, output=out, overwrite=True, progress=interrupt)
+        convert("pairs", raw, output=out, overwrite=True, progress=interrupt, form="text")
     assert hashes(out) == before
 
 
@@ -150,7 +151,7 @@ def forked(task):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 def run(folder):
-    convert("pairs", [new], output=folder, overwrite=True)
+    convert("pairs", [new], output=folder, overwrite=True, form="text")
 
 def killed_at(step):
     seen = 0
@@ -175,7 +176,7 @@ def found():
         return str(error).splitlines()[0]
 
 before = work.with_name("before")
-forked(lambda: convert("pairs", [old], output=before))
+forked(lambda: convert("pairs", [old], output=before, form="text"))
 results, step, code = [], 0, -9
 while code == -9:
     step += 1
@@ -192,7 +193,7 @@ print(json.dumps(results))
 def test_a_run_killed_at_any_step_leaves_the_old_folder_the_new_one_or_an_unfinished_one(tmp_path, write_rows):
     old = write_rows(tmp_path / "in" / "train.jsonl", [pair(1)])
     new = write_rows(tmp_path / "in" / "test.jsonl", [pair(2), pair(3)])
-    convert("pairs", [new], output=tmp_path / "undisturbed")
+    convert("pairs", [new], output=tmp_path / "undisturbed", form="text")
     expected = {Path(name).name: hash_ for name, hash_ in hashes(tmp_path / "undisturbed").items()}
     work = tmp_path / "work"
     script = [sys.executable, "-c", KILLED_AT_EVERY_STEP, old, new, work]

@@ -64,7 +64,7 @@ def test_pairs_that_change_their_split_are_moved(tmp_path, write_rows):
     for name, splits in (("a", {"train": OLD[:3], "test": OLD[3:4]}), ("b", {"train": OLD[:2], "test": OLD[2:4]})):
         for split, rows in splits.items():
             write_rows(tmp_path / name / f"{split}.jsonl", rows)
-        convert("pairs", [tmp_path / name], output=tmp_path / f"prepared-{name}")
+        convert("pairs", [tmp_path / name], output=tmp_path / f"prepared-{name}", form="text")
     found = diff(tmp_path / "prepared-a", tmp_path / "prepared-b")
     assert not found.same
     assert (found.unchanged, found.moved.pairs, found.moved.by_split) == (3, 1, {"train -> test": 1})
@@ -76,7 +76,7 @@ def test_a_copy_in_another_split_counts_as_added_not_as_moved(tmp_path, write_ro
     for name, test in (("a", [OLD[0]]), ("b", [OLD[0], OLD[1]])):
         write_rows(tmp_path / name / "train.jsonl", OLD[:2])
         write_rows(tmp_path / name / "test.jsonl", test)
-        convert("pairs", [tmp_path / name], output=tmp_path / f"prepared-{name}")
+        convert("pairs", [tmp_path / name], output=tmp_path / f"prepared-{name}", form="text")
     found = diff(tmp_path / "prepared-a", tmp_path / "prepared-b")
     assert (found.unchanged, found.moved.pairs, found.added.pairs, found.added.by_split) == (3, 0, 1, {"test": 1})
 

@@ -21,7 +21,7 @@ def prepared(tmp_path):
     raw = tmp_path / "rows.jsonl"
     rows = [{"prompt": q, "chosen": f"yes {i}", "rejected": f"no {i}"} for i, q in enumerate(QUESTIONS)]
     raw.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    convert("pairs", [raw], output=tmp_path / "prepared")
+    convert("pairs", [raw], output=tmp_path / "prepared", form="text")
     return tmp_path / "prepared"
 
 
@@ -61,7 +61,7 @@ def test_pairs_that_are_no_longer_in_the_folder_are_left_out(run, make_prepared)
 def test_a_run_on_other_data_is_refused(prepared, run, tmp_path):
     other = tmp_path / "other.jsonl"
     other.write_text('{"prompt": "What else is there?", "chosen": "a", "rejected": "b"}\n')
-    convert("pairs", [other], output=tmp_path / "elsewhere")
+    convert("pairs", [other], output=tmp_path / "elsewhere", form="text")
     with pytest.raises(UsageError, match="was trained on other data"):
         worst_pairs(tmp_path / "elsewhere", run)
 

@@ -20,13 +20,13 @@ def pair(prompt: str, chosen: str, rejected: str) -> dict[str, str]:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-#: Lengths in characters: prompts 1, 2, 3, 4, 9; chosen 1, 2, 3, 8, 7; rejected 5, 1, 2, 2, 9.
+#: Lengths in characters: prompts 1, 2, 3, 4, 9; chosen 2, 3, 4, 9, 8; rejected 6, 2, 3, 3, 10.
 ROWS = [
-    pair("p", "c", "rrrrr"),
-    pair("qq", "cc", "r"),
-    pair("sss", "ccc", "rr"),
-    pair("tttt", "cccccccc", "rr"),
-    pair("uuuuuuuuu", "ccccccc", "rrrrrrrrr"),
+    pair("p", " c", " rrrrr"),
+    pair("qq", " cc", " r"),
+    pair("sss", " ccc", " rr"),
+    pair("tttt", " cccccccc", " rr"),
+    pair("uuuuuuuuu", " ccccccc", " rrrrrrrrr"),
 ]
 CONVERSATION = {
     "prompt": [{"role": "user", "content": "hello"}],
@@ -43,8 +43,8 @@ def quantiles(*lengths: int) -> Quantiles:
 
 CHARACTERS = {
     "prompt": quantiles(1, 2, 3, 4, 9),
-    "chosen": quantiles(1, 2, 3, 8, 7),
-    "rejected": quantiles(5, 1, 2, 2, 9),
+    "chosen": quantiles(2, 3, 4, 9, 8),
+    "rejected": quantiles(6, 2, 3, 3, 10),
 }
 
 
@@ -84,29 +84,29 @@ def test_lengths_in_tokens_count_bos_and_eos(clean, byte_tokenizer, make_tokeniz
     # One token a byte, and EOS after each response.
     assert validate(clean, tokenizer=byte_tokenizer).tokens == {
         "prompt": quantiles(1, 2, 3, 4, 9),
-        "chosen": quantiles(2, 3, 4, 9, 8),
-        "rejected": quantiles(6, 2, 3, 3, 10),
-        "pair": quantiles(1 + 6, 2 + 3, 3 + 4, 4 + 9, 9 + 10),
+        "chosen": quantiles(3, 4, 5, 10, 9),
+        "rejected": quantiles(7, 3, 4, 4, 11),
+        "pair": quantiles(1 + 7, 2 + 4, 3 + 5, 4 + 10, 9 + 11),
     }
     # Letters without a learned merge are one token each here too; BOS precedes each prompt.
     with_bos = validate(clean, tokenizer=make_tokenizer(bos=True, corpus=["xyz"])).tokens
     assert with_bos["prompt"] == quantiles(2, 3, 4, 5, 10)
-    assert with_bos["chosen"] == quantiles(2, 3, 4, 9, 8)
+    assert with_bos["chosen"] == quantiles(3, 4, 5, 10, 9)
 
 
 def test_pairs_that_each_length_would_truncate_are_counted(clean, byte_tokenizer):
-    # Pairs of 7, 5, 7, 13 and 19 tokens, whose longer responses have 6, 3, 4, 9 and 10.
-    report = validate(clean, tokenizer=byte_tokenizer, max_lengths=[4, 6, 7, 10, 19])
+    # Pairs of 8, 6, 8, 14 and 20 tokens, whose longer responses have 7, 4, 5, 10 and 11.
+    report = validate(clean, tokenizer=byte_tokenizer, max_lengths=[5, 7, 8, 11, 20])
     assert report.cut == [
-        TruncationCount(max_length=4, pairs_cut=5, responses_cut=4),
-        TruncationCount(max_length=6, pairs_cut=4, responses_cut=3),
-        TruncationCount(max_length=7, pairs_cut=2, responses_cut=2),
-        TruncationCount(max_length=10, pairs_cut=2, responses_cut=1),
-        TruncationCount(max_length=19, pairs_cut=0, responses_cut=0),
+        TruncationCount(max_length=5, pairs_cut=5, responses_cut=4),
+        TruncationCount(max_length=7, pairs_cut=4, responses_cut=3),
+        TruncationCount(max_length=8, pairs_cut=2, responses_cut=2),
+        TruncationCount(max_length=11, pairs_cut=2, responses_cut=1),
+        TruncationCount(max_length=20, pairs_cut=0, responses_cut=0),
     ]
 
 
-@pytest.mark.parametrize("max_length", [4, 7, 13])
+@pytest.mark.parametrize("max_length", [5, 8, 14])
 def test_tokenize_drops_the_pairs_that_validate_counts_as_too_long(clean, byte_tokenizer, max_length):
     [cut] = validate(clean, tokenizer=byte_tokenizer, max_lengths=[max_length]).cut
     cache = tokenize(clean, tokenizer=byte_tokenizer, max_length=max_length, on_overlong="drop")
@@ -153,7 +153,7 @@ def test_pairs_that_the_template_refuses_have_no_lengths_in_tokens(make_prepared
 
 def test_warnings_come_with_file_and_row(make_prepared):
     report = validate(
-        make_prepared([pair("p", "ccc", "rr"), pair("q", "a\ufffdb", "rr"), pair("s", "cc", "\n\nHuman: r")])
+        make_prepared([pair("p", " ccc", " rr"), pair("q", " a\ufffdb", " rr"), pair("s", " cc", "\n\nHuman: r")])
     )
     assert found(report) == {
         "role_marker_in_response": (
@@ -200,7 +200,7 @@ def test_findings_over_the_whole_dataset_name_both_rows(tmp_path, write_rows):
 
 
 def test_a_folder_finds_what_its_raw_rows_find(tmp_path, write_rows, make_prepared):
-    rows = [pair("p", "ccc", "rr"), pair("p", "rr", "ccc"), pair("p", "ccc", "rr"), pair("q", "a\ufffdb", "rr")]
+    rows = [pair("p ", "ccc", "rr"), pair("p ", "rr", "ccc"), pair("p ", "ccc", "rr"), pair("q ", "a\ufffdb", "rr")]
     prepared, raw = validate(make_prepared(rows)), validate(tmp_path / "raw" / "pairs.jsonl")
     assert set(raw.findings) == {"bad_characters", "duplicate_pair", "contradiction"}
     assert prepared.findings == raw.findings
@@ -215,7 +215,7 @@ def test_only_the_first_few_examples_are_kept(make_prepared):
 
 
 def test_checks_that_convert_allowed_only_warn_here_too(make_prepared):
-    prepared = make_prepared([*ROWS, pair("v", "same", "same")], allow=["identical_responses"])
+    prepared = make_prepared([*ROWS, pair("v", " same", " same")], allow=["identical_responses"])
     report = validate(prepared)
     assert found(report) == {
         "identical_responses": ("warning", 1, ["raw/pairs.jsonl:6: chosen and rejected are the same text."])
@@ -223,7 +223,7 @@ def test_checks_that_convert_allowed_only_warn_here_too(make_prepared):
 
 
 def test_rows_in_quarantine_are_not_errors_of_a_prepared_folder(make_prepared):
-    report = validate(make_prepared([*ROWS, pair("v", "same", "same")], max_invalid=0.5))
+    report = validate(make_prepared([*ROWS, pair("v", " same", " same")], max_invalid=0.5))
     assert (report.rows_read, report.pairs, report.quarantined) == (6, 5, 1)
     assert report.worst() is None
 
@@ -316,7 +316,7 @@ def test_raw_hh_rlhf_is_judged_by_its_own_source(tmp_path, write_rows):
 
 
 def test_raw_pairs_without_a_valid_row_are_described_too(tmp_path, write_rows, byte_tokenizer):
-    report = validate(write_rows(tmp_path / "pairs.jsonl", [pair("p", "", "r")]), tokenizer=byte_tokenizer)
+    report = validate(write_rows(tmp_path / "pairs.jsonl", [pair("p", "", "r")]), tokenizer=byte_tokenizer, form="text")
     assert (report.pairs, report.quarantined, report.splits) == (0, 1, {})
     assert (report.characters, report.tokens, report.cut, report.chosen_longer) == ({}, {}, [], None)
     assert report.worst() == "error"
@@ -359,7 +359,7 @@ def report(request, make_prepared, tmp_path, byte_tokenizer) -> ValidationReport
     if request.param == "nothing kept":
         make_prepared([pair("p", "", "r")])
         return validate(tmp_path / "raw" / "pairs.jsonl")
-    prepared = make_prepared([*ROWS, pair("v", "same", "same"), pair("w", "a\ufffdb", "r")])
+    prepared = make_prepared([*ROWS, pair("v", " same", " same"), pair("w", "a\ufffdb", "r")])
     (prepared / "README.md").unlink()
     return validate(prepared)
 

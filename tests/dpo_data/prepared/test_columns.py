@@ -8,8 +8,15 @@ import pyarrow as pa
 import pytest
 
 from dpo_data.errors import InputError
-from dpo_data.prepared.columns import ids_column, messages_column, numbers_column, scores_column, text_column
-from dpo_data.prepared.schema import pair_schema
+from dpo_data.prepared.columns import (
+    booleans_column,
+    ids_column,
+    messages_column,
+    numbers_column,
+    scores_column,
+    text_column,
+)
+from dpo_data.prepared.schema import PairColumns, pair_schema
 from dpo_data.ragged import Ragged
 from dpo_data.records import Message
 
@@ -26,6 +33,13 @@ def test_a_score_column_equals_that_of_arrow(scores):
     column = scores_column(scores)
     column.validate(full=True)
     assert column.equals(pa.array(scores, pa.float64()))
+
+
+@pytest.mark.parametrize("values", [[], [True, False, True], [True, None, False], [None] * 9])
+def test_a_column_of_truth_values_equals_that_of_arrow(values):
+    column = booleans_column(values)
+    column.validate(full=True)
+    assert column.equals(pa.array(values, pa.bool_()))
 
 
 def test_a_number_column_equals_that_of_arrow():
@@ -48,7 +62,7 @@ def test_a_message_column_equals_that_of_arrow(tools):
         [],
         [Message(role="tool", content="4", name="add")],
     ]
-    type_ = pair_schema("conversational", scores=False, tools=tools).field("prompt").type
+    type_ = pair_schema("conversational", PairColumns(tools=tools)).field("prompt").type
     names = [field.name for field in type_.value_type]
     expected = [[{name: getattr(message, name) for name in names} for message in row] for row in conversations]
     column = messages_column(conversations, type_)

@@ -112,6 +112,7 @@ def test_the_content_hash_is_that_of_form_columns_and_shards(folder):
 def test_the_content_hash_depends_on_the_pairs_and_not_on_the_quarantine_or_the_options(tmp_path, write_rows):
     def hash_of(name: str, rows: list[dict[str, str]], **options: Any) -> str:
         raw = write_rows(tmp_path / "in" / "a.jsonl", rows)
+        options = {"form": "text"} | options
         return convert("pairs", [raw], output=tmp_path / name, max_invalid=0.5, **options).content_hash
 
     first = hash_of("first", ROWS, split="train")

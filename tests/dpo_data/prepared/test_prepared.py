@@ -22,7 +22,7 @@ def folder(tmp_path, write_rows):
     """A prepared folder with both splits and one row in quarantine of each."""
     train = write_rows(tmp_path / "in" / "train.jsonl", [*GOOD, BAD])
     test = write_rows(tmp_path / "in" / "test.jsonl", [BAD, {**GOOD[0], "prompt": "Another?"}])
-    convert("pairs", [train, test], output=tmp_path / "out", max_invalid=0.5)
+    convert("pairs", [train, test], output=tmp_path / "out", max_invalid=0.5, form="text")
     return tmp_path / "out"
 
 
@@ -116,7 +116,9 @@ def test_sources_without_scores_have_no_score_columns(tmp_path):
 def test_datasets_does_not_mix_up_the_map_results_of_two_folders(tmp_path, write_rows):
     fingerprints = set()
     for name, rows in (("a", GOOD), ("b", GOOD[:2])):
-        convert("pairs", [write_rows(tmp_path / f"{name}.jsonl", rows)], output=tmp_path / name, split="train")
+        convert(
+            "pairs", [write_rows(tmp_path / f"{name}.jsonl", rows)], output=tmp_path / name, split="train", form="text"
+        )
         fingerprints.add(datasets.load_from_disk(tmp_path / name)["train"]._fingerprint)
     assert len(fingerprints) == 2
 
@@ -141,7 +143,7 @@ def test_pandas_reads_a_quarantine_of_broken_bytes(tmp_path):
     raw.parent.mkdir()
     lines = [b'{"prompt": "caf\xe9", "chosen": "a", "rejected": "b"}', b'{"\\ud800"', b"\x00\x1f\xe2\x80\xa8", b"[1]"]
     raw.write_bytes(b"\n".join(lines))
-    convert("pairs", [raw], output=tmp_path / "out", max_invalid=1, split="train")
+    convert("pairs", [raw], output=tmp_path / "out", max_invalid=1, split="train", form="text")
     quarantine = pd.read_json(tmp_path / "out" / "quarantine" / "train.jsonl", lines=True)
     assert list(quarantine["line"]) == [1, 2, 3, 4]
     assert list(quarantine["code"]) == ["invalid_unicode", "unreadable_row", "unreadable_row", "unreadable_row"]
@@ -154,7 +156,9 @@ def test_pandas_reads_a_quarantine_of_broken_bytes(tmp_path):
 
 
 def test_a_split_without_rows_is_left_out(tmp_path, write_rows):
-    convert("pairs", [write_rows(tmp_path / "in" / "a.jsonl", GOOD)], output=tmp_path / "out", split="test")
+    convert(
+        "pairs", [write_rows(tmp_path / "in" / "a.jsonl", GOOD)], output=tmp_path / "out", split="test", form="text"
+    )
     assert json.loads((tmp_path / "out" / "dataset_dict.json").read_text()) == {"splits": ["test"]}
     assert not (tmp_path / "out" / "train").exists()
     assert open_prepared(tmp_path / "out").split_names == ["test"]
@@ -162,7 +166,7 @@ def test_a_split_without_rows_is_left_out(tmp_path, write_rows):
 
 def test_a_folder_whose_rows_are_all_quarantined_loads_as_empty(tmp_path, write_rows):
     raw = write_rows(tmp_path / "in" / "a.jsonl", [BAD])
-    convert("pairs", [raw], output=tmp_path / "out", max_invalid=1)
+    convert("pairs", [raw], output=tmp_path / "out", max_invalid=1, form="text")
     assert dict(datasets.load_from_disk(tmp_path / "out")) == {}
 
 
@@ -202,7 +206,7 @@ def test_a_folder_with_a_stopped_run_is_refused_as_unfinished(tmp_path):
 
 def test_a_rejected_folder_is_refused_and_can_be_inspected(tmp_path, write_rows):
     raw = write_rows(tmp_path / "in" / "a.jsonl", [*GOOD, BAD])
-    manifest = convert("pairs", [raw], output=tmp_path / "out", max_invalid=0.1, split="train")
+    manifest = convert("pairs", [raw], output=tmp_path / "out", max_invalid=0.1, split="train", form="text")
     assert manifest.status == "rejected"
     out = tmp_path / "out"
     assert refusal(out) == (
@@ -216,7 +220,7 @@ def test_a_rejected_folder_is_refused_and_can_be_inspected(tmp_path, write_rows)
 
 def test_a_share_of_exactly_max_invalid_is_not_rejected(tmp_path, write_rows):
     raw = write_rows(tmp_path / "in" / "a.jsonl", [*GOOD[:3], BAD])
-    assert convert("pairs", [raw], output=tmp_path / "out", max_invalid=0.25).status == "complete"
+    assert convert("pairs", [raw], output=tmp_path / "out", max_invalid=0.25, form="text").status == "complete"
 
 
 def test_another_version_is_refused_by_its_number(folder):
@@ -321,7 +325,7 @@ def test_errors_of_datasets_become_prepared_errors(folder):
 def test_a_text_of_any_character_survives(tmp_path, write_rows):
     text = "\x00\x7f\u00e9\u2028\ufeff\U0001f600\r\n\t end"
     raw = write_rows(tmp_path / "in" / "a.jsonl", [{"prompt": text, "chosen": text + "a", "rejected": text + "b"}])
-    convert("pairs", [raw], output=tmp_path / "out", split="train")
+    convert("pairs", [raw], output=tmp_path / "out", split="train", form="text")
     (batch,) = open_prepared(tmp_path / "out").batches("train")
     assert batch.schema.field("prompt").type == pa.string()
     assert [batch.column(name)[0].as_py() for name in ("prompt", "chosen", "rejected")] == [

@@ -71,7 +71,7 @@ def test_a_folder_of_version_1_can_be_validated_searched_and_tokenized(text, byt
 
 def test_rows_that_are_converted_again_have_the_content_hash_of_version_1(tmp_path):
     raw = [FOLDERS / "raw" / f"{split}.jsonl" for split in ("train", "test")]
-    manifest = convert("pairs", raw, output=tmp_path / "again", max_invalid=0.5)
+    manifest = convert("pairs", raw, output=tmp_path / "again", max_invalid=0.5, form="text")
     assert manifest.content_hash == open_prepared(FOLDERS / "text").manifest.content_hash
 
 

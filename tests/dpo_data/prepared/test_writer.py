@@ -25,7 +25,7 @@ def test_shards_are_full_whatever_the_sizes_of_the_batches(tmp_path, write_rows,
     for chunk_bytes in (1, 150, 1 << 20):
         monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", chunk_bytes)
         out = tmp_path / f"out{chunk_bytes}"
-        manifest = convert("pairs", [raw], output=out, split="train")
+        manifest = convert("pairs", [raw], output=out, split="train", form="text")
         assert manifest.splits["train"].shards == [f"train/data-0000{n}-of-00003.arrow" for n in range(3)]
         assert manifest.splits["train"].shard_rows == [4, 4, 2]
         rows = [sum(batch.num_rows for batch in read_shard(out / shard)) for shard in manifest.splits["train"].shards]

@@ -143,7 +143,7 @@ def test_fields_of_several_lines_are_no_warning(tmp_path):
 def test_reader_warnings_are_counted_by_code_with_origins(tmp_path):
     table = written(tmp_path / "a.csv", UNBALANCED.replace("q,good,bad", "prompt,chosen,rejected"))
     lines = written(tmp_path / "b.jsonl", '{"prompt": "e?", "chosen": "A", "chosen": "B", "rejected": "no"}\n')
-    manifest = convert("pairs", [table, lines], output=tmp_path / "out", form="text", max_invalid=1)
+    manifest = convert("pairs", [table, lines], output=tmp_path / "out", form="conversational", max_invalid=1)
     assert {code: (found.rows, found.examples) for code, found in manifest.warnings.items()} == {
         "duplicate_key": (
             1,

@@ -140,7 +140,7 @@ def test_fields_that_are_missing_or_not_strings_are_named():
         adapt({"chosen": HI, "id": 1}, SourceOptions("text"))
     assert str(caught.value) == (
         "rejected is missing; the row has chosen, id. [missing_field]\n"
-        "  Name the column that holds it with --map, or remove the row."
+        "  Complete the row in the raw file, or remove it."
     )
     assert refused(None, HI) == ("missing_field", "chosen", "chosen is null.")
     assert refused(HI, ["x"]) == ("wrong_type", "rejected", "rejected is list, not a string.")

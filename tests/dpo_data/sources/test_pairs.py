@@ -205,7 +205,7 @@ def test_messages_with_different_questions_are_refused():
     row = {"chosen": [user("Hi"), *YES], "rejected": [user("Ho"), *NO]}
     message = "chosen and rejected share no message before an assistant message."
     assert refused(row, "conversational") == ("prompts_diverge", "", message)
-    assert refused({"chosen": YES, "rejected": NO}, "conversational")[:2] == ("prompts_diverge", "")
+    assert refused({"chosen": YES, "rejected": NO}, "conversational")[:2] == ("missing_field", "prompt")
 
 
 def test_responses_end_with_an_assistant_message_and_have_no_user_message():
@@ -225,17 +225,6 @@ def test_responses_end_with_an_assistant_message_and_have_no_user_message():
     )
 
 
-@pytest.mark.parametrize("extra", [{"tool_calls": [{"name": "f"}]}, {"tools": []}, {"name": "Ann"}, {"weight": 0}])
-def test_unsupported_fields_of_a_message_are_refused_and_not_dropped(extra):
-    row = {"prompt": "Hi", "chosen": [{**YES[0], **extra}], "rejected": NO}
-    (name,) = extra
-    assert refused(row, "conversational") == (
-        "wrong_type",
-        f"chosen.0.{name}",
-        f"chosen.0.{name}: extra inputs are not permitted.",
-    )
-
-
 def test_a_broken_message_is_named_by_its_path():
     row = {"prompt": [user("Hi"), {"role": "user"}], "chosen": YES, "rejected": NO}
     assert refused(row, "conversational") == ("missing_field", "prompt.1.content", "prompt.1.content is missing.")
@@ -249,7 +238,7 @@ def test_messages_are_refused_in_text_form(tmp_path, write_rows):
     row = {"prompt": "Hi", "chosen": YES, "rejected": NO}
     assert refused(row)[0] == "wrong_type"
     with pytest.raises(InputError) as caught:
-        convert("pairs", [write_rows(tmp_path / "a.jsonl", [row])], output=tmp_path / "out")
+        convert("pairs", [write_rows(tmp_path / "a.jsonl", [row])], output=tmp_path / "out", form="text")
     assert str(caught.value) == (
         f"{tmp_path.name}/a.jsonl: the responses are lists of messages, not text.\n"
         "  Convert them with --form conversational."
@@ -261,7 +250,7 @@ def test_a_single_row_of_messages_among_texts_is_quarantined(tmp_path, write_row
     rows[7] = {"prompt": "Hi", "chosen": YES, "rejected": NO}
     raw = write_rows(tmp_path / "a.jsonl", rows)
     monkeypatch.setattr("dpo_data.readers.rows.CHUNK_BYTES", 8)  # every row opens a chunk
-    manifest = convert("pairs", [raw], output=tmp_path / "out")
+    manifest = convert("pairs", [raw], output=tmp_path / "out", form="text")
     assert (manifest.pairs, manifest.quarantined_by_code) == (19, {"wrong_type": 1})
 
 
@@ -280,7 +269,162 @@ def test_null_fields_that_parquet_adds_are_not_extra_fields(tmp_path):
     assert batch.select(["prompt", "chosen", "rejected", "origin"]).to_pylist() == [
         {"prompt": [user("Hi")], "chosen": YES, "rejected": NO, "origin": f"{tmp_path.name}/a.parquet:1"}
     ]
+    # The string is not a tool call.
     assert manifest.quarantined_by_code == {"wrong_type": 1}
+
+
+# System text, history, input and tools.
+
+
+def test_a_system_text_is_the_first_message():
+    row = {"system": "Be kind.", "prompt": "Hi", "chosen": "Yes", "rejected": "No"}
+    assert messages(row)[0] == [("system", "Be kind."), ("user", "Hi")]
+    row = {"system": "Be kind.", "prompt": [user("Hi")], "chosen": YES, "rejected": NO}
+    assert messages(row)[0] == [("system", "Be kind."), ("user", "Hi")]
+    row = {"system": "Be kind.", "chosen": [user("Hi"), *YES], "rejected": [user("Hi"), *NO]}
+    assert messages(row)[0] == [("system", "Be kind."), ("user", "Hi")]
+
+
+@pytest.mark.parametrize("nothing", [None, "", " "])
+def test_an_empty_system_text_is_none(nothing):
+    assert messages({"system": nothing, "prompt": "Hi", "chosen": "Yes", "rejected": "No"})[0] == [("user", "Hi")]
+
+
+def test_in_text_form_a_system_text_precedes_the_prompt():
+    row = {"system": "Be kind.", "prompt": "Say hi.\n", "chosen": "Hi", "rejected": "No"}
+    assert texts(row) == ("Be kind.\n\nSay hi.\n", "Hi", "No")
+    row |= {"prompt": "\n\nHuman: Hi\n\nAssistant:"}
+    assert texts(row)[0] == "Be kind.\n\nHuman: Hi\n\nAssistant:"
+
+
+def test_the_same_system_text_is_not_repeated_and_another_one_is_refused():
+    row = {
+        "system": "Be kind.",
+        "prompt": [{"role": "system", "content": "Be kind."}, user("Hi")],
+        "chosen": YES,
+        "rejected": NO,
+    }
+    assert messages(row)[0] == [("system", "Be kind."), ("user", "Hi")]
+    assert refused(row | {"system": "Be brief."}, "conversational")[:2] == ("wrong_type", "system")
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [["Hi", "Yes?"]],
+        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}],
+        [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes?"}],
+        [{"question": "Hi", "answer": "Yes?"}],
+        [{"user": "Hi", "assistant": "Yes?"}],
+        ["Hi", "Yes?"],
+        '[["Hi", "Yes?"]]',
+        "[['Hi', 'Yes?']]",
+        '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]',
+    ],
+)
+def test_a_history_of_pairs_or_turns_precedes_the_prompt(history):
+    row = {"system": "Be kind.", "history": history, "prompt": "Who?", "chosen": "I", "rejected": "You"}
+    assert messages(row)[0] == [("system", "Be kind."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "Who?")]
+
+
+@pytest.mark.parametrize("nothing", [None, [], "", "[]"])
+def test_an_empty_history_is_none(nothing):
+    assert messages({"history": nothing, "prompt": "Hi", "chosen": "Yes", "rejected": "No"})[0] == [("user", "Hi")]
+
+
+@pytest.mark.parametrize("history", ["long ago", 7, [["Hi"]], [["Hi", None]], ["Hi"], [{"q": "Hi"}], {"a": 1}])
+def test_another_history_is_refused_with_the_way_to_leave_it_out(history):
+    row = {"history": history, "prompt": "Hi", "chosen": "Yes", "rejected": "No"}
+    with pytest.raises(RowError) as caught:
+        adapt(row, SourceOptions("conversational", {}))
+    assert caught.value.code == "wrong_type"
+    assert caught.value.hint == "If history is not part of the conversation, leave it out: --map history="
+    assert messages(row, history="")[0] == [("user", "Hi")]
+
+
+def test_history_and_tools_have_no_text_form():
+    row = {"prompt": "Hi", "chosen": "Yes", "rejected": "No"}
+    assert refused(row | {"history": [["Hi", "Yes?"]]}) == ("no_text_form", "history", "the row has history.")
+    assert refused(row | {"tools": [{"name": "f"}]}) == ("no_text_form", "tools", "the row has tools.")
+
+
+def test_an_input_is_appended_to_an_instruction_and_to_nothing_else():
+    row = {"instruction": "Translate.", "input": "Hallo", "chosen": "Hello", "rejected": "Bye"}
+    assert messages(row, prompt="instruction")[0] == [("user", "Translate.\nHallo")]
+    assert messages(row | {"input": ""}, prompt="instruction")[0] == [("user", "Translate.")]
+    assert messages(row, prompt="instruction", input="")[0] == [("user", "Translate.")]
+    row["prompt"] = "Translate Hallo."
+    assert messages(row)[0] == [("user", "Translate Hallo.")]
+    assert messages(row, input="input")[0] == [("user", "Translate Hallo.\nHallo")]
+
+
+def test_tools_are_a_list_or_the_text_of_one():
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    stored = '[{"type":"function","function":{"name":"f"}}]'
+    for value in (tools, stored, str(tools)):
+        pair = adapt(
+            {"prompt": "Hi", "chosen": "Yes", "rejected": "No", "tools": value}, SourceOptions("conversational")
+        )
+        assert isinstance(pair, ConversationalPair)
+        assert pair.tools == stored
+
+
+def test_a_column_that_is_mapped_to_one_field_is_not_used_for_another():
+    row = {"system": "Hi", "history": "Who?", "chosen": "I", "rejected": "You"}
+    assert messages(row, prompt="system", history="")[0] == [("user", "Hi")]
+    assert messages(row, prompt="history")[0] == [("system", "Hi"), ("user", "Who?")]
+
+
+def test_rows_that_differ_in_the_system_text_alone_are_no_contradiction(tmp_path, write_rows):
+    row = {"system": "Agree.", "prompt": "Is it so?", "chosen": "Yes", "rejected": "No"}
+    other = row | {"system": "Disagree.", "chosen": "No", "rejected": "Yes"}
+    raw = write_rows(tmp_path / "train.jsonl", [row, other])
+    for form in ("text", "conversational"):
+        manifest = convert("pairs", raw, output=tmp_path / form, form=form)
+        assert set(manifest.warnings) <= {"glued_text"}
+    unlike = convert("pairs", raw, output=tmp_path / "without", mapping={"system": ""})
+    assert set(unlike.warnings) == {"contradiction", "unused_prompt_column"}
+
+
+def test_a_column_that_may_belong_to_the_prompt_is_warned_about(tmp_path, write_rows):
+    rows = [
+        {
+            "prompt": f"Q{n}?",
+            "Context": "By the sea." if n else "",
+            "question": f"Q{n}",
+            "source": "x",
+            "chosen": "a",
+            "rejected": "b",
+        }
+        for n in range(3)
+    ]
+    manifest = convert("pairs", write_rows(tmp_path / "a.jsonl", rows), output=tmp_path / "out")
+    assert manifest.unused_columns == {"Context": 3, "question": 3, "source": 3}
+    # Not the empty one, and not the question, which the prompt contains.
+    warning = manifest.warnings["unused_prompt_column"]
+    assert (warning.rows, warning.examples[0]) == (
+        2,
+        f"{tmp_path.name}/a.jsonl:2: the column Context is not in the prompt.",
+    )
+
+
+def test_a_field_without_which_there_is_no_pair_cannot_be_left_out(tmp_path):
+    with pytest.raises(UsageError, match="mapping=prompt=: must be FIELD=COLUMN"):
+        convert("pairs", ["a.jsonl"], output=tmp_path / "out", mapping={"prompt": ""})
+
+
+# Columns of messages.
+
+
+def test_tool_calls_after_the_first_rows_are_refused_where_those_have_none(tmp_path, write_rows):
+    plain = {"prompt": "Hi", "chosen": YES, "rejected": NO}
+    call = plain | {"chosen": [assistant("") | {"tool_calls": [{"name": "f"}]}]}
+    late = write_rows(tmp_path / "late.jsonl", [plain] * 1000 + [call])
+    manifest = convert("pairs", late, output=tmp_path / "late")
+    assert manifest.quarantined_by_code == {"unsupported_field": 1}
+    early = write_rows(tmp_path / "early.jsonl", [call, plain])
+    manifest = convert("pairs", early, output=tmp_path / "early")
+    assert (manifest.pairs, manifest.columns["tools"]) == (2, "string")
 
 
 def test_a_mapping_of_an_unknown_field_is_refused(tmp_path):
@@ -288,7 +432,7 @@ def test_a_mapping_of_an_unknown_field_is_refused(tmp_path):
         convert("pairs", ["a.jsonl"], output=tmp_path / "out", mapping={"question": "q"})
     assert str(caught.value) == (
         "mapping=question=...: there is no such field.\n"
-        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin."
+        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, id."
     )
     with pytest.raises(UsageError, match="mapping= does not apply to hh-rlhf, whose columns are fixed"):
         convert("hh-rlhf", ["a.jsonl"], output=tmp_path / "out", mapping={"prompt": "q"})

@@ -31,8 +31,9 @@ def converted(tmp_path_factory):
 
 
 def test_the_sample_has_a_row_for_almost_every_quarantine_code(converted):
-    # The text form keeps every byte, so it has no not_recoverable; the others need scores, parents or tools.
-    impossible = {"not_recoverable", "contradicting_scores", "no_parent", "no_text_form"}
+    # The text form keeps every byte, so it has no not_recoverable; the others need scores, parents, labels or messages.
+    impossible = {"not_recoverable", "contradicting_scores", "no_parent", "no_text_form", "unknown_label"}
+    impossible |= {"unknown_role", "media_content", "unsupported_field"}
     checks = {"empty_prompt", "empty_response", "identical_responses"}
     assert set(converted["text"].quarantined_by_code) == set(ROW_ERRORS) - impossible | checks
 

@@ -1,0 +1,35 @@
+"""A text prompt and a response that meet without white space."""
+
+from dpo_data.boundary import meet_in_white_space
+from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.text import responses
+from dpo_data.excerpts import beginning, ending
+from dpo_data.records import PairTexts, PreferencePair, TextPair
+
+SHOWN_CHARACTERS = 20
+
+
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a response of a text pair follows the prompt without white space.
+
+    >>> find(CHECK.example, CHECK.example.texts).message
+    'chosen follows the prompt without white space: "… uld I keep my bread?Wrap it in a cloth.".'
+    """
+    if not isinstance(pair, TextPair):
+        return None
+    prompt = texts[0]
+    for field, response in responses(texts):
+        if not meet_in_white_space(prompt, response):
+            seam = ending(prompt, SHOWN_CHARACTERS) + beginning(response, SHOWN_CHARACTERS)
+            return Finding(field, f'{field} follows the prompt without white space: "{seam}".')
+    return None
+
+
+CHECK = RowCheck(
+    code="glued_text",
+    severity="warning",
+    summary="prompt and response meet without white space",
+    hint="The model would read them as one word: convert with --form conversational, or separate them in the raw file.",
+    find=find,
+    example=TextPair(prompt="How should I keep my bread?", chosen="Wrap it in a cloth.", rejected=" Put it in water."),
+)
