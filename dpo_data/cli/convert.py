@@ -202,8 +202,8 @@ def convert(
         typer.Option(
             "--keep",
             metavar="NAME",
-            help="Keep a metadata column with the pairs: NAME or NAME=COLUMN, as text, or with :number or :bool "
-            "(repeatable).",
+            help="Carry a metadata column along with the pairs. NAME or NAME=COLUMN, as text; NAME:number or NAME:bool "
+            "for other types (repeatable).",
             rich_help_panel=OUTPUT,
         ),
     ] = [],  # noqa: B006
