@@ -38,6 +38,9 @@ UNMARKED = {
     "utf-16-le": re.compile(rb"[^\0]\0[^\0]\0"),
     "utf-16-be": re.compile(rb"\0[^\0]\0[^\0]"),
 }
+#: Lines with characters beyond ASCII, none of them UTF-8, that show that a file has another encoding. Where there are
+#: fewer, or some are UTF-8, the others may be damaged: their rows alone are refused.
+FOREIGN_LINES = 20
 
 
 class BlockStream(io.RawIOBase):
@@ -125,21 +128,37 @@ def as_utf8(head: bytes, stream: Any, encoding: str | None) -> tuple[bytes, Any]
         stream: all of it.
         encoding: of the text; when None, a byte order mark decides, and without one it is UTF-8.
 
-    Raises: OSError: the text looks like UTF-16 or UTF-32, but has no byte order mark and no encoding was given.
+    Raises: OSError: no encoding was given, and the text is not UTF-8 and has no byte order mark.
     """
     if encoding is None:
         encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
         if encoding is None:
-            _refuse_unmarked(head)
+            _refuse_other_encodings(head)
     if encoding is None or codecs.lookup(encoding).name == "utf-8":
         return head, stream
     return split_head(BlockStream(_recoded(blocks_of(stream), encoding)), seekable=False)
 
 
-def _refuse_unmarked(head: bytes) -> None:
+def _refuse_other_encodings(head: bytes) -> None:
     for name, start in UNMARKED.items():
         if start.match(head):
             raise OSError(f"it looks like {name} without a byte order mark; name it: {argument('encoding', name)}")
+    if head.isascii():
+        return
+    lines = [line for line in head.splitlines()[:-1] if not line.isascii()]
+    if len(lines) >= FOREIGN_LINES and not any(map(_is_utf8, lines)):
+        raise OSError(
+            f"it is not UTF-8; name its encoding, such as {argument('encoding', 'cp1252')} (Western Windows), gb18030 "
+            "(Chinese) or shift_jis (Japanese)"
+        )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _recoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:

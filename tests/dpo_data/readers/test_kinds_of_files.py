@@ -260,3 +260,24 @@ REFUSED: dict[str, tuple[bytes | str, str]] = {
 def test_other_files_are_refused_with_the_reason(tmp_path, name):
     content, reason = REFUSED[name]
     assert refusal(written(tmp_path / name, content)).partition(": cannot be read: ")[2].startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+@pytest.mark.parametrize("encoding", ["cp1252", "gb18030", "shift_jis"])
+def test_text_in_another_encoding_is_refused_with_the_option(tmp_path, name, encoding):
+    text = {"gb18030": "你好", "shift_jis": "こんにちは"}.get(encoding, "voilà – “oui” €")
+    rows = [{"prompt": "Q?", "chosen": text, "rejected": "no"}] * 30
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    content = table_text(",", rows) if name.endswith("csv") else lines
+    path = written(tmp_path / name, content.encode(encoding))
+    assert refusal(path).partition("cannot be read: ")[2] == (
+        "it is not UTF-8; name its encoding, such as encoding=cp1252 (Western Windows), gb18030 (Chinese) or shift_jis "
+        "(Japanese)."
+    )
+    assert [row.value for row in read_rows(path, encoding=encoding)] == rows
+
+
+def test_damaged_rows_between_rows_in_utf8_are_refused_alone(tmp_path):
+    lines = [b'{"a": "caf\xe9"}\n'] * 30 + ['{"a": "café"}\n'.encode()]
+    values = [row.value for row in read_rows(written(tmp_path / "a.jsonl", b"".join([*lines, b"\n"])))]
+    assert values == [{"a": "caf\udce9"}] * 30 + [{"a": "café"}]
