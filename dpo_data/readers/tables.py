@@ -129,5 +129,5 @@ def header_columns(payload: list[RawRow]) -> list[str] | None:
     return next((list(row.value) for row in payload if isinstance(row.value, dict)), None)
 
 
-CSV = delimited(Format("csv", (".csv",), iter, parsed_rows, header_columns, cells=True), ",")
-TSV = delimited(Format("tsv", (".tsv",), iter, parsed_rows, header_columns, cells=True), "\t")
+CSV = Format("csv", (".csv",), partial(read_table, delimiter=","), parsed_rows, header_columns, cells=True)
+TSV = Format("tsv", (".tsv",), partial(read_table, delimiter="\t"), parsed_rows, header_columns, cells=True)
