@@ -6,7 +6,8 @@ from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: What programs write for a missing value, in lower case.
 NULLS = {"none", "nan", "null", "<na>", "#n/a"}
-LONGEST = max(map(len, NULLS))
+#: Characters of a response that may be one of them, with white space around it.
+MAX_CHARS = 20
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -15,8 +16,10 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     >>> find(CHECK.example, CHECK.example.texts).message
     'chosen is "nan".'
     """
+    if len(texts[1]) > MAX_CHARS and len(texts[2]) > MAX_CHARS:
+        return None
     for field, response in responses(texts):
-        if len(response) < 4 * LONGEST and response.strip().lower() in NULLS:
+        if response.strip().lower() in NULLS:
             return Finding(field, f'{field} is "{response.strip()}".')
     return None
 

@@ -99,7 +99,8 @@ class PairBatchBuilder:
         self._pairs.append(pair)
         self._fields.append(fields)
         self.keys.append(keys)
-        self.text_bytes += sum(map(len, fields))
+        prompt, chosen, rejected = fields
+        self.text_bytes += len(prompt) + len(chosen) + len(rejected)
         self._origins.append(origin)
         self._metadata.append(metadata)
 

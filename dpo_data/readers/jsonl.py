@@ -14,6 +14,9 @@ from dpo_data.readers import rows
 from dpo_data.readers.rows import Block, Format, RawRow
 from dpo_data.readers.streams import UTF8_MARK
 
+#: Types of the values of most records.
+STRINGS = {str}
+
 
 def read_lines(stream: Any) -> Iterator[Block]:
     """Yield whole lines as bytes, in blocks of about `CHUNK_BYTES`."""
@@ -31,9 +34,10 @@ def read_lines(stream: Any) -> Iterator[Block]:
         if not newline:
             rest += block
             continue
-        yield Block(line, rest + whole)
-        line += (rest + whole).count(b"\n") + 1
+        payload = rest + whole
         rest = tail
+        yield Block(line, payload)
+        line += payload.count(b"\n") + 1
     if rest:
         yield Block(line, rest)
 
@@ -48,7 +52,14 @@ def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
             else:
-                yield RawRow(line, as_row(value), text, duplicate_key(value, text))
+                if (
+                    isinstance(value, dict)
+                    and text.count(b'"') == 4 * len(value)
+                    and set(map(type, value.values())) == STRINGS
+                ):
+                    yield RawRow(line, value, text)  # the quotes around keys and strings, and no others
+                else:
+                    yield RawRow(line, as_row(value), text, duplicate_key(value, text))
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:
