@@ -16,6 +16,18 @@ USER_ERRORS = {
     "no input": ("convert pairs", "pairs reads your own files.\n  Name them: --input FILE."),
     "missing file": ("convert pairs --input no.jsonl", "no.jsonl: there is no such file."),
     "glob without a match": ("convert pairs --input no*.jsonl", "no*.jsonl: no file matches."),
+    "unknown encoding": (
+        "convert pairs --input pairs.jsonl --encoding utf-99",
+        "--encoding utf-99: there is no such encoding.\n  Usual ones: cp1252, latin-1, utf-16, gb18030, shift_jis.",
+    ),
+    "delimiter of two characters": (
+        "convert pairs --input pairs.jsonl --delimiter ;;",
+        '--delimiter ;;: must be one character, or "tab".',
+    ),
+    "delimiter without a table": (
+        "convert pairs --input pairs.jsonl --delimiter ;",
+        "--delimiter ;: applies to CSV and TSV files, and no input is one.",
+    ),
     "sample of a source without one": ("convert pairs --sample", "pairs has no embedded sample.\n  hh-rlhf has one."),
     "sample and input": (
         "convert hh-rlhf --sample --input pairs.jsonl",
@@ -164,6 +176,7 @@ def troubles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "table.csv").write_text("prompt,chosen,bad\na,b,c\n")
     (folder / "template.jinja").write_text("{{ messages }}")
     (folder / "latin1.jinja").write_bytes("{{ 'é' }}".encode("latin1"))
+    (folder / "utf16.jinja").write_bytes("{".encode("utf-16"))
     convert("pairs", [folder / "pairs.jsonl"], output=folder / "done", form="text")
     return folder
 
@@ -258,7 +271,8 @@ def test_without_the_default_folder_the_error_says_how_to_make_it(dpo_data, tmp_
         ("convert pairs --input cut.jsonl.gz", "cut.jsonl.gz: cannot be read: "),
         ("convert pairs --input pairs.txt", "pairs.txt: cannot infer the format from the file name."),
         ("tokenize done --tokenizer pairs.jsonl", "pairs.jsonl: the tokenizer cannot be loaded: "),
-        ("tokenize done --tokenizer T --chat-template latin1.jinja", "latin1.jinja: cannot be read: "),
+        ("tokenize done --tokenizer T --chat-template latin1.jinja", "latin1.jinja: cannot be read: it is not UTF-8: "),
+        ("tokenize done --tokenizer T --chat-template utf16.jinja", "utf16.jinja: cannot be read: it is not UTF-8: "),
         ("tokenize done --tokenizer T --cache-dir pairs.jsonl", "pairs.jsonl/tokens/"),
         ("validate done --tokenizer pairs.jsonl", "pairs.jsonl: the tokenizer cannot be loaded: "),
     ],
