@@ -141,6 +141,7 @@ class StepEntry(ManifestModel):
     left_out: Annotated[Counts, Field(description="Reason to number of pairs.")] = {}
     changed: Annotated[NonNegativeInt, Field(description="Pairs in the folder whose content was changed.")] = 0
     moved: Annotated[NonNegativeInt, Field(description="Pairs in the folder that changed their split.")] = 0
+    notes: Annotated[list[str], Field(description="What the step found out about the pairs, in sentences.")] = []
 
 
 class ManifestHeader(ManifestModel):
@@ -167,12 +168,14 @@ class ManifestHeader(ManifestModel):
         dict[str, KeptColumn], Field(description="Metadata columns of the pairs, by their names.")
     ] = {}
     inputs: list[InputEntry]
-    rows_read: NonNegativeInt
-    rows_paired: Annotated[NonNegativeInt, Field(description="Raw rows that gave at least one pair.")]
+    rows_read: Annotated[NonNegativeInt, Field(description="Raw rows; of a step: pairs of its parents, and repeated.")]
+    rows_paired: Annotated[NonNegativeInt, Field(description="Raw rows that gave at least one pair; of a step: pairs.")]
     pairs: Annotated[NonNegativeInt, Field(description="One row may give several pairs, and several rows one pair.")]
     quarantined: NonNegativeInt
     quarantined_by_code: Counts
-    left_out: Annotated[NonNegativeInt, Field(description="Valid raw rows that are in no pair.")]
+    left_out: Annotated[
+        NonNegativeInt, Field(description="Valid raw rows that are in no pair; of a step: pairs that it left out.")
+    ]
     left_out_by_reason: Counts
     pairs_left_out: Annotated[
         Counts, Field(description="Reason to number of possible pairs, or responses, that are in no pair.")
