@@ -50,12 +50,13 @@ CHECK = RowCheck(
 )
 
 
-def contamination(files: Iterable[str | Path]) -> RowCheck:
+def contamination(files: Iterable[str | Path], run_words: int = RUN) -> RowCheck:
     """Return the check against evaluation sets, which are held in memory.
 
     Args:
         files: plain text files with one text per line, or files in any format that convert reads, of whose records
             every string counts, at any depth.
+        run_words: words of a run.
 
     Raises:
         InputError: a file cannot be read.
@@ -67,7 +68,7 @@ def contamination(files: Iterable[str | Path]) -> RowCheck:
         for origin, text in _texts(file):
             tokens = words(text)
             if len(tokens) >= MIN_WORDS:
-                for run in ngrams(tokens, RUN):
+                for run in ngrams(tokens, run_words):
                     runs.setdefault(run, origin)
         if len(runs) == before:
             raise UsageError(f"has no new text of {MIN_WORDS} words or more.", "against", file)

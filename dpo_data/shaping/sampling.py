@@ -66,7 +66,7 @@ class Sample:
         bits, mask = np.uint64(self._half_bits), np.uint64((1 << self._half_bits) - 1)
         left, right = values >> bits, values & mask
         for key in self._keys:
-            left, right = right, left ^ (_mixed(right ^ key) & mask)
+            left, right = right, left ^ (mixed_bits(right ^ key) & mask)
         return (left << bits) | right
 
 
@@ -79,7 +79,7 @@ def rounded(value: Fraction) -> int:
     return int((2 * value + 1) // 2)
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mixed_bits(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return 64-bit hashes (the finalizer of SplitMix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -124,6 +124,7 @@ def write_pairs(
     *,
     changes: Mapping[tuple[str, int], ChangedPair] | None = None,
     evidence: Mapping[tuple[str, int], str] | None = None,
+    redacted: Mapping[tuple[str, int], Counter[str]] | None = None,
     progress: Progress = silent,
 ) -> Manifest:
     """Write the kept rows, the lists of the others, and the manifest.
@@ -134,9 +135,10 @@ def write_pairs(
         verdicts: what becomes of them.
         changes: split and position of each changed row, with the change.
         evidence: split and position of rows that are left out, with what the reason rests on.
+        redacted: split and position of rows, with the placeholders that the step put in, by kind.
         progress: called with the share of rows that were written, and their number.
     """
-    changes, evidence = changes or {}, evidence or {}
+    changes, evidence, redacted = changes or {}, evidence or {}, redacted or {}
     kept, moved, changed, done, total = 0, 0, 0, 0, sum(rows.counts.values())
     with closing(PreparedWriter(run.folder, rows.form, rows.schema)) as writer, ExitStack() as pending:
         batches = {split: _Batches(writer, split, rows.schema) for split in SPLITS}
@@ -157,9 +159,9 @@ def write_pairs(
                     moved += chosen.num_rows if SPLITS[target] != range_.split else 0
             if len(codes):
                 _list_left_out(run, range_, table, codes, verdicts, evidence)
-            for position in range(range_.start, range_.stop) if changes else ():
-                change = changes.get((range_.split, position))
-                if change is not None and (not len(codes) or codes[position - range_.start] == KEPT):
+            for position in verdicts.kept(range_).tolist() if changes or redacted else ():
+                run.redacted.update(redacted.get((range_.split, position), {}))
+                if (change := changes.get((range_.split, position))) is not None:
                     run.change(change)
                     changed += 1
             done += table.num_rows
