@@ -188,6 +188,11 @@ class ManifestHeader(ManifestModel):
     ]
     redacted: Annotated[Counts, Field(description="Kind of personal data to its placeholders in the kept pairs.")] = {}
 
+    @property
+    def rows_unit(self) -> str:
+        """What `rows_read` counts: the raw rows of a conversion, or the pairs that a step read."""
+        return "raw rows" if self.made_by == "convert" else "pairs"
+
     @model_validator(mode="after")
     def _check_balance(self) -> Self:
         require_sum(

@@ -10,16 +10,22 @@ from dpo_data.conversion.card import row_balance
 from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.statistics.models import RuleScore, Statistics, Truncation
 from dpo_data.inspect.statistics.rules import LONGER_WINS
+from dpo_data.prepared.manifest import Manifest
 from dpo_data.records import FIELDS
 from dpo_data.reports.numbers import number
 from dpo_data.reports.phrases import gap_name, noise_headline
 from dpo_data.reports.terminal.tables import SEVERITY_STYLE, count_and_share, lengths_table, plain_table
+from dpo_data.shaping.card import step_balance
+
+
+def _balance(manifest: Manifest) -> str:
+    return row_balance(manifest) if manifest.made_by == "convert" else step_balance(manifest)
 
 
 def data_report(report: DataReport, page: Path) -> RenderableType:
     """Return a summary of the report, and the path of its page."""
     statistics = report.statistics
-    parts: list[RenderableType] = [Text.assemble((report.path, "bold"), f": {row_balance(report.manifest)}")]
+    parts: list[RenderableType] = [Text.assemble((report.path, "bold"), f": {_balance(report.manifest)}")]
     if report.manifest.status == "rejected":
         parts.append(Text("Rejected: no trainer accepts this data.", style="bold red"))
     if report.validation.findings:
