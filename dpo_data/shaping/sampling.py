@@ -31,8 +31,10 @@ class Sample:
         self._rows = rows
         self._size = size
         self._half_bits = max(1, ((max(rows, 2) - 1).bit_length() + 1) // 2)
-        blocks = [self._selected(start) for start in range(0, rows, BLOCK_ROWS)] if 0 < size < rows else []
-        self._ends = np.cumsum([block.sum() for block in blocks], dtype=np.int64)
+        # Blocks are read one after the other, each in many pieces.
+        self._block: tuple[int, Positions] = (-1, np.empty(0, np.int64))
+        blocks = range(-(-rows // BLOCK_ROWS)) if 0 < size < rows else ()
+        self._ends = np.cumsum([len(self._selected(block)) for block in blocks], dtype=np.int64)
 
     def contains(self, positions: Positions) -> NDArray[np.bool_]:
         """Return whether the rows at positions are in the sample, (N,)."""
@@ -46,14 +48,16 @@ class Sample:
             return np.arange(start, stop)
         first, last = np.searchsorted(self._ends, [start, stop - 1], side="right")
         before = int(self._ends[first - 1]) if first else 0
-        found = [
-            block * BLOCK_ROWS + np.flatnonzero(self._selected(block * BLOCK_ROWS)) for block in range(first, last + 1)
-        ]
+        found = [self._selected(block) for block in range(int(first), int(last) + 1)]
         return np.concatenate(found)[start - before : stop - before]
 
-    def _selected(self, start: int) -> NDArray[np.bool_]:
-        positions = np.arange(start, min(start + BLOCK_ROWS, self._rows))
-        return self._permuted(positions) < self._size
+    def _selected(self, block: int) -> Positions:
+        """Return the positions of the rows of a block that are in the sample."""
+        if self._block[0] != block:
+            start = block * BLOCK_ROWS
+            positions = np.arange(start, min(start + BLOCK_ROWS, self._rows))
+            self._block = block, positions[self._permuted(positions) < self._size]
+        return self._block[1]
 
     def _permuted(self, positions: Positions) -> Positions:
         """Return where a permutation of all rows takes the rows at positions."""
