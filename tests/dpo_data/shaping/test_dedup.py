@@ -55,9 +55,7 @@ CONTRADICTIONS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("contradictions", "lines"), [("keep", [1, 2, 3, 4, 5]), ("drop", [5]), ("margin", [2, 5])]
-)
+@pytest.mark.parametrize(("contradictions", "lines"), [("keep", [1, 2, 3, 4, 5]), ("drop", [5]), ("margin", [2, 5])])
 def test_contradictions_are_kept_dropped_or_decided_by_the_margin(make_folder, tmp_path, contradictions, lines):
     folder = make_folder("a", train=CONTRADICTIONS)
     dedup(folder, output=tmp_path / "out", contradictions=contradictions)

@@ -110,8 +110,9 @@ def test_a_larger_sample_contains_the_smaller_one(make_folder, tmp_path):
 def test_the_seed_changes_the_sample(make_folder, tmp_path):
     folder = make_folder("many", train=[pair(n) for n in range(60)])
     hashes = {
-        mix([f"{folder}@20"], output=tmp_path / str(seed), seed=seed).content_hash for seed in (0, 0, 1, 2) if
-        not (tmp_path / str(seed)).exists()
+        mix([f"{folder}@20"], output=tmp_path / str(seed), seed=seed).content_hash
+        for seed in (0, 0, 1, 2)
+        if not (tmp_path / str(seed)).exists()
     }
     assert len(hashes) == 3
 
