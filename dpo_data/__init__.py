@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dpo_data.reports.html.page import write_page
     from dpo_data.schemas import write_schemas
     from dpo_data.shaping.apply import apply
+    from dpo_data.shaping.build import BuildResult, build
     from dpo_data.shaping.decontaminate import decontaminate
     from dpo_data.shaping.dedup import dedup
     from dpo_data.shaping.filter import filter
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "SOURCES": "sources",
+    "BuildResult": "shaping.build",
     "Comparison": "inspect.diff",
     "DataError": "errors",
     "DataReport": "inspect.report_data",
@@ -55,6 +57,7 @@ _MODULES = {
     "UsageError": "errors",
     "ValidationReport": "inspect.validation",
     "apply": "shaping.apply",
+    "build": "shaping.build",
     "convert": "conversion.convert",
     "decontaminate": "shaping.decontaminate",
     "dedup": "shaping.dedup",
@@ -81,6 +84,7 @@ _MODULES = {
 
 __all__ = [
     "SOURCES",
+    "BuildResult",
     "Comparison",
     "DataError",
     "DataReport",
@@ -99,6 +103,7 @@ __all__ = [
     "UsageError",
     "ValidationReport",
     "apply",
+    "build",
     "convert",
     "decontaminate",
     "dedup",

@@ -67,7 +67,7 @@ def mix(
 
     Takes shares, repeats or counts of the pairs of each part, evenly interleaved; the column `dataset` names the part.
 
-      dpo-data mix helpful/ harmless/:0.5 chats=runs/chats:2 nectar/@5000 -o mixed/
+      dpo-data mix helpful/ harmless/:0.5 chats=runs/chats:2 -o mixed/
     """
     from dpo_data.shaping.mix import mix as mix_
 
@@ -131,7 +131,7 @@ def dedup(
     Without options only exact copies are left out.
 
       dpo-data dedup prepared/ -o unique/
-      dpo-data dedup prepared/ --near 0.8 --per-prompt 4 --contradictions margin -o unique/
+      dpo-data dedup prepared/ --near 0.8 --per-prompt 4 -o unique/
     """
     from dpo_data.shaping.dedup import dedup as dedup_
 
@@ -407,6 +407,40 @@ def apply(
         )
 
     _run("Applying", run, output, json=json, quiet=quiet)
+
+
+def build(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what is to do.")] = False,
+    workers: WorkersOption = 0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Build a dataset from a recipe.
+
+    The recipe names sources, steps and what to tokenize; what did not change since the last run is not done again.
+
+      dpo-data build recipe.yaml --dry-run
+      dpo-data build recipe.yaml
+    """
+    from dpo_data.reports.terminal.shaping import built, built_folder
+    from dpo_data.reports.terminal.tables import echo
+    from dpo_data.shaping.build import BuiltFolder
+    from dpo_data.shaping.build import build as build_
+
+    def show_folder(folder: BuiltFolder) -> None:
+        if not quiet:
+            typer.echo(built_folder(folder), err=True)
+
+    with progress("Building", quiet=quiet) as show_progress:
+        result = build_(
+            recipe, dry_run=dry_run, workers=workers or cores(), progress=show_progress, on_folder=show_folder
+        )
+    if json:
+        print_json(result.model_dump(mode="json"))
+    elif not quiet:
+        echo(built(result))
 
 
 def _run(task: str, run: "Callable[[Progress], Manifest]", output: Path, *, json: bool, quiet: bool) -> None:

@@ -25,7 +25,7 @@ def decontaminate(
     path: str | Path,
     *,
     output: str | Path,
-    against: Sequence[str | Path],
+    against: str | Path | Sequence[str | Path],
     n: int = RUN,
     overwrite: bool = False,
     workers: int = 1,
@@ -49,7 +49,7 @@ def decontaminate(
         InputError: an evaluation set cannot be read.
         PreparedError: the folder is unfinished, rejected or damaged.
     """
-    files = tuple(map(str, against))
+    files = tuple(map(str, [against] if isinstance(against, str | Path) else against))
     if not files:
         raise UsageError("name at least one evaluation set.", "against", "")
     if n < 2:

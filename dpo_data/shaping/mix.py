@@ -128,7 +128,7 @@ class MixedRows:
 
 
 def mix(
-    parts: Sequence[str | Path],
+    parts: Sequence[str | Path | PartSpec],
     *,
     output: str | Path,
     form: Form | None = None,
@@ -161,7 +161,7 @@ def mix(
         PreparedError: a folder is unfinished, rejected or damaged.
     """
     require_choice("on_leak", on_leak, OnLeak)
-    specs = [parse_part(str(part)) for part in parts]
+    specs = [part if isinstance(part, PartSpec) else parse_part(str(part)) for part in parts]
     if not specs:
         raise UsageError("name at least one part.", "parts", "")
     parents = [open_parent(spec.path, output, spec.name) for spec in specs]

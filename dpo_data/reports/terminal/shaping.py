@@ -7,6 +7,7 @@ from rich.text import Text
 
 from dpo_data.prepared.manifest import Manifest, StepEntry
 from dpo_data.reports.terminal.tables import counts_table, plain_table
+from dpo_data.shaping.build import BuildResult, BuiltFolder
 from dpo_data.shaping.card import step_balance
 
 
@@ -29,3 +30,20 @@ def shaped(manifest: Manifest, folder: Path) -> RenderableType:
         parts += [Text(note) for note in made_by.notes]
     parts.append(Text(f"Prepared folder: {folder}", style="bold"))
     return Group(*parts)
+
+
+def built(result: BuildResult) -> RenderableType:
+    """Return the folders of a build."""
+    table = plain_table("folder", "step", "", "pairs", text_columns={"step", ""})
+    for folder in result.folders:
+        why = f" ({folder.reason})" if folder.reason else ""
+        pairs = "" if folder.pairs is None else f"{folder.pairs:,}"
+        table.add_row(Text(folder.path), folder.verb, Text(f"{folder.action}{why}"), pairs)
+    tokens = [Text(f"Tokens of {name}: {path}") for name, path in result.tokens.items()]
+    return Group(table, *tokens)
+
+
+def built_folder(folder: BuiltFolder) -> str:
+    """Return one line about a folder that is done."""
+    pairs = "" if folder.pairs is None else f": {folder.pairs:,} pairs"
+    return f"{folder.name} ({folder.verb}) {folder.action}{pairs}"

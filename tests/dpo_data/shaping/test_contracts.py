@@ -106,7 +106,7 @@ NUMBERS = st.lists(st.integers(0, 8), max_size=14)
 
 
 @given(NUMBERS.filter(bool), NUMBERS, NUMBERS.filter(bool), st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_the_balance_adds_up_for_any_folders_and_options(tmp_path_factory, train, test, other, data):
     root = tmp_path_factory.mktemp("balance")
     for name, splits in (("a", {"train": train, "test": test}), ("b", {"train": other})):

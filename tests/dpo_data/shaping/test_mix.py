@@ -52,7 +52,7 @@ def test_no_part_is_a_whole_row_from_its_share(sizes, position):
 
 
 @given(st.integers(1, 300), st.integers(0, 300), st.text(max_size=3))
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_a_sample_has_exactly_its_size_and_is_read_in_pieces(rows, size, key):
     size = min(size, rows)
     sample = Sample(key, rows, size)

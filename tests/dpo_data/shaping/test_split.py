@@ -1,5 +1,6 @@
 """Splitting by families, and sampling."""
 
+import json
 from collections import Counter
 from fractions import Fraction
 
@@ -9,12 +10,12 @@ from conversions import pair, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_data import sample_pairs, split
+from dpo_data import convert, sample_pairs, split
 from dpo_data.errors import UsageError
 from dpo_data.shaping.sample import apportioned
 from dpo_data.shaping.split import _fitting
 
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau".split()
+WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"
 
 
 def prompts(folder, name):
@@ -27,14 +28,10 @@ def prompts(folder, name):
     st.integers(1, 99),
     st.booleans(),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_pairs_of_a_prompt_are_never_in_two_splits(tmp_path_factory, train, test, percent, keep_test):
-    from dpo_data import convert
-
     folder = tmp_path_factory.mktemp("split")
     for name, numbers in (("train", train), ("test", test)):
-        import json
-
         lines = [json.dumps(pair(n, chosen=f" yes {row}")) for row, n in enumerate(numbers)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
     convert("pairs", [folder / "train.jsonl", folder / "test.jsonl"], output=folder / "in", form="text")
@@ -67,7 +64,7 @@ def test_a_family_larger_than_the_share_is_in_train_and_said(make_folder, tmp_pa
 
 
 def test_chains_of_near_prompts_are_one_family(make_folder, tmp_path):
-    chain = [" ".join(WORDS[start : start + 16]) for start in range(4)]
+    chain = [" ".join(WORDS.split()[start : start + 16]) for start in range(4)]
     others = [f"Tell me about number {n} and why it is a good one, in {n} words." for n in range(100, 116)]
     rows = [pair(n, prompt=prompt) for n, prompt in enumerate(chain + others)]
     folder = make_folder("a", train=rows)
