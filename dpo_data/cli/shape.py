@@ -181,7 +181,7 @@ def filter(
 ) -> None:
     """Keep the pairs that meet a condition.
 
-    dpo-data filter prepared/ --where 'margin >= 1 and source == "nectar"' -o clear/
+    dpo-data filter prepared/ --where 'margin >= 1 and len(chosen) < 2000' -o clear/
     dpo-data filter prepared/ --drop-findings repeated_role -o clean/
     """
     from dpo_data.shaping.filter import filter as filter_
