@@ -22,10 +22,10 @@ lint: .venv/installed-dev ## ruff, ruff format and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint and the tests that are not marked slow, in less than five minutes
+test: lint docs-pages ## lint, docs/reference/ anew, and the tests that are not marked slow, in less than five minutes
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: lint ## lint and every test
+test-all: lint docs-pages ## lint, docs/reference/ anew, and every test
 	$(BIN)/pytest -q
 
 test-lowest: .venv-lowest/installed ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest

@@ -91,7 +91,7 @@ def matrix_flops(model: str, rows: datasets.Dataset, pairs: int) -> float:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from dpo_train.batches.budget import TokenBudget
-    from dpo_train.batches.packed import SharedPrefixCollator
+    from dpo_train.batches.packed import collate_packed
     from dpo_train.data.rows import PairRows
     from dpo_train.memory.allocator import suggested_tokens
 
@@ -108,10 +108,10 @@ def matrix_flops(model: str, rows: datasets.Dataset, pairs: int) -> float:
     numbered = PairRows(rows)
     budget = TokenBudget(numbered, suggested_tokens(network, torch.device("cpu")))
     for first in range(0, len(rows), pairs):
-        for micro_batch in budget.cut(np.arange(first, min(first + pairs, len(rows))), 1)[0]:
-            batch = SharedPrefixCollator()([numbered[row] for row in micro_batch])
-            total += 6 * inner * batch["input_ids"].numel() + 6 * head.weight.numel() * len(batch["logits_to_keep"])
-            total += 12 * config.num_hidden_layers * width * float((batch["position_ids"] + 1).sum())
+        for micro_batch in budget.split_into_micro_batches(np.arange(first, min(first + pairs, len(rows))), 1)[0]:
+            batch = collate_packed([numbered[row] for row in micro_batch])
+            total += 6 * inner * batch.tokens + 6 * head.weight.numel() * len(batch.logits_to_keep)
+            total += 12 * config.num_hidden_layers * width * float((batch.position_ids + 1).sum())
     return total
 
 

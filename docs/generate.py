@@ -5,22 +5,37 @@
 writes docs/reference/*.md anew; tests/test_docs.py fails where a committed page differs.
 """
 
-import doctest
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import is_normalized
 
 import typer.main
 
-from dpo_data.checks import DATASET_CHECKS, DEEP_DATASET_CHECKS, DEEP_ROW_CHECKS, ROW_CHECKS
-from dpo_data.checks.contamination import CONTAMINATION
+from dpo_data.checks import (
+    CONTAMINATION,
+    DATASET_CHECKS,
+    DEEP_DATASET_CHECKS,
+    DEEP_ROW_CHECKS,
+    ROW_CHECKS,
+    DatasetCheck,
+    RowCheck,
+)
 from dpo_data.cli.app import app as data_app
+from dpo_data.cli.runner import CONTEXT, is_example, option_sections
 from dpo_data.errors import ROW_ERRORS
+from dpo_data.inspect.validation import validate
+from dpo_data.options import Form
+from dpo_data.records import TextPair
 from dpo_data.schemas import SCHEMAS, json_schema
 from dpo_data.sources import SOURCES, load_source
+from dpo_data.sources.source import Source
+from dpo_data.tokens.dropped import DroppedRow
+from dpo_data.tokens.manifest import TokensManifest
 from dpo_train import losses
 from dpo_train.cli import app as train_app
 
@@ -56,10 +71,11 @@ LOSSES_NOTATION = """\
 In the equations below, s is the logistic function, c and r are the log-ratios of the chosen and rejected response
 (log-probability under the policy less that under the reference), b is `--beta`, and |.| is a number of tokens."""
 SCHEMAS_INTRO = """\
-The fields of every file that `dpo-data` writes. The repository's `schemas/` folder holds the same as JSON Schema (draft
-2020-12), with a real example of each."""
-#: Width of help texts before they are split into tables: wide enough that nothing wraps.
-WIDTH = 10_000
+The fields of the files that `dpo-data` writes. `dpo-data schema` writes them as JSON Schema (draft 2020-12), with a
+real example of each; the repository's `schemas/` folder holds the result. The two files of a token cache, at the end of
+this page, are not among them."""
+#: Longest summary of a command, in characters.
+WIDTH = 200
 
 
 def pages() -> dict[str, str]:
@@ -88,7 +104,7 @@ def sources_page() -> str:
     sources = [load_source(name) for name in SOURCES]
     table = _table(
         ("source", "preferred response", "license", "tested on"),
-        ((f"[`{s.name}`](#{s.name})", s.direction, _license(s), _tested_on(s)) for s in sources),
+        ((f"[`{s.name}`](#{s.name})", s.direction, _license(s), s.tested_on) for s in sources),
     )
     return _page(
         "Sources",
@@ -99,7 +115,7 @@ def sources_page() -> str:
     )
 
 
-def _source(source: Any) -> str:
+def _source(source: Source) -> str:
     optional = [column for column in dict.fromkeys(source.optional) if column not in source.columns]
     facts = [
         f"Columns: {_codes(source.columns)}." if source.columns else "",
@@ -114,28 +130,14 @@ def _source(source: Any) -> str:
         [
             f"## {source.name}",
             _prose(inspect.getdoc(import_module(SOURCES[source.name])) or ""),
-            _code(_convert_command(source), "bash"),
+            _code(source.command, "bash"),
             "\n".join(f"- {fact}" for fact in facts if fact),
         ]
     )
 
 
-def _convert_command(source: Any) -> str:
-    if hasattr(source, "command"):
-        return str(source.command)
-    command = f"dpo-data convert {source.name}"
-    if source.axes:
-        command += f" --axis {source.axes[0]}"
-    return command if source.hub_files else f"{command} --input FILE"
-
-
-def _license(source: Any) -> str:
-    license_ = getattr(source, "license", None) or source.licence
-    return f"{license_}, evaluation only" if source.eval_only and "eval" not in license_ else license_
-
-
-def _tested_on(source: Any) -> str:
-    return getattr(source, "tested_on", "golden rows")
+def _license(source: Source) -> str:
+    return f"{source.license}, evaluation only" if source.eval_only else source.license
 
 
 # Checks
@@ -161,26 +163,43 @@ def checks_page() -> str:
     )
 
 
-def _check(check: Any) -> str:
-    example = _example(check.find)
+def _check(check: RowCheck | DatasetCheck) -> str:
+    rows, finding = _example(check)
     return "\n\n".join(
         [
             f"### {check.code}",
             f"*{getattr(check, 'severity', 'warning').capitalize()}*: {_escape(check.summary)}.",
             _escape(check.hint),
-            *([_code(example, "pycon")] if example else []),
+            _code("\n".join(rows), "json"),
+            _code(finding, "text"),
         ]
     )
 
 
-def _example(function: Callable[..., Any]) -> str:
-    """Return the doctest of a function without its imports; empty if there is none."""
+def _example(check: RowCheck | DatasetCheck) -> tuple[list[str], str]:
+    """Return the raw rows of a check's example, and the finding of `validate` in the last of them."""
+    dataset = check.example if isinstance(check, DatasetCheck) else {"train": (check.example,)}
     lines = []
-    for example in doctest.DocTestParser().get_examples(inspect.getdoc(function) or ""):
-        if not example.source.startswith(("from ", "import ")):
-            first, *rest = example.source.rstrip("\n").split("\n")
-            lines += [f">>> {first}", *(f"... {line}" for line in rest), *example.want.rstrip("\n").split("\n")]
-    return "\n".join(line for line in lines if line)
+    first = next(pair for pairs in dataset.values() for pair in pairs)
+    form: Form = "text" if isinstance(first, TextPair) else "conversational"
+    with TemporaryDirectory() as scratch:
+        raw, evaluation = Path(scratch) / "raw", Path(scratch) / "evaluation.txt"
+        raw.mkdir()
+        evaluation.write_text(CONTAMINATION.example.prompt, encoding="utf-8")
+        for split, pairs in dataset.items():
+            rows = [_json_line(pair.model_dump(exclude_none=True)) for pair in pairs]
+            (raw / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+            lines += rows
+        found = validate(
+            raw, source="pairs", form=form, deep=True, against=[evaluation] if check is CONTAMINATION else []
+        )
+    return lines, found.findings[check.code].examples[-1].removeprefix("raw/")
+
+
+def _json_line(row: dict[str, Any]) -> str:
+    """Return a row as JSON; characters that look like others are escaped."""
+    line = json.dumps(row, ensure_ascii=False)
+    return line if line.isprintable() and is_normalized("NFC", line) and "\ufffd" not in line else json.dumps(row)
 
 
 # Losses
@@ -230,56 +249,45 @@ def _without_sections(text: str) -> str:
 
 
 def command_page(name: str, command: Any) -> str:
-    """Return the page of a program with all its commands and options, as its --help shows them."""
-    if not hasattr(command, "commands"):
-        return _page(name, *_command(name, command))
-    sections: list[str] = []
-    for sub, subcommand in command.commands.items():
-        sections += [f"## {name} {sub}", *_command(f"{name} {sub}", subcommand)]
-    return _page(
-        name,
-        *_help(command.help),
-        _table(
-            ("command", "effect"),
-            (
-                (f"[`{name} {sub}`](#{name}-{sub})", _escape(_one_line(subcommand.get_short_help_str(WIDTH))))
-                for sub, subcommand in command.commands.items()
-            ),
-        ),
-        *sections,
-        *([_escape(_one_line(command.epilog))] if command.epilog else []),
-    )
+    """Return the page of a program: its --help, and that of each of its commands."""
+    commands = {sub: each for sub, each in getattr(command, "commands", {}).items() if not each.hidden}
+    parts = list(_help(name, command))
+    if commands:
+        links = ((f"[`{sub}`](#{name}-{sub})", each.get_short_help_str(WIDTH)) for sub, each in commands.items())
+        parts += ["**Commands**", _table(("command", "effect"), links)]
+    parts.append(_one_line(command.epilog))
+    for sub, each in commands.items():
+        parts += [f"## {name} {sub}", *_help(f"{name} {sub}", each)]
+    return _page(name, *parts)
 
 
-def _command(name: str, command: Any) -> Iterator[str]:
-    context = command.make_context(name, [], resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH)
-    yield _code(_one_line(f"{name} {' '.join(command.collect_usage_pieces(context))}"), "text")
-    yield from _help(command.help)
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for parameter in command.get_params(context):
-        if record := parameter.get_help_record(context):
-            panels.setdefault(_panel(parameter), []).append((_option_names(record[0]), _escape(_one_line(record[1]))))
-    for title, records in panels.items():
+def _help(name: str, command: Any) -> Iterator[str]:
+    """Yield usage, description, examples and options."""
+    yield _code(_usage(name, command), "text")
+    for paragraph in inspect.cleandoc(command.help).split("\n\n"):
+        yield _code(inspect.cleandoc(paragraph), "bash") if is_example(paragraph) else _escape(_one_line(paragraph))
+    context = command.make_context(name, [], resilient_parsing=True, **CONTEXT)
+    for title, rows in option_sections(command, context).items():
         yield f"**{title}**"
-        yield _table(("option", "effect"), records)
+        header = "argument" if title == "Arguments" else "option"
+        yield _table((header, "effect"), ((_option_names(names), _escape(_one_line(text))) for names, text in rows))
 
 
-def _panel(parameter: Any) -> str:
-    default = "Arguments" if parameter.param_type_name == "argument" else "Options"
-    return getattr(parameter, "rich_help_panel", None) or default
+def _usage(name: str, command: Any) -> str:
+    """Return the usage line; older versions of typer have no brackets around optional arguments."""
+    words = [name, "[OPTIONS]", *(["COMMAND [ARGS]..."] if hasattr(command, "commands") else [])]
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            word = (parameter.metavar or parameter.name.upper()) + ("..." if parameter.nargs == -1 else "")
+            words.append(word if parameter.required else f"[{word}]")
+    return " ".join(words)
 
 
 def _option_names(text: str) -> str:
-    return ", ".join(f"`{name}`" for name in text.replace("|", r"\|").split(", "))
-
-
-def _help(text: str | None) -> Iterator[str]:
-    """Yield the paragraphs of a help text; those after a backspace mark are examples."""
-    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
-        if paragraph.startswith("\b"):
-            yield _code(paragraph.removeprefix("\b").strip("\n"), "bash")
-        elif paragraph:
-            yield _escape(_one_line(paragraph))
+    """Return names as code; GitHub and the site disagree about a vertical bar between backquotes in a table."""
+    return ", ".join(
+        f"<code>{name.replace('|', '&#124;')}</code>" if "|" in name else f"`{name}`" for name in text.split(", ")
+    )
 
 
 # Schemas
@@ -289,14 +297,17 @@ def schemas_page() -> str:
     """Return the page of all JSON Schemas with an example of the short ones."""
     sections: list[str] = []
     described: set[str] = set()
-    for name in SCHEMAS:
-        schema = json_schema(name)
+    schemas = {name: json_schema(name) for name in SCHEMAS} | {
+        "token-cache-manifest": TokensManifest.model_json_schema(),
+        "dropped-pair": DroppedRow.model_json_schema(),
+    }
+    for name, schema in schemas.items():
         sections += [f"## {name}", *_model(schema)]
         for part, definition in schema.get("$defs", {}).items():
             if part not in described and "properties" in definition:
                 described.add(part)
                 sections += [f"### {part}", *_model(definition)]
-        if not name.endswith(("report", "comparison")):
+        if name in SCHEMAS and not name.endswith(("report", "comparison")):
             sections += ["Example:", _code(f'--8<-- "schemas/{name}.example.json"', "json")]
     return _page(
         "Schemas",
@@ -326,7 +337,7 @@ def _type(schema: dict[str, Any]) -> str:
     """Return the type of a field in words."""
     if reference := schema.get("$ref"):
         name = reference.rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
+        return "any" if name == "JsonValue" else f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(_type(option) for option in schema["anyOf"])
     if "const" in schema:

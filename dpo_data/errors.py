@@ -4,6 +4,7 @@ DataError                  shown without a traceback; `exit_code` is the exit st
 ├── UsageError             arguments that contradict each other or the data (exit 2); a ValueError too
 ├── InputError             an input that cannot be read at all (exit 2)
 ├── PreparedError          a prepared folder or token cache that must not be used (exit 2)
+├── TooManyInvalid         more pairs that cannot be tokenized than max_invalid allows (exit 1)
 └── RowError               one raw row that cannot become a pair: it is quarantined (exit 1)
 
 A message names arguments with `argument()`: Python shows them as keywords, the command line as flags.
@@ -90,6 +91,12 @@ class InputError(DataError):
 
 class PreparedError(DataError):
     """A prepared folder or token cache that must not be used: unfinished, rejected, damaged or of another tokenizer."""
+
+
+class TooManyInvalid(DataError):
+    """More pairs that cannot be tokenized than max_invalid allows."""
+
+    exit_code = 1
 
 
 class RowError(DataError):

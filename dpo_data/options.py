@@ -1,7 +1,10 @@
 """Choices and defaults shared by library and command line; imports nothing heavy, so that --help is quick."""
 
-from collections.abc import Callable
-from typing import Literal, get_args
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+from dpo_data.errors import UsageError
 
 Form = Literal["text", "conversational"]
 #: A form, or auto: the one that suits the first rows.
@@ -31,3 +34,26 @@ Progress = Callable[[float | None, int], None]
 
 def silent(fraction: float | None, rows: int) -> None:
     """Do nothing; the progress callback of a caller who wants none."""
+
+
+def parse_template_arguments(words: Iterable[str]) -> dict[str, Any] | None:
+    """Return the variables of a chat template from words like enable_thinking=false, or from a JSON object."""
+    arguments: dict[str, Any] = {}
+    for word in words:
+        whole = _from_json(word)
+        name, equals, value = word.partition("=")
+        if isinstance(whole, dict):
+            arguments |= whole
+        elif name and equals:
+            arguments[name] = _from_json(value)
+        else:
+            raise UsageError("must be NAME=VALUE, as in enable_thinking=false.", "chat_template_kwargs", word)
+    return arguments or None
+
+
+def _from_json(text: str) -> Any:
+    """Return what a text is in JSON, or the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -64,6 +64,7 @@ class TrainCommand(PlainCommand):
             further = _training_parameters()
             self.params += further
         known = self._known(ctx)
+        args = _repeated(args, {name for name, parameter in known.items() if parameter.multiple})
         for name in options:
             if name not in known:
                 raise UsageError(f"{file}: there is no option {name}.{did_you_mean(name, known)}")
@@ -94,6 +95,23 @@ def _plain(word: str) -> str:
     return word.partition("=")[0].lstrip("-").replace("-", "_")
 
 
+def _repeated(args: Sequence[str], repeatable: Collection[str]) -> list[str]:
+    """Return the words of the command line with an option before each of its values, for options that may be repeated.
+
+    >>> _repeated(["--loss", "sigmoid", "sft", "--beta", "0.1"], {"loss"})
+    ['--loss', 'sigmoid', '--loss', 'sft', '--beta', '0.1']
+    """
+    words: list[str] = []
+    option: str | None = None
+    for word in args:
+        if word.startswith("-"):
+            option = word if _plain(word) in repeatable and "=" not in word else None
+        elif option is not None and words[-1] != option:
+            words.append(option)
+        words.append(word)
+    return words
+
+
 def _is_given(context: Any, name: str) -> bool:
     """Return True if an option was given on the command line or in a file."""
     return bool(context.get_parameter_source(name).name != "DEFAULT")
@@ -107,7 +125,6 @@ def _config_file(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
             file = word.partition("=")[2] if "=" in word else after
     if not file:
         return "", {}
-    require_packages("--config", "yaml")
     import yaml
 
     with reading(file):
@@ -124,7 +141,7 @@ def _config_file(args: Sequence[str]) -> tuple[str, dict[str, Any]]:
 def _value(value: Any, parameter: Any, file: str) -> Any:
     """Return a value of a YAML file as its option takes it."""
     if isinstance(value, dict):
-        return json.dumps(value)
+        return [json.dumps(value)] if parameter.multiple else json.dumps(value)
     if parameter.multiple:
         return [str(item) for item in value] if isinstance(value, list) else [str(value)]
     if isinstance(value, list):
@@ -165,12 +182,13 @@ def _option(field: Any) -> inspect.Parameter:
 def _option_type(annotation: Any) -> tuple[Any, bool]:
     """Return the type of an option's value, and whether the option is repeatable.
 
-    >>> _option_type(int | None), _option_type(None | str | list[str])
-    ((<class 'int'>, False), (<class 'str'>, True))
+    >>> _option_type(int | None), _option_type(None | str | list[str]), _option_type(list[float])
+    ((<class 'int'>, False), (<class 'str'>, True), (<class 'float'>, True))
     """
     kinds = [annotation] if get_origin(annotation) in (list, dict, Literal, None) else list(get_args(annotation))
-    if any(get_origin(kind) is list for kind in kinds):
-        return str, True
+    for kind in kinds:
+        if get_origin(kind) is list:
+            return (float if get_args(kind) == (float,) else str), True
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Enum):
             return Literal[tuple(member.value for member in kind)], False

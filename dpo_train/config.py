@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,8 @@ import torch
 from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError, argument, did_you_mean
-from dpo_train.losses import LOSSES, needs_reference, options_of
+from dpo_train.losses import DIVERGENCE_LOSSES, DIVERGENCES, LOSSES, STEP_LOSSES, needs_reference, options_of
+from dpo_train.objective import Objective
 from dpo_train.options import DPOOptions, LossOptions
 
 
@@ -56,8 +59,63 @@ def resolve_alias(first: Any, second: Any, name: str, other_name: str) -> Any:
     return second if first is None else first
 
 
-def loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[str, float]:
+#: Losses of the log-probability per token, for which `ld_alpha` is not defined.
+_PER_TOKEN_LOSSES = {"sft", "simpo", "orpo", "rpo"}
+
+
+def loss_names(loss_type: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the losses of `DPOConfig.loss_type`."""
+    return (loss_type,) if isinstance(loss_type, str) else tuple(loss_type)
+
+
+def make_objective(args: DPOConfig, beta: float) -> Objective:
+    """Return what a run minimizes.
+
+    Raises:
+        UsageError: there is no such loss, or losses, weights, divergence and options do not go together.
+    """
+    names = loss_names(args.loss_type)
+    options = {name: loss_options(name, beta, args, combined_with=names) for name in names}
+    if not names or len(options) < len(names):
+        raise UsageError("name at least one loss, and each only once.", "loss_type", " ".join(names))
+    weights = args.loss_weights or [1.0] * len(names)
+    if len(weights) != len(names):
+        raise UsageError(f"pass one weight per loss: {', '.join(names)}.", "loss_weights", weights)
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise UsageError("must not be negative.", "loss_weights", weights)
+    if args.f_divergence_type not in DIVERGENCES:
+        hint = did_you_mean(args.f_divergence_type, DIVERGENCES)
+        choices = f"\n  Divergences: {', '.join(DIVERGENCES)}."
+        raise UsageError(f"there is no such divergence.{hint}{choices}", "f_divergence_type", args.f_divergence_type)
+    if args.f_divergence_type != DIVERGENCES[0] and (
+        others := [name for name in names if name not in DIVERGENCE_LOSSES]
+    ):
+        raise UsageError(
+            f"the loss {others[0]} has no such variant.\n  Losses: "
+            f"{', '.join(name for name in LOSSES if name in DIVERGENCE_LOSSES)}.",
+            "f_divergence_type",
+            args.f_divergence_type,
+        )
+    if args.ld_alpha is not None and not 0 <= args.ld_alpha <= 1:
+        raise UsageError("must be in [0, 1].", "ld_alpha", args.ld_alpha)
+    for option, refused in (("ld_alpha", _PER_TOKEN_LOSSES), ("use_weighting", STEP_LOSSES)):
+        value = getattr(args, option)
+        if value is not None and value is not False and (others := [name for name in names if name in refused]):
+            raise UsageError(f"cannot be combined with the loss {others[0]}.", option, value)
+    losses = {name: (weight, options[name]) for name, weight in zip(names, weights, strict=True)}
+    return Objective(losses, args.f_divergence_type, args.f_alpha_divergence_coef)
+
+
+def loss_options(
+    loss_type: str, beta: float, args: TrainingArguments, *, combined_with: Sequence[str] = ()
+) -> dict[str, float]:
     """Return the options to call a loss with: those given, and beta.
+
+    Args:
+        loss_type: the loss.
+        beta: how strongly the policy is kept close to the reference.
+        args: the arguments of the run.
+        combined_with: further losses, whose options may be given too.
 
     Raises:
         UsageError: there is no such loss, or it does not have an option that was given.
@@ -71,19 +129,24 @@ def loss_options(loss_type: str, beta: float, args: TrainingArguments) -> dict[s
     own = options_of(LOSSES[loss_type])
     every = {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}
     given = {option: getattr(args, option) for option in sorted(every) if getattr(args, option, None) is not None}
-    if unused := [argument(option) for option in given if option not in own]:
+    elsewhere = {option for loss in combined_with if loss in LOSSES for option in options_of(LOSSES[loss])}
+    if unused := [argument(option) for option in given if option not in {*own, *elsewhere}]:
         options = ", ".join(argument(option) for option in own) or "none"
         raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {options}.")
     if not 0 <= given.get("label_smoothing", 0) < 0.5:
         raise UsageError("must be in [0, 0.5).", "label_smoothing", given["label_smoothing"])
+    if loss_type == "exo_pair" and given.get("label_smoothing") == 0:
+        raise UsageError("must be above 0 for the loss exo_pair, whose paper uses 1e-3.", "label_smoothing", 0)
+    given = {option: value for option, value in given.items() if option in own}
     return given | ({"beta": beta} if "beta" in own else {})
 
 
 def check_reference(args: DPOConfig, *, given: bool) -> None:
     """Raise UsageError if the loss uses no reference, though one is given or `reference_free` is set."""
-    if args.reference_free and not needs_reference(LOSSES[args.loss_type]):
-        raise UsageError(
-            f"the loss {args.loss_type} does not use a reference; leave out {argument('reference_free', True)}."
-        )
-    if given and (args.reference_free or not needs_reference(LOSSES[args.loss_type])):
-        raise UsageError(f"the loss {args.loss_type} does not use a reference here; leave out {argument('ref_model')}.")
+    names = loss_names(args.loss_type)
+    uses_reference = any(needs_reference(LOSSES[name]) for name in names)
+    described = f"the loss {names[0]} does" if len(names) == 1 else f"the losses {', '.join(names)} do"
+    if args.reference_free and not uses_reference:
+        raise UsageError(f"{described} not use a reference; leave out {argument('reference_free', True)}.")
+    if given and (args.reference_free or not uses_reference):
+        raise UsageError(f"{described} not use a reference here; leave out {argument('ref_model')}.")

@@ -33,7 +33,12 @@ def not_finite(origin: str, step: int) -> NotFiniteError:
 
 
 def warn_if_policy_is_not_reference(
-    metrics: Mapping[str, Tensor], *, beta: float, policy: nn.Module, reference: Reference
+    metrics: Mapping[str, Tensor],
+    *,
+    beta: float,
+    policy: nn.Module,
+    reference: Reference,
+    is_noisy: bool | None = None,
 ) -> None:
     """Log a warning if a policy that is its own reference differs from it before the first step.
 
@@ -42,6 +47,7 @@ def warn_if_policy_is_not_reference(
         beta: of the rewards.
         policy: the policy in training mode.
         reference: the reference made from the policy.
+        is_noisy: whether the policy is known to compute something else in training mode.
     """
     # float32 log-probabilities of one sequence, computed twice, differ by about 1e-6 of their size
     tolerance = 1e-4 * beta * (1 + metrics["logps/chosen"].abs().max())
@@ -51,6 +57,10 @@ def warn_if_policy_is_not_reference(
     reasons = []
     if active_dropout(policy):
         reasons.append("dropout is on in the policy (disable_dropout=True turns it off)")
+    elif is_noisy:
+        reasons.append(
+            "training mode adds noise to the policy, as neftune_noise_alpha does, and the reference has none"
+        )
     dtype, weight = next(policy.parameters()).dtype, next(_own_weights(reference), None)
     if weight is not None and weight.dtype != dtype:
         reasons.append(f"dtype: the policy has {dtype}, the reference {weight.dtype}")

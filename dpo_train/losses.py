@@ -6,10 +6,12 @@ The signature of a loss defines what it needs. Positional parameters are tensors
     chosen_logps, rejected_logps            log-probability of a response under the policy, in nats
     chosen_tokens, rejected_tokens          number of tokens of a response
     score_margins                           score of the chosen response minus that of the rejected one, from the data
+    mean_logratios                          running mean of the log-ratios of both sides over training, without a graph
 
 Keyword-only parameters are its options: numbers with a default, described in the docstring. The trainer refuses an
 option that the loss does not have. A loss without log-ratios needs no reference model. To add a loss, write the
-function and name it in `LOSSES`; error texts and the options of the command line are derived from there.
+function and name it in `LOSSES`, and in `STEP_LOSSES` if the loss of a pair depends on other pairs; error texts and the
+options of the command line are derived from there.
 
 Below, s is the logistic function, c and r the log-ratios of chosen and rejected, b beta, |.| a number of tokens.
 """
@@ -115,10 +117,9 @@ def apo_down(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: floa
 
 
 def kto_pair(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
-    """(1 - s(b (c - z_r)) + 1 - s(b (z_c - r))) / 2, with z the batch mean of the other side's log-ratios, at least 0.
+    """(1 - s(b (c - z_r)) + 1 - s(b (z_c - r))) / 2, with z the mean of the other side's log-ratios, at least 0.
 
-    The only loss that depends on other pairs: z is a mean over the micro-batch, so the result depends on its size.
-    There is no gradient through z.
+    The mean is over the pairs of a step. There is no gradient through it.
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, equation 8, on pairs.
     """
@@ -127,6 +128,101 @@ def kto_pair(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: floa
     chosen = 1 - torch.sigmoid(beta * (chosen_logratios - rejected_kl))
     rejected = 1 - torch.sigmoid(beta * (chosen_kl - rejected_logratios))
     return (chosen + rejected) / 2
+
+
+def exo_pair(
+    chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1, label_smoothing: float = 1e-3
+) -> Tensor:
+    """s(h) (log s(h) - log(1 - e)) + s(-h) (log s(-h) - log e), h = b (c - r): the reverse KL from the labels.
+
+    The labels are smoothed by e > 0. The paper uses 1e-3.
+
+    Source: Ji et al. 2024 (EXO), arXiv:2402.00856, equation 16, for two responses.
+    """
+    logits = beta * (chosen_logratios - rejected_logratios)
+    kept = torch.sigmoid(logits) * (logsigmoid(logits) - math.log1p(-label_smoothing))
+    flipped = torch.sigmoid(-logits) * (logsigmoid(-logits) - math.log(label_smoothing))
+    return kept + flipped
+
+
+def nca_pair(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
+    """-log s(b c) - (log s(-b c) + log s(-b r)) / 2: keeps the chosen response likely by its absolute log-ratio.
+
+    Source: Chen et al. 2024 (NCA), arXiv:2402.05369, the NCA loss of preference pairs.
+    """
+    chosen, rejected = beta * chosen_logratios, beta * rejected_logratios
+    return -logsigmoid(chosen) - (logsigmoid(-chosen) + logsigmoid(-rejected)) / 2
+
+
+def bco_pair(
+    chosen_logratios: Tensor, rejected_logratios: Tensor, mean_logratios: Tensor, *, beta: float = 0.1
+) -> Tensor:
+    """-log s(b (c - d)) - log s(-b (r - d)), with d the running mean of the log-ratios of both sides.
+
+    There is no gradient through d. TRL from version 1 leaves d out.
+
+    Source: Jung et al. 2024 (BCO), arXiv:2404.04656, the loss with reward shift, on pairs.
+    """
+    shift = mean_logratios.detach()
+    return -logsigmoid(beta * (chosen_logratios - shift)) - logsigmoid(-beta * (rejected_logratios - shift))
+
+
+def sppo_hard(chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1) -> Tensor:
+    """(c - 1 / (2 b))^2 + (r + 1 / (2 b))^2: the chosen response wins with probability 1.
+
+    Source: Wu et al. 2024 (SPPO), arXiv:2405.00675, equation 4.7, with win probabilities 1 and 0; b is 1 / eta.
+    """
+    return (chosen_logratios - 1 / (2 * beta)) ** 2 + (rejected_logratios + 1 / (2 * beta)) ** 2
+
+
+def aot(
+    chosen_logratios: Tensor,
+    rejected_logratios: Tensor,
+    chosen_logps: Tensor,
+    rejected_logps: Tensor,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """`sigmoid` of b (m - m_ref), both margins log p(chosen) - log p(rejected) sorted over the pairs of a step.
+
+    A pair's margin under the policy is compared with the reference's margin of the same rank, that of another pair.
+
+    Source: Melnyk et al. 2024 (AOT), arXiv:2406.05882, the paired variant.
+    """
+    policy = chosen_logps - rejected_logps
+    reference = policy - (chosen_logratios - rejected_logratios)
+    return _smoothed(beta * (policy - _of_same_rank(reference, policy)), label_smoothing)
+
+
+def aot_unpaired(
+    chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1, label_smoothing: float = 0.0
+) -> Tensor:
+    """`sigmoid` of b (c - r), both sorted over the pairs of a step: chosen and rejected need not belong together.
+
+    Source: Melnyk et al. 2024 (AOT), arXiv:2406.05882, the unpaired variant.
+    """
+    difference = chosen_logratios - _of_same_rank(rejected_logratios, chosen_logratios)
+    return _smoothed(beta * difference, label_smoothing)
+
+
+def discopop(
+    chosen_logratios: Tensor, rejected_logratios: Tensor, *, beta: float = 0.1, discopop_tau: float = 0.05
+) -> Tensor:
+    """-(1 - w) log s(h) + w exp(-h), w = s(h / t), h = b (c - r): logistic below h = 0, exponential above.
+
+    Args:
+        chosen_logratios: (B,), c.
+        rejected_logratios: (B,), r.
+        beta: how strongly the policy is kept close to the reference.
+        discopop_tau: width of the transition between the two losses; t in the equation.
+
+    Source: Lu et al. 2024 (DiscoPOP), arXiv:2406.08414, the log-ratio modulated loss.
+    """
+    logits = beta * (chosen_logratios - rejected_logratios)
+    # w exp(-h) in one exponential: the product of 0 and infinity would be NaN.
+    exponential = torch.exp(logsigmoid(logits / discopop_tau) - logits)
+    return exponential - torch.sigmoid(-logits / discopop_tau) * logsigmoid(logits)
 
 
 def odpo(
@@ -223,6 +319,41 @@ def orpo(
     return -chosen - beta * logsigmoid(log_odds_ratio)
 
 
+#: How far the policy may be from the reference, by the names of `f_divergence_type`; the first is DPO's.
+DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
+
+#: Losses of the difference of the two log-ratios, which may be replaced by `divergence_scores`.
+DIVERGENCE_LOSSES = frozenset(
+    ("sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "exo_pair", "discopop", "odpo", "rpo", "sft")
+)
+
+
+def divergence_scores(logratios: Tensor, divergence: str, coefficient: float = 0.5) -> Tensor:
+    """Return f'(u) of log-ratios log u, up to a constant: what a loss compares if the regularizer is D_f.
+
+    reverse_kl: log u; forward_kl: 1 - 1 / u; js_divergence: log(2 u / (1 + u)); alpha_divergence with coefficient a:
+    (u^(a - 1) - 1) / (a - 1), which is reverse_kl for a = 1 and forward_kl for a = 0.
+
+    Args:
+        logratios: (B,).
+        divergence: one of `DIVERGENCES`.
+        coefficient: a, which is 1 - alpha in the paper.
+
+    Returns: (B,), 0 for equal log-probabilities. Exponents are clamped so that the results are finite.
+
+    Source: Wang et al. 2023 (f-DPO), arXiv:2309.16240, table 1.
+    """
+    exponent = {"forward_kl": -1.0, "alpha_divergence": coefficient - 1}.get(divergence, 0.0)
+    if divergence == "js_divergence":
+        return math.log(2) + logsigmoid(logratios)
+    if abs(exponent) < 1e-6:
+        return logratios
+    return torch.expm1((exponent * logratios).clamp(max=_MAX_EXPONENT)) / exponent
+
+
+#: The exponential of it is far below the largest number of float32.
+_MAX_EXPONENT = 80.0
+
 LOSSES: dict[str, Loss] = {
     "sigmoid": sigmoid,
     "sigmoid_norm": sigmoid_norm,
@@ -232,12 +363,23 @@ LOSSES: dict[str, Loss] = {
     "apo_zero": apo_zero,
     "apo_down": apo_down,
     "kto_pair": kto_pair,
+    "exo_pair": exo_pair,
+    "nca_pair": nca_pair,
+    "bco_pair": bco_pair,
+    "sppo_hard": sppo_hard,
+    "aot": aot,
+    "aot_unpaired": aot_unpaired,
+    "discopop": discopop,
     "odpo": odpo,
     "rpo": rpo,
     "sft": sft,
     "simpo": simpo,
     "orpo": orpo,
 }
+
+
+#: Losses that depend on other pairs too. The trainer computes them over all pairs of an optimizer step.
+STEP_LOSSES = {"kto_pair", "bco_pair", "aot", "aot_unpaired"}
 
 
 def inputs_of(loss: Loss) -> tuple[str, ...]:
@@ -267,6 +409,12 @@ def terms_of(loss: Loss) -> tuple[str, ...]:
     """Return the names of properties of the pairs that are needed for a loss and its rewards."""
     # Rewards of losses without a reference are per token.
     return inputs_of(loss) if needs_reference(loss) else (*inputs_of(loss), "chosen_tokens", "rejected_tokens")
+
+
+def _of_same_rank(values: Tensor, others: Tensor) -> Tensor:
+    """Return for each of `others` the one of `values` that has the same rank, (B,)."""
+    ranks = others.argsort(stable=True).argsort()
+    return values.sort(stable=True).values[ranks]
 
 
 def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:

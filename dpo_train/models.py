@@ -1,42 +1,37 @@
-"""Load and adapt the model to train: adapter, dropout, router loss, replaced weights."""
+"""Load the model to train, and set what is computed with it: dropout, mode, router loss."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from dpo_data.errors import InputError
+from dpo_train.adapters import load_with_adapter
 
 
 def load_model(model: Any) -> Any:
-    """Return a model; a name or path is loaded in float32."""
+    """Return a model; a name or path, of a model or of an adapter, is loaded in float32."""
     if not isinstance(model, str):
         return model
     try:
-        return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        return load_with_adapter(model, lambda name: AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32))
     except (OSError, ValueError) as error:
         raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
-
-
-def with_adapter(model: Any, peft_config: Any) -> Any:
-    """Return a model with a new adapter; an adapter that it has already is merged, and so is part of the reference."""
-    if peft_config is None:
-        return model
-    from peft import get_peft_model, prepare_model_for_kbit_training
-
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    if getattr(model, "is_quantized", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return get_peft_model(model, peft_config)
 
 
 def without_adapter(model: Any) -> Any:
     """Return the model under the adapter, or the model itself if it has none."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def vocabulary_size(network: Any) -> int:
+    """Return the number of tokens that a model has embeddings for; adapters wrap the embedding."""
+    embedding = network.get_input_embeddings()
+    found = next((module for module in embedding.modules() if isinstance(module, nn.Embedding)), embedding)
+    return int(found.num_embeddings)
 
 
 def without_dropout(model: Any) -> Any:
@@ -80,25 +75,3 @@ def router_weight(config: Any) -> float:
     """Return the weight of a mixture of experts' router loss; 0 for models that do not output one."""
     enabled = getattr(config, "output_router_logits", False)
     return float(getattr(config, "router_aux_loss_coef", 0.0)) if enabled else 0.0
-
-
-class FunctionalModel(nn.Module):
-    """A model that computes with other values for some of its parameters.
-
-    Args:
-        model: the model, whose own parameters stay as they are.
-        weights: the other values, by parameter name.
-    """
-
-    def __init__(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
-        super().__init__()
-        self._model = [model]  # in a list, so that its parameters are not registered here
-        self._weights = weights
-
-    def get_base_model(self) -> Any:
-        """Return the model under the adapter, with its own weights."""
-        return without_adapter(self._model[0])
-
-    def forward(self, **inputs: Any) -> Any:
-        """Run the model's forward pass with these weights."""
-        return torch.func.functional_call(self._model[0], self._weights, kwargs=inputs)

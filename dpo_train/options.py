@@ -102,9 +102,11 @@ LossOptions = make_dataclass("LossOptions", _loss_options(_LOSSES))
 class DPOOptions:
     """Options that only DPO has, and options of transformers.TrainingArguments with defaults that suit it."""
 
-    loss_type: str = field(
+    loss_type: str | list[str] = field(
         default="sigmoid",
-        metadata=option(f"Loss: {', '.join(_LOSSES)}.", group=MAIN, names=("--loss", "--loss-type"), metavar="NAME"),
+        metadata=option(
+            f"Loss, or several: {', '.join(_LOSSES)}.", group=MAIN, names=("--loss", "--loss-type"), metavar="NAME"
+        ),
     )
     beta: float | None = field(
         default=None,
@@ -136,6 +138,33 @@ class DPOOptions:
         ),
     )
     seed: int = field(default=42, metadata=option("Random seed.", group=MAIN, metavar="N"))
+    loss_weights: list[float] | None = field(
+        default=None, metadata=option("Weight of each loss.", group=LOSS, metavar="X", show_default="1")
+    )
+    f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = field(
+        default="reverse_kl",
+        metadata=option(
+            "What keeps the policy close to the reference, for losses of the difference of log-ratios.", group=LOSS
+        ),
+    )
+    f_alpha_divergence_coef: float = field(
+        default=0.5,
+        metadata=option(
+            "Coefficient of alpha_divergence, which is forward_kl at 0 and reverse_kl at 1.", group=LOSS, metavar="X"
+        ),
+    )
+    ld_alpha: float | None = field(
+        default=None,
+        metadata=option(
+            "Weight of the tokens of a response beyond the length of the other one (LD-DPO), 0 to 1.",
+            group=LOSS,
+            metavar="X",
+            show_default="1",
+        ),
+    )
+    use_weighting: bool = field(
+        default=False, metadata=option("Weigh pairs by how likely the policy is to write them (WPO).", group=LOSS)
+    )
     reference_free: bool = field(
         default=False,
         metadata=option("Compare with a reference for which all responses are equally likely.", group=LOSS),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole main job on the embedded sample, offline: raw rows in, a DPO-trained model out.
+# The complete pipeline on the embedded sample, offline: from raw rows to a model trained with DPO.
 #     bash examples/demo.sh FOLDER
 set -euo pipefail
 here=$(dirname "$0")
@@ -25,8 +25,8 @@ cat <<END
 What you have now:
   $out/prepared             the pairs: datasets.load_from_disk("$out/prepared")
   $out/prepared/quarantine  raw rows that were not kept, each with its reason
-  $out/prepared/report.html what is in them, to look at in a browser
-  $out/prepared/tokens      token ids, cut and final
+  $out/prepared/report.html a report on the pairs, for a browser
+  $out/prepared/tokens      truncated token ids, which training uses unchanged
   $out/run                  the trained model: AutoModelForCausalLM.from_pretrained("$out/run")
-  $out/run/curves.png       loss, reward accuracy and margins over the run
+  $out/run/report.html      metrics before and after training, curves, worst pairs
 END

@@ -1,9 +1,9 @@
-"""Direct preference optimisation in Python, as the README shows it, on a toy that is made here: no network, a minute.
+"""Direct Preference Optimization in Python on a toy model that is built here: offline, in less than a minute.
 
     python examples/dpo.py [OUTPUT]
 
-With a model and data of your own, give `DPOTrainer` your model, its tokenizer, and a data set of prompt, chosen and
-rejected, or the path of a folder that `dpo-data convert` has prepared.
+For your own model and data, pass `DPOTrainer` the model, its tokenizer, and a dataset with the columns prompt, chosen
+and rejected, or the path of a folder prepared by `dpo-data convert`.
 """
 
 import sys
@@ -47,7 +47,7 @@ dpo_dataset_dict = {
 
 
 def toy_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, and an end."""
+    """Return a tokenizer with one token per byte, and an end-of-sequence token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -56,7 +56,7 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def toy_model(vocab_size: int) -> LlamaForCausalLM:
-    """A Llama of two layers with random weights."""
+    """Return a Llama with two layers and random weights."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocab_size,

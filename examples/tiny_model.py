@@ -1,4 +1,4 @@
-"""Make a tiny model and its tokenizer from a prepared folder, so that the demo needs neither a hub nor minutes.
+"""Make a tiny model and its tokenizer from a prepared folder, so that the demo is quick and works offline.
 
     python examples/tiny_model.py PREPARED FOLDER
 

@@ -29,7 +29,8 @@ LAYERS = {
         {"trainer"},
         {"reference", "logprobs", "diagnosis"},
         {"data", "batches", "attention", "config", "sharding"},
-        {"models", "losses", "memory", "options"},
+        {"objective"},
+        {"adapters", "models", "losses", "memory", "options"},
     ],
 }
 #: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads

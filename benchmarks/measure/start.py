@@ -41,7 +41,7 @@ def main() -> None:
     everything = DPOTrainer(model, args=args, train_dataset=rows)
     shortest = np.argsort(everything.train_dataset.pair_lengths, kind="stable")[:4]
     trainer = DPOTrainer(model, args=args, train_dataset=rows.select(shortest))
-    trainer.fill_reference()
+    trainer.compute_reference()
     store = trainer.reference.store
     keys = everything.train_dataset.response_keys(np.arange(len(rows))).reshape(-1, 2)
     store.add(keys, np.zeros(len(keys), np.float32), np.ones(len(keys), np.int32))
@@ -52,7 +52,7 @@ def main() -> None:
         laps = {"begin": time.perf_counter()}
         trainer = DPOTrainer(model, args=args, train_dataset=rows, callbacks=[Stop()])
         laps["trainer"] = time.perf_counter()
-        trainer.choose_path()
+        trainer.resolve_packing()
         laps["comparing the paths"] = time.perf_counter()
         try:
             trainer.train()

@@ -75,7 +75,9 @@ def make_trainer(options: argparse.Namespace, model: Any, rows: Any, clock: Cloc
         text = rows.select_columns(["prompt", "chosen", "rejected"])
         return trl.DPOTrainer(model, args=args, train_dataset=text, processing_class=tokenizer, callbacks=[clock])
     from dpo_train import DPOConfig, DPOTrainer
+    from dpo_train.memory.allocator import disable_malloc_trim
 
+    disable_malloc_trim()  # as the command does
     args = DPOConfig(
         output_dir=output,
         attention_path="padded" if options.who == "padded" else "shared",
@@ -112,10 +114,10 @@ def main() -> None:
         fill_s = 0.0
         if options.who != "trl":
             begin = time.perf_counter()
-            trainer.choose_path()
+            trainer.resolve_packing()
             probe_s = time.perf_counter() - begin
             begin = time.perf_counter()
-            trainer.fill_reference(but_first_step=True)  # as train() does
+            trainer.compute_reference(skip_first_step=True)  # as train() does
             fill_s = time.perf_counter() - begin
         trainer.train()
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]

@@ -1,7 +1,7 @@
 """The command convert."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from dpo_data.cli.options import (
     TOKENS,
     AxisOption,
     CacheDirOption,
+    ChatTemplateKwargsOption,
     ChatTemplateOption,
     InputFormatOption,
     LabelMapOption,
@@ -21,6 +22,7 @@ from dpo_data.cli.options import (
     MaxLengthOption,
     MaxPromptLengthOption,
     OnOverlongOption,
+    TemplateDateOption,
     TruncationModeOption,
     WhereOption,
     WorkersOption,
@@ -32,8 +34,22 @@ from dpo_data.cli.options import (
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import DEFAULT_MAX_LENGTH, Form, FormChoice, OnError, Pairing, SplitName, Tie
+from dpo_data.errors import TooManyInvalid
+from dpo_data.options import (
+    DEFAULT_MAX_LENGTH,
+    Form,
+    FormChoice,
+    OnError,
+    Pairing,
+    SplitName,
+    Tie,
+    parse_template_arguments,
+)
 from dpo_data.sources import SOURCES
+
+if TYPE_CHECKING:
+    from dpo_data.prepared.manifest import Manifest
+    from dpo_data.tokens.cache import TokenCache
 
 
 def convert(
@@ -181,9 +197,8 @@ def convert(
         list[str],
         typer.Option(
             "--keep",
-            metavar="NAME",
-            help="Keep a metadata column with the pairs: NAME or NAME=COLUMN, as text, or with :number or :bool "
-            "(repeatable).",
+            metavar="NAME[=COLUMN][:text|number|bool]",
+            help="Keep a metadata column with the pairs (repeatable).",
             rich_help_panel=OUTPUT,
         ),
     ] = [],  # noqa: B006
@@ -213,6 +228,8 @@ def convert(
     truncation_mode: TruncationModeOption = "keep_end",
     on_overlong: OnOverlongOption = "truncate",
     chat_template: ChatTemplateOption = None,
+    chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
+    template_date: TemplateDateOption = None,
     cache_dir: CacheDirOption = None,
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -242,6 +259,9 @@ def convert(
         "truncation_mode": truncation_mode,
         "on_overlong": on_overlong,
         "chat_template": read_template(chat_template),
+        "chat_template_kwargs": parse_template_arguments(chat_template_kwargs),
+        "template_date": template_date,
+        "max_invalid": parse_share("max_invalid", max_invalid),
         "cache_dir": cache_dir,
     }
     if tokenizer is not None:
@@ -280,10 +300,13 @@ def convert(
     def load_tokenizer(form: Form) -> None:
         nonlocal loaded
         if tokenizer is not None:
-            from dpo_data.tokens.cache import load_checked_tokenizer
+            from dpo_data.tokens.cache import load_encoder
+            from dpo_data.tokens.options import token_options
 
             # What cannot be tokenized is refused before a long conversion, not after it.
-            loaded = load_checked_tokenizer(tokenizer, form, truncation["chat_template"], data=output)
+            given = {name: truncation[name] for name in truncation.keys() - {"max_invalid", "cache_dir"}}
+            encoder, _ = load_encoder(tokenizer, form, token_options(**given), truncation["chat_template"], data=output)
+            loaded = encoder.tokenizer
 
     with progress("Converting", quiet=quiet) as show_progress:
         manifest = run(
@@ -301,11 +324,19 @@ def convert(
     if loaded is not None and manifest.status == "complete":
         from dpo_data.tokens.cache import tokenize
 
-        with progress("Tokenizing", quiet=quiet) as show_progress:
-            cache = tokenize(output, tokenizer=loaded, progress=show_progress, **truncation)
+        try:
+            with progress("Tokenizing", quiet=quiet) as show_progress:
+                cache = tokenize(output, tokenizer=loaded, progress=show_progress, **truncation)
+        except TooManyInvalid:
+            if json:
+                _print_result(output, manifest, None)
+            raise
         if summarize:
             echo(tokens(cache))
     if json:
-        manifest_json = manifest.model_dump(mode="json")
-        print_json({"path": str(output), "manifest": manifest_json, "tokens": tokens_json(cache)})
+        _print_result(output, manifest, cache)
     raise typer.Exit(0 if manifest.status == "complete" else 1)
+
+
+def _print_result(output: Path, manifest: "Manifest", cache: "TokenCache | None") -> None:
+    print_json({"path": str(output), "manifest": manifest.model_dump(mode="json"), "tokens": tokens_json(cache)})

@@ -11,17 +11,19 @@ from dpo_data.cli.options import (
     TOKENS,
     AgainstOption,
     CacheDirOption,
+    ChatTemplateKwargsOption,
     ChatTemplateOption,
     DeepOption,
     MaxLengthOption,
     MaxPromptLengthOption,
     PreparedArgument,
+    TemplateDateOption,
     TruncationModeOption,
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
 from dpo_data.errors import UsageError, argument
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, DEFAULT_MAX_LENGTH
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, DEFAULT_MAX_LENGTH, parse_template_arguments
 
 SELECTION = "Selection"
 
@@ -47,6 +49,8 @@ def report(
     ] = list(DEFAULT_AUDIT_LENGTHS),  # noqa: B006
     max_prompt_length: MaxPromptLengthOption = None,
     chat_template: ChatTemplateOption = None,
+    chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
+    template_date: TemplateDateOption = None,
     cache_dir: CacheDirOption = None,
     deep: DeepOption = False,
     against: AgainstOption = [],  # noqa: B006
@@ -84,6 +88,8 @@ def report(
             max_lengths=max_length,
             max_prompt_length=max_prompt_length,
             chat_template=read_template(chat_template),
+            chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
+            template_date=template_date,
             cache_dir=cache_dir,
             deep=deep,
             against=against,
@@ -139,6 +145,8 @@ def show(
     max_prompt_length: MaxPromptLengthOption = None,
     truncation_mode: TruncationModeOption = "keep_end",
     chat_template: ChatTemplateOption = None,
+    chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
+    template_date: TemplateDateOption = None,
     cache_dir: CacheDirOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -178,6 +186,8 @@ def show(
         max_prompt_length=max_prompt_length,
         truncation_mode=truncation_mode,
         chat_template=read_template(chat_template),
+        chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
+        template_date=template_date,
         cache_dir=cache_dir,
     )
     if json:

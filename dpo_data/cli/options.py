@@ -44,7 +44,8 @@ WhereOption = Annotated[
     str | None,
     typer.Option(
         metavar="EXPRESSION",
-        help="Only rows that meet this condition on their raw columns, as in 'score >= 2 and lang == \"en\"'.",
+        help="Keep only rows whose raw columns meet this condition, such as 'score >= 2 and lang == \"en\"'. "
+        "The others are left out and counted.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -97,6 +98,24 @@ ChatTemplateOption = Annotated[
         metavar="FILE",
         help="Jinja chat template for conversational data.",
         show_default="the tokenizer's",
+        rich_help_panel=TOKENS,
+    ),
+]
+ChatTemplateKwargsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--chat-template-kwargs",
+        metavar="NAME=VALUE",
+        help="Variable that the chat template gets, as in enable_thinking=false (repeatable).",
+        rich_help_panel=TOKENS,
+    ),
+]
+TemplateDateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD",
+        help="Day that the chat template takes for today.",
+        show_default="that of the folder's first token cache, or today",
         rich_help_panel=TOKENS,
     ),
 ]

@@ -150,23 +150,18 @@ class PlainGroup(TyperGroup):
 
 
 def help_page(command: Any, ctx: Any, width: int) -> str:
-    """Return the help of a command or group: usage, description, a section for each panel of options, epilog.
+    """Return the help of a command or group: usage, description, sections of options, commands, epilog.
 
     Args:
         command: of typer.
         ctx: its context.
-        width: in columns; paragraphs of the description that are commands keep their lines.
+        width: in columns.
     """
     blocks = [command.get_usage(ctx)]
     for paragraph in re.split(r"\n{2,}", command.help or ""):
-        is_example = paragraph.lstrip().startswith(("dpo-data ", "dpo-train "))
-        blocks.append(textwrap.indent(textwrap.dedent(paragraph) if is_example else _fill(paragraph, width - 2), "  "))
-    sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
-    for param in command.get_params(ctx):
-        default = "Arguments" if param.param_type_name == "argument" else "Options"
-        if record := param.get_help_record(ctx):
-            sections.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(_tidy(*record))
-    sections["Options"] = sections.pop("Options")  # the options of every command come last
+        text = textwrap.dedent(paragraph) if is_example(paragraph) else _fill(paragraph, width - 2)
+        blocks.append(textwrap.indent(text, "  "))
+    sections = option_sections(command, ctx)
     sections["Commands"] = [
         (name, each.get_short_help_str(200))
         for name, each in getattr(command, "commands", {}).items()
@@ -176,6 +171,22 @@ def help_page(command: Any, ctx: Any, width: int) -> str:
     if command.epilog:
         blocks.append(_fill(command.epilog, width))
     return "\n\n".join(blocks) + "\n"
+
+
+def is_example(paragraph: str) -> bool:
+    """Return True if a paragraph of a description is made of commands, which keep their lines."""
+    return paragraph.lstrip().startswith(("dpo-data ", "dpo-train "))
+
+
+def option_sections(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+    """Return the names and help texts of the arguments and options of a command, by section."""
+    sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+    for param in command.get_params(ctx):
+        default = "Arguments" if param.param_type_name == "argument" else "Options"
+        if record := param.get_help_record(ctx):
+            sections.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(_tidy(*record))
+    sections["Options"] = sections.pop("Options")  # the options of every command come last
+    return {title: rows for title, rows in sections.items() if rows}
 
 
 def _tidy(names: str, text: str) -> tuple[str, str]:
@@ -207,7 +218,11 @@ def _columns(rows: list[tuple[str, str]], width: int) -> str:
 
 
 def _fill(text: str, width: int) -> str:
-    return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+    """Return the wrapped text; a default in brackets at its end is not split if it fits on one line."""
+    text = " ".join(text.split())
+    if (default := re.search(r"\[[^]]*\]$", text)) and len(default[0]) <= width:
+        text = text[: default.start()] + default[0].replace(" ", "\0")
+    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False).replace("\0", " ")
 
 
 @contextmanager

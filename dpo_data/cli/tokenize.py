@@ -5,20 +5,24 @@ from typing import Annotated
 import typer
 
 from dpo_data.cli.options import (
+    CHECKS,
     PREPARED,
     TOKENS,
     CacheDirOption,
+    ChatTemplateKwargsOption,
     ChatTemplateOption,
     MaxLengthOption,
     MaxPromptLengthOption,
     OnOverlongOption,
     PreparedArgument,
+    TemplateDateOption,
     TruncationModeOption,
+    parse_share,
     read_template,
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
-from dpo_data.options import DEFAULT_MAX_LENGTH
+from dpo_data.options import DEFAULT_MAX_INVALID, DEFAULT_MAX_LENGTH, parse_template_arguments
 
 
 def tokenize(
@@ -39,6 +43,16 @@ def tokenize(
     truncation_mode: TruncationModeOption = "keep_end",
     on_overlong: OnOverlongOption = "truncate",
     chat_template: ChatTemplateOption = None,
+    chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
+    template_date: TemplateDateOption = None,
+    max_invalid: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE",
+            help="Make no cache if the chat template refuses more than this share of the pairs.",
+            rich_help_panel=CHECKS,
+        ),
+    ] = f"{DEFAULT_MAX_INVALID:.0%}",
     cache_dir: CacheDirOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -64,6 +78,9 @@ def tokenize(
             truncation_mode=truncation_mode,
             on_overlong=on_overlong,
             chat_template=read_template(chat_template),
+            chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
+            template_date=template_date,
+            max_invalid=parse_share("max_invalid", max_invalid),
             cache_dir=cache_dir,
             progress=show_progress,
         )

@@ -12,17 +12,19 @@ from dpo_data.cli.options import (
     AgainstOption,
     AxisOption,
     CacheDirOption,
+    ChatTemplateKwargsOption,
     ChatTemplateOption,
     DeepOption,
     InputFormatOption,
     MapOption,
+    TemplateDateOption,
     WorkersOption,
     cores,
     parse_mapping,
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, FormChoice, Severity
+from dpo_data.options import DEFAULT_AUDIT_LENGTHS, FormChoice, Severity, parse_template_arguments
 from dpo_data.sources import SOURCES
 
 
@@ -77,6 +79,8 @@ def validate(
         typer.Option(metavar="N", help="Count the pairs longer than this (repeatable).", rich_help_panel=TOKENS),
     ] = list(DEFAULT_AUDIT_LENGTHS),  # noqa: B006
     chat_template: ChatTemplateOption = None,
+    chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
+    template_date: TemplateDateOption = None,
     cache_dir: CacheDirOption = None,
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -108,6 +112,8 @@ def validate(
             axis=axis,
             input_format=input_format,
             chat_template=read_template(chat_template),
+            chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
+            template_date=template_date,
             cache_dir=cache_dir,
             deep=deep,
             against=against,

@@ -23,7 +23,7 @@ from dpo_data.options import SPLITS, Progress, silent
 from dpo_data.prepared.columns import messages_column, scores_column, text_column
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.schema import SCORES, pair_schema
-from dpo_data.readers.grouping import gathered, groups, whole_groups
+from dpo_data.readers.grouping import GroupKey, gathered, groups, whole_groups
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS, PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
@@ -142,7 +142,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
     unused = UnusedColumns(source, job)
-    for rows in groups(chunk.rows(), source.grouping.key if source.grouping else None):
+    for rows in groups(chunk.rows(), _group_key(source, job.options)):
         for row in rows:
             if isinstance(row.value, dict):
                 unused.see(row.value)
@@ -189,11 +189,17 @@ def _kept_values(row: Row, job: ConversionJob, converted: ConvertedChunk) -> dic
     return values
 
 
-def grouped_chunks(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
+def grouped_chunks(chunks: Iterator[Chunk], source: Source, options: SourceOptions) -> Iterator[Chunk]:
     """Yield the chunks of a file so that rows that belong together are in one of them."""
-    if (grouping := source.grouping) is None:
+    key = _group_key(source, options)
+    if source.grouping is None or key is None:
         return chunks
-    return whole_groups(gathered(chunks, grouping.key) if grouping.buffer_whole_file else chunks, grouping.key)
+    return whole_groups(gathered(chunks, key) if source.grouping.buffer_whole_file else chunks, key)
+
+
+def _group_key(source: Source, options: SourceOptions) -> GroupKey | None:
+    grouping = source.grouping
+    return None if grouping is None else lambda row: grouping.key(row, options)
 
 
 def _raw_chunks(inputs: RawInputs, job: ConversionJob, limit: int | None) -> Iterator[Chunk]:
@@ -201,7 +207,7 @@ def _raw_chunks(inputs: RawInputs, job: ConversionJob, limit: int | None) -> Ite
     remaining = limit
     for _, chunks in inputs.chunks():
         checked = False
-        for chunk in grouped_chunks(chunks, source):
+        for chunk in grouped_chunks(chunks, source, job.options):
             if remaining is not None:
                 rows = list(islice(chunk.rows(), remaining))
                 remaining -= len(rows)

@@ -169,7 +169,7 @@ def _convert(attempt: Attempt, source: Source, form: Form, start: Chunk) -> tupl
         require_source(start, next(start.rows()), source, job.options)
     except InputError:
         return DetectedCounts(), {}
-    chunks = [convert_chunk(chunk, job) for chunk in grouped_chunks(iter([start]), source)]
+    chunks = [convert_chunk(chunk, job) for chunk in grouped_chunks(iter([start]), source, job.options)]
     reasons = Counter[str]()
     for chunk in chunks:
         reasons.update(row.code for row in chunk.quarantined)

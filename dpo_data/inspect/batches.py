@@ -16,7 +16,7 @@ from dpo_data.options import SPLITS, Progress, silent
 from dpo_data.prepared.reader import Prepared, read_shard
 from dpo_data.records import PairTexts, pair_keys
 from dpo_data.tokens.build import encode_rows
-from dpo_data.tokens.encoder import EncodedPairs, Encoder
+from dpo_data.tokens.encoder import EncodedPairs, Encoder, Refusal
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class TokenizedPairs:
     Attributes:
         ids: pair ids.
         encoded: their token ids, not truncated.
-        refused: reason of each pair that the chat template refuses.
+        refused: number of a pair in the batch to why the chat template refuses it.
     """
 
     ids: list[str]
     encoded: EncodedPairs
-    refused: list[str]
+    refused: dict[int, Refusal]
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,12 @@ def _numbers(stored: pa.RecordBatch, column: str) -> NDArray[np.float64]:
 def _tokenized(stored: pa.RecordBatch, prepared: Prepared, encoder: Encoder | None) -> TokenizedPairs | None:
     if encoder is None:
         return None
-    encoded, refused = encode_rows(encoder, prepared.manifest.form, stored)
+    encoded = encode_rows(encoder, prepared.manifest.form, stored)
     ids: list[str] = stored.column("id").to_pylist()
-    if not refused:
-        return TokenizedPairs(ids, encoded, [])
+    if not encoded.refused:
+        return TokenizedPairs(ids, encoded, {})
     keep = np.ones(len(ids), bool)
-    keep[list(refused)] = False
+    keep[list(encoded.refused)] = False
     prompts, chosen, rejected = (side.select(keep) for side in (encoded.prompts, encoded.chosen, encoded.rejected))
     accepted = [id_ for id_, kept in zip(ids, keep, strict=True) if kept]
-    return TokenizedPairs(accepted, EncodedPairs(prompts, chosen, rejected, encoded.seams), list(refused.values()))
+    return TokenizedPairs(accepted, EncodedPairs(prompts, chosen, rejected, encoded.seams), encoded.refused)

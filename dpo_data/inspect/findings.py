@@ -67,6 +67,7 @@ class Findings:
     Attributes:
         errors: findings of severity error.
         warnings: findings of severity warning.
+        refused: pairs that the chat template refuses.
         damage: split to what is wrong with one of its rows.
         pairs: number of pairs seen, by split.
         positions: origin that starts an example to the position of its pair.
@@ -80,6 +81,7 @@ class Findings:
         self._max_examples = checks.max_examples
         self._deep = deep
         self.errors, self.warnings = CodeCounts(checks.max_examples), CodeCounts(checks.max_examples)
+        self.refused = CodeCounts(checks.max_examples)
         self.damage: dict[str, str] = {}
         self.pairs = Counter[str]()
         self.positions: dict[str, PairPosition] = {}
@@ -94,6 +96,9 @@ class Findings:
                 counts.add(check.code, [f"{pair.origin}: {finding.message}"])
                 if counts.rows[check.code] <= self._max_examples:
                     self.positions.setdefault(pair.origin, PairPosition(batch.split, batch.start + row))
+            if batch.tokens is not None and row in batch.tokens.refused:
+                refusal = batch.tokens.refused[row]
+                self.refused.add(refusal.reason, [f"{pair.origin}: {refusal.message}"])
         if self._deep is not None:
             self._deep.add(batch.rows, batch.keys)
 

@@ -43,6 +43,7 @@ class DisplayedPair:
         chosen: likewise.
         rejected: likewise.
         dropped: reason that the pair is not used for training; None if it is used.
+        message: the chat template's own message, if it refuses the pair.
         cache: key of a token cache with these options that has exactly the kept ids; None if there is none.
     """
 
@@ -50,6 +51,7 @@ class DisplayedPair:
     chosen: list[DisplayToken]
     rejected: list[DisplayToken]
     dropped: str | None
+    message: str | None
     cache: str | None
 
     def kept_ids(self) -> tuple[list[int], ...]:
@@ -74,7 +76,7 @@ def tokens_of(
         options: options of `tokenize`.
         cache_dir: where the folder's token caches are, if not in the folder.
     """
-    encoded, refused = encode_rows(encoder, prepared.manifest.form, pair.stored)
+    encoded = encode_rows(encoder, prepared.manifest.form, pair.stored)
     truncated = truncate_pairs(encoded, options, encoder.bos_token_id)
     kept = truncated.kept
     stayed = cut_prompts(encoded.prompts.positions, kept.prompt, options.truncation_mode, None).values.tolist()
@@ -89,7 +91,8 @@ def tokens_of(
         prompt=_tokens(encoder, whole),
         chosen=_tokens(encoder, _first_kept(encoded.chosen, int(kept.chosen[0]))),
         rejected=_tokens(encoder, _first_kept(encoded.rejected, int(kept.rejected[0]))),
-        dropped=drop_reasons(truncated, refused, options).get(0),
+        dropped=drop_reasons(truncated, options).get(0),
+        message=encoded.refused[0].message if encoded.refused else None,
         cache=None,
     )
     made_by = tokenizer_hash(encoder.tokenizer)

@@ -1,8 +1,9 @@
 """Data of the report on a prepared folder: statistics, findings, and the example pairs behind every number."""
 
+import datetime
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Progress, silent
 from dpo_data.prepared.manifest import Manifest, ManifestModel
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
+from dpo_data.tokens.options import token_options
 
 #: Characters of an example's texts; the dataset has them in full.
 PROMPT_CHARACTERS = 600
@@ -67,6 +69,8 @@ def report(
     max_lengths: Sequence[int] = DEFAULT_AUDIT_LENGTHS,
     max_prompt_length: int | None = None,
     chat_template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    template_date: datetime.date | str | None = None,
     cache_dir: str | Path | None = None,
     deep: bool = False,
     against: Sequence[str | Path] = (),
@@ -80,6 +84,8 @@ def report(
         max_lengths: maximum lengths to audit, in tokens.
         max_prompt_length: maximum prompt tokens when a pair is too long; None keeps as much of the responses as fits.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
+        chat_template_kwargs: see `tokenize`.
+        template_date: see `tokenize`.
         cache_dir: where the folder's token caches are, if not in the folder.
         deep: run the deep checks too; see `validate`.
         against: evaluation sets whose text is searched for in the pairs; see `validate`.
@@ -91,7 +97,10 @@ def report(
     """
     prepared = Prepared(Path(path), read_manifest(Path(path)))
     manifest = prepared.manifest
-    encoder = open_encoder(tokenizer, manifest.form, chat_template, path)
+    options = token_options(
+        chat_template=chat_template, chat_template_kwargs=chat_template_kwargs, template_date=template_date
+    )
+    encoder, _ = open_encoder(tokenizer, prepared, options, chat_template, data=path, cache_dir=cache_dir)
     collector = StatisticsCollector(LengthStatistics(encoder, max_lengths, max_prompt_length))
     with read_folder(prepared, extra_checks(deep, against), collector, encoder, progress) as found:
         statistics = collector.result(found.keys)

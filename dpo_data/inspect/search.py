@@ -1,8 +1,9 @@
 """Find pairs and rows in quarantine by position, id, origin or text."""
 
+import datetime
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,7 +58,12 @@ class SearchResult:
         tokens = None
         if self.tokens is not None:
             sides = {side: [token._asdict() for token in getattr(self.tokens, side)] for side in FIELDS}
-            tokens = {**sides, "dropped": self.tokens.dropped, "cache": self.tokens.cache}
+            tokens = {
+                **sides,
+                "dropped": self.tokens.dropped,
+                "message": self.tokens.message,
+                "cache": self.tokens.cache,
+            }
         return {
             "pairs": pairs,
             "pairs_found": self.pairs_found,
@@ -83,6 +89,8 @@ def show(
     max_prompt_length: int | None = None,
     truncation_mode: TruncationMode = "keep_end",
     chat_template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    template_date: datetime.date | str | None = None,
     cache_dir: str | Path | None = None,
 ) -> SearchResult:
     """Return what `find` finds in a prepared folder, also in a rejected one, with the tokens of a single match.
@@ -97,6 +105,8 @@ def show(
         max_prompt_length: see `tokenize`.
         truncation_mode: see `tokenize`.
         chat_template: see `tokenize`.
+        chat_template_kwargs: see `tokenize`.
+        template_date: see `tokenize`.
         cache_dir: see `tokenize`.
 
     Raises:
@@ -109,11 +119,13 @@ def show(
         max_prompt_length=max_prompt_length,
         truncation_mode=truncation_mode,
         chat_template=chat_template,
+        chat_template_kwargs=chat_template_kwargs,
+        template_date=template_date,
     )
     found = find(prepared, row=row, id_=id_, text=text)
     if found.pairs_found != 1:
         return found
-    encoder = open_encoder(tokenizer, prepared.manifest.form, chat_template, path)
+    encoder, options = open_encoder(tokenizer, prepared, options, chat_template, data=path, cache_dir=cache_dir)
     if encoder is None:
         return found
     return replace(found, tokens=tokens_of(prepared, found.pairs[0], encoder, options, cache_dir))

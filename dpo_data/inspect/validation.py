@@ -4,6 +4,7 @@ Raw pairs are first converted into a scratch folder, so that both are judged by 
 come from `dpo_data.inspect.statistics`.
 """
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -23,14 +24,25 @@ from dpo_data.inspect.batches import Observer, read_pairs
 from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Distribution
-from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Axis, Form, FormChoice, Progress, Severity, silent
+from dpo_data.options import (
+    DEFAULT_AUDIT_LENGTHS,
+    DEFAULT_MAX_INVALID,
+    Axis,
+    Form,
+    FormChoice,
+    Progress,
+    Severity,
+    silent,
+)
 from dpo_data.prepared.manifest import Manifest, ManifestModel
 from dpo_data.prepared.quarantine import read_quarantine
 from dpo_data.prepared.reader import Prepared, damaged_files, is_prepared, read_manifest, read_shard
 from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.records import FIELDS
-from dpo_data.tokens.cache import TokenCache, list_tokens, load_checked_tokenizer
+from dpo_data.tokens.cache import TokenCache, all_tokens, list_tokens, load_encoder
 from dpo_data.tokens.encoder import Encoder
+from dpo_data.tokens.options import TokenOptions, token_options
+from dpo_data.tokens.refusals import REFUSAL_HINT, REFUSALS
 
 
 class CodeFinding(ManifestModel):
@@ -111,6 +123,8 @@ def validate(
     axis: Axis | None = None,
     input_format: str | None = None,
     chat_template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    template_date: datetime.date | str | None = None,
     cache_dir: str | Path | None = None,
     deep: bool = False,
     against: Sequence[str | Path] = (),
@@ -130,6 +144,8 @@ def validate(
         axis: of raw pairs; see `convert`.
         input_format: of raw pairs.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
+        chat_template_kwargs: see `tokenize`.
+        template_date: see `tokenize`.
         cache_dir: where the token caches of a prepared folder are, if not in the folder.
         deep: run the deep checks too, and count languages and personal data; needs the extra `checks`.
         against: evaluation sets whose text is searched for in the pairs; see `dpo_data.checks.contamination`.
@@ -146,14 +162,17 @@ def validate(
     folder = Path(path)
     finished = is_prepared(folder)
     encoder, lengths = None, LengthStatistics()
+    options = token_options(
+        chat_template=chat_template, chat_template_kwargs=chat_template_kwargs, template_date=template_date
+    )
 
-    def prepare_lengths(data_form: Form) -> None:
+    def prepare_lengths(target: Prepared | Form) -> None:
         nonlocal encoder, lengths
-        encoder = open_encoder(tokenizer, data_form, chat_template, path)
+        encoder, _ = open_encoder(tokenizer, target, options, chat_template, data=path, cache_dir=cache_dir)
         lengths = LengthStatistics(encoder, max_lengths)
 
     if finished:
-        prepare_lengths(read_manifest(folder).form)
+        prepare_lengths(Prepared(folder, read_manifest(folder)))
     with TemporaryDirectory(prefix="dpo-data-validate-") as scratch:
         if not finished:
             folder = Path(scratch) / "prepared"
@@ -174,14 +193,32 @@ def validate(
             )
 
 
-def open_encoder(tokenizer: Any, form: Form, chat_template: str | None, data: str | Path) -> Encoder | None:
-    """Return the encoder of a tokenizer that fits the data; None without a tokenizer.
+def open_encoder(
+    tokenizer: Any,
+    target: Prepared | Form,
+    options: TokenOptions,
+    chat_template: str | None = None,
+    *,
+    data: str | Path,
+    cache_dir: str | Path | None = None,
+) -> tuple[Encoder | None, TokenOptions]:
+    """Return the encoder of a tokenizer that fits the data, None without a tokenizer; and the options with its date.
+
+    Args:
+        tokenizer: name, folder or loaded tokenizer.
+        target: a prepared folder, or the form of raw pairs.
+        options: of tokenization.
+        chat_template: given by the user.
+        data: name of the data in messages.
+        cache_dir: where the folder's token caches are, if not in the folder.
 
     Raises: InputError, UsageError: as `tokenize`.
     """
     if tokenizer is None:
-        return None
-    return Encoder(load_checked_tokenizer(tokenizer, form, chat_template, data=data), chat_template)
+        return None, options
+    form = target.manifest.form if isinstance(target, Prepared) else target
+    caches = all_tokens(target, cache_dir) if isinstance(target, Prepared) else ()
+    return load_encoder(tokenizer, form, options, chat_template, data=data, caches=caches)
 
 
 class FolderPass(NamedTuple):
@@ -262,6 +299,8 @@ def validation_report(
             f"says rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, and no trainer "
             "accepts the rest"
         )
+    over_limit = findings.refused.rows.total() > DEFAULT_MAX_INVALID * manifest.pairs
+    (findings.errors if over_limit else findings.warnings).merge(findings.refused)
     caches = [] if damage else list_tokens(prepared, cache_dir)
     for cache in caches:
         damage |= _token_damage(cache)
@@ -327,7 +366,7 @@ def _read_quarantine(
 ) -> tuple[CodeCounts, dict[str, str]]:
     """Return the rows in quarantine by code, and the hint of every code."""
     counts = CodeCounts(max_examples)
-    hints = dict(CHECK_HINTS)
+    hints = CHECK_HINTS | {code: f"{meaning.capitalize()}. {REFUSAL_HINT}" for code, meaning in REFUSALS.items()}
     for row in read_quarantine(folder, [name for name in manifest.files if name not in damage]):
         counts.add(row.code, [f"{row.file}:{row.line}: {row.message}"])
         hints[row.code] = row.hint

@@ -1,7 +1,11 @@
-"""Phrases about statistics that the terminal and the pages share."""
+"""Phrases about statistics and tokens that the terminal and the pages share."""
+
+import json
 
 from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, LabelNoise
 from dpo_data.options import Severity
+from dpo_data.tokens.manifest import TokenCounts, TokensManifest
+from dpo_data.tokens.remarks import remark_lines
 
 
 def gap_name(gap: GapScore) -> str:
@@ -30,3 +34,21 @@ def noise_headline(noise: LabelNoise | None) -> str:
         f"Label noise: {interval}: {advice}. Pairs judged more than once: {noise.repeated:,}; "
         f"in both directions: {noise.disputed:,}."
     )
+
+
+def token_remarks(manifest: TokensManifest) -> list[str]:
+    """Return what a reader should know about a token cache beyond its table of counts, in sentences."""
+    counts = TokenCounts.total(list(manifest.splits.values()))
+    options = manifest.options
+    lines = []
+    if manifest.form == "text" and manifest.tokenizer.has_chat_template:
+        lines.append(
+            "The pairs are text, so the tokenizer's chat template is not used; for a chat model, convert with "
+            "--form conversational."
+        )
+    if options.chat_template_kwargs:
+        given = ", ".join(f"{name}={json.dumps(value)}" for name, value in options.chat_template_kwargs.items())
+        lines.append(f"Arguments of the chat template: {given}.")
+    if options.date:
+        lines.append(f"The chat template takes {options.date} for today.")
+    return [*lines, *remark_lines(counts)]

@@ -65,5 +65,5 @@ SOURCE = Source(
     has_scores=True,
     hub="nvidia/HelpSteer2",
     hub_files=("train.jsonl.gz", "validation.jsonl.gz"),
-    grouping=Grouping(lambda row: row.get("prompt"), partial(merge_rows, adapt=adapt)),
+    grouping=Grouping(lambda row, options: row.get("prompt"), partial(merge_rows, adapt=adapt)),
 )

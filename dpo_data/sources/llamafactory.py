@@ -45,11 +45,15 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
 def _alpaca(row: Row) -> ScoredResponses:
     instruction = "\n".join(filter(None, (required_text(row, "instruction"), optional_text(row, "input"))))
     *system, request = user_prompt(instruction, optional_text(row, "system"))
-    prompt = [*system, *_history(row), request]
+    prompt = [*system, *history(row), request]
     return preferred(prompt, required_text(row, "chosen"), required_text(row, "rejected"))
 
 
-def _history(row: Row) -> list[Message]:
+def history(row: Row) -> list[Message]:
+    """Return the turns of a column `history` of [question, answer] pairs.
+
+    Raises: RowError: wrong_type.
+    """
     if row.get("history") is None:
         return []
     turns = []

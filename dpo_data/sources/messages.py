@@ -27,6 +27,7 @@ ROLES = {
     "function": "tool",
     "ipython": "tool",
     "observation": "tool",
+    "tool_response": "tool",
 }
 #: Roles of ShareGPT whose content is a tool call as JSON.
 CALL_ROLES = ("function_call", "tool_call")

@@ -1,18 +1,18 @@
-"""OpenAssistant/oasst1 and oasst2, flat message files: trees of messages in which sibling replies are ranked.
+"""OpenAssistant/oasst1 and oasst2: trees of messages in which sibling replies are ranked.
 
 Rank 0 is the best. A prompt is the path from the root to a prompter's message; the replies to it are the responses.
 Messages of prompters, replies that are deleted or have no rank, and replies that failed review are left out and
 counted. The rows of a tree must be adjacent, as in the published files; a message whose parent is not among them is
-quarantined. In OpenAssistant's own exports, fields that are null are left out. The nested files (.trees.jsonl) are not
-supported; the flat files have the same messages.
-Columns as in the dataset cards.
+quarantined. In OpenAssistant's own exports, fields that are null are left out. Nested files (.trees.jsonl) have one
+tree in each row: {message_tree_id, prompt: {text, role, replies: [...]}}, or the first message with its replies.
+Columns as in the dataset cards, and in Open-Assistant's oasst-data/oasst_data/schemas.py.
 """
 
 from collections.abc import Mapping, Sequence
 
 from dpo_data.errors import RowError
 from dpo_data.records import Message, Response, ScoredResponses
-from dpo_data.sources.fields import Row, optional_number, required_choice, required_text
+from dpo_data.sources.fields import Row, as_object, optional_number, required_choice, required_list, required_text
 from dpo_data.sources.responses import assistant
 from dpo_data.sources.source import AdaptedGroup, Grouping, Source, SourceOptions
 
@@ -43,6 +43,9 @@ def adapt_group(rows: Sequence[Row], options: SourceOptions) -> AdaptedGroup:
     replies: dict[str, list[Response]] = {}
     for index, row in enumerate(rows):
         try:
+            if (root := _root(row)) is not None:
+                group.responses += replies_in(root, index)
+                continue
             message_id = required_text(row, "message_id")
             role = required_choice(row, "role", tuple(ROLES))
             required_text(row, "text")
@@ -64,6 +67,41 @@ def adapt_group(rows: Sequence[Row], options: SourceOptions) -> AdaptedGroup:
     return group
 
 
+def _root(row: Row) -> Row | None:
+    """Return the first message of a row that holds a whole tree, or None."""
+    prompt = row.get("prompt")
+    if isinstance(prompt, Mapping):
+        return prompt
+    return row if row.get("replies") else None
+
+
+def replies_in(root: Row, row: int) -> list[ScoredResponses]:
+    """Return every message of a prompter with the replies to it, for a nested tree.
+
+    Args:
+        root: the first message, with its replies.
+        row: the row that the tree comes from.
+
+    Raises: RowError: missing_field, wrong_type.
+    """
+    found = []
+    nodes: list[tuple[Row, list[Message], str]] = [(root, [], "prompt")]
+    while nodes:
+        node, before, path = nodes.pop()
+        role = required_choice(node, "role", tuple(ROLES), f"{path}.")
+        dialogue = [*before, Message(role=ROLES[role], content=required_text(node, "text", f"{path}."))]
+        replies = [
+            (as_object(reply, f"{path}.replies.{n}"), dialogue, f"{path}.replies.{n}")
+            for n, reply in enumerate(required_list(node, "replies", f"{path}.") if node.get("replies") else [])
+        ]
+        if role == "prompter" and replies:
+            responses = [adapt(reply, SourceOptions()).responses[0] for reply, _, _ in replies]
+            placed = [response.model_copy(update={"row": row}) for response in responses]
+            found.append(ScoredResponses(prompt=dialogue, responses=placed))
+        nodes += reversed(replies)
+    return found
+
+
 def path_to(message_id: str, messages: Mapping[str, Row]) -> list[Message]:
     """Return the messages from the root of a tree to one of its messages.
 
@@ -80,17 +118,25 @@ def path_to(message_id: str, messages: Mapping[str, Row]) -> list[Message]:
     return path[::-1]
 
 
+def looks_like(row: Row) -> bool:
+    """Return True if the row is a message of a tree, or a tree."""
+    if isinstance(row.get("prompt"), Mapping):
+        return "replies" in row["prompt"]
+    return row.get("role") in tuple(ROLES) and ("message_tree_id" in row or "parent_id" in row)
+
+
 SOURCE = Source(
     name="oasst",
     license="apache-2.0",
     homepage="https://huggingface.co/datasets/OpenAssistant/oasst1",
     direction="the lower rank among the replies to one message; rank 0 is the best",
-    columns=("message_id", "text", "role"),
+    columns=(),
+    layouts=(("message_id", "text", "role"), ("prompt",)),
     adapt=adapt,
-    optional=("parent_id", "rank", "message_tree_id", "deleted", "review_result"),
-    looks_like=lambda row: row["role"] in tuple(ROLES) and ("message_tree_id" in row or "parent_id" in row),
+    optional=("parent_id", "rank", "message_tree_id", "deleted", "review_result", "replies"),
+    looks_like=looks_like,
     has_scores=True,
     hub="OpenAssistant/oasst1",
     hub_files=("data/train-*.parquet", "data/validation-*.parquet"),
-    grouping=Grouping(lambda row: row.get("message_tree_id"), adapt_group),
+    grouping=Grouping(lambda row, options: row.get("message_tree_id"), adapt_group),
 )

@@ -45,5 +45,5 @@ SOURCE = Source(
     has_scores=True,
     hub="stanfordnlp/SHP",
     hub_files=("*/train.json", "*/validation.json", "*/test.json"),
-    grouping=Grouping(lambda row: row.get("post_id"), partial(separate_rows, adapt=adapt)),
+    grouping=Grouping(lambda row, options: row.get("post_id"), partial(separate_rows, adapt=adapt)),
 )

@@ -64,7 +64,7 @@ class Grouping:
             they must be adjacent.
     """
 
-    key: Callable[[Row], Hashable]
+    key: Callable[[Row, SourceOptions], Hashable]
     adapt: Callable[[Sequence[Row], SourceOptions], AdaptedGroup]
     buffer_whole_file: bool = False
 
@@ -110,8 +110,8 @@ class Source:
         judgments: value of --axis, which is required, to the column of that judgment; empty if there is only one.
         row_split: returns the split that a row names, or None if its path decides; may raise RowError.
         takes_labels: True if --label-map may say what a label means.
-        reads: returns the columns that the pair of a row depends on, besides `columns` and `optional`; for sources that
-            find their columns by name.
+        reads: returns the columns that the pair of a row depends on, besides `optional`; for sources that find their
+            columns by name. None: those of `columns` and `layouts`.
         eval_only: True for an evaluation set, whose rows go to the test split unless the user opts out.
         grouping: how rows that belong together are converted; None if every row is converted by itself.
         example_options: further options of the example command, as in "--form conversational".
@@ -141,7 +141,7 @@ class Source:
     judgments: Mapping[Axis, str] = field(default_factory=dict)
     row_split: Callable[[Row], SplitName | None] | None = None
     takes_labels: bool = False
-    reads: Callable[[Row, FieldMap], Collection[str]] = lambda row, mapping: ()
+    reads: Callable[[Row, FieldMap], Collection[str]] | None = None
     eval_only: bool = False
     grouping: Grouping | None = None
     example_options: str = ""
@@ -182,8 +182,8 @@ class Source:
 
     def used_columns(self, row: Row, mapping: FieldMap) -> frozenset[str]:
         """Return the top-level columns that the pairs of rows with the columns of this one depend on."""
-        names = {*(mapping.get(column, column) for column in self.optional), *self.reads(row, mapping)}
-        names = names.union(*self._alternatives(mapping, None))
+        names = {mapping.get(column, column) for column in self.optional}
+        names = names.union(*self._alternatives(mapping, None) if self.reads is None else [self.reads(row, mapping)])
         return frozenset(names | {name.split(".")[0] for name in names})
 
     def hint(self, error: RowError, mapping: FieldMap) -> str:

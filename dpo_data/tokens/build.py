@@ -1,6 +1,7 @@
 """Encode, truncate and filter pairs, and build the rows of a token cache. Reads and writes no files."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from dpo_data.ragged import Ragged, equal_rows
 from dpo_data.records import FIELDS
 from dpo_data.tokens.dropped import DroppedPair
 from dpo_data.tokens.encoder import EncodedPairs, Encoder, Texts
-from dpo_data.tokens.manifest import TokenCounts
+from dpo_data.tokens.manifest import Remark, TokenCounts
 from dpo_data.tokens.options import TokenOptions
 from dpo_data.tokens.truncation import KeptLengths, cut_prompts, kept_lengths
 
@@ -50,20 +51,21 @@ class TokenBatch:
     counts: TokenCounts
 
 
-def encode_rows(encoder: Encoder, form: Form, rows: pa.RecordBatch) -> tuple[EncodedPairs, dict[int, str]]:
-    """Return the ids of prepared rows before truncation, and the rows that the chat template refuses, with reasons."""
+def encode_rows(encoder: Encoder, form: Form, rows: pa.RecordBatch) -> EncodedPairs:
+    """Return the ids of prepared rows before truncation."""
     prompts, chosen, rejected = (rows.column(name).to_pylist() for name in FIELDS)
     if form == "text":
-        return encoder.encode_texts(Texts(prompts, chosen, rejected, {})), {}
-    tools = rows.column("tools").to_pylist() if "tools" in rows.schema.names else None
-    texts = encoder.render(prompts, chosen, rejected, tools)
-    return encoder.encode_rendered(texts), texts.refused
+        return encoder.encode_texts(Texts(prompts, chosen, rejected))
+    tools, arguments = (
+        rows.column(name).to_pylist() if name in rows.schema.names else None
+        for name in ("tools", "chat_template_kwargs")
+    )
+    return encoder.encode_rendered(encoder.render(prompts, chosen, rejected, tools, arguments))
 
 
 def truncate_and_build(
     rows: pa.RecordBatch,
     encoded: EncodedPairs,
-    refused: dict[int, str],
     options: TokenOptions,
     bos_token_id: int | None,
     schema: pa.Schema,
@@ -73,7 +75,6 @@ def truncate_and_build(
     Args:
         rows: the prepared rows.
         encoded: their ids.
-        refused: number of a row that the chat template refuses to the reason.
         options: of tokenization.
         bos_token_id: see `cut_prompts`.
         schema: of the token cache.
@@ -83,7 +84,7 @@ def truncate_and_build(
     pairs = truncate_pairs(encoded, options, bos_token_id)
     if options.on_overlong == "fail" and pairs.too_long.any():
         raise _overlong(rows, pairs, options)
-    reasons = drop_reasons(pairs, refused, options)
+    reasons = drop_reasons(pairs, options)
     keep = np.ones(rows.num_rows, bool)
     keep[list(reasons)] = False
     dropped = [
@@ -94,6 +95,7 @@ def truncate_and_build(
             prompt_tokens=int(encoded.prompts.lengths[row]),
             chosen_tokens=int(encoded.chosen.lengths[row]),
             rejected_tokens=int(encoded.rejected.lengths[row]),
+            message=encoded.refused[row].message if row in encoded.refused else None,
         )
         for row, reason in sorted(reasons.items())
     ]
@@ -117,7 +119,7 @@ def truncate_pairs(encoded: EncodedPairs, options: TokenOptions, bos_token_id: i
     )
 
 
-def drop_reasons(pairs: TruncatedPairs, refused: dict[int, str], options: TokenOptions) -> dict[int, str]:
+def drop_reasons(pairs: TruncatedPairs, options: TokenOptions) -> dict[int, str]:
     """Return the reason for each row that is dropped, by row number; refusals and empty prompts come first."""
     by_reason = {
         "too_long": pairs.too_long if options.on_overlong == "drop" else np.zeros(0, bool),
@@ -127,7 +129,7 @@ def drop_reasons(pairs: TruncatedPairs, refused: dict[int, str], options: TokenO
     reasons: dict[int, str] = {}
     for reason, rows in by_reason.items():
         reasons |= dict.fromkeys(np.flatnonzero(rows).tolist(), reason)
-    return reasons | refused
+    return reasons | {row: refusal.reason for row, refusal in pairs.encoded.refused.items()}
 
 
 def build_batch(
@@ -159,7 +161,16 @@ def count(pairs: TruncatedPairs, keep: NDArray[np.bool_], reasons: dict[int, str
         response_tokens=int(kept.chosen[keep].sum() + kept.rejected[keep].sum()),
         longest_pair=int((kept.prompt + np.maximum(kept.chosen, kept.rejected))[keep].max(initial=0)),
         seams=encoded.seams,
+        refusals=dict(reversed([(refusal.reason, refusal.message) for refusal in encoded.refused.values()])),
+        remarks=count_remarks([remarks for row, remarks in encoded.remarks.items() if keep[row]]),
     )
+
+
+def count_remarks(of_pairs: Sequence[Mapping[str, str]]) -> dict[str, Remark]:
+    """Return the number of pairs that each remark was made on, with what it quotes of the first."""
+    pairs = Counter(code for remarks in of_pairs for code in remarks)
+    quotes = dict(item for remarks in reversed(of_pairs) for item in remarks.items())
+    return {code: Remark(pairs=pairs[code], quote=quotes[code]) for code in sorted(pairs)}
 
 
 def _overlong(rows: pa.RecordBatch, pairs: TruncatedPairs, options: TokenOptions) -> RowError:

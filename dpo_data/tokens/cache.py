@@ -4,8 +4,9 @@ A cache has one shard of ids for each shard of text, under a key of its content,
 therefore cost the tokenization of their own shards only.
 """
 
+import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from dpo_data.engine.threads import map_in_threads
 from dpo_data.errors import PreparedError, UsageError, argument, as_flag, reading
-from dpo_data.options import DEFAULT_MAX_LENGTH, Form, OnOverlong, Progress, TruncationMode, silent
+from dpo_data.options import DEFAULT_MAX_INVALID, DEFAULT_MAX_LENGTH, Form, OnOverlong, Progress, TruncationMode, silent
 from dpo_data.prepared.files import MANIFEST, hash_file, hash_json
 from dpo_data.prepared.manifest import load_manifest, write_manifest
 from dpo_data.prepared.reader import Prepared, is_prepared, load_dataset, open_prepared, read_shard, shard_schema
@@ -34,6 +35,8 @@ from dpo_data.tokens.encoder import (
 )
 from dpo_data.tokens.manifest import TOKENS_VERSION, TokenCounts, TokenizerEntry, TokenShard, TokensManifest
 from dpo_data.tokens.options import TokenOptions, token_options
+from dpo_data.tokens.refusals import RefusalLimit
+from dpo_data.tokens.templates import ChatTemplate
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -77,6 +80,9 @@ def tokenize(
     truncation_mode: TruncationMode = "keep_end",
     on_overlong: OnOverlong = "truncate",
     chat_template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    template_date: datetime.date | str | None = None,
+    max_invalid: float = DEFAULT_MAX_INVALID,
     cache_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> TokenCache:
@@ -91,6 +97,10 @@ def tokenize(
         truncation_mode: "keep_end" keeps the last tokens of a truncated prompt, "keep_start" the first.
         on_overlong: "truncate" pairs that exceed max_length, "drop" them (counted), or "fail" at the first.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
+        chat_template_kwargs: variables that the template gets, such as enable_thinking=False.
+        template_date: the day that the template takes for today; None for the day of the folder's first token cache
+            with this template, or else today.
+        max_invalid: make no cache if the template refuses more than this share of the pairs.
         cache_dir: folder for token caches instead of `prepared`.
         progress: called with the share of rows that are done, and their number.
 
@@ -101,18 +111,26 @@ def tokenize(
         UsageError: options that contradict each other or the data; a tokenizer without an end-of-sequence token.
         InputError: the tokenizer cannot be loaded.
         RowError: with on_overlong="fail", the first pair that is too long.
+        TooManyInvalid: the chat template refuses more than `max_invalid` of the pairs.
     """
+    if not 0 <= max_invalid <= 1:
+        raise UsageError("must be between 0 and 1 (0% and 100%).", "max_invalid", max_invalid)
     options = token_options(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
         truncation_mode=truncation_mode,
         on_overlong=on_overlong,
         chat_template=chat_template,
+        chat_template_kwargs=chat_template_kwargs,
+        template_date=template_date,
     )
     job = _make_job(prepared, tokenizer, options, chat_template, cache_dir)
+    limit = RefusalLimit(job.prepared, job.encoder, max_invalid)
     if found := job.find():
+        for counts in found.manifest.splits.values():
+            limit.add(counts)
         return found
-    _CacheWriter(job, progress).write()
+    _CacheWriter(job, limit, progress).write()
     return replace(open_tokens(job.folder), hit=False)
 
 
@@ -129,10 +147,15 @@ def find_tokens(
     return _make_job(prepared, tokenizer, checked, chat_template, cache_dir).find()
 
 
+def all_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> Iterator[TokenCache]:
+    """Yield the finished token caches of a prepared folder, those of earlier text too."""
+    return _caches(_parent(prepared, cache_dir))
+
+
 def list_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> list[TokenCache]:
     """Return the finished token caches of a prepared folder's present text, in the order of their keys."""
     text_hash = _text_hash(prepared)
-    return [cache for cache in _caches(_parent(prepared, cache_dir)) if cache.manifest.text_hash == text_hash]
+    return [cache for cache in all_tokens(prepared, cache_dir) if cache.manifest.text_hash == text_hash]
 
 
 def open_tokens(path: str | Path) -> TokenCache:
@@ -158,29 +181,69 @@ def refuse_old_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -
             open_tokens(path.parent)
 
 
-def load_checked_tokenizer(tokenizer: Any, form: Form, chat_template: str | None, *, data: str | Path) -> Any:
-    """Return a loaded tokenizer after checking that it suits the data, as before a long conversion.
+def load_encoder(
+    tokenizer: Any,
+    form: Form,
+    options: TokenOptions,
+    chat_template: str | None = None,
+    *,
+    data: str | Path,
+    caches: Iterable[TokenCache] = (),
+) -> tuple[Encoder, TokenOptions]:
+    """Return an encoder after checking that it suits the data, and the options with the date of its template.
 
     Args:
         tokenizer: a name on the Hub, a folder, or a loaded tokenizer.
         form: of the data.
+        options: of tokenization.
         chat_template: given by the user.
         data: name of the data in messages.
+        caches: token caches of the data, which may have been made with a date.
 
     Raises:
-        UsageError: no end-of-sequence token; a chat template for text, or conversations without one.
+        UsageError: no end-of-sequence token; a chat template or its options for text; conversations without a
+            template, or with one that is not valid Jinja; a date for a template that writes none.
         InputError: the tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
     require_eos(tokenizer)
-    if form == "text" and chat_template is not None:
-        raise UsageError(f"{argument('chat_template')} is for conversational data, and this is text.\n  Leave it out.")
+    given = {
+        "chat_template": chat_template,
+        "chat_template_kwargs": options.chat_template_kwargs,
+        "template_date": options.date,
+    }
+    useless = next((name for name, value in given.items() if value is not None), None)
+    if form == "text" and useless:
+        raise UsageError(f"{argument(useless)} is for conversational data, and this is text.\n  Leave it out.")
     if form == "conversational" and not (chat_template or tokenizer.chat_template):
         raise UsageError(
             f"{tokenizer.name_or_path}: the tokenizer has no chat template, and {data} holds conversations.\n"
             f"  Give one with {argument('chat_template')}, or convert with {argument('form', 'text')}."
         )
-    return tokenizer
+    template = ChatTemplate(tokenizer, chat_template, options.chat_template_kwargs)
+    if form == "conversational":
+        template.check()
+        options = _with_date(options, template, tokenizer_hash(tokenizer), caches)
+    return Encoder(tokenizer, template.at(options.date)), options
+
+
+def _with_date(
+    options: TokenOptions, template: ChatTemplate, made_by: str, caches: Iterable[TokenCache]
+) -> TokenOptions:
+    """Return the options with a date if the template writes one: given, of the first cache, or today."""
+    if not template.uses_date:
+        if options.date is not None:
+            raise UsageError("the chat template writes no date.\n  Leave it out.", "template_date", options.date)
+        return options
+    if options.date is not None:
+        return options
+    known = [
+        cache.manifest.options.date
+        for cache in caches
+        if cache.manifest.tokenizer.hash == made_by and cache.manifest.options.chat_template == options.chat_template
+    ]
+    date = min(filter(None, known), default=datetime.date.today().isoformat())
+    return options.model_copy(update={"date": date})
 
 
 def _refuse_old_cache(manifest: dict[str, Any], folder: Path) -> NoReturn:
@@ -207,8 +270,10 @@ def _make_job(
     cache_dir: str | Path | None,
 ) -> "_Job":
     folder = open_prepared(prepared)
-    loaded = load_checked_tokenizer(tokenizer, folder.manifest.form, chat_template, data=prepared)
-    return _Job(folder, loaded, options, chat_template, _parent(folder, cache_dir))
+    encoder, options = load_encoder(
+        tokenizer, folder.manifest.form, options, chat_template, data=prepared, caches=all_tokens(folder, cache_dir)
+    )
+    return _Job(folder, encoder, options, _parent(folder, cache_dir))
 
 
 def _parent(prepared: Prepared, cache_dir: str | Path | None) -> Path:
@@ -242,14 +307,13 @@ class _Job:
     """The inputs of one token cache, and its place."""
 
     prepared: Prepared
-    tokenizer: Any
+    encoder: Encoder
     options: TokenOptions
-    chat_template: str | None
     parent: Path
 
     @cached_property
     def entry(self) -> TokenizerEntry:
-        return tokenizer_entry(self.tokenizer)
+        return tokenizer_entry(self.encoder.tokenizer)
 
     @cached_property
     def shard_keys(self) -> dict[str, str]:
@@ -273,12 +337,12 @@ class _Job:
 class _CacheWriter:
     """Writes the token cache of a job."""
 
-    def __init__(self, job: _Job, progress: Progress) -> None:
+    def __init__(self, job: _Job, limit: RefusalLimit, progress: Progress) -> None:
         self._job = job
+        self._limit = limit
         self._progress = progress
         self._rows = 0
         self._checked: set[str] = set()
-        self._encoder = Encoder(job.tokenizer, job.chat_template)
         #: Key of each shard in the other caches -> the cache and the shard.
         self._reusable = {
             shard.key: (cache, shard)
@@ -301,10 +365,11 @@ class _CacheWriter:
                 key=job.folder.name,
                 text_hash=_text_hash(job.prepared),
                 tokenizer=job.entry,
+                form=job.prepared.manifest.form,
                 options=job.options,
                 splits={split: TokenCounts.total([shard.counts for shard in part]) for split, part in shards.items()},
                 shards=shards,
-                files=finish_folder(scratch, hashes, tokenizer=_source(job.tokenizer)),
+                files=finish_folder(scratch, hashes, tokenizer=_source(job.encoder.tokenizer)),
             )
             write_manifest(scratch, manifest)
 
@@ -332,11 +397,12 @@ class _CacheWriter:
         writer.adopt_shard(cache.path / shard.file, shard.counts.pairs)
         dropped.write(writer.split, shard.key, (row for row in read_dropped(cache.path) if row.shard == shard.key))
         self._rows += shard.counts.pairs_read
+        self._limit.add(shard.counts)
         return shard.counts
 
     def _tokenize(self, text_shard: str, writer: SplitWriter, dropped: DroppedWriter) -> TokenCounts:
         """Write the token shard of a text shard."""
-        job, encoder = self._job, self._encoder
+        job, encoder = self._job, self._job.encoder
         counts = []
         # In threads, not in processes: the tokenizer library works outside Python's lock and uses all cores by itself,
         # so that a second call merely fills the gaps, while a process would first have to load the tokenizer. One
@@ -347,8 +413,9 @@ class _CacheWriter:
             (encoder, job.prepared.manifest.form),
             threads=CALLS_IN_FLIGHT if encoder.in_threads else 1,
         )
-        for rows, encoded, refused in batches:
-            batch = truncate_and_build(rows, encoded, refused, job.options, encoder.bos_token_id, writer.schema)
+        for rows, encoded in batches:
+            batch = truncate_and_build(rows, encoded, job.options, encoder.bos_token_id, writer.schema)
+            self._limit.add(batch.counts)
             writer.write(batch.rows)
             dropped.write(writer.split, job.shard_keys[text_shard], batch.dropped)
             counts.append(batch.counts)
@@ -389,8 +456,8 @@ def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
         yield from table.slice(start, BATCH_ROWS).combine_chunks().to_batches()
 
 
-def _encode(rows: pa.RecordBatch, job: tuple[Encoder, Form]) -> tuple[pa.RecordBatch, EncodedPairs, dict[int, str]]:
-    return rows, *encode_rows(*job, rows)
+def _encode(rows: pa.RecordBatch, job: tuple[Encoder, Form]) -> tuple[pa.RecordBatch, EncodedPairs]:
+    return rows, encode_rows(*job, rows)
 
 
 def _is_undamaged(cache: TokenCache, shard: TokenShard) -> bool:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Annotated, Self, TextIO
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from dpo_data.errors import PreparedError, reading
 from dpo_data.prepared.manifest import ManifestModel
@@ -22,6 +22,7 @@ class DroppedPair(ManifestModel):
     prompt_tokens: int
     chosen_tokens: int
     rejected_tokens: int
+    message: Annotated[str | None, Field(description="The chat template's own message, if it refuses the pair.")] = None
 
 
 class DroppedRow(DroppedPair):
@@ -47,7 +48,7 @@ class DroppedWriter:
     def write(self, split: str, shard: str, pairs: Iterable[DroppedPair]) -> None:
         """Append the pairs that were dropped from a shard, given by its key."""
         for pair in pairs:
-            self._file.write(json.dumps({"split": split, "shard": shard, **pair.model_dump()}) + "\n")
+            self._file.write(json.dumps({"split": split, "shard": shard, **pair.model_dump(exclude_none=True)}) + "\n")
 
 
 def read_dropped(folder: Path) -> Iterator[DroppedRow]:

@@ -3,25 +3,23 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.errors import UsageError, argument, loading
+from dpo_data.errors import UsageError, loading
 from dpo_data.prepared.files import hash_json
 from dpo_data.ragged import Ragged, equal_rows
 from dpo_data.tokens.manifest import TokenizerEntry
-
-#: Reasons in dropped.jsonl for conversations that the chat template cannot render, or renders with another prompt.
-TEMPLATE_REFUSED = "template_refused"
-TEMPLATE_REWRITES_PROMPT = "template_rewrites_prompt"
-
-Messages = list[dict[str, Any]]
+from dpo_data.tokens.messages import Conversation, Messages, stored_conversation
+from dpo_data.tokens.rendering import ARGUMENTS_UNUSED, TEMPLATE_REFUSED, Refused, RenderedPair, render_pair
+from dpo_data.tokens.special import EndTokens, without_prefix_space
+from dpo_data.tokens.templates import ChatTemplate
 
 #: Characters of the word on either side of a seam that are compared: joint tokenization could merge them.
 SEAM_CHARS = 32
@@ -82,6 +80,7 @@ def tokenizer_entry(tokenizer: Any) -> TokenizerEntry:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        has_chat_template=bool(tokenizer.chat_template),
     )
 
 
@@ -94,6 +93,13 @@ def require_eos(tokenizer: Any) -> None:
         )
 
 
+class Refusal(NamedTuple):
+    """Why a chat template refuses a pair: a reason for the counts, and the template's own message."""
+
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True)
 class Texts:
     """N pairs as the texts that are tokenized; a refused pair has empty texts.
@@ -102,13 +108,15 @@ class Texts:
         prompts: the prompts.
         chosen: the chosen responses.
         rejected: the rejected responses.
-        refused: number of a pair to the reason why it is refused.
+        refused: number of a pair to why it is refused.
+        remarks: number of a pair to what is remarked on it, code to quoted text.
     """
 
     prompts: list[str]
     chosen: list[str]
     rejected: list[str]
-    refused: dict[int, str]
+    refused: dict[int, Refusal] = field(default_factory=dict)
+    remarks: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,31 +128,36 @@ class EncodedPairs:
         chosen: the chosen responses.
         rejected: the rejected responses.
         seams: number of the 2 N responses that would begin with other tokens if tokenized together with their prompt.
+        refused: number of a pair to why it is refused; it has no ids but EOS.
+        remarks: number of a pair to what is remarked on it, code to quoted text.
     """
 
     prompts: Ragged
     chosen: Ragged
     rejected: Ragged
     seams: int
+    refused: dict[int, Refusal] = field(default_factory=dict)
+    remarks: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Encoder:
     """Tokenizes pairs in batches.
 
-    A text prompt gets the tokens that the tokenizer puts before a text (BOS), a response the end-of-sequence token,
-    unless they are there already. In a conversation the template decides: it writes BOS, and a response that ends with
-    a special token of the template gets no EOS.
+    A text prompt gets the tokens that the tokenizer puts before a text (BOS), unless it begins with them. A response
+    gets the end-of-sequence token, unless it ends with a special token. In a conversation the template writes BOS.
 
     Attributes:
         tokenizer: the tokenizer of transformers.
-        chat_template: replaces the tokenizer's; None for its own.
+        template: the chat template, with all that it depends on.
         prefix_ids: ids that the tokenizer puts before a text.
     """
 
-    def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
+    def __init__(self, tokenizer: Any, template: ChatTemplate | None = None) -> None:
         self.tokenizer = tokenizer
-        self.chat_template = chat_template
+        self.template = template or ChatTemplate(tokenizer)
+        self._ends = EndTokens(tokenizer, self.template.text)
         self._backend = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
+        self._backend_without_prefix = None if self._backend is None else without_prefix_space(self._backend)
         self.prefix_ids = self._find_prefix()
         self._seams: dict[tuple[str, str], np.bool_] = {}
 
@@ -159,50 +172,101 @@ class Encoder:
         """True if several threads may encode at a time, which tokenizers written in Python do not promise."""
         return self._backend is not None
 
+    @property
+    def _prefixes(self) -> bool:
+        """True if ids after a prompt can differ from those of a text alone other than by a seam; no backend says so."""
+        return self._backend is None or self._backend_without_prefix is not None
+
     def encode_texts(self, texts: Texts) -> EncodedPairs:
         """Return the ids of text pairs."""
-        eos = self.tokenizer.eos_token_id
-        return self._encode(texts, self.prefix_ids, np.array([eos]))
+        chosen, rejected = (list(map(self._ends.strip_after, side)) for side in (texts.chosen, texts.rejected))
+        return self._encode(Texts(texts.prompts, chosen, rejected), self.prefix_ids)
 
     def encode_rendered(self, texts: Texts) -> EncodedPairs:
         """Return the ids of conversations that `render` turned into text."""
-        return self._encode(texts, [], np.array(self.tokenizer.all_special_ids))
+        return self._encode(texts, [])
 
-    def _encode(self, texts: Texts, prefix: list[int], ends: NDArray[np.int64]) -> EncodedPairs:
-        # Pairs of one prompt are often adjacent: each distinct text goes through the tokenizer once.
-        distinct = list(dict.fromkeys((*texts.prompts, *texts.chosen, *texts.rejected)))
-        numbers = {text: number for number, text in enumerate(distinct)}
-        encoded = self.encode(distinct)
-        prompts, chosen, rejected = (
-            encoded.take(np.fromiter(map(numbers.__getitem__, side), np.int64, len(side)))
-            for side in (texts.prompts, texts.chosen, texts.rejected)
-        )
-        eos = self.tokenizer.eos_token_id
+    def _encode(self, texts: Texts, prefix: list[int]) -> EncodedPairs:
+        if self._prefixes:
+            prompts, chosen, rejected, seams = self._encode_together(texts)
+        else:
+            prompts, chosen, rejected = self._encode_distinct(texts.prompts, texts.chosen, texts.rejected)
+            seams = self._count_seams(texts)
         return EncodedPairs(
             _with_prefix(prompts, prefix),
-            _with_end(chosen, ends, eos),
-            _with_end(rejected, ends, eos),
-            self._count_seams(texts),
+            self._with_eos(chosen, texts.chosen),
+            self._with_eos(rejected, texts.rejected),
+            seams,
+            texts.refused,
+            texts.remarks,
         )
+
+    def _with_eos(self, ids: Ragged, texts: list[str]) -> Ragged:
+        """Return the ids of texts with EOS after those that do not end with a special token."""
+        ended = np.fromiter(map(self._ends.are_at_end_of, texts), bool, len(texts))
+        values = np.insert(ids.values, ids.offsets[1:][~ended], self.tokenizer.eos_token_id)
+        return Ragged(values, _offsets(ids.lengths + ~ended))
+
+    def _encode_distinct(self, *columns: list[str]) -> Iterator[Ragged]:
+        """Yield the ids of each column; a text that occurs several times goes through the tokenizer once."""
+        distinct = list(dict.fromkeys(chain.from_iterable(columns)))
+        numbers = {text: number for number, text in enumerate(distinct)}
+        encoded = self.encode(distinct)
+        for column in columns:
+            yield encoded.take(np.fromiter(map(numbers.__getitem__, column), np.int64, len(column)))
+
+    def _encode_together(self, texts: Texts) -> tuple[Ragged, Ragged, Ragged, int]:
+        """Return the ids of pairs where a response's depend on there being a prompt before it, and count the seams.
+
+        A response has the ids that follow the prompt's own in both tokenized together. At a seam, where the prompt's
+        last token is another one then, it has its own ids without the space that the tokenizer puts before a text.
+        """
+        joint_texts = (
+            [prompt + response for prompt, response in zip(texts.prompts, side, strict=True)]
+            for side in (texts.chosen, texts.rejected)
+        )
+        prompts, *joint = self._encode_distinct(texts.prompts, *joint_texts)
+        responses, seams = [], 0
+        for ids, side in zip(joint, (texts.chosen, texts.rejected), strict=True):
+            follows = _begins_with(ids, prompts)
+            starts = np.where(follows, prompts.lengths, 0)
+            apart = self._encode_without_prefix([text for text, fits in zip(side, follows, strict=True) if not fits])
+            responses.append(_merge(ids.cut(starts, ids.lengths - starts), apart, follows))
+            seams += int((~follows).sum())
+        return prompts, responses[0], responses[1], seams
+
+    def _encode_without_prefix(self, texts: list[str]) -> Ragged:
+        """Return the ids of texts without the space that the tokenizer puts before a text."""
+        if self._backend_without_prefix is not None:
+            return self._encode_with(self._backend_without_prefix, texts)
+        # A tokenizer written in Python: after a line break it puts no space.
+        line_break, *after = self._encode_slowly(["\n", *("\n" + text for text in texts)])
+        size = len(line_break)
+        alone = self._encode_slowly(texts)
+        return _ragged([ids[size:] if ids[:size] == line_break else own for ids, own in zip(after, alone, strict=True)])
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Return the ids of texts, without any added token."""
         if self._backend is None:
-            ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        else:
-            # At every call: the tokenizer is the user's own, who may have turned either on since the last one.
-            self._backend = _without_truncation_and_padding(self._backend)
-            ids = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
-        offsets = np.zeros(len(ids) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, ids), np.int64, len(ids)), out=offsets[1:])
-        return Ragged(np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1]), offsets)
+            return _ragged(self._encode_slowly(texts))
+        # At every call: the tokenizer is the user's own, who may have turned either on since the last one.
+        self._backend = _without_truncation_and_padding(self._backend)
+        return self._encode_with(self._backend, texts)
+
+    def _encode_slowly(self, texts: Sequence[str]) -> list[list[int]]:
+        return list(self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
+
+    def _encode_with(self, backend: Any, texts: Sequence[str]) -> Ragged:
+        backend = _without_truncation_and_padding(backend)
+        return _ragged([encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)])
 
     def render(
         self,
-        prompts: list[Messages],
-        chosen: list[Messages],
-        rejected: list[Messages],
-        tools: Sequence[str | None] | None = None,
+        prompts: Sequence[Messages],
+        chosen: Sequence[Messages],
+        rejected: Sequence[Messages],
+        tools: Sequence[Any] | None = None,
+        arguments: Sequence[Any] | None = None,
     ) -> Texts:
         """Return conversations as text: a prompt up to its generation prompt, and a response as the rest.
 
@@ -210,55 +274,36 @@ class Encoder:
             prompts: messages of each prompt.
             chosen: messages of each chosen response.
             rejected: messages of each rejected response.
-            tools: the tools of each conversation, as JSON.
+            tools: the tools of each conversation, or JSON text of them.
+            arguments: variables of the template for each conversation alone, or JSON text of them.
         """
-        texts = Texts([], [], [], {})
-        tools = [None] * len(prompts) if tools is None else tools
-        for row, messages in enumerate(zip(prompts, chosen, rejected, strict=True)):
-            prompt, first, second = map(_for_template, messages)
-            sides, reason = self._render_pair(prompt, first, second, tools[row])
-            if reason:
-                texts.refused[row] = reason
+        nothing = [None] * len(prompts)
+        texts = Texts([], [], [])
+        unused = {ARGUMENTS_UNUSED: ", ".join(names)} if (names := self.template.unused_arguments) else {}
+        columns = (prompts, chosen, rejected, tools or nothing, arguments or nothing)
+        for row, fields in enumerate(zip(*columns, strict=True)):
+            sides = ("", "", "")
+            try:
+                pair = self.render_one(stored_conversation(*fields))
+            except json.JSONDecodeError as error:
+                message = f"tool calls, tools and template arguments are JSON, and these are not: {error}"
+                texts.refused[row] = Refusal(TEMPLATE_REFUSED, message)
+            except Refused as refused:
+                texts.refused[row] = Refusal(refused.code, refused.message)
+            else:
+                sides = (pair.prompt, pair.chosen, pair.rejected)
+                if remarks := {**pair.remarks, **unused}:
+                    texts.remarks[row] = remarks
             for column, text in zip((texts.prompts, texts.chosen, texts.rejected), sides, strict=True):
                 column.append(text)
         return texts
 
-    def _render_pair(
-        self, prompt: Messages, chosen: Messages, rejected: Messages, tools: str | None
-    ) -> tuple[tuple[str, str, str], str]:
-        """Return the texts of a pair, and why it is refused; empty where it is not."""
-        from jinja2 import TemplateError, TemplateSyntaxError
+    def render_one(self, conversation: Conversation) -> RenderedPair:
+        """Return a conversational pair as text.
 
-        try:
-            start = self._apply(prompt, tools, add_generation_prompt=True)
-            wholes = [
-                self._apply(prompt + response, tools, add_generation_prompt=False) for response in (chosen, rejected)
-            ]
-        except TemplateSyntaxError as error:
-            raise UsageError(
-                f"the chat template is not valid Jinja: {error.message} (line {error.lineno}).\n"
-                f"  Fix it, or give another with {argument('chat_template')}."
-            ) from error
-        except (TemplateError, TypeError, KeyError, IndexError, ValueError):
-            return ("", "", ""), TEMPLATE_REFUSED
-        if not all(whole.startswith(start) for whole in wholes):
-            return ("", "", ""), TEMPLATE_REWRITES_PROMPT
-        first, second = (self._drop_space_after_end(whole[len(start) :]) for whole in wholes)
-        return (start, first, second), ""
-
-    def _apply(self, messages: Messages, tools: str | None, *, add_generation_prompt: bool) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            messages,
-            tools=json.loads(tools) if tools else None,
-            chat_template=self.chat_template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-        )
-        return text
-
-    def _drop_space_after_end(self, response: str) -> str:
-        stripped = response.rstrip()
-        return stripped if stripped.endswith(tuple(self.tokenizer.all_special_tokens)) else response
+        Raises: Refused: the template cannot render all of it.
+        """
+        return render_pair(self.template, self._ends, conversation)
 
     def _find_prefix(self) -> list[int]:
         """Return the ids that the tokenizer puts before a text by itself, usually BOS or none."""
@@ -291,20 +336,6 @@ class Encoder:
         return int(sum(known[seam] for seam in seams))
 
 
-def _for_template(messages: Messages) -> Messages:
-    """Return messages as chat templates take them: without empty fields, and tool calls as objects instead of JSON."""
-    if len(messages) == 0 or "tool_calls" not in messages[0]:
-        return messages
-    return [
-        {
-            name: json.loads(value) if name == "tool_calls" else value
-            for name, value in message.items()
-            if value is not None
-        }
-        for message in messages
-    ]
-
-
 def first_word(text: str) -> str:
     """Return the first word of a text, at most `SEAM_CHARS` of it, with the white space around it.
 
@@ -325,6 +356,30 @@ def last_word(text: str) -> str:
     return first_word(text[: -SEAM_CHARS - 1 : -1])[::-1]
 
 
+def _ragged(ids: Sequence[Sequence[int]]) -> Ragged:
+    offsets = _offsets(np.fromiter(map(len, ids), np.int64, len(ids)))
+    return Ragged(np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1]), offsets)
+
+
+def _begins_with(ids: Ragged, beginnings: Ragged) -> NDArray[np.bool_]:
+    """Return (N,) True where a sequence begins with the other's."""
+    long_enough: NDArray[np.bool_] = ids.lengths >= beginnings.lengths
+    return long_enough & equal_rows(ids.cut_end(np.minimum(ids.lengths, beginnings.lengths)), beginnings)
+
+
+def _merge(first: Ragged, second: Ragged, is_first: NDArray[np.bool_]) -> Ragged:
+    """Return the sequences of `first` that `is_first`, (N,), marks, and in place of the others those of `second`."""
+    if is_first.all():
+        return first
+    joined = Ragged(
+        np.concatenate([first.values, second.values]),
+        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+    )
+    places = np.arange(len(is_first))
+    places[~is_first] = len(is_first) + np.arange(len(second.lengths))
+    return joined.take(places)
+
+
 def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:
     """Return each sequence with the prefix before it, unless it begins with it."""
     if not prefix:
@@ -335,15 +390,6 @@ def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:
     starts = ids.offsets[:-1][~there]
     values = np.insert(ids.values, np.repeat(starts, len(prefix)), np.tile(prefix, len(starts)))
     return Ragged(values, _offsets(ids.lengths + ~there * len(prefix)))
-
-
-def _with_end(ids: Ragged, ends: NDArray[np.int64], eos: int) -> Ragged:
-    """Return each sequence with `eos` after it, unless it ends with one of `ends`."""
-    filled = ids.lengths > 0
-    ended = np.zeros(len(filled), bool)
-    ended[filled] = np.isin(ids.values[ids.offsets[1:][filled] - 1], ends)
-    values = np.insert(ids.values, ids.offsets[1:][~ended], eos)
-    return Ragged(values, _offsets(ids.lengths + ~ended))
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
+from dpo_data.options import Form
 from dpo_data.prepared.manifest import Counts, FileEntry, ManifestModel, require_sum
 from dpo_data.tokens.options import TokenOptions
 
@@ -23,6 +24,14 @@ class TokenizerEntry(ManifestModel):
     bos_token_id: int | None
     eos_token_id: int
     pad_token_id: int | None
+    has_chat_template: bool = False
+
+
+class Remark(ManifestModel):
+    """What was done to some of the pairs that are kept, such as leaving out the end of a generation prompt."""
+
+    pairs: NonNegativeInt
+    quote: Annotated[str, Field(description="The text that it is about, in the first of them.")]
 
 
 class TokenCounts(ManifestModel):
@@ -45,6 +54,7 @@ class TokenCounts(ManifestModel):
     refusals: dict[str, str] = Field(
         default={}, description="Reason to the chat template's own message for the first such pair."
     )
+    remarks: dict[str, Remark] = Field(default={}, description="Code to the pairs that it was remarked on.")
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
@@ -56,15 +66,21 @@ class TokenCounts(ManifestModel):
         """Return the counts of several parts together."""
         dropped: Counter[str] = Counter()
         refusals: dict[str, str] = {}
+        remarks: dict[str, Remark] = {}
         for part in parts:
             dropped.update(part.dropped)
             refusals = part.refusals | refusals
-        summed = set(cls.model_fields) - {"dropped", "longest_pair", "refusals"}
+            for code, remark in part.remarks.items():
+                first = remarks.get(code, remark)
+                pairs = remark.pairs + (first.pairs if code in remarks else 0)
+                remarks[code] = Remark(pairs=pairs, quote=first.quote)
+        summed = set(cls.model_fields) - {"dropped", "longest_pair", "refusals", "remarks"}
         return cls(
             **{name: sum(getattr(part, name) for part in parts) for name in summed},
             dropped=dict(sorted(dropped.items())),
             longest_pair=max((part.longest_pair for part in parts), default=0),
             refusals=refusals,
+            remarks=dict(sorted(remarks.items())),
         )
 
 
@@ -84,6 +100,7 @@ class TokensManifest(ManifestModel):
     key: str
     text_hash: Annotated[str, Field(description="Hash of the text shards that the ids were made from.")]
     tokenizer: TokenizerEntry
+    form: Annotated[Form | None, Field(description="Form of the pairs; null in caches that do not say.")] = None
     options: TokenOptions
     splits: dict[str, TokenCounts]
     shards: dict[str, list[TokenShard]]

@@ -1,13 +1,16 @@
 """Options of tokenization."""
 
-from typing import Annotated, Literal
+import datetime
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from dpo_data.errors import require_choice
+from dpo_data.errors import UsageError, require_choice
 from dpo_data.options import DEFAULT_MAX_LENGTH, OnOverlong, TruncationMode
 from dpo_data.prepared.files import hash_json
 from dpo_data.prepared.manifest import ManifestModel
+from dpo_data.tokens.templates import check_template_arguments
 from dpo_data.tokens.truncation import check_limits
 
 
@@ -35,10 +38,13 @@ def token_options(
     truncation_mode: TruncationMode = "keep_end",
     on_overlong: OnOverlong = "truncate",
     chat_template: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    template_date: datetime.date | str | None = None,
 ) -> TokenOptions:
     """Return the options of `dpo_data.tokenize`, checked.
 
-    Raises: UsageError: limits that leave no room for a prompt or a response, or an unknown mode.
+    Raises: UsageError: limits that leave no room for a prompt or a response, an unknown mode, arguments that a chat
+        template cannot get, or a date that is none.
     """
     check_limits(max_length, max_prompt_length)
     require_choice("truncation_mode", truncation_mode, TruncationMode)
@@ -49,4 +55,13 @@ def token_options(
         truncation_mode=truncation_mode,
         on_overlong=on_overlong,
         chat_template=None if chat_template is None else hash_json(chat_template),
+        chat_template_kwargs=check_template_arguments(chat_template_kwargs),
+        date=None if template_date is None else _iso_date(template_date),
     )
+
+
+def _iso_date(date: datetime.date | str) -> str:
+    try:
+        return datetime.date.fromisoformat(str(date)).isoformat()
+    except ValueError as error:
+        raise UsageError("must be a day, as in 2026-11-25.", "template_date", date) from error

@@ -1,12 +1,15 @@
 """Choose the token cache of a prepared folder."""
 
+import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_data.errors import PreparedError, UsageError, argument
+from dpo_data.errors import PreparedError, UsageError, argument, as_flag
+from dpo_data.options import Progress, silent
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
@@ -21,6 +24,7 @@ def training_tokens(
     cache_dir: Path | None,
     options: Mapping[str, Any],
     scratch: Path | None = None,
+    progress: Progress = silent,
 ) -> TokenCache:
     """Return the token cache to train on: the named one, the only one that fits, or a new one if there is none.
 
@@ -39,8 +43,7 @@ def training_tokens(
         UsageError: several caches fit, or none and there are several ranks.
     """
     command = f"dpo-data tokenize {data} --tokenizer {model}"
-    shown = {name: "FILE" if name == "chat_template" else value for name, value in options.items()}
-    command += "".join(f" --{name.replace('_', '-')} {value}" for name, value in shown.items())
+    command += "".join(f" {as_flag(name, _as_word(name, value))}" for name, value in options.items())
     command += f" --cache-dir {cache_dir}" if cache_dir else ""
 
     prepared = open_prepared(data)
@@ -68,8 +71,8 @@ def training_tokens(
         return found
     if scratch is not None:
         found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
-        return found or tokenize(data, tokenizer=tokenizer, cache_dir=scratch, **options)
-    return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        return found or tokenize(data, tokenizer=tokenizer, cache_dir=scratch, progress=progress, **options)
+    return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, progress=progress, **options)
 
 
 def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> str:
@@ -105,10 +108,19 @@ def _of_tokenizer(cache: TokenCache, model: str, tokenizer: Any, command: str) -
     return cache
 
 
+def _as_word(name: str, value: Any) -> str:
+    """Return the value of an option as a word of the command line."""
+    if name == "chat_template":
+        return "FILE"
+    return shlex.quote(json.dumps(value)) if isinstance(value, Mapping) else str(value)
+
+
 def _described(cache: TokenCache) -> str:
     options = cache.manifest.options
     prompt = f", max_prompt_length {options.max_prompt_length}" if options.max_prompt_length else ""
-    return f"max_length {options.max_length}{prompt}, {options.truncation_mode}, {options.on_overlong}"
+    arguments = f", chat_template_kwargs {json.dumps(kwargs)}" if (kwargs := options.chat_template_kwargs) else ""
+    date = f", template_date {options.date}" if options.date else ""
+    return f"max_length {options.max_length}{prompt}, {options.truncation_mode}, {options.on_overlong}{arguments}{date}"
 
 
 @dataclass(frozen=True)

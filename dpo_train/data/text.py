@@ -1,8 +1,9 @@
 """Rows of text or messages given in memory, tokenized and truncated."""
 
+import logging
+import reprlib
 import warnings
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,96 +13,100 @@ import pyarrow as pa
 
 from dpo_data.errors import UsageError
 from dpo_data.options import Form
-from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, pair_schema, token_schema
+from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, carried_columns, pair_schema, token_schema
 from dpo_data.records import FIELDS
-from dpo_data.tokens.build import encode_rows, truncate_and_build
-from dpo_data.tokens.encoder import Encoder, tokenizer_entry
-from dpo_data.tokens.options import token_options
+from dpo_data.tokens.build import TokenBatch, truncate_and_build
+from dpo_data.tokens.cache import load_encoder
+from dpo_data.tokens.encoder import EncodedPairs, Encoder, Texts
+from dpo_data.tokens.manifest import TokenCounts
+from dpo_data.tokens.options import TokenOptions, token_options
+from dpo_data.tokens.remarks import remark_lines
 from dpo_train.data.caches import training_tokens
 from dpo_train.data.rows import PairRows, _no_pairs
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
-class Truncation:
-    """Truncation of text that is tokenized in memory; lengths in tokens, None for defaults of `dpo_data.tokenize`."""
+class RowReader:
+    """Reads a dataset as rows of token ids; lengths in tokens, None for defaults of `dpo_data.tokenize`."""
 
+    tokenizer: Any = None
     max_length: int | None = None
     max_prompt_length: int | None = None
-    mode: str = "keep_end"
+    truncation_mode: str = "keep_end"
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    template_date: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that differ from the defaults, by their names in `dpo_data.tokenize`."""
-        options: dict[str, Any] = {"max_length": self.max_length, "max_prompt_length": self.max_prompt_length}
-        if self.mode != "keep_end":
-            options["truncation_mode"] = self.mode
+        names = ("max_length", "max_prompt_length", "chat_template_kwargs", "template_date")
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self.truncation_mode != "keep_end":
+            options["truncation_mode"] = self.truncation_mode
         return {name: value for name, value in options.items() if value is not None}
 
+    def __call__(self, data: Any, *, name: str, split: str) -> Any:
+        """Return a dataset as rows of token ids; text is tokenized.
 
-def as_rows(data: Any, *, name: str, split: str, tokenizer: Any, truncation: Truncation) -> Any:
-    """Return a dataset as rows of token ids; text is tokenized.
+        Args:
+            data: a datasets.Dataset or IterableDataset of prompt, chosen and rejected (text, or lists of messages; with
+                tools and chat_template_kwargs) or of prompt_ids, chosen_ids and rejected_ids; the path of a prepared
+                folder; or several of these by name.
+            name: name of the dataset in error messages.
+            split: split of a prepared folder.
 
-    Args:
-        data: a datasets.Dataset or IterableDataset of prompt, chosen and rejected (text, or lists of messages) or of
-            prompt_ids, chosen_ids and rejected_ids; the path of a prepared folder; or several of these by name.
-        name: name of the dataset in error messages.
-        split: split of a prepared folder.
-        tokenizer: for text.
-        truncation: for text.
+        Returns: `PairRows`; a datasets.IterableDataset of the same rows for an iterable one; a dict of these for a
+            dict.
 
-    Returns: `PairRows`; a datasets.IterableDataset of the same rows for an iterable one; a dict of these for a dict.
-
-    Raises:
-        UsageError: columns are missing, text has no tokenizer, or truncation is requested for token ids.
-    """
-    if data is None:
-        return None
-    if isinstance(data, Mapping):
-        return {
-            key: as_rows(value, name=f"{name} {key!r}", split=split, tokenizer=tokenizer, truncation=truncation)
-            for key, value in data.items()
-        }
-    if isinstance(data, str | Path):
-        return _rows_of_folder(Path(data), split, tokenizer, truncation)
-    if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
-        raise UsageError(
-            f"{name}: expected a datasets.Dataset or IterableDataset, or the path of a prepared folder; "
-            f"this is a {type(data).__name__}.\n  datasets.Dataset.from_list(rows) makes a dataset from a list."
-        )
-    columns = data.column_names or list(next(iter(data), {}))
-    if set(TOKEN_COLUMNS) <= set(columns):
-        if truncation.options:
+        Raises:
+            UsageError: columns are missing, text has no tokenizer, or truncation is requested for token ids.
+        """
+        if data is None:
+            return None
+        if isinstance(data, Mapping):
+            return {key: self(value, name=f"{name} {key!r}", split=split) for key, value in data.items()}
+        if isinstance(data, str | Path):
+            return self._rows_of_folder(Path(data), split)
+        if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
             raise UsageError(
-                f"{name}: it is tokenized already, so {', '.join(truncation.options)} has no effect; leave it out."
+                f"{name}: expected a datasets.Dataset or IterableDataset, or the path of a prepared folder; "
+                f"this is a {type(data).__name__}.\n  datasets.Dataset.from_list(rows) makes a dataset from a list."
             )
-        return PairRows(data, name) if isinstance(data, datasets.Dataset) else data
-    missing = [column for column in FIELDS if column not in columns]
-    if missing:
-        raise UsageError(
-            f"{name}: no column {', '.join(missing)}; it has {', '.join(columns) or 'no columns'}.\n"
-            f"  A pair has {', '.join(FIELDS)} (text or messages), or {', '.join(TOKEN_COLUMNS)}."
-        )
-    if tokenizer is None:
-        raise UsageError(f"{name}: text needs DPOTrainer(tokenizer=...).")
-    pairs = _PairTokenizer(tokenizer, truncation, name)
-    if isinstance(data, datasets.Dataset) and len(data) == 0:
-        raise _no_pairs(name)
-    if isinstance(data, datasets.IterableDataset):
-        return data.map(pairs.encode_columns, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns)
-    return PairRows(pairs.encode(data), name)
+        columns = data.column_names or list(next(iter(data), {}))
+        if set(TOKEN_COLUMNS) <= set(columns):
+            if self.options:
+                raise UsageError(
+                    f"{name}: it is tokenized already, so {', '.join(self.options)} has no effect; leave it out."
+                )
+            return PairRows(data, name) if isinstance(data, datasets.Dataset) else data
+        missing = [column for column in FIELDS if column not in columns]
+        if missing:
+            raise UsageError(
+                f"{name}: no column {', '.join(missing)}; it has {', '.join(columns) or 'no columns'}.\n"
+                f"  A pair has {', '.join(FIELDS)} (text or messages), or {', '.join(TOKEN_COLUMNS)}."
+            )
+        if self.tokenizer is None:
+            raise UsageError(f"{name}: text needs DPOTrainer(tokenizer=...).")
+        pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name)
+        if isinstance(data, datasets.Dataset) and len(data) == 0:
+            raise _no_pairs(name)
+        if isinstance(data, datasets.IterableDataset):
+            return data.map(pairs.encode_columns, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns)
+        return PairRows(pairs.encode(data), name)
 
-
-def _rows_of_folder(folder: Path, split: str, tokenizer: Any, truncation: Truncation) -> PairRows:
-    if tokenizer is None:
-        raise UsageError(f"{folder}: to choose its token cache, DPOTrainer(tokenizer=...) is needed.")
-    cache = training_tokens(
-        folder, model=str(tokenizer.name_or_path), tokenizer=tokenizer, key=None, cache_dir=None,
-        options=truncation.options,
-    )  # fmt: skip
-    splits = cache.dataset()
-    if split not in splits:
-        raise UsageError(f"{folder}: it has no {split} split, only {', '.join(splits)}.")
-    return PairRows(splits[split], f"{folder} {split}")
+    def _rows_of_folder(self, folder: Path, split: str) -> PairRows:
+        if self.tokenizer is None:
+            raise UsageError(f"{folder}: to choose its token cache, DPOTrainer(tokenizer=...) is needed.")
+        cache = training_tokens(
+            folder, model=str(self.tokenizer.name_or_path), tokenizer=self.tokenizer, key=None, cache_dir=None,
+            options=self.options,
+        )  # fmt: skip
+        splits = cache.dataset()
+        if split not in splits:
+            raise UsageError(f"{folder}: it has no {split} split, only {', '.join(splits)}.")
+        return PairRows(splits[split], f"{folder} {split}")
 
 
 #: Rows tokenized in one call.
@@ -109,52 +114,111 @@ _ENCODED_ROWS = 512
 
 
 class _PairTokenizer:
-    """Tokenizes text pairs in memory, by the same rules as a token cache."""
+    """Tokenizes text pairs and conversations in memory, by the same rules as a token cache."""
 
-    def __init__(self, tokenizer: Any, truncation: Truncation, name: str) -> None:
-        entry = tokenizer_entry(tokenizer)
-        self._options = token_options(**truncation.options)
-        self._encoder = Encoder(tokenizer)
-        self._bos = self._encoder.prefix_ids[0] if self._encoder.prefix_ids else entry.bos_token_id
+    def __init__(self, tokenizer: Any, options: TokenOptions, name: str) -> None:
+        self._tokenizer = tokenizer
+        self._given = options
+        self._of_form: dict[Form, tuple[Encoder, TokenOptions]] = {}
+        self._said: set[str] = set()
         self.name = name
 
     def encode(self, dataset: datasets.Dataset) -> datasets.Dataset:
         """Encode all pairs of a dataset; those without a training signal are dropped, and counted in a warning."""
-        dropped: Counter[str] = Counter()
-        batches = []
-        for start in range(0, len(dataset), _ENCODED_ROWS):
-            columns = dataset[start : start + _ENCODED_ROWS]
-            columns.setdefault(
-                "origin", [f"{self.name}, row {start + index}" for index in range(len(columns["prompt"]))]
-            )
-            batch, lost = self._encode(columns)
-            batches.append(batch)
-            dropped += lost
-        if dropped:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()))
+        batches = [
+            self._encode(dataset[start : start + _ENCODED_ROWS], start)
+            for start in range(0, len(dataset), _ENCODED_ROWS)
+        ]
+        counts = TokenCounts.total([batch.counts for batch in batches])
+        if counts.dropped:
             warnings.warn(
-                f"{self.name}: {dropped.total()} of {len(dataset)} pairs are dropped: {reasons}.", stacklevel=2
+                f"{self.name}: {sum(counts.dropped.values())} of {len(dataset)} pairs are dropped: {_reasons(counts)}.",
+                stacklevel=2,
             )
-        return datasets.Dataset(pa.Table.from_batches(batches))
+        self._say(counts)
+        return datasets.Dataset(pa.Table.from_batches([batch.rows for batch in batches]))
 
     def encode_columns(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Encode a batch of columns, as datasets.IterableDataset.map passes it."""
-        batch, _ = self._encode(columns)
-        encoded: dict[str, list[Any]] = batch.select(list(TOKEN_COLUMNS)).to_pydict()
+        batch = self._encode(columns, 0)
+        self._say(batch.counts)
+        encoded: dict[str, list[Any]] = batch.rows.select(list(TOKEN_COLUMNS)).to_pydict()
         return encoded
 
-    def _encode(self, columns: dict[str, list[Any]]) -> tuple[pa.RecordBatch, Counter[str]]:
-        count = len(columns["prompt"])
+    def _say(self, counts: TokenCounts) -> None:
+        """Log what the chat template does with the pairs, each kind once."""
+        new = {code: remark for code, remark in counts.remarks.items() if code not in self._said}
+        self._said |= new.keys()
+        for line in remark_lines(counts.model_copy(update={"remarks": new, "seams": 0})):
+            _log.warning("%s: %s", self.name, line)
+
+    def _encode(self, columns: dict[str, list[Any]], start: int) -> TokenBatch:
+        """Encode columns of rows, the first of which is row `start` of the dataset."""
         form: Form = "text" if isinstance(columns["prompt"][0], str) else "conversational"
-        scores = {"chosen_score", "rejected_score"} <= set(columns)
-        schema = pair_schema(form, PairColumns(scores=scores))
-        known = {name: columns.get(name, [""] * count) for name in schema.names}
+        if form not in self._of_form:
+            self._of_form[form] = load_encoder(self._tokenizer, form, self._given, data=self.name)
+        encoder, options = self._of_form[form]
+        rows = self._carried(columns, start)
+        encode = self._encode_texts if form == "text" else self._encode_conversations
+        encoded = encode(encoder, columns, start)
+        return truncate_and_build(rows, encoded, options, encoder.bos_token_id, token_schema(rows.schema))
+
+    def _carried(self, columns: dict[str, list[Any]], start: int) -> pa.RecordBatch:
+        """Return the columns that rows of token ids have besides the ids."""
+        count = len(columns["prompt"])
+        schema = pair_schema("text", PairColumns(scores={"chosen_score", "rejected_score"} <= set(columns)))
+        carried = pa.schema([schema.field(name) for name in carried_columns(schema)])
+        origins = [f"{self.name}, row {start + row}" for row in range(count)]
+        defaults: dict[str, list[Any]] = {"origin": origins, "margin": [None] * count}
+        values = {name: columns.get(name, defaults.get(name, [""] * count)) for name in carried.names}
         try:
-            rows = pa.RecordBatch.from_pydict(known, schema=schema)
+            return pa.RecordBatch.from_pydict(values, schema=carried)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UsageError(
-                f"{self.name}: prompt, chosen and rejected are text or lists of messages: {error}"
-            ) from error
-        encoded, refused = encode_rows(self._encoder, form, rows)
-        built = truncate_and_build(rows, encoded, refused, self._options, self._bos, token_schema(schema))
-        return built.rows, Counter(built.counts.dropped)
+            raise UsageError(f"{self.name}: {', '.join(carried.names)} are numbers and strings: {error}") from error
+
+    def _encode_texts(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
+        for field in FIELDS:
+            self._require(field, columns[field], start, lambda value: isinstance(value, str))
+        return encoder.encode_texts(Texts(columns["prompt"], columns["chosen"], columns["rejected"]))
+
+    def _encode_conversations(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
+        for field in FIELDS:
+            self._require(field, columns[field], start, _are_messages)
+        texts = encoder.render(
+            columns["prompt"],
+            columns["chosen"],
+            columns["rejected"],
+            columns.get("tools"),
+            columns.get("chat_template_kwargs"),
+        )
+        return encoder.encode_rendered(texts)
+
+    def _require(self, field: str, values: Sequence[Any], start: int, is_right: Callable[[Any], bool]) -> None:
+        for row, value in enumerate(values, start):
+            if not is_right(value):
+                raise UsageError(
+                    f"{self.name}, row {row}: prompt, chosen and rejected are all text or all lists of messages with "
+                    f"role and content, which is text; {field} is {reprlib.repr(value)}."
+                )
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(message, Mapping) and isinstance(message.get("role"), str) and _is_text(message.get("content"))
+        for message in value
+    )
+
+
+def _is_text(content: Any) -> bool:
+    """Return True if the content of a message is text, also in parts, or missing."""
+    if isinstance(content, list):
+        return all(isinstance(part, Mapping) and part.get("type") == "text" for part in content)
+    return content is None or isinstance(content, str)
+
+
+def _reasons(counts: TokenCounts) -> str:
+    """Return the reasons that pairs are dropped for, with the chat template's own messages."""
+    return ", ".join(
+        f"{reason} {pairs}" + (f" ({counts.refusals[reason]})" if reason in counts.refusals else "")
+        for reason, pairs in sorted(counts.dropped.items())
+    )

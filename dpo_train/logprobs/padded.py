@@ -13,6 +13,46 @@ def next_tokens(labels: Tensor, ignored: int = -100) -> Tensor:
     return torch.cat([labels[:, 1:], labels.new_full((len(labels), 1), ignored)], dim=1)
 
 
+def length_desensitized(token_logps: Tensor, predicted: Tensor, ld_alpha: float) -> Tensor:
+    """Return the log-probability of each response, in which tokens beyond the length of the shorter one weigh less.
+
+    Args:
+        token_logps: (2B, T), chosen responses first; 0 where there is no token.
+        predicted: (2B, T) bool, where there is a token.
+        ld_alpha: weight of the tokens beyond, in [0, 1]; 1 is the sum.
+
+    Returns: (2B,).
+
+    Source: Liu et al. 2024 (LD-DPO), arXiv:2409.06411, section 3.
+    """
+    chosen, rejected = predicted.sum(1).chunk(2)
+    shared = torch.minimum(chosen, rejected).repeat(2)
+    is_beyond = predicted.cumsum(1) > shared[:, None]
+    return (token_logps * torch.where(is_beyond, ld_alpha, 1.0)).sum(1)
+
+
+@torch.no_grad()
+def policy_weights(logits: Tensor, token_logps: Tensor, predicted: Tensor) -> Tensor:
+    """Return the weight of each response: how likely the policy itself is to write it, compared with sampling.
+
+    exp of the mean over the tokens of log p(y_t) - log sum_v p(v)^2, which is 1 on average for a response that was
+    sampled from the policy. The weight of a pair is the product of those of its responses.
+
+    Args:
+        logits: (2B, T, V).
+        token_logps: (2B, T); 0 where there is no token.
+        predicted: (2B, T) bool, where there is a token.
+
+    Returns: (2B,), without a graph.
+
+    Source: Zhou et al. 2024 (WPO), arXiv:2406.11827, equation 2 with weight alignment.
+    """
+    scores = logits[predicted].float()
+    expected = torch.zeros_like(token_logps)
+    expected[predicted] = (2 * scores).logsumexp(-1) - 2 * scores.logsumexp(-1)
+    return ((token_logps - expected).sum(1) / predicted.sum(1)).exp()
+
+
 def completion_logps(logits: Tensor, targets: Tensor, ignored: int = -100) -> Tensor:
     """Return the log-probability of every target token, in nats.
 

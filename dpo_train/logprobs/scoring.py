@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dpo_train.attention.register import shared_prefixes
 from dpo_train.batches.batch import PackedBatch, PaddedBatch
 from dpo_train.logprobs.packed import packed_logps
-from dpo_train.logprobs.padded import completion_logps, next_tokens
+from dpo_train.logprobs.padded import completion_logps, length_desensitized, next_tokens, policy_weights
 from dpo_train.models import without_adapter
 
 #: Tensors by name, as a collator returns them.
@@ -22,7 +22,7 @@ TensorDict: TypeAlias = dict[str, Any]
 class PairScores(NamedTuple):
     """Log-probabilities in nats and mean logits of the responses of B pairs, (B,) each; the mean logits have no graph.
 
-    `router_loss` is the loss of a mixture of experts that outputs one.
+    `router_loss` is the loss of a mixture of experts that outputs one. `weights`, (B,), are those of WPO, if requested.
     """
 
     chosen_logps: Tensor
@@ -30,6 +30,7 @@ class PairScores(NamedTuple):
     chosen_mean_logits: Tensor
     rejected_mean_logits: Tensor
     router_loss: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class Scorer(Protocol):
@@ -77,13 +78,14 @@ def pair_scores(batch: PackedBatch, logps: Tensor, mean_logits: Tensor) -> PairS
 
 
 class PaddedOutput(NamedTuple):
-    """Result of a padded forward pass: log-probabilities (B,), logits (B, K, V), and the router loss if any."""
+    """Result of a padded forward pass: log-probabilities (B,), logits (B, K, V), and router loss and weights if any."""
 
     chosen_logps: Tensor
     rejected_logps: Tensor
     chosen_logits: Tensor
     rejected_logits: Tensor
     router_loss: Tensor | None
+    weights: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class PaddedScorer:
         concatenate: `DPOTrainer.concatenated_inputs`.
         custom_forward: `DPOTrainer.concatenated_forward` of a subclass that overrides it; None to use `forward`.
         preprocess_logits: applied to logits and labels before mean logits are computed, in evaluation.
+        ld_alpha: weight of the tokens beyond the length of the shorter response; None for 1.
+        use_weighting: whether to compute the weights of WPO.
     """
 
     accelerator: Accelerator
@@ -105,6 +109,8 @@ class PaddedScorer:
     concatenate: Callable[[TensorDict], TensorDict]
     custom_forward: Callable[[nn.Module, TensorDict], tuple[Tensor, ...]] | None = None
     preprocess_logits: Callable[[Tensor, Tensor], Tensor] | None = None
+    ld_alpha: float | None = None
+    use_weighting: bool = False
 
     def forward(self, model: nn.Module, tensors: TensorDict) -> PaddedOutput:
         """Run one forward pass over chosen and rejected sequences together."""
@@ -118,9 +124,17 @@ class PaddedScorer:
             **({"logits_to_keep": kept} if self.takes_logits_to_keep else {}),
         )
         logits = output.logits[:, -kept:]
-        logps = completion_logps(logits, targets[:, -kept:], self.label_pad_token_id).sum(1)
+        token_logps = completion_logps(logits, targets[:, -kept:], self.label_pad_token_id)
+        predicted = targets[:, -kept:] != self.label_pad_token_id
+        logps = token_logps.sum(1)
+        if self.ld_alpha is not None:
+            logps = length_desensitized(token_logps, predicted, self.ld_alpha)
+        weights = None
+        if self.use_weighting:
+            weights = policy_weights(logits, token_logps, predicted).view(2, -1).prod(0)
         (chosen, rejected), (chosen_logits, rejected_logits) = logps.chunk(2), logits.chunk(2)
-        return PaddedOutput(chosen, rejected, chosen_logits, rejected_logits, getattr(output, "aux_loss", None))
+        router_loss = getattr(output, "aux_loss", None)
+        return PaddedOutput(chosen, rejected, chosen_logits, rejected_logits, router_loss, weights)
 
     def score(self, model: nn.Module, batch: PaddedBatch) -> PairScores:
         """Return the scores of the pairs of a batch."""
@@ -128,9 +142,9 @@ class PaddedScorer:
             if self.custom_forward is None:
                 output = self.forward(model, batch.tensors)
             else:
-                output = PaddedOutput._make((*self.custom_forward(model, batch.tensors), None))
+                output = PaddedOutput._make((*self.custom_forward(model, batch.tensors), None, None))
             means = self._mean_logits(model, output.chosen_logits, output.rejected_logits, batch)
-        return PairScores(output.chosen_logps, output.rejected_logps, *means, output.router_loss)
+        return PairScores(output.chosen_logps, output.rejected_logps, *means, output.router_loss, output.weights)
 
     def logps(self, model: nn.Module, batch: PaddedBatch) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities of chosen and rejected responses, (B,) each."""

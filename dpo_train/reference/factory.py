@@ -1,17 +1,20 @@
 """Choose and create the reference of a run."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from dpo_data.errors import UsageError
 from dpo_train.logprobs.scoring import PackedScorer, Scorer
-from dpo_train.models import FunctionalModel, evaluating, frozen, load_model
+from dpo_train.models import evaluating, frozen, load_model, vocabulary_size
 from dpo_train.reference.live import (
+    AdapterCopy,
     DisabledAdapter,
     FrozenModel,
     InitialPolicy,
@@ -89,17 +92,25 @@ def own_reference_model(policy: Any) -> ReferenceModel:
     if adapter_has_no_effect(policy):
         return DisabledAdapter(policy)
     weights = {name: tensor.detach().clone() for name, tensor in policy.named_parameters() if tensor.requires_grad}
-    return FrozenModel(FunctionalModel(policy, weights), "the adapter as it was loaded")
+    return AdapterCopy(policy, weights)
 
 
 def adapter_has_no_effect(policy: Any) -> bool:
     """Return True if a model computes the same with its adapter enabled and disabled, as a new adapter does."""
-    ids = torch.arange(8, device=policy.device)[None] % policy.get_input_embeddings().num_embeddings
+    base = policy.get_base_model()
+    embedding, count = base.get_input_embeddings(), vocabulary_size(base)
+    ids = torch.arange(8, device=policy.device)[None] % count
+    computations: list[Callable[[], Tensor]] = [lambda: policy(input_ids=ids).logits[:, -ids.shape[1] :]]
+    if type(embedding) is not nn.Embedding:  # an adapter may have changed the embeddings of a few tokens
+        parts = torch.split(torch.arange(count, device=policy.device), 4096)
+        computations += [functools.partial(embedding, part) for part in parts]
     with torch.no_grad(), evaluating(policy):
-        enabled = policy(input_ids=ids).logits[:, -ids.shape[1] :]  # learned prompts come before
-        with policy.disable_adapter():
-            disabled = policy(input_ids=ids).logits
-    return torch.allclose(enabled, disabled, rtol=1e-4, atol=1e-5)
+        for compute in computations:
+            enabled = compute()
+            with policy.disable_adapter():
+                if not torch.allclose(enabled, compute(), rtol=1e-4, atol=1e-5):
+                    return False
+    return True
 
 
 def padded_reference(reference: Reference, policy: Any, scorer: Scorer) -> Reference:

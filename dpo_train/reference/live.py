@@ -1,6 +1,6 @@
 """Models that a reference is computed with, and the reference that computes its log-probabilities when needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -116,6 +116,34 @@ class DisabledAdapter:
         """Disable the adapter and dropout of the policy."""
         with torch.no_grad(), evaluating(self.policy), self.policy.disable_adapter():
             yield self.policy
+
+
+@dataclass(frozen=True)
+class AdapterCopy:
+    """The policy with the values that its adapter had at first.
+
+    Args:
+        policy: the policy, which is being trained.
+        weights: these values, by parameter name.
+    """
+
+    policy: Any
+    weights: Mapping[str, Tensor]
+    description: str = "the adapter as it was loaded"
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """Put the first values in the place of the trained ones, and disable dropout."""
+        parameters = {name: weight for name, weight in self.policy.named_parameters() if name in self.weights}
+        trained = {name: weight.data for name, weight in parameters.items()}
+        try:
+            for name, weight in parameters.items():
+                weight.data = self.weights[name]
+            with torch.no_grad(), evaluating(self.policy):
+                yield self.policy
+        finally:
+            for name, weight in parameters.items():
+                weight.data = trained[name]
 
 
 @dataclass

@@ -20,7 +20,7 @@ from dpo_train.batches.packed import collate_packed
 from dpo_train.data.rows import PairRows
 from dpo_train.logprobs.scoring import PackedScorer, compute_dtype, rounding_error
 from dpo_train.reference.live import ModelOnDemand, ReferenceModel, generate
-from dpo_train.reference.store import ReferenceStore, files_identity, weights_identity
+from dpo_train.reference.store import ReferenceStore, weights_identity
 
 #: Rows that are split into micro-batches together, and seconds between two saves of the store.
 PLAN_ROWS = 256
@@ -94,13 +94,11 @@ class Precomputed:
         """Read the stored values of this reference, and store new ones there; later calls have no effect."""
         if self.cache is None or self.store.folder is not None:
             return
-        model, settings = self.model, {"dtype": str(self._dtype), "attention": "shared prefix"}
-        if isinstance(model, ModelOnDemand) and Path(model.path).is_dir():
-            identity = files_identity(Path(model.path), **settings)
-        else:
-            network: Any = getattr(model, "network", self.policy)
+        with self.model.active() as network:
+            dtype = compute_dtype(self.scorer.accelerator, network)
+            settings = {"dtype": str(dtype), "attention": "shared prefix"}
             identity = weights_identity(network, **settings)
-        self.store = ReferenceStore(self.cache / identity, {"reference": model.description, **settings})
+        self.store = ReferenceStore(self.cache / identity, {"reference": self.model.description, **settings})
 
     def compute_missing(
         self,
@@ -131,7 +129,7 @@ class Precomputed:
         known = _broadcast(known, accelerator)
         missing = wanted[~known]
         if skip is None or len(missing):  # else the first step compares a stored value with the policy's
-            if self.store.unchecked and known.any() and not isinstance(self.model, ModelOnDemand):
+            if self.store.unchecked and known.any():
                 self._spot_check(rows, wanted[known])
             self.store.unchecked = False
         if skip is not None and len(missing):

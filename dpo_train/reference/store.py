@@ -1,25 +1,31 @@
 """Store of reference log-probabilities: in memory, and on disk for later runs."""
 
+import io
 import json
 import os
-import uuid
+import re
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+import xxhash
 from torch.distributed.tensor import DTensor
 
 from dpo_data.errors import InputError, UsageError
+from dpo_train.models import without_adapter
 
 #: To be increased when stored values or their keys no longer match what the code computes.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 ENTRY = np.dtype([("key", "<i8", 2), ("logp", "<f4"), ("tokens", "<i4")])
-#: Values of a weight, or parts of a file, that identify it.
-HASHED_VALUES = 64
+#: Fields of a model's configuration that do not change a log-probability.
+_WITHOUT_EFFECT = re.compile(
+    "_name_or_path|transformers_version|architectures|(torch_)?dtype|use_cache|.*attn_implementation.*|"
+    "(bos|eos|pad)_token_id|id2label|label2id|return_dict|output_.*"
+)
 
 
 class ReferenceStore:
@@ -27,6 +33,7 @@ class ReferenceStore:
 
     A folder holds the values of one reference model. Each writer adds its own files and renames them when they are
     complete, so that several processes can write at the same time and a killed one only loses what it had not saved.
+    A file is an array of `ENTRY` in NumPy's format, and its name is the checksum of its content.
 
     Args:
         folder: folder of this reference's values; None to keep them in memory.
@@ -43,13 +50,19 @@ class ReferenceStore:
         self._unsaved: list[np.ndarray] = []
         for path in sorted(folder.glob("*.npy")) if folder is not None and folder.is_dir() else []:
             try:
-                entries = np.load(path, allow_pickle=False)
+                content = path.read_bytes()
+                entries = np.load(io.BytesIO(content), allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
                 raise InputError(
                     f"{path}: cannot be read: {error}\n  Delete it; its values are computed again."
                 ) from error
             if entries.dtype != ENTRY:
                 raise InputError(f"{path}: not a file of reference log-probabilities.\n  Delete it.")
+            if path.stem != checksum(content):
+                raise InputError(
+                    f"{path}: is damaged: its name is not the checksum of its content.\n"
+                    "  Delete it; its values are computed again."
+                )
             self._insert(entries)
         #: Whether the folder has values of another run that were not compared with the reference yet.
         self.unchecked = len(self._entries) > 0
@@ -97,17 +110,20 @@ class ReferenceStore:
         entries, self._unsaved = np.concatenate([np.empty(0, ENTRY), *self._unsaved]), []
         if self.folder is None or not len(entries):
             return
-        part = self.folder / f"{uuid.uuid4().hex}.npy"
+        buffer = io.BytesIO()
+        np.save(buffer, entries, allow_pickle=False)
+        part = self.folder / f"{checksum(buffer.getvalue())}.npy"
+        partial = part.with_suffix(f".{os.getpid()}.partial")  # two processes may compute the same values
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             about = self.folder / "reference.json"
             if not about.exists():
                 about.write_text(json.dumps(self._description, indent=2) + "\n", encoding="utf-8")
-            with part.with_suffix(".partial").open("wb") as file:
-                np.save(file, entries, allow_pickle=False)
+            with partial.open("wb") as file:
+                file.write(buffer.getvalue())
                 file.flush()
                 os.fsync(file.fileno())
-            part.with_suffix(".partial").replace(part)
+            partial.replace(part)
         except OSError as error:
             raise UsageError(
                 f"{self.folder}: cannot write reference log-probabilities: {error.strerror}.\n"
@@ -120,38 +136,64 @@ class ReferenceStore:
         self._entries = merged[np.unique(merged["key"][:, 0], return_index=True)[1]]
 
 
-def weights_identity(model: nn.Module, **settings: Any) -> str:
-    """Return a hash of a model's weights and of the settings that it computes with.
+def checksum(content: bytes) -> str:
+    """Return the BLAKE2b hash of 16 bytes that names a file with this content."""
+    return blake2b(content, digest_size=16).hexdigest()
 
-    Only some values of each weight are hashed, spread over it, which is fast for any size. Training changes nearly
-    every value.
+
+def weights_identity(model: Any, **settings: Any) -> str:
+    """Return a hash of everything that changes the log-probabilities of a model.
+
+    It covers the configuration, all weights with their dtypes, and the adapters that are enabled. A model with its
+    adapter disabled has the identity of the model under the adapter.
 
     Args:
-        model: its adapters are ignored, because they are disabled in a reference.
-        settings: dtype, attention and other settings that change the numbers.
+        model: the model, ready to compute.
+        settings: dtype of the computation, attention and other settings that change the numbers.
     """
+    network = without_adapter(model)
     digest = blake2b(f"{FORMAT_VERSION} {sorted(settings.items())}".encode(), digest_size=16)
-    for name, weight in model.named_parameters():
-        if "lora_" in name or "modules_to_save" in name:
+    if hasattr(network, "config"):
+        digest.update(json.dumps(_computed(network.config.to_dict()), sort_keys=True, default=str).encode())
+    without_effect: list[str] = []
+    for name, module in network.named_modules():
+        # A layer of an adapter, or a layer that is replaced together with one.
+        for parts in getattr(module, "adapter_layer_names", ()):
+            present = _adapters(module, parts)
+            enabled = [] if module.disable_adapters else [each for each in present if each in module.active_adapters]
+            if enabled:
+                scaling = {adapter: getattr(module, "scaling", {}).get(adapter) for adapter in enabled}
+                digest.update(f"{_plain(name)} {parts} {scaling} {module.merged_adapters}".encode())
+            without_effect += [f"{name}.{parts}.{each}" for each in present if each not in enabled]
+    for name, weight in network.named_parameters():
+        if any(name == each or name.startswith(f"{each}.") for each in without_effect):
             continue
-        tensor = weight.detach()
-        values = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).reshape(-1)
-        # Computed in integers, because float32 is not exact above 2^24.
-        indices = torch.arange(HASHED_VALUES, device=values.device) * (len(values) - 1) // (HASHED_VALUES - 1)
-        digest.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(values[indices].float().cpu().numpy().tobytes())
+        tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        digest.update(f"{_plain(name)} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        values: Any = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+        digest.update(xxhash.xxh3_128_digest(values))
     return digest.hexdigest()
 
 
-def files_identity(folder: Path, **settings: Any) -> str:
-    """Return a hash of a model folder: its configuration, and the size, header and some bytes of its weight files."""
-    digest = blake2b(f"{FORMAT_VERSION} files {sorted(settings.items())}".encode(), digest_size=16)
-    digest.update((folder / "config.json").read_bytes())
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            for offset in np.linspace(0, max(0, size - 4096), HASHED_VALUES, dtype=np.int64):
-                file.seek(int(offset))
-                digest.update(file.read(4096))
-    return digest.hexdigest()
+def _adapters(module: Any, parts: str) -> list[str]:
+    """Return the names of the adapters that have parameters in a dictionary of a layer, such as lora_A."""
+    try:
+        return list(attrgetter(parts)(module).keys())
+    except AttributeError:  # not every layer has all parts, and some are no dictionaries
+        return []
+
+
+def _plain(name: str) -> str:
+    """Return the name that a module or weight has without an adapter around it.
+
+    >>> _plain("model.layers.0.q_proj.base_layer.weight"), _plain("lm_head.original_module.weight")
+    ('model.layers.0.q_proj.weight', 'lm_head.weight')
+    """
+    return re.sub(r"\.(base_layer|original_module|token_adapter)(?=\.|$)", "", name)
+
+
+def _computed(config: Any) -> Any:
+    """Return a configuration without the fields that do not change a log-probability."""
+    if not isinstance(config, dict):
+        return config
+    return {name: _computed(value) for name, value in config.items() if not _WITHOUT_EFFECT.fullmatch(name)}

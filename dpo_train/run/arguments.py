@@ -10,6 +10,7 @@ from transformers import BitsAndBytesConfig
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from dpo_data.errors import UsageError, argument, did_you_mean, first_line, require_packages
+from dpo_train.adapters import adapter_config
 from dpo_train.config import DPOConfig
 from dpo_train.run.options import RunOptions
 
@@ -30,8 +31,13 @@ def check_options(options: RunOptions) -> None:
             f"  Resume it: {argument('resume', True)}. Replace it: {argument('overwrite', True)}. "
             f"Or name another folder: {argument('output', 'FOLDER')}."
         )
+    continues = options.model is not None and adapter_config(options.model) is not None
+    if continues or (options.reference is not None and adapter_config(options.reference) is not None):
+        require_packages("an adapter", "peft")
     if options.lora_r is not None:
         require_packages(argument("lora_r"), "peft")
+    elif continues:
+        pass
     elif options.merge_adapter:
         raise UsageError(f"{argument('merge_adapter')} merges a LoRA adapter; pass {argument('lora_r')} too.")
     elif options.load_in_4bit:

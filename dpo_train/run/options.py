@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpo_data.errors import reading
-from dpo_data.options import OnOverlong, TruncationMode
+from dpo_data.options import OnOverlong, TruncationMode, parse_template_arguments
 from dpo_train.options import ADAPTER, EVALUATION, LOSS, MAIN, RUN, TOKENS, option
 
-_TRUNCATION = ("max_length", "max_prompt_length", "truncation_mode", "on_overlong")
+_TRUNCATION = ("max_length", "max_prompt_length", "truncation_mode", "on_overlong", "template_date")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,23 @@ class RunOptions:
             "Jinja chat template for conversational data.", group=TOKENS, metavar="FILE", show_default="the tokenizer's"
         ),
     )
+    chat_template_kwargs: list[str] | None = field(
+        default=None,
+        metadata=option(
+            "Variable that the chat template gets, as in enable_thinking=false (repeatable).",
+            group=TOKENS,
+            metavar="NAME=VALUE",
+        ),
+    )
+    template_date: str | None = field(
+        default=None,
+        metadata=option(
+            "Day that the chat template takes for today.",
+            group=TOKENS,
+            metavar="YYYY-MM-DD",
+            show_default="that of the folder's first token cache, or today",
+        ),
+    )
     cache_dir: Path | None = field(
         default=None,
         metadata=option(
@@ -133,6 +150,8 @@ class RunOptions:
         Raises: InputError: the chat template cannot be read.
         """
         given = {name: getattr(self, name) for name in _TRUNCATION if getattr(self, name) is not None}
+        if self.chat_template_kwargs:
+            given["chat_template_kwargs"] = parse_template_arguments(self.chat_template_kwargs)
         if self.chat_template is not None:
             with reading(self.chat_template):
                 given["chat_template"] = self.chat_template.read_text(encoding="utf-8")

@@ -11,14 +11,15 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dpo_data.errors import loading
-from dpo_train.config import DPOConfig, check_reference
+from dpo_train.adapters import adapter_config
+from dpo_train.config import DEFAULT_BETA, DPOConfig, check_reference, make_objective, resolve_beta
 from dpo_train.data.rows import PairRows
-from dpo_train.losses import LOSSES, needs_reference
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
+from dpo_train.objective import Objective
 from dpo_train.reference.factory import check_precompute
 from dpo_train.run.describe import describe_batch
-from dpo_train.run.inputs import load_inputs, load_pretrained, require_weights
+from dpo_train.run.inputs import load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.trainer.loaders import check_data
 from dpo_train.trainer.packing import padding_reason
@@ -72,13 +73,11 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
         options, args, tokens, splits, *_ = load_inputs(options, say, scratch=Path(scratch))
         names = {"train": "the training set", "test": "the evaluation set"}  # as the trainer's messages have them
         rows = {name: PairRows(split, names[name]) for name, split in splits.items()}
-        for name in filter(None, (options.model, options.reference)):
-            require_weights(name)
         model = _empty_model(str(options.model))
         check_reference(args, given=options.reference is not None)
         for split in rows.values():
-            check_data(split, model, args.loss_type)
-        why_padded = padding_reason(args.attention_path, without_dropout(model), [*rows.values()], n_gpu=args.n_gpu)
+            check_data(split, model, _objective(args))
+        why_padded = padding_reason(args, without_dropout(model), [*rows.values()], n_gpu=args.n_gpu)
         check_precompute(args.precompute_reference, why_padded)
         longest = max(split.longest_pair for split in rows.values())
         step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -100,6 +99,10 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
         )
 
 
+def _objective(args: DPOConfig) -> Objective:
+    return make_objective(args, resolve_beta(DEFAULT_BETA, args.beta))
+
+
 def _empty_model(name: str) -> Any:
     config = load_pretrained(AutoConfig, name)
     with loading(name, "model"), torch.device("meta"):
@@ -115,9 +118,10 @@ def _adapted_layers(model: Any) -> list[nn.Linear]:
 def _trained_parameters(model: Any, options: RunOptions) -> int:
     if options.eval_only:
         return 0
-    if options.lora_r is None:
+    rank = options.lora_r or (adapter_config(str(options.model)) or {}).get("r")
+    if rank is None:
         return int(model.num_parameters())
-    return sum(options.lora_r * (layer.in_features + layer.out_features) for layer in _adapted_layers(model))
+    return sum(rank * (layer.in_features + layer.out_features) for layer in _adapted_layers(model))
 
 
 def _memory(model: Any, options: RunOptions, args: DPOConfig, longest: int, *, padded: bool) -> float:
@@ -130,7 +134,7 @@ def _memory(model: Any, options: RunOptions, args: DPOConfig, longest: int, *, p
     # An adapter is held in float32, besides the frozen weights; a trained model needs its gradient and two moments.
     state = trained * 4 * 4 if options.lora_r is not None else trained * size * 3
     reference = 0.0
-    if needs_reference(LOSSES[args.loss_type]) and not args.reference_free:
+    if _objective(args).needs_reference and not args.reference_free:
         if options.reference is not None:
             reference = _empty_model(options.reference).num_parameters() * size
         elif padded and options.lora_r is None:

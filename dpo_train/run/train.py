@@ -11,11 +11,12 @@ from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import UsageError, argument, first_line
+from dpo_train.adapters import MERGED_BASE, adapter_base
 from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
-from dpo_train.run.describe import describe_batch, describe_path
+from dpo_train.run.describe import describe_adapter, describe_batch, describe_path
 from dpo_train.run.inputs import Inputs, load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.run.outputs import RunResult, run_report, write_pairs
@@ -37,12 +38,12 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
     """
     transformers.utils.logging.disable_progress_bar()
     inputs = load_inputs(options, say)
-    options = inputs.options
-    trainer = _make_trainer(inputs, quiet)
     say(f"tokens     {inputs.tokens.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
     try:
-        return _run(trainer, inputs, say)
+        return _run(_make_trainer(inputs, quiet), inputs, say)
+    except ImportError as error:  # of an optimizer or kernel that an option asks transformers for
+        raise UsageError(f"an option needs a package that is missing: {first_line(error)}.") from error
     except torch.OutOfMemoryError as error:
         raise UsageError(
             f"out of memory: {first_line(error)}.\n  Use less: {argument('max_tokens_per_microbatch', 2048)}, "
@@ -78,6 +79,8 @@ def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
 
 def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> RunResult:
     options, splits = inputs.options, inputs.splits
+    if (base := adapter_base(str(options.model))) is not None:
+        say(f"adapter    {describe_adapter(options, base)}")
     packing = trainer.resolve_packing()
     say(f"batch      {describe_batch(inputs.args, shared=packing.reason is None)}")
     say(f"path       {describe_path(trainer)}")
@@ -135,5 +138,5 @@ def _callbacks(options: RunOptions, quiet: bool) -> list[transformers.TrainerCal
 
 
 def _remove_earlier_run(output: Path) -> None:
-    for checkpoint in output.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    for folder in [*output.glob("checkpoint-*"), *output.glob(MERGED_BASE)]:
+        shutil.rmtree(folder)

@@ -1,6 +1,6 @@
 """Compare policy and reference on batches of pairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from dpo_train.batches.padded import DPODataCollatorWithPadding
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
+from dpo_train.diagnosis import warn_if_policy_is_not_reference
 from dpo_train.logprobs.scoring import (
     PackedScorer,
     PaddedScorer,
@@ -45,6 +46,7 @@ class Comparison:
         padded: scores padded batches.
         packing: how sequences are batched; None until `resolve_packing`, if it has to be tried.
         is_own_reference: whether the reference is the policy before its first step.
+        is_noisy: whether the policy computes something else in training mode; None until the first training batch.
     """
 
     args: DPOConfig
@@ -54,6 +56,7 @@ class Comparison:
     padded: PaddedScorer
     packing: Packing | None
     is_own_reference: bool
+    is_noisy: bool | None = None
 
     @property
     def padding_reason(self) -> str | None:
@@ -120,8 +123,8 @@ class Comparison:
         provided = skip_first_step and self.is_own_reference and self.packed.accelerator.num_processes == 1
         self.compute_missing(rows, wanted, (lambda: next(sampler.steps(0))) if provided and not ahead else None)
 
-    def start_training(self) -> None:
-        """Make an initial policy refuse to compute log-probabilities from now on."""
+    def refuse_initial_policy(self) -> None:
+        """Make an initial policy refuse to compute log-probabilities from now on, after its first step."""
         if self.initial_policy is not None:
             self.initial_policy.started = True
 
@@ -141,11 +144,13 @@ class Comparison:
             batch: a batch; a padded one is packed if this run packs.
             is_initial: whether the policy is its own reference and has not taken a step.
         """
+        if not is_initial:
+            self.refuse_initial_policy()
         if isinstance(batch, PaddedBatch) and self.padding_reason is None:
             batch = collate_packed(batch.rows()).to(self.packed.accelerator.device)
         if isinstance(batch, PackedBatch):
             logps, mean_logits = self.packed.response_scores(model, batch)
-            if is_initial and isinstance(self.reference, Precomputed):
+            if is_initial and isinstance(self.reference, Precomputed) and self._is_reference_pass(model, batch, logps):
                 self.reference.add_from_policy(batch, logps.detach())
             scores = pair_scores(batch, logps, mean_logits)
         else:
@@ -157,6 +162,26 @@ class Comparison:
             chosen = _without_rounding_error(chosen, scores.chosen_logps, error)
             rejected = _without_rounding_error(rejected, scores.rejected_logps, error)
         return scores, (chosen, rejected)
+
+    def warn_if_policy_differs(self, metrics: Mapping[str, Tensor], policy: nn.Module, *, beta: float) -> None:
+        """Log a warning if a policy that is its own reference differs from it before the first step."""
+        warn_if_policy_is_not_reference(
+            metrics, beta=beta, policy=policy, reference=self.reference, is_noisy=self.is_noisy
+        )
+
+    def _is_reference_pass(self, model: nn.Module, batch: PackedBatch, logps: Tensor) -> bool:
+        """Return True if the policy's forward pass is free of noise that only training has, such as NEFTune's.
+
+        The first batch in training mode is computed a second time by the reference, which decides for the whole step.
+        """
+        if not model.training:
+            return True
+        if self.is_noisy is None and isinstance(self.reference, Precomputed):
+            error = rounding_error(compute_dtype(self.packed.accelerator, model))
+            with self.reference.model.active() as network:
+                computed, _ = self.packed.response_scores(network, batch)
+            self.is_noisy = bool(((logps - computed).abs() > error * (1 + computed.abs())).any())
+        return not self.is_noisy
 
 
 def _without_rounding_error(reference: Tensor, policy: Tensor, error: float) -> Tensor:

@@ -1,7 +1,7 @@
 """All overrides and uses of private members of transformers.Trainer, read against transformers 5.19 and 5.23."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
 
@@ -36,6 +37,12 @@ class HFTrainer(Trainer):  # type: ignore[misc]
     def as_batch(self, inputs: Any) -> PaddedBatch | PackedBatch:
         """Return a batch with its type; the dict of a collator is a padded batch."""
         return inputs if isinstance(inputs, PackedBatch) else PaddedBatch.from_dict(inputs, self.label_pad_token_id)
+
+    def micro_batches_on_device(self, batches: Sequence[Any]) -> Iterator[PaddedBatch | PackedBatch]:
+        """Yield the micro-batches of an optimizer step, which Trainer collected, on the device of this process."""
+        for batch in batches:
+            for micro in batch.micro_batches if isinstance(batch, StepBatch) else [batch]:
+                yield self.as_batch(self.batch_on_device(micro))
 
     def tokens_and_pairs(self, inputs: Any) -> tuple[int, float]:
         """Return how many token positions a batch or a step computes, padding included, and how many pairs count."""
@@ -134,6 +141,11 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         self._tr_loss.fill_(pending["loss"])
         self._globalstep_last_logged = pending["last_logged"]
         return pending
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save the model; for an adapter on merged weights, which exist nowhere else, those too."""
+        save_merged_base(self.accelerator.unwrap_model(self.model), Path(self.args.output_dir) / MERGED_BASE)
+        super()._save(output_dir, state_dict)
 
     @property
     def _pending_name(self) -> str:

@@ -11,7 +11,8 @@ from dpo_train.batches.budget import TokenBudget
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
-from dpo_train.losses import LOSSES, inputs_of
+from dpo_train.models import vocabulary_size
+from dpo_train.objective import Objective
 from dpo_train.trainer.packing import Packing
 
 
@@ -29,12 +30,11 @@ def pair_rows_in(*data: Any) -> list[PairRows]:
     return [rows for rows in datasets_in(*data) if isinstance(rows, PairRows)]
 
 
-def check_data(rows: PairRows, network: Any, loss_type: str) -> None:
+def check_data(rows: PairRows, network: Any, objective: Objective) -> None:
     """Raise UsageError if the model or the loss cannot take the rows of a dataset."""
-    vocab_size = network.get_input_embeddings().num_embeddings
-    rows.check_fits(vocab_size, getattr(network.config, "max_position_embeddings", None))
-    if "score_margins" in inputs_of(LOSSES[loss_type]) and not rows.has_scores:
-        raise UsageError(f"{rows.name}: the loss {loss_type} needs chosen_score and rejected_score for every pair.")
+    rows.check_fits(vocabulary_size(network), getattr(network.config, "max_position_embeddings", None))
+    if "score_margins" in objective.inputs and not rows.has_scores:
+        raise UsageError(f"{rows.name}: the loss {objective} needs chosen_score and rejected_score for every pair.")
 
 
 def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_batch: int, ranks: int) -> StepSampler:

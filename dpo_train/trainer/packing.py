@@ -14,6 +14,7 @@ from dpo_train.attention.support import unsupported_reason
 from dpo_train.batches.batch import SIDES, PaddedBatch
 from dpo_train.batches.packed import collate_packed
 from dpo_train.batches.padded import DPODataCollatorWithPadding
+from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer
 
@@ -39,7 +40,7 @@ class Packing:
 
 
 def padding_reason(
-    requested: str,
+    args: DPOConfig,
     model: Any,
     data: Sequence[Any],
     *,
@@ -51,7 +52,7 @@ def padding_reason(
     """Return why sequences must be padded, as far as it is known before anything is computed.
 
     Args:
-        requested: DPOConfig.attention_path.
+        args: the arguments of the run.
         model: the policy.
         data: training and evaluation sets.
         overridden: the `PADDED_METHODS` that a subclass overrides.
@@ -62,6 +63,7 @@ def padding_reason(
     Raises:
         UsageError: packing was requested and is not possible.
     """
+    requested = args.attention_path
     if requested == "padded":
         return "as requested"
     if overridden:
@@ -70,6 +72,10 @@ def padding_reason(
         reason = "a data_collator was passed"
     elif preprocesses_logits:
         reason = "preprocess_logits_for_metrics needs the logits"
+    elif args.ld_alpha is not None:
+        reason = "ld_alpha weighs the log-probabilities of single tokens, which are not stored"
+    elif args.use_weighting:
+        reason = "use_weighting needs the logits"
     elif not all(isinstance(rows, PairRows) for rows in data):
         reason = "a dataset is iterable"
     elif n_gpu > 1:

@@ -1,6 +1,5 @@
 """DPOTrainer: direct preference optimization as a transformers Trainer."""
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,8 +13,9 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
+from dpo_train.adapters import with_adapter
 from dpo_train.attention.register import shared_prefixes
-from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
+from dpo_train.batches.batch import StepBatch
 from dpo_train.batches.packed import collate_packed, collate_step
 from dpo_train.batches.padded import DPODataCollatorWithPadding, concatenate_sides
 from dpo_train.batches.sampler import StepSampler
@@ -23,17 +23,16 @@ from dpo_train.config import (
     DEFAULT_BETA,
     DPOConfig,
     check_reference,
-    loss_options,
+    make_objective,
     resolve_alias,
     resolve_beta,
     trainer_arguments,
 )
 from dpo_train.data.rows import PairRows
-from dpo_train.data.text import Truncation, as_rows
-from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_policy_is_not_reference
+from dpo_train.data.text import RowReader
+from dpo_train.diagnosis import not_finite, warn_if_not_learning
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
-from dpo_train.losses import LOSSES, inputs_of, needs_reference, terms_of
-from dpo_train.models import frozen, load_model, router_weight, with_adapter, without_adapter, without_dropout
+from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
 from dpo_train.reference.factory import make_reference
 from dpo_train.reference.live import LiveReference, ModelOnDemand, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
@@ -45,6 +44,7 @@ from dpo_train.trainer.hf_trainer import HFTrainer
 from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
 from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS, Packing, padding_reason
+from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class DPOTrainer(HFTrainer):
     ranks. Metrics are means over pairs.
 
     Args:
-        model: the policy.
+        model: the policy, or its path or Hub id; an adapter that it has is continued.
         ref_model: the reference, or its path or Hub id; None for the policy as it is before its first step.
         beta: how strongly the policy is kept close to the reference.
         args: transformers.TrainingArguments or DPOConfig; not modified.
@@ -75,9 +75,11 @@ class DPOTrainer(HFTrainer):
         preprocess_logits_for_metrics: applied to the logits before `logits/*` are computed, in evaluation.
         max_length: maximum tokens of a prompt plus its response; for text.
         max_prompt_length: maximum tokens of a prompt; for text.
-        peft_config: makes the policy an adapter on the model.
+        peft_config: makes the policy a new adapter on the model, as an object of peft or a dict; an adapter that the
+            model has already is merged.
         disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
         processing_class: another name for `tokenizer`.
+        chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class DPOTrainer(HFTrainer):
         peft_config: Any = None,
         disable_dropout: bool = True,
         processing_class: PreTrainedTokenizerBase | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        template_date: str | None = None,
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
@@ -111,8 +115,8 @@ class DPOTrainer(HFTrainer):
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
         self.beta = resolve_beta(beta, args.beta)
-        self.loss_type: str = args.loss_type
-        self.loss_options = loss_options(self.loss_type, self.beta, args)
+        self.objective = make_objective(args, self.beta)
+        self.loss_type = str(self.objective)
         self.reference_free: bool = args.reference_free
         check_reference(args, given=ref_model is not None)
         self.label_pad_token_id = label_pad_token_id
@@ -125,8 +129,9 @@ class DPOTrainer(HFTrainer):
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
-            truncation = Truncation(max_length, max_prompt_length, truncation_mode)
-            self._read = functools.partial(as_rows, tokenizer=tokenizer, truncation=truncation)
+            self._read = RowReader(
+                tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
+            )
             train_dataset = self._read(train_dataset, name="the training set", split="train")
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
         elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
@@ -147,14 +152,15 @@ class DPOTrainer(HFTrainer):
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
         self._router_weight = router_weight(network.config)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
-            check_data(rows, network, self.loss_type)
+            check_data(rows, network, self.objective)
         self.pair_metrics = PairMetrics(self.accelerator)
+        self._whole_step = WholeStep(self.objective, self.dpo_loss, self.accelerator)
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
         self._was_trained = self._warned_not_learning = False
         overridden = [name for name in PADDED_METHODS if getattr(type(self), name) is not getattr(DPOTrainer, name)]
         reason = padding_reason(
-            args.attention_path,
+            args,
             self.model,
             [*datasets_in(self.train_dataset, self.eval_dataset)],
             overridden=overridden,
@@ -170,6 +176,8 @@ class DPOTrainer(HFTrainer):
             self.concatenated_inputs,
             custom_forward=self.concatenated_forward if "concatenated_forward" in overridden else None,
             preprocess_logits=preprocess_logits_for_metrics,
+            ld_alpha=args.ld_alpha,
+            use_weighting=args.use_weighting,
         )
         self._comparison = Comparison(
             args,
@@ -190,7 +198,7 @@ class DPOTrainer(HFTrainer):
         return self._prepare_policy(super().call_model_init(trial))
 
     def _make_reference(self, ref_model: Any, scorer: PackedScorer | PaddedScorer, reason: str | None) -> Reference:
-        if self.reference_free or not needs_reference(LOSSES[self.loss_type]):
+        if self.reference_free or not self.objective.needs_reference:
             return NoReference()
         # Engines that wrap the model later leave nothing here to compute with before training.
         wraps_later = self.is_fsdp_enabled or self.is_deepspeed_enabled
@@ -291,22 +299,8 @@ class DPOTrainer(HFTrainer):
         Returns: losses, chosen rewards, rejected rewards, each (B,); the rewards without a graph. A reward is beta
             times the log-ratio; for losses without a reference, beta times the log-probability per token.
         """
-        loss = LOSSES[self.loss_type]
-        chosen_rewards = self.beta * (policy_chosen_logps - reference_chosen_logps).detach()
-        rejected_rewards = self.beta * (policy_rejected_logps - reference_rejected_logps).detach()
-        if reference_free:
-            reference_chosen_logps = reference_rejected_logps = torch.zeros_like(policy_chosen_logps)
-        available = terms | {
-            "chosen_logratios": policy_chosen_logps - reference_chosen_logps,
-            "rejected_logratios": policy_rejected_logps - reference_rejected_logps,
-            "chosen_logps": policy_chosen_logps,
-            "rejected_logps": policy_rejected_logps,
-        }
-        losses = loss(*(available[name] for name in inputs_of(loss)), **self.loss_options)
-        if not needs_reference(loss):
-            chosen_rewards = chosen_rewards / terms["chosen_tokens"]
-            rejected_rewards = rejected_rewards / terms["rejected_tokens"]
-        return losses, chosen_rewards, rejected_rewards
+        logps = policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
+        return self.objective.losses_and_rewards(*logps, beta=self.beta, terms=terms, reference_free=reference_free)
 
     def get_batch_metrics(
         self, model: nn.Module, batch: Any, train_eval: Literal["train", "eval"] = "train"
@@ -324,7 +318,10 @@ class DPOTrainer(HFTrainer):
         if isinstance(args[0] if args else kwargs.get("model"), nn.Module):
             return self._generate_pair_of_texts(*args, **kwargs)
         self._check_finite()
-        return super().get_batch_samples(*args, **kwargs)
+        samples, pairs = super().get_batch_samples(*args, **kwargs)
+        if self.objective.is_over_step:
+            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(samples), self._measure)
+        return samples, pairs
 
     def _generate_pair_of_texts(self, model: Any, batch: TensorDict) -> tuple[list[str], list[str]]:
         policy = self.accelerator.unwrap_model(model)
@@ -341,15 +338,17 @@ class DPOTrainer(HFTrainer):
             max_positions=getattr(self.model.config, "max_position_embeddings", None),
         )
 
-    def _measure(self, model: nn.Module, batch: PaddedBatch | PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return losses (B,) with their graph, the (B, len(COLUMNS)) table of the pairs, and the router loss."""
-        terms: dict[str, Any] = batch.terms(terms_of(LOSSES[self.loss_type]))
+    def _measure(self, model: nn.Module, batch: Any, in_step: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return losses (B,) with their graph (`in_step`: over the whole step), the table of pairs, and the router loss."""
+        terms: dict[str, Any] = batch.terms(self.objective.terms)
         is_initial = self._comparison.is_own_reference and self.state.global_step == 0 and not self._was_trained
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
-        losses, chosen_rewards, rejected_rewards = self.dpo_loss(
-            scores.chosen_logps, scores.rejected_logps, *reference_logps, **terms
-        )
+        losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
+        losses = losses if scores.weights is None else losses * scores.weights
         table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
+        if in_step and self.objective.is_over_step:
+            losses = self._whole_step.next_losses(table, scores[:2], batch)
+            table[:, 0] = losses.detach()
         return losses, table, scores.router_loss
 
     # ---- training and evaluation ---------------------------------------------------------------------------------
@@ -367,9 +366,9 @@ class DPOTrainer(HFTrainer):
             require_complete(Path(resume_from_checkpoint))
         self._was_trained |= self.state.global_step > 0
         self.compute_reference(skip_first_step=not (self._was_trained or resume_from_checkpoint))
-        self._comparison.start_training()
         reshard(self.model)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._comparison.refuse_initial_policy()
         self._check_finite()
         if isinstance(self.reference, Precomputed):
             self.reference.store.save()
@@ -384,11 +383,12 @@ class DPOTrainer(HFTrainer):
             )
         self.pair_metrics.clear()
         self.pair_metrics.load_state(state.get("sums"))
+        self._whole_step.load_state(state)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
-        return {"sums": self.pair_metrics.state()}
+        return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -411,12 +411,10 @@ class DPOTrainer(HFTrainer):
             num_items_in_batch: pairs of the whole optimizer step, over all ranks; None for those of this batch.
         """
         batch = self.as_batch(inputs)
-        losses, table, router_loss = self._measure(model, batch)
+        losses, table, router_loss = self._measure(model, batch, in_step=True)
         weights = torch.ones_like(losses) if batch.weight is None else batch.weight
         if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
-            warn_if_policy_is_not_reference(
-                by_name(table.T), beta=self.beta, policy=self.model, reference=self.reference
-            )
+            self._comparison.warn_if_policy_differs(by_name(table.T), self.model, beta=self.beta)
         self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
         pairs = weights.sum()
         loss = (losses * weights).sum()
@@ -426,16 +424,19 @@ class DPOTrainer(HFTrainer):
         share = pairs if num_items_in_batch is None else num_items_in_batch / self.accelerator.num_processes
         return (loss / share, {"table": table}) if return_outputs else loss / share
 
-    def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, None]:
-        """Return the loss and the (B, len(COLUMNS)) table of a batch; the table also if only the loss is requested."""
+    def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return the loss, the (B, len(COLUMNS)) table and, for losses over several pairs, their inputs, of a batch."""
+        batch = self.as_batch(self.batch_on_device(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses, table, _ = self._measure(model, self.as_batch(self.batch_on_device(inputs)))
-        return losses.mean(), table, None
+            losses, table, _ = self._measure(model, batch)
+        return losses.mean(), table, self._whole_step.inputs(table, batch) if self.objective.is_over_step else None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluated = table = np.asarray(output.predictions)
+        if self.objective.is_over_step:
+            table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)).numpy()
         output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
         return output
 
@@ -491,8 +492,8 @@ class DPOTrainer(HFTrainer):
             rows = self._read(rows, name="the evaluation set", split="test")
         if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
+        if self.state.global_step > 0:
+            self._comparison.refuse_initial_policy()
         self._comparison.compute_missing(rows)
-        sampler = torch.utils.data.BatchSampler(
-            torch.utils.data.SequentialSampler(rows), self.args.eval_batch_size, drop_last=False
-        )
+        sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
         return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)

@@ -1,15 +1,15 @@
 """Training arguments: defaults, and options of losses."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError
 from dpo_train import LOSSES
-from dpo_train.config import DPOConfig, check_reference, loss_options, resolve_alias, resolve_beta
-from dpo_train.losses import options_of
+from dpo_train.config import DPOConfig, check_reference, loss_options, make_objective, resolve_alias, resolve_beta
+from dpo_train.losses import DIVERGENCES, options_of
 
 
 def config(**options: Any) -> DPOConfig:
@@ -35,7 +35,7 @@ def test_the_options_of_a_loss_come_from_its_signature() -> None:
     for option in {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}:
         with_it = [name for name, loss in LOSSES.items() if option in options_of(loss)]
         assert fields[option]["help"].endswith(f"Losses: {', '.join(with_it)}.")
-    assert fields["label_smoothing"]["show_default"] == "0.0; robust: 0.1"
+    assert fields["label_smoothing"]["show_default"] == "0.0; robust: 0.1; exo_pair: 0.001"
 
 
 def test_a_loss_is_called_with_beta_and_the_options_that_were_given() -> None:
@@ -49,12 +49,60 @@ def test_a_loss_is_called_with_beta_and_the_options_that_were_given() -> None:
         ("rpoo", {}, f"loss_type=rpoo: there is no such loss.\n  Did you mean rpo?\n  Losses: {', '.join(LOSSES)}."),
         ("sft", {"rpo_alpha": 1.0}, "the loss sft has no rpo_alpha=; its options: none."),
         ("sigmoid", {"label_smoothing": 0.5}, "label_smoothing=0.5: must be in [0, 0.5)."),
+        (
+            "exo_pair",
+            {"label_smoothing": 0.0},
+            "label_smoothing=0: must be above 0 for the loss exo_pair, whose paper uses 1e-3.",
+        ),
     ],
 )
 def test_what_a_loss_does_not_take_is_refused(loss: str, options: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         loss_options(loss, 0.1, config(**options))
     assert str(caught.value) == message
+
+
+def test_several_losses_take_their_own_options_and_weights() -> None:
+    args = config(loss_type=["sigmoid", "discopop", "sft"], loss_weights=[0.8, 0.2, 1.0], discopop_tau=0.1)
+    objective = make_objective(args, 0.3)
+    assert objective.losses == {
+        "sigmoid": (0.8, {"beta": 0.3}),
+        "discopop": (0.2, {"beta": 0.3, "discopop_tau": 0.1}),
+        "sft": (1.0, {}),
+    }
+    assert str(objective) == "0.8 sigmoid + 0.2 discopop + sft"
+    assert str(make_objective(config(loss_type=["sigmoid", "sft"]), 0.1)) == "sigmoid + sft"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]},
+            "loss_weights=[1.0]: pass one weight per loss: sigmoid, sft.",
+        ),
+        ({"loss_type": ["sft"], "loss_weights": [-1.0]}, "loss_weights=[-1.0]: must not be negative."),
+        ({"loss_type": ["sft", "sft"]}, "loss_type=sft sft: name at least one loss, and each only once."),
+        ({"loss_type": ["sigmoid", "sft"], "odpo_alpha": 1.0}, "the loss sigmoid has no odpo_alpha=; its options:"),
+        ({"f_divergence_type": "forward"}, "f_divergence_type=forward: there is no such divergence."),
+        (
+            {"loss_type": ["sigmoid", "kto_pair"], "f_divergence_type": "forward_kl"},
+            "f_divergence_type=forward_kl: the loss kto_pair has no such variant.",
+        ),
+        ({"ld_alpha": 1.5}, "ld_alpha=1.5: must be in [0, 1]."),
+        ({"ld_alpha": 0.0, "loss_type": ["sigmoid", "sft"]}, "ld_alpha=0.0: cannot be combined with the loss sft."),
+        ({"use_weighting": True, "loss_type": "aot"}, "use_weighting=True: cannot be combined with the loss aot."),
+    ],
+)
+def test_losses_and_weights_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_objective(config(**options), 0.1)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_options_name_every_divergence() -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(DPOConfig)}
+    assert get_args(fields["f_divergence_type"]) == DIVERGENCES
 
 
 @pytest.mark.parametrize(

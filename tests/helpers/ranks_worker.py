@@ -30,6 +30,7 @@ class Case(NamedTuple):
         path: shared or padded.
         own_reference: whether the reference is the policy before training, with its values stored on disk.
         max_tokens: distinct tokens per packed micro-batch.
+        loss_type: the losses, equally weighted.
     """
 
     micro_batch: int
@@ -38,6 +39,7 @@ class Case(NamedTuple):
     path: str
     own_reference: bool = False
     max_tokens: int = 1000
+    loss_type: tuple[str, ...] = ("sigmoid",)
 
 
 CASES = [
@@ -47,6 +49,8 @@ CASES = [
     Case(4, 1, sharded=False, path="shared", max_tokens=30),
     Case(1, 4, sharded=False, path="shared", own_reference=True, max_tokens=30),
     Case(4, 1, sharded=True, path="shared", own_reference=True, max_tokens=30),
+    Case(2, 2, sharded=False, path="padded", loss_type=("aot", "bco_pair")),
+    Case(4, 1, sharded=False, path="shared", max_tokens=30, loss_type=("aot", "bco_pair")),
 ]
 
 
@@ -73,6 +77,7 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
         gradient_accumulation_steps=case.accumulation,
         per_device_eval_batch_size=3,
         attention_path=case.path,
+        loss_type=[*case.loss_type],
         max_tokens_per_microbatch=case.max_tokens,
         reference_cache=str(output / "reference") if case.own_reference else None,
     )

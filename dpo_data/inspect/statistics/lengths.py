@@ -49,7 +49,7 @@ class LengthStatistics:
             lengths = np.stack([side.lengths for side in (encoded.prompts, encoded.chosen, encoded.rejected)])
             self._tokens.add(lengths, batch.tokens.ids)
             self._audit.add(encoded, batch.tokens.ids)
-            self._refused.update(batch.tokens.refused)
+            self._refused.update(refusal.reason for refusal in batch.tokens.refused.values())
 
     @property
     def characters(self) -> Lengths | None:

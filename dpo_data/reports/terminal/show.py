@@ -111,6 +111,8 @@ def _as_tokens(tokens: DisplayedPair) -> Iterator[RenderableType]:
     )
     if tokens.dropped:
         yield Text(f"Training does not use this pair: {tokens.dropped}.", style="bold yellow")
+    if tokens.message:
+        yield Text(f"The chat template: {tokens.message}")
     elif tokens.cache:
         yield Text(f"Token cache {tokens.cache} has exactly these ids.", style="green")
     yield Text("│ ends a token; ⟦…⟧ is truncated; ⟨…⟩ is a special token.", style="dim")

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from dpo_data.reports.phrases import token_remarks
 from dpo_data.reports.terminal.tables import plain_table
 from dpo_data.tokens.cache import TokenCache
 from dpo_data.tokens.manifest import TokensManifest
@@ -35,6 +36,7 @@ def tokens(cache: TokenCache) -> RenderableType:
         Text(f"Tokens {state}: {manifest.tokenizer.name}, {limit}{prompt_limit}, {options.truncation_mode}"),
         table,
         *_dropped(manifest),
+        *(Text(line) for line in token_remarks(manifest)),
         Text(f"Token cache: {cache.path}", style="bold"),
     )
 
@@ -46,6 +48,7 @@ def _with_tokens(texts: int, lost: int) -> str:
 def _dropped(manifest: TokensManifest) -> Iterable[RenderableType]:
     lines = [
         f"{rows:,} pairs of {name} dropped: {reason}"
+        + (f": {counts.refusals[reason]}" if reason in counts.refusals else "")
         for name, counts in manifest.splits.items()
         for reason, rows in counts.dropped.items()
     ]

@@ -38,7 +38,7 @@ def test_help_groups_the_options_and_keeps_the_lines_of_examples(dpo_data):
     assert "  dpo-data convert hh-rlhf --sample" in ran.out.splitlines()
     output = ran.out.partition("Output:\n")[2].partition("\n\n")[0]
     assert [line.split()[0] for line in output.splitlines() if line.startswith("  -")] == [
-        *("-o,", "-f,", "--redact", "--overwrite")
+        *("-o,", "-f,", "--keep", "--redact", "--overwrite")
     ]
 
 
@@ -91,9 +91,9 @@ def test_the_version_is_shown(dpo_data):
     ("words", "candidates"),
     [
         ("dpo-data conv", ["convert"]),
-        ("dpo-data convert ultra", ["ultrafeedback", "ultrafeedback-binarized"]),
+        ("dpo-data convert ultra", ["ultrafeedback", "ultrafeedback-binarized", "ultra-interact"]),
         ("dpo-data convert pairs --pairing best", ["best-worst", "best-rest"]),
-        ("dpo-data tokenize --max-", ["--max-length", "--max-prompt-length"]),
+        ("dpo-data tokenize --max-", ["--max-length", "--max-prompt-length", "--max-invalid"]),
     ],
 )
 def test_a_shell_completes_commands_sources_options_and_values(words, candidates):

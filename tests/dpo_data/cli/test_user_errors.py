@@ -32,7 +32,7 @@ USER_ERRORS = {
     "map of an unknown field": (
         "convert pairs --input pairs.jsonl --map question=prompt",
         "--map question=...: there is no such field.\n"
-        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin.",
+        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, id.",
     ),
     "map for a source that takes none": (
         "convert hh-rlhf --sample --map prompt=question",
@@ -105,7 +105,7 @@ USER_ERRORS = {
     "table without a column": (
         "convert pairs --input table.csv",
         'work/table.csv: has no column "rejected".\n  It has: prompt, chosen, bad.\n'
-        "  Name the right columns with the source `pairs`: --map FIELD=COLUMN.",
+        "  Name the right columns: --map FIELD=COLUMN.",
     ),
     "tokenize nothing": (
         "tokenize no --tokenizer T",

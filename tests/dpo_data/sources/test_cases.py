@@ -118,11 +118,19 @@ def test_oasst_messages_may_leave_out_what_is_null(tmp_path: Path) -> None:
     assert manifest.left_out_by_reason == {"prompt": 1}
 
 
-def test_the_hint_for_a_missing_field_follows_the_source(tmp_path: Path) -> None:
-    converted("kto", "16/raw.jsonl", tmp_path)
-    row = quarantined(tmp_path)
-    assert (row["code"], row["field"]) == ("missing_field", "prompt")
-    assert row["hint"] == "The columns of kto are fixed: rename the column in the raw file, or remove the row."
+def test_the_column_that_a_hint_names_can_be_mapped(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.jsonl"
+    row = json.loads((CASES / "16/raw.jsonl").read_text())
+    row["answer"] = row.pop("completion")
+    raw.write_text(json.dumps(row))
+    manifest = convert("kto", [raw], output=tmp_path / "out", max_invalid=1)
+    hint = quarantined(tmp_path)["hint"]
+    assert (manifest.quarantined, hint) == (1, "Name the column that holds it with --map, or remove the row.")
+    mapping = {"completion": "answer", "prompt": "question"}
+    manifest = convert("kto", [raw], output=tmp_path / "out", overwrite=True, mapping=mapping)
+    assert (manifest.quarantined, manifest.left_out_by_reason) == (0, {"single_response": 1})
+    manifest = convert("kto", [CASES / "16/raw.jsonl"], output=tmp_path / "out", overwrite=True)
+    assert manifest.quarantined == 0
 
 
 @pytest.mark.parametrize(
@@ -173,3 +181,44 @@ def test_one_split_of_hub_files_whose_rows_name_it_leaves_out_the_others() -> No
 def test_a_source_without_files_on_the_hub_says_where_they_are(source: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no files on the Hub .*\n  Download https://openaipublic"):
         convert(source, output=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [("15a/raw.jsonl", ("Name a river.", "The Nile.", "No.")), ("kto_str_label.jsonl", ("Hi?", "A", "B"))],
+)
+def test_unpaired_rows_have_their_labels_and_dialogues_in_many_layouts(
+    case: str, expected: tuple[str, str, str], tmp_path: Path
+) -> None:
+    assert sniff(CASES / case).source == "kto"
+    _, pairs = converted("kto", case, tmp_path)
+    assert [texts(pair) for pair in pairs["train"]] == [turn(*expected)]
+
+
+def test_the_arena_of_55k_is_read_from_the_cells_of_its_csv(tmp_path: Path) -> None:
+    found = sniff(CASES / "05a/train.csv")
+    assert (found.source, found.complete, found.counts.pairs) == ("two-answers", True, 1)
+    manifest, pairs = converted("two-answers", "05a/train.csv", tmp_path, split="train", form="auto")
+    assert [texts(pair) for pair in pairs["train"]] == [turn("Name a river.", "The Nile.", "No.")]
+    assert manifest.left_out_by_reason == {"histories_differ": 1, "tie": 1}
+
+
+def test_alpaca_evals_preference_counts_from_1(tmp_path: Path) -> None:
+    assert sniff(CASES / "05b/raw.jsonl").source == "two-answers"
+    _, pairs = converted("two-answers", "05b/raw.jsonl", tmp_path, form="auto")
+    assert [texts(pair) for pair in pairs["train"]] == [
+        turn("Name a river.", "The Nile.", "No."),
+        turn("Name a lake.", "Lake Como.", "No."),
+    ]
+
+
+def test_the_left_of_label_studio_is_the_first_answer(tmp_path: Path) -> None:
+    assert sniff(CASES / "05d/export.json").source == "two-answers"
+    _, pairs = converted("two-answers", "05d/export.json", tmp_path, form="auto")
+    assert [texts(pair) for pair in pairs["train"]] == [turn("Name a river.", "The Nile.", "No.")]
+
+
+def test_a_nested_tree_gives_the_pairs_of_its_messages(tmp_path: Path) -> None:
+    assert sniff(CASES / "14b/trees.jsonl").source == "oasst"
+    _, pairs = converted("oasst", "14b/trees.jsonl", tmp_path)
+    assert [texts(pair) for pair in pairs["train"]] == [turn("Name a river.", "The Nile.", "No.")]

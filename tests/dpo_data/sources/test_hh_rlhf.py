@@ -301,7 +301,7 @@ def test_every_real_row_is_exactly_recoverable_or_quarantined_for_its_empty_repl
     for batch in open_prepared(tmp_path / "out").batches("test"):
         for row in batch.to_pylist():
             file, _, line = row["origin"].rpartition(":")
-            assert file == f"{REAL_ROWS.resolve().parent.name}/{REAL_ROWS.name}"
+            assert file == f"{real_file.parent.name}/{real_file.name}"
             kept[int(line)] = row
     for line, row in kept.items():
         for side in ("chosen", "rejected"):

@@ -33,7 +33,7 @@ def refused(value: Any) -> tuple[str, str]:
         (["system", "System", "developer"], "system"),
         (["user", "User", "human", "Human", " user", "prompter"], "user"),
         (["assistant", "Assistant", "gpt", "bot", "model", "AI", "ai", "chatbot"], "assistant"),
-        (["tool", "function", "observation", "ipython"], "tool"),
+        (["tool", "function", "observation", "ipython", "tool_response"], "tool"),
     ],
 )
 def test_usual_names_of_roles_are_mapped(names, role):

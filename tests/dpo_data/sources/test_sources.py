@@ -238,6 +238,7 @@ def test_tools_reach_the_chat_template(tmp_path: Path, make_tokenizer: Callable[
     template = (
         "{% for tool in tools or [] %}T:{{ tool.function.name }};{% endfor %}"
         "{% for m in messages %}{{ m.role }}:{% if m.tool_calls %}CALL {{ m.tool_calls[0].function.name }}"
+        "{{ m.tool_calls[0].function.arguments | tojson }}"
         "{% else %}{{ m.content }}{% endif %};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     raw = written(tmp_path / "raw.jsonl", raw_rows("openai-preference")[3:4])

@@ -172,7 +172,7 @@ def test_pairs_that_the_template_refuses_are_dropped_with_its_code(make_prepared
     )
     twice = MESSAGES[0] | {"prompt": MESSAGES[0]["prompt"] * 2}
     prepared = make_prepared([*MESSAGES, twice], form="conversational")
-    cache = tokenize(prepared, tokenizer=make_tokenizer(template=strict))
+    cache = tokenize(prepared, tokenizer=make_tokenizer(template=strict), max_invalid=0.5)
     assert [row["origin"] for row in cache.dataset()["train"]] == ["raw/pairs.jsonl:1"]
     assert [(row["origin"], row["reason"]) for row in dropped(cache)] == [("raw/pairs.jsonl:2", "template_refused")]
 
@@ -202,6 +202,6 @@ def test_refused_pairs_do_not_affect_the_truncation_of_others(make_prepared, mak
     prepared = make_prepared([*MESSAGES, refused], form="conversational")
     tokenizer = make_tokenizer(template=strict)
     assert tokenizer.bos_token_id is not None
-    cache = tokenize(prepared, tokenizer=tokenizer, max_length=4, max_prompt_length=1)
+    cache = tokenize(prepared, tokenizer=tokenizer, max_length=4, max_prompt_length=1, max_invalid=0.5)
     assert cache.manifest.splits["train"].prompts_cut == 1
     assert [row["reason"] for row in dropped(cache)] == ["template_refused"]

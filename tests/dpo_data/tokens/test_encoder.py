@@ -10,15 +10,16 @@ from transformers import AutoTokenizer, ByT5Tokenizer
 
 from dpo_data.errors import InputError, UsageError
 from dpo_data.tokens.encoder import (
-    TEMPLATE_REFUSED,
-    TEMPLATE_REWRITES_PROMPT,
     EncodedPairs,
     Encoder,
+    Refusal,
     Texts,
     load_tokenizer,
     tokenizer_entry,
     tokenizer_hash,
 )
+from dpo_data.tokens.rendering import TEMPLATE_REFUSED, TEMPLATE_REWRITES_PROMPT
+from dpo_data.tokens.templates import ChatTemplate
 
 BOS, EOS = 0, 1
 IM_END = 5
@@ -50,7 +51,7 @@ def sides(encoded: EncodedPairs) -> list[tuple[list[int], list[int], list[int]]]
 
 def encode_text(tokenizer, *rows: tuple[str, str, str]) -> list[tuple[list[int], list[int], list[int]]]:
     prompts, chosen, rejected = map(list, zip(*rows, strict=True))
-    return sides(Encoder(tokenizer).encode_texts(Texts(prompts, chosen, rejected, {})))
+    return sides(Encoder(tokenizer).encode_texts(Texts(prompts, chosen, rejected)))
 
 
 def ids_of(tokenizer, text: str) -> list[int]:
@@ -94,7 +95,7 @@ def test_a_batch_gives_the_ids_of_its_rows_alone(bos_tokenizer):
 
 
 def test_no_rows_give_no_ids(bos_tokenizer):
-    encoded = Encoder(bos_tokenizer).encode_texts(Texts([], [], [], {}))
+    encoded = Encoder(bos_tokenizer).encode_texts(Texts([], [], []))
     assert sides(encoded) == []
     assert encoded.seams == 0
 
@@ -128,9 +129,21 @@ def test_eos_inside_a_response_is_kept_and_another_is_added_at_its_end(toy_token
     assert chosen == [*ids_of(toy_tokenizer, " there"), EOS, *ids_of(toy_tokenizer, " world"), EOS]
 
 
-def test_another_special_token_at_the_end_of_a_text_does_not_replace_eos(toy_tokenizer):
+def test_a_token_that_pads_does_not_end_a_text(toy_tokenizer):
     [(_, chosen, _)] = encode_text(toy_tokenizer, ("hello", " there<pad>", " that"))
     assert chosen == [*ids_of(toy_tokenizer, " there"), 2, EOS]
+
+
+def test_a_text_that_ends_with_the_end_of_a_turn_gets_no_eos_and_loses_the_white_space_after_it(make_tokenizer):
+    tokenizer = make_tokenizer(additional_special_tokens=["<|im_end|>"])
+    [(_, chosen, rejected)] = encode_text(tokenizer, ("hello", " there<|im_end|>\n", " that<|im_end|>"))
+    assert chosen == [*ids_of(tokenizer, " there"), IM_END]
+    assert rejected == [*ids_of(tokenizer, " that"), IM_END]
+
+
+def test_white_space_at_the_end_of_a_text_stays_before_eos(toy_tokenizer):
+    [(_, chosen, _)] = encode_text(toy_tokenizer, ("hello", " there \n", " that"))
+    assert chosen == [*ids_of(toy_tokenizer, " there \n"), EOS]
 
 
 @pytest.mark.parametrize("added", ["<s> $A </s>", "$A </s>"])
@@ -153,7 +166,7 @@ def test_truncation_and_padding_of_the_tokenizer_have_no_effect_and_stay_enabled
     encoder = Encoder(tokenizer)
     tokenizer.backend_tokenizer.enable_truncation(2)
     tokenizer.backend_tokenizer.enable_padding(length=9)
-    texts = Texts(*map(list, zip(*rows, strict=True)), {})
+    texts = Texts(*map(list, zip(*rows, strict=True)))
     assert sides(encoder.encode_texts(texts)) == expected
     assert tokenizer.backend_tokenizer.truncation["max_length"] == 2
     assert tokenizer.backend_tokenizer.padding["length"] == 9
@@ -173,7 +186,7 @@ def test_a_tokenizer_written_in_python_works_too():
 
 
 def render(tokenizer, prompt, chosen, rejected, template=None) -> Texts:
-    return Encoder(tokenizer, template).render([prompt], [chosen], [rejected])
+    return Encoder(tokenizer, ChatTemplate(tokenizer, template)).render([prompt], [chosen], [rejected])
 
 
 def test_a_response_is_what_the_template_adds_to_the_rendered_prompt(chat_tokenizer):
@@ -183,7 +196,6 @@ def test_a_response_is_what_the_template_adds_to_the_rendered_prompt(chat_tokeni
         ["<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"],
         ["hello there<|im_end|>"],
         ["what<|im_end|>"],
-        {},
     )
 
 
@@ -250,7 +262,8 @@ def test_the_bos_of_a_template_is_not_repeated(make_tokenizer):
 
 def test_a_template_that_rewrites_the_prompt_is_refused_with_its_own_code(make_tokenizer):
     texts = render(make_tokenizer(template=FORGETFUL), HELLO, [assistant("hello there")], [assistant("what")])
-    assert texts == Texts([""], [""], [""], {0: TEMPLATE_REWRITES_PROMPT})
+    message = 'the prompt has "hello</s>assistant: " where the whole conversation has "-</s>assistant: hello there</s>"'
+    assert texts == Texts([""], [""], [""], {0: Refusal(TEMPLATE_REWRITES_PROMPT, message)})
     assert TEMPLATE_REWRITES_PROMPT == "template_rewrites_prompt"
 
 
@@ -261,9 +274,8 @@ def test_only_the_pair_for_which_a_template_raises_is_refused(make_tokenizer):
         [[assistant("a")], [assistant("b")], [assistant("c")]],
         [[assistant("d")], [assistant("e")], [assistant("f"), assistant("g")]],
     )
-    assert texts == Texts(
-        ["hello</s>", "", ""], ["a</s>", "", ""], ["d</s>", "", ""], {1: TEMPLATE_REFUSED, 2: TEMPLATE_REFUSED}
-    )
+    refusal = Refusal(TEMPLATE_REFUSED, "roles must alternate")
+    assert texts == Texts(["hello</s>", "", ""], ["a</s>", "", ""], ["d</s>", "", ""], {1: refusal, 2: refusal})
     assert TEMPLATE_REFUSED == "template_refused"
 
 
@@ -280,7 +292,7 @@ def test_a_template_that_is_not_valid_jinja_is_a_usage_error(chat_tokenizer):
 def test_a_template_of_the_user_replaces_that_of_the_tokenizer(chat_tokenizer):
     template = "{% for m in messages %}{{ m.content }}|{% endfor %}"
     texts = render(chat_tokenizer, HELLO, [assistant("a")], [assistant("b")], template)
-    assert texts == Texts(["hello|"], ["a|"], ["b|"], {})
+    assert texts == Texts(["hello|"], ["a|"], ["b|"], remarks={0: {"eos_appended": "<|im_end|>"}})
 
 
 # Seams.
@@ -298,10 +310,25 @@ def seams_by_definition(tokenizer, pairs: list[tuple[str, str, str]]) -> int:
     )
 
 
-@pytest.mark.parametrize(
-    "variant", [{}, {"bos": True}, {"prefix_space": True}, {"metaspace": True}], ids=lambda v: next(iter(v), "plain")
+def changed_prompts(tokenizer, pairs: list[tuple[str, str, str]]) -> int:
+    """Count the responses whose joint tokenization with the prompt does not begin with the prompt's own ids."""
+    return sum(
+        ids_of(tokenizer, prompt + response)[: len(ids_of(tokenizer, prompt))] != ids_of(tokenizer, prompt)
+        for prompt, *responses in pairs
+        for response in responses
+    )
+
+
+PREFIXING = [{"prefix_space": True}, {"metaspace": True}]
+variants = pytest.mark.parametrize(
+    ("variant", "seams_of"),
+    [({}, seams_by_definition), ({"bos": True}, seams_by_definition), *((v, changed_prompts) for v in PREFIXING)],
+    ids=lambda value: next(iter(value), "plain") if isinstance(value, dict) else "",
 )
-def test_seams_are_counted_as_by_joint_tokenization(make_tokenizer, variant):
+
+
+@variants
+def test_seams_are_counted_as_by_joint_tokenization(make_tokenizer, variant, seams_of):
     tokenizer = make_tokenizer(**variant)
     encoder = Encoder(tokenizer)
     found: set[int] = set()
@@ -309,20 +336,84 @@ def test_seams_are_counted_as_by_joint_tokenization(make_tokenizer, variant):
     @settings(max_examples=150, deadline=None, database=None)
     @given(rows)
     def check(pairs):
-        texts = Texts(*map(list, zip(*pairs, strict=True)), {})
+        texts = Texts(*map(list, zip(*pairs, strict=True)))
         seams = encoder.encode_texts(texts).seams
-        assert seams == seams_by_definition(tokenizer, pairs)
+        assert seams == seams_of(tokenizer, pairs)
         found.add(seams)
 
     check()
     assert len(found) > 1  # some with seams and some without: the comparison could have failed
 
 
+@pytest.mark.parametrize("variant", PREFIXING, ids=lambda variant: next(iter(variant)))
+def test_ids_are_those_of_joint_tokenization_where_there_is_no_seam(make_tokenizer, variant):
+    tokenizer = make_tokenizer(**variant)
+    encoder = Encoder(tokenizer)
+
+    @settings(max_examples=150, deadline=None, database=None)
+    @given(rows)
+    def check(pairs):
+        encoded = encoder.encode_texts(Texts(*map(list, zip(*pairs, strict=True))))
+        for (prompt, *responses), (prompt_ids, *response_ids) in zip(pairs, sides(encoded), strict=True):
+            assert prompt_ids == ids_of(tokenizer, prompt)
+            for response, ids in zip(responses, response_ids, strict=True):
+                joint = ids_of(tokenizer, prompt + response)
+                if joint[: len(prompt_ids)] == prompt_ids:
+                    assert prompt_ids + ids == [*joint, EOS]
+
+    check()
+
+
 def test_a_word_split_between_prompt_and_response_is_a_seam_and_a_new_word_is_not(toy_tokenizer):
     encoder = Encoder(toy_tokenizer)
     assert toy_tokenizer.tokenize("hello") == ["hello"]
-    assert encoder.encode_texts(Texts(["hel"], ["lo"], [" lo"], {})).seams == 1
-    assert encoder.encode_texts(Texts(["Assistant:"], [" hello"], [" there"], {})).seams == 0
+    assert encoder.encode_texts(Texts(["hel"], ["lo"], [" lo"])).seams == 1
+    assert encoder.encode_texts(Texts(["Assistant:"], [" hello"], [" there"])).seams == 0
+
+
+# A space that the tokenizer puts before a text.
+
+
+def test_a_response_gets_no_space_before_it_that_is_not_in_the_data(make_tokenizer):
+    tokenizer = make_tokenizer(metaspace=True, corpus=["hello there"])
+    assert tokenizer.tokenize("hello") == ["▁hello"]
+    [(prompt, chosen, rejected)] = encode_text(tokenizer, ("there:", "hello", " hello"))
+    assert tokenizer.convert_ids_to_tokens(prompt)[0] == "▁there"
+    assert "▁" not in "".join(tokenizer.convert_ids_to_tokens(chosen))
+    assert tokenizer.convert_ids_to_tokens(rejected) == ["▁hello", "</s>"]
+
+
+def test_a_seam_keeps_the_prompts_own_ids_and_puts_no_space_before_the_response(make_tokenizer):
+    tokenizer = make_tokenizer(metaspace=True, corpus=["hello hello"])
+    assert tokenizer.tokenize("hello") == ["▁hello"]
+    encoder = Encoder(tokenizer)
+    encoded = encoder.encode_texts(Texts(["hel"], ["lo"], ["lo"]))
+    assert encoded.seams == 2
+    [(prompt, chosen, _)] = sides(encoded)
+    assert prompt == ids_of(tokenizer, "hel")
+    assert tokenizer.convert_ids_to_tokens(chosen)[0] in ("l", "lo")
+
+
+def test_a_conversation_has_the_ids_of_its_whole_rendering(make_tokenizer):
+    tokenizer = make_tokenizer(metaspace=True, template="<s>" + CHATML, eos_token="<|im_end|>")
+    encoder = Encoder(tokenizer)
+    texts = encoder.render([HELLO], [[assistant("hello there")]], [[assistant("what")]])
+    [(prompt, chosen, _)] = sides(encoder.encode_rendered(texts))
+    messages = [*HELLO, assistant("hello there")]
+    whole = tokenizer.apply_chat_template(messages, return_dict=False)
+    assert prompt == tokenizer.apply_chat_template(HELLO, add_generation_prompt=True, return_dict=False)
+    # All but the line break behind the end of the turn.
+    assert whole[: len(prompt + chosen)] == prompt + chosen
+    assert tokenizer.decode(whole[len(prompt + chosen) :]).strip() == ""
+
+
+def test_truncation_and_padding_of_a_tokenizer_that_prefixes_a_space_change_nothing(make_tokenizer):
+    tokenizer = make_tokenizer(metaspace=True)
+    rows = [("hello there", "hello world", " that"), ("hel", "lo", "x")]
+    expected = encode_text(tokenizer, *rows)
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    assert encode_text(tokenizer, *rows) == expected
 
 
 # Loading and hashing tokenizers.

@@ -10,7 +10,7 @@ from token_caches import ROWS, pair
 
 from dpo_data.errors import PreparedError
 from dpo_data.tokens.cache import open_tokens, tokenize
-from dpo_data.tokens.manifest import TokenCounts
+from dpo_data.tokens.manifest import Remark, TokenCounts
 
 
 @pytest.fixture
@@ -61,13 +61,15 @@ def test_splits_and_files_that_contradict_the_shards_are_refused(cache):
 
 def test_the_total_of_parts_sums_counts_and_keeps_the_longest_pair_and_the_first_refusal():
     def part(pairs: int, longest: int, dropped: dict[str, int], refusals: dict[str, str]) -> TokenCounts:
-        names = set(TokenCounts.model_fields) - {"pairs", "pairs_read", "dropped", "longest_pair", "refusals"}
+        apart = {"pairs", "pairs_read", "dropped", "longest_pair", "refusals", "remarks"}
+        names = set(TokenCounts.model_fields) - apart
         return TokenCounts(
             pairs_read=pairs + sum(dropped.values()),
             pairs=pairs,
             dropped=dropped,
             longest_pair=longest,
             refusals=refusals,
+            remarks={"eos_appended": Remark(pairs=pairs, quote=f"<{pairs}>")},
             **dict.fromkeys(names, pairs),
         )
 
@@ -77,4 +79,5 @@ def test_the_total_of_parts_sums_counts_and_keeps_the_longest_pair_and_the_first
     assert (total.pairs_read, total.pairs, total.seams, total.longest_pair) == (11, 7, 7, 30)
     assert total.dropped == {"empty_prompt": 1, "too_long": 3}
     assert total.refusals == {"template_refused": "roles must alternate"}
+    assert total.remarks == {"eos_appended": Remark(pairs=7, quote="<2>")}
     assert TokenCounts.total([]).pairs_read == 0

@@ -9,14 +9,18 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from naive import naive_logps
+from peft import LoraConfig, get_peft_model
 from toys import make_pairs, make_tiny_model
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
 from dpo_train.batches.batch import PackedBatch
 from dpo_train.data.rows import PairRows
+from dpo_train.reference.live import ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
-from dpo_train.reference.store import ReferenceStore
+from dpo_train.reference.store import ReferenceStore, checksum
+from dpo_train.trainer.metrics import COLUMNS
 
 Config = Callable[..., DPOConfig]
 
@@ -48,6 +52,7 @@ def make_stale(folder: Path) -> None:
         entries = np.load(file)
         entries["logp"] -= 1
         np.save(file, entries)
+        file.rename(file.with_stem(checksum(file.read_bytes())))  # complete, as another program would write it
 
 
 def test_each_response_is_computed_once_over_epochs_evaluations_and_swapped_pairs(
@@ -171,17 +176,32 @@ def test_a_stale_store_without_the_first_step_is_refused_before_training(
         trainer.compute_reference(skip_first_step=True)
 
 
-def test_a_reference_whose_values_are_all_stored_is_never_loaded(
-    config: Config, pairs: datasets.Dataset, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_reference_whose_values_are_all_stored_is_only_spot_checked_and_then_released(
+    config: Config, pairs: datasets.Dataset, model_folder: Path, computed: list[int], tmp_path: Path
 ) -> None:
     args = config(reference_cache=str(tmp_path / "reference"))
     first = losses(DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs))
+    computed.clear()
+    trainer = DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs)
+    assert losses(trainer) == first
+    assert computed == [4]
+    assert isinstance(trainer.reference.model, ModelOnDemand)  # type: ignore[attr-defined]
+    assert trainer.reference.model._network is None  # type: ignore[attr-defined]
+    make_stale(tmp_path / "reference")
+    with pytest.raises(UsageError, match="the stored log-probabilities differ"):
+        DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs).train()
 
-    def refuse_to_load(_: Any) -> Any:
-        raise AssertionError("the reference was loaded")
 
-    monkeypatch.setattr("dpo_train.reference.factory.load_model", refuse_to_load)
-    assert losses(DPOTrainer(make_tiny_model(1), str(model_folder), args=args, train_dataset=pairs)) == first
+def test_two_adapters_on_one_model_never_share_stored_values(
+    config: Config, pairs: datasets.Dataset, tmp_path: Path
+) -> None:
+    args = config(reference_cache=str(tmp_path / "reference"))
+    for seed in (0, 1, 0):
+        model = make_tiny_model()
+        torch.manual_seed(seed)
+        adapter = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+        losses(DPOTrainer(get_peft_model(model, adapter), args=args, train_dataset=pairs))
+    assert len(list((tmp_path / "reference").iterdir())) == 2
 
 
 def test_new_rows_after_training_need_a_reference(config: Config, pairs: datasets.Dataset) -> None:
@@ -205,3 +225,51 @@ def test_a_reference_that_differs_from_the_initial_policy_is_reported(
     args = config(max_steps=1, precompute_reference=True)
     DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs).train()
     assert "Before the first step policy and reference should agree" in caplog.text
+
+
+def noisy(model: Any, kind: str) -> Any:
+    """Return a model whose layers compute something else in training mode."""
+
+    def add_noise(module: torch.nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
+        return output + 0.5 * torch.rand_like(output) if module.training else output
+
+    if kind == "hook":
+        model.model.layers[0].mlp.register_forward_hook(add_noise)
+    return model
+
+
+@pytest.mark.parametrize("precompute", [None, True, False])
+@pytest.mark.parametrize("kind", ["hook", "neftune", "adapter"])
+def test_noise_in_training_mode_has_no_effect_on_the_reference(
+    kind: str,
+    precompute: bool | None,
+    config: Config,
+    pairs: datasets.Dataset,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alpha = 15.0 if kind != "hook" else None
+    store = None if precompute is False else str(tmp_path / "reference")
+    args = config(precompute_reference=precompute, neftune_noise_alpha=alpha, reference_cache=store)
+    adapter = {"r": 2, "target_modules": ["q_proj"]} if kind == "adapter" else None
+    trainer = DPOTrainer(noisy(make_tiny_model(), kind), args=args, train_dataset=pairs, peft_config=adapter)
+    trainer.train()
+    _, rows, table = trainer.pair_metrics.history()
+    for side in ("chosen", "rejected"):
+        expected = naive_logps(make_tiny_model(), pairs, side)[rows]
+        np.testing.assert_allclose(table[:, COLUMNS.index(f"reference_logps/{side}")], expected, rtol=1e-4)
+    assert "Before the first step policy and reference should agree" in caplog.text
+    if kind != "hook" and precompute is None:  # sequences are padded with such a hook
+        assert "training mode adds noise" in caplog.text
+    if store is not None:  # and a run without noise can use the stored values
+        args = config(reference_cache=store)
+        quiet = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
+        assert losses(quiet)[0] == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_the_first_step_provides_the_reference_of_a_policy_without_noise_but_for_one_check(
+    config: Config, computed: list[int]
+) -> None:
+    args = config(max_steps=2, per_device_train_batch_size=8, max_tokens_per_microbatch=60)
+    DPOTrainer(make_tiny_model(), args=args, train_dataset=make_pairs(16)).train()
+    assert sum(computed) < 2 * 16

@@ -1,14 +1,27 @@
 """Files of reference log-probabilities, and the hashes that identify a reference."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from toys import make_tiny_model
 
 from dpo_data.errors import InputError, UsageError
-from dpo_train.reference.store import ReferenceStore, files_identity, weights_identity
+from dpo_train.models import load_model
+from dpo_train.reference.store import ReferenceStore, checksum, weights_identity
+
+
+def identity_of(model: Path | Any) -> str:
+    return weights_identity(load_model(str(model)) if isinstance(model, Path) else model, dtype="x")
+
+
+def adapted(seed: int, **options: Any) -> Any:
+    model = make_tiny_model()
+    torch.manual_seed(seed)
+    return get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, **options))
 
 
 def keys(*numbers: int) -> np.ndarray:
@@ -90,5 +103,64 @@ def test_the_identity_of_a_weight_with_more_values_than_float32_can_count_includ
 
 def test_a_model_folder_with_other_weights_has_another_identity(model_folder: Path, tmp_path: Path) -> None:
     make_tiny_model(1).save_pretrained(tmp_path / "other")
-    assert files_identity(model_folder, dtype="x") != files_identity(tmp_path / "other", dtype="x")
-    assert files_identity(model_folder, dtype="x") == files_identity(model_folder, dtype="x")
+    assert identity_of(model_folder) != identity_of(tmp_path / "other")
+    assert identity_of(model_folder) == identity_of(model_folder)
+
+
+def test_a_single_changed_value_of_a_weight_changes_the_identity() -> None:
+    model = make_tiny_model()
+    before = identity_of(model)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[100, 7] += 1e-3
+    assert identity_of(model) != before
+
+
+def test_a_setting_of_the_configuration_that_changes_the_numbers_changes_the_identity() -> None:
+    models = [make_tiny_model() for _ in range(3)]
+    models[0].config.rms_norm_eps = 1e-3
+    models[1].config.use_cache = False
+    assert identity_of(models[0]) != identity_of(models[2]) == identity_of(models[1])
+
+
+def test_the_identity_includes_the_adapters_as_they_are_applied() -> None:
+    models = [adapted(0), adapted(1), adapted(0, lora_alpha=3), adapted(0, use_dora=True), make_tiny_model()]
+    assert len({identity_of(model) for model in models}) == len(models)
+    assert identity_of(adapted(0)) == identity_of(models[0])
+    with models[0].disable_adapter():
+        assert identity_of(models[0]) == identity_of(models[-1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"modules_to_save": ["lm_head"]}, {"trainable_token_indices": [5]}, {"use_dora": True}]
+)
+def test_a_disabled_adapter_of_any_kind_has_the_identity_of_the_model(options: dict[str, Any]) -> None:
+    model = adapted(0, **options)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data += 1
+    assert identity_of(model) != identity_of(make_tiny_model())
+    with model.disable_adapter():
+        assert identity_of(model) == identity_of(make_tiny_model())
+
+
+def test_a_second_adapter_that_is_not_used_does_not_change_the_identity() -> None:
+    model = adapted(0)
+    before = identity_of(model)
+    model.add_adapter("other", LoraConfig(r=2, target_modules=["v_proj"], init_lora_weights=False))
+    assert identity_of(model) == before
+    model.set_adapter("other")
+    assert identity_of(model) != before
+
+
+@pytest.mark.parametrize("position", [-1, -30, 200])
+def test_a_flipped_bit_is_found(position: int, tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path)
+    store.add(keys(*range(9)), -np.arange(9, dtype=np.float32), np.ones(9))
+    store.save()
+    (file,) = tmp_path.glob("*.npy")
+    assert file.stem == checksum(file.read_bytes())
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"\.npy: is damaged: .*\n  Delete it; its values are computed again"):
+        ReferenceStore(tmp_path)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -125,3 +126,36 @@ def test_reference_log_probabilities_are_stored_with_the_data_unless_it_is_read_
     read_only = dpo_train(*words, tmp_path / "run")
     assert read_only.exit_code == 0, read_only.stderr
     assert not (prepared / "reference").exists()
+
+
+def test_a_run_shows_its_progress_in_lines_where_standard_error_is_not_a_terminal(
+    prepared: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpo_train.run.callbacks.ProgressLine.SILENCE_S", 0.0)
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK)
+    steps = [line.split()[2] for line in result.stderr.splitlines() if line.startswith("train ")]
+    assert list(dict.fromkeys(steps)) == [f"{step}/6" for step in range(1, 7)]
+
+
+def test_a_quiet_run_prints_nothing(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    result = dpo_train("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_several_losses_are_added_with_their_weights(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    """The first step has log-ratios of 0: sigmoid is ln 2, bco_pair 2 ln 2, so that the weighted sum is known."""
+    run, data = tmp_path / "run", ("--data", prepared, "--model", model_folder)
+    dpo_train(*data, "--output", run, *QUICK, "--loss", "sigmoid", "bco_pair", "--loss-weights", ".8", ".2")
+    first = next(record for record in records(run) if "loss" in record)
+    assert first["loss"] == pytest.approx((0.8 + 0.2 * 2) * np.log(2), abs=1e-4)
+    assert "0.8 sigmoid + 0.2 bco_pair" in (run / "README.md").read_text()
+    assert '<td>loss_type</td><td class="value">sigmoid, bco_pair</td>' in (run / "report.html").read_text()
+
+
+def test_losses_and_weights_may_come_from_a_file(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("loss: [sigmoid, sft]\nloss_weights: [1, 0]\n")
+    run, data = tmp_path / "run", ("--data", prepared, "--model", model_folder)
+    dpo_train(*data, "--output", run, *QUICK, "--config", file)
+    assert next(record for record in records(run) if "loss" in record)["loss"] == pytest.approx(np.log(2), abs=1e-4)

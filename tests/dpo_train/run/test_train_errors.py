@@ -141,11 +141,10 @@ def test_a_mistyped_folder_is_refused_at_once_with_the_nearest_one(
     )
 
 
-def test_a_folder_without_weights_is_refused_by_a_dry_run_too(words: list[Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_folder_without_weights_is_refused_at_once(words: list[Any], tmp_path: Path, dry_run: bool) -> None:
     make_tiny_tokenizer().save_pretrained(tmp_path / "empty")
-    assert refusal(*words, "--model", tmp_path / "empty").startswith(f"Error: {tmp_path / 'empty'}: the ")
-    found = refusal(*words, "--model", tmp_path / "empty", "--dry-run")
-    assert found == (
+    assert refusal(*words, "--model", tmp_path / "empty", *(["--dry-run"] if dry_run else [])) == (
         f"Error: {tmp_path / 'empty'}: has no weights: no *.safetensors file.\n  Name the folder of a saved model.\n"
     )
 
@@ -236,3 +235,23 @@ def test_ctrl_c_ends_with_130_and_says_how_to_resume(words: list[Any], monkeypat
     result = dpo_train(*words)
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "Stopped.\n  Resume from the latest checkpoint, if one was saved: --resume.\n"
+
+
+def test_a_package_that_an_option_of_transformers_needs_is_named(words: list[Any]) -> None:
+    assert (
+        refusal(*words, "--use-liger-kernel")
+        .splitlines()[-1]
+        .startswith("Error: an option needs a package that is missing: ")
+    )
+
+
+def test_the_first_line_of_a_run_comes_before_torch_is_loaded(prepared: Path, model_folder: Path) -> None:
+    code = (
+        "import sys\nsys.argv = ['dpo-train', *sys.argv[1:]]\n"
+        "class Stop:\n    def find_spec(self, name, *_):\n"
+        "        if name == 'transformers':\n            raise SystemExit(3)\n"
+        "from dpo_train.cli import main\nsys.meta_path.insert(0, Stop())\nmain()"
+    )
+    command = [sys.executable, "-c", code, "--data", str(prepared), "--model", str(model_folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (3, "", "loading    torch and transformers\n")

@@ -146,3 +146,12 @@ def test_options_of_the_command_line_override_those_of_a_file(tmp_path: Path) ->
     file.write_text("data: prepared\nbatch_size: 4\nmax-steps: 3\nseed: 1\nweight_decay: 0.1\n")
     found = parsed("--config", file, "--batch-size", 8, "--weight-decay", 0.2)
     assert (found.batch_size, found.training) == (8, {"max_steps": 3, "seed": 1, "weight_decay": 0.2})
+
+
+def test_options_of_the_chat_template_are_those_of_tokenize(tmp_path: Path) -> None:
+    words = ("--chat-template-kwargs", "enable_thinking=false", "--template-date", "2026-11-25")
+    given = {"chat_template_kwargs": {"enable_thinking": False}, "template_date": "2026-11-25"}
+    assert parsed("--data", "prepared", *words).truncation() == given
+    file = tmp_path / "options.yaml"
+    file.write_text("data: prepared\ntemplate_date: '2026-11-25'\nchat_template_kwargs:\n  enable_thinking: false\n")
+    assert parsed("--config", file).truncation() == given
