@@ -15,9 +15,10 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     >>> find(CHECK.example, CHECK.example.texts).message
     'chosen follows the prompt without white space: "… uld I keep my bread?Wrap it in a cloth.".'
     """
-    if not isinstance(pair, TextPair):
+    prompt, chosen, rejected = texts
+    # First characters first: they are nearly always enough.
+    if (chosen[:1].isspace() and rejected[:1].isspace()) or not isinstance(pair, TextPair):
         return None
-    prompt = texts[0]
     for field, response in responses(texts):
         if not meet_in_white_space(prompt, response):
             seam = ending(prompt, SHOWN_CHARACTERS) + beginning(response, SHOWN_CHARACTERS)

@@ -31,15 +31,16 @@ class UnusedColumns:
         others = [*(job.where.columns if job.where is not None else ()), *(kept.column for kept in job.kept.values())]
         self._others = {*others, *(column.split(".")[0] for column in others)}
         self._used: dict[tuple[str, ...], frozenset[str]] = {}
-        self._rows = Counter[tuple[str, ...]]()
+        self._rows: dict[tuple[str, ...], int] = {}
         self._keys = Counter[str]()
 
     def see(self, row: Row) -> None:
         """Count one row."""
         shape = tuple(row)
-        self._rows[shape] += 1
         if shape not in self._used:
             self._used[shape] = self._source.used_columns(row, self._mapping) | self._others
+            self._rows[shape] = 0
+        self._rows[shape] += 1
         if self._source.has_tools:
             self._keys.update(set(ignored_keys(row, self._used[shape])))
 
