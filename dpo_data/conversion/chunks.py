@@ -10,6 +10,8 @@ import pyarrow as pa
 from dpo_data.checks import Finding, RowCheck
 from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.judgments import Judgments, judge_of, judgment_table
+from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import row_keys
 from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check, filtered_rows
@@ -48,6 +50,8 @@ class ConvertedChunk:
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
     misfits: Counter[str] = field(default_factory=Counter)
+    judgments: Judgments | None = None
+    marks: OneSidedMarks = field(default_factory=OneSidedMarks)
 
     def count_pair(
         self, origin: str, warnings: Sequence[tuple[RowCheck, Finding]], redacted: Mapping[str, int]
@@ -142,6 +146,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, PairBatchBuilder] = {}
     unused = UnusedColumns(source, job)
+    judged: list[tuple[PairKeys, bytes]] = []
     for rows in groups(chunk.rows(), _group_key(source, job.options)):
         for row in rows:
             if isinstance(row.value, dict):
@@ -167,6 +172,9 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
             raw = rows[positions[0]].value
             metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
             builders[split].add(pair, fields, keys, origin, metadata)
+            converted.marks.add(origin, pair.texts)
+            if isinstance(raw, dict) and (judge := judge_of(raw)) is not None:
+                judged.append((keys, judge))
             if source.contents is not None and isinstance(raw, dict):
                 for column in unused.prompt_columns(raw, pair.texts[0]):
                     converted.warned.add(UNUSED_PROMPT_COLUMN, [f"{origin}: the column {column} is not in the prompt."])
@@ -174,6 +182,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
                 converted.count_pair(origin, warnings, redacted)
         converted.count_rows(rows, result, source, job)
     converted.unused_columns = unused.counts()
+    converted.judgments = judgment_table(judged) if judged else None
     for split, builder in builders.items():
         converted.batches[split] = builder.batch(schema)
         converted.keys[split] = row_keys(builder.keys, SPLITS.index(split))

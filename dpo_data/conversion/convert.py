@@ -1,11 +1,12 @@
 """Convert a raw source to a prepared folder."""
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Unpack
 
 from dpo_data.checks import DATASET_CHECKS
+from dpo_data.checks.judgments import count_judgments, judgment_store
 from dpo_data.checks.row_keys import RowKeyStore, run_dataset_checks
 from dpo_data.conversion.card import dataset_card
 from dpo_data.conversion.chunks import convert_chunks
@@ -107,10 +108,9 @@ def run(
         )
     )
     tally = Tally()
-    with (
-        building(Path(output), "prepared", overwrite=overwrite) as scratch,
-        closing(RowKeyStore(scratch / "keys")) as store,
-    ):
+    with building(Path(output), "prepared", overwrite=overwrite) as scratch, ExitStack() as stack:
+        store = stack.enter_context(closing(RowKeyStore(scratch / "keys")))
+        judged: RowKeyStore | None = None
         if plan.needs_first_rows:
             plan = decide(plan, raw.first_rows(FIRST_ROWS))
         on_form(plan.form)
@@ -122,11 +122,18 @@ def run(
                 for split, batch in chunk.batches.items():
                     chunk.keys[split]["index"] += writer.add(split, batch)
                     store.add(chunk.keys[split])
+                if chunk.judgments is not None:
+                    judged = judged or stack.enter_context(closing(judgment_store(scratch / "judgments")))
+                    judged.add(chunk.judgments)
                 writer.quarantine(chunk.split, chunk.quarantined)
             if not tally.rows_read:
                 raise InputError(f"{', '.join(file.label for file in raw.files)}: no rows in it.")
             tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
+            tally.warned.merge(tally.marks.findings())
             store.remove()
+            if judged is not None:
+                tally.judgments = count_judgments(judged.buckets())
+                judged.remove()
             return writer.finish(tally.header(plan, raw.files), dataset_card, left_out=tally.left_out_by_split)
 
 

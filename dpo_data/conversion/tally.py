@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from dpo_data.checks import CHECK_HINTS
 from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.conversion.chunks import ConvertedChunk
 from dpo_data.conversion.plan import ConversionPlan
-from dpo_data.prepared.manifest import InputEntry, ManifestHeader, SourceEntry, WarningCount
+from dpo_data.prepared.manifest import InputEntry, JudgmentCounts, ManifestHeader, SourceEntry, WarningCount
 from dpo_data.readers.inputs import InputFile
 
 
@@ -28,6 +29,8 @@ class Tally:
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
     misfits: Counter[str] = field(default_factory=Counter)
+    judgments: JudgmentCounts | None = None
+    marks: OneSidedMarks = field(default_factory=OneSidedMarks)
 
     def add(self, chunk: ConvertedChunk) -> None:
         """Count one chunk."""
@@ -43,6 +46,7 @@ class Tally:
         self.warned.merge(chunk.warned)
         self.redacted.update(chunk.redacted)
         self.misfits.update(chunk.misfits)
+        self.marks.merge(chunk.marks)
 
     def header(self, plan: ConversionPlan, files: Iterable[InputFile]) -> ManifestHeader:
         """Return the header of the manifest."""
@@ -71,4 +75,5 @@ class Tally:
                 for code, (rows, examples) in self.warned.in_order(CHECK_HINTS).items()
             },
             redacted=dict(sorted(self.redacted.items())),
+            judgments=self.judgments,
         )

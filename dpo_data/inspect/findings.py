@@ -17,6 +17,7 @@ from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks, require_libraries
 from dpo_data.checks.eos_in_response import CHECK as EOS_IN_RESPONSE
 from dpo_data.checks.eos_in_response import for_tokenizer
+from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.checks.row_keys import RowKeyStore, RowPosition, run_dataset_checks
 from dpo_data.inspect.batches import PairBatch
 from dpo_data.inspect.pairs import PairPosition
@@ -85,12 +86,15 @@ class Findings:
         self.damage: dict[str, str] = {}
         self.pairs = Counter[str]()
         self.positions: dict[str, PairPosition] = {}
+        self._marks = OneSidedMarks(checks.max_examples)
 
     def add(self, batch: PairBatch) -> None:
         """Check more pairs."""
         self.pairs[batch.split] += len(batch.rows)
         self._check_ids(batch)
         for row, pair in enumerate(batch.rows):
+            if self._marks.add(pair.origin, batch.texts[row]):
+                self.positions.setdefault(pair.origin, PairPosition(batch.split, batch.start + row))
             for check, finding in run_row_checks(pair, self._row_checks):
                 counts = self.errors if check.severity == "error" else self.warnings
                 counts.add(check.code, [f"{pair.origin}: {finding.message}"])
@@ -123,6 +127,7 @@ class Findings:
             return origin
 
         self.warnings.merge(run_dataset_checks(keys, DATASET_CHECKS, origin_of, self._max_examples))
+        self.warnings.merge(self._marks.findings())
         if self._deep is not None:
             self.warnings.merge(self._deep.findings(origin_of, self._max_examples))
 

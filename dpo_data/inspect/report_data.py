@@ -103,7 +103,7 @@ def report(
     encoder, _ = open_encoder(tokenizer, prepared, options, chat_template, data=path, cache_dir=cache_dir)
     collector = StatisticsCollector(LengthStatistics(encoder, max_lengths, max_prompt_length))
     with read_folder(prepared, extra_checks(deep, against), collector, encoder, progress) as found:
-        statistics = collector.result(found.keys)
+        statistics = collector.result(found.keys, manifest.judgments)
         positions = found.findings.positions | positions_of(set(named_ids(statistics)), found.keys)
         validation = validation_report(prepared, found, collector.lengths, path=str(path), cache_dir=cache_dir)
     if damaged := [name for name in validation.damage if name in manifest.files or name in manifest.splits]:

@@ -21,7 +21,7 @@ def verdict(worst: Severity | None) -> str:
 def noise_headline(noise: LabelNoise | None) -> str:
     """Return the estimate of the label noise in one line, or the reason that there is none."""
     if noise is None:
-        return "Label noise: unknown, as no pair of responses was judged twice."
+        return "Label noise: unknown, as no pair has two judges, named by a column such as annotator or worker."
     if noise.repeated < ENOUGH_REPEATS:
         return f"Label noise: not enough repeated judgments to estimate ({noise.repeated})"
     interval = f"{noise.error:.1%} ({noise.error_low:.1%} – {noise.error_high:.1%})"

@@ -76,6 +76,7 @@ def test_the_manifest_accounts_for_every_row(tmp_path, write_rows):
             }
         },
         "redacted": {},
+        "judgments": None,
         "splits": {
             "train": {
                 "pairs": 1,
