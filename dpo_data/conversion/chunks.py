@@ -35,12 +35,18 @@ from dpo_data.sources.source import Source, SourceOptions
 
 @dataclass
 class ConvertedChunk:
-    """Pairs and counts of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`."""
+    """Pairs and counts of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`.
+
+    Attributes:
+        lacking: number of rows at the beginning of the chunk that all lack `lacking_field`.
+    """
 
     file: str
     split: str
     rows_read: int = 0
     rows_paired: int = 0
+    lacking: int = 0
+    lacking_field: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
     pairs_left_out: Counter[str] = field(default_factory=Counter)
     unused_columns: Counter[str] = field(default_factory=Counter)
@@ -63,6 +69,8 @@ class ConvertedChunk:
 
     def count_rows(self, rows: Sequence[RawRow], result: GroupResult, source: Source, job: ConversionJob) -> None:
         """Count each row of a group as paired, quarantined or left out."""
+        if self.lacking == self.rows_read:
+            self._count_lacking(len(rows), result)
         self.rows_read += len(rows)
         self.rows_paired += len(result.paired)
         if result.left_out or result.refused:
@@ -74,6 +82,13 @@ class ConvertedChunk:
                     self.quarantined.append(_quarantined(self.file, row, verdict, hint, redacting=job.redact))
                 else:
                     self.left_out[verdict] += 1
+
+    def _count_lacking(self, rows: int, result: GroupResult) -> None:
+        for position in range(rows):
+            error = result.errors.get(position)
+            if error is None or error.code != "missing_field" or self.lacking_field not in (None, error.field):
+                break
+            self.lacking, self.lacking_field = self.lacking + 1, error.field
 
 
 class PairBatchBuilder:

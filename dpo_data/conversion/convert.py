@@ -21,6 +21,9 @@ from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.writer import PreparedWriter, building
 from dpo_data.readers.inputs import find_inputs
 
+#: Rows that must all lack the same field, if a file has no more, so that nothing is written.
+MIN_ROWS_LACKING = 20
+
 
 def convert(
     source: str,
@@ -37,7 +40,7 @@ def convert(
     Args:
         source: a name in `dpo_data.sources.SOURCES`.
         inputs: a file, folder, glob, URL or "-", or several; if empty, the source's files on the Hugging Face Hub.
-        output: the prepared folder; new, empty, unfinished, or finished and to be replaced.
+        output: the prepared folder; new, empty, unfinished, rejected, or finished and to be replaced.
         overwrite: replace a finished folder.
         workers: number of processes; more than 1 needs the usual `if __name__ == "__main__"` in a script.
         progress: called with the share of the input that is read, and the number of rows.
@@ -119,6 +122,7 @@ def run(
                 if chunk.quarantined and plan.on_error == "stop":
                     raise _first_invalid(chunk.quarantined[0])
                 tally.add(chunk)
+                tally.require_field(FIRST_ROWS)
                 for split, batch in chunk.batches.items():
                     chunk.keys[split]["index"] += writer.add(split, batch)
                     store.add(chunk.keys[split])
@@ -128,6 +132,8 @@ def run(
                 writer.quarantine(chunk.split, chunk.quarantined)
             if not tally.rows_read:
                 raise InputError(f"{', '.join(file.label for file in raw.files)}: no rows in it.")
+            if tally.lacking == tally.rows_read:
+                tally.require_field(MIN_ROWS_LACKING)
             tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
             tally.warned.merge(tally.marks.findings())
             store.remove()

@@ -9,13 +9,20 @@ from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.conversion.chunks import ConvertedChunk
 from dpo_data.conversion.plan import ConversionPlan
+from dpo_data.errors import InputError
 from dpo_data.prepared.manifest import InputEntry, JudgmentCounts, ManifestHeader, SourceEntry, WarningCount
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.readers.inputs import InputFile
 
 
 @dataclass
 class Tally:
-    """Counts over all chunks, which become the header of the manifest."""
+    """Counts over all chunks, which become the header of the manifest.
+
+    Attributes:
+        lacking: number of the first rows that all lack the same field.
+        first_lacking: the first of them.
+    """
 
     rows_read: int = 0
     rows_paired: int = 0
@@ -31,9 +38,15 @@ class Tally:
     misfits: Counter[str] = field(default_factory=Counter)
     judgments: JudgmentCounts | None = None
     marks: OneSidedMarks = field(default_factory=OneSidedMarks)
+    lacking: int = 0
+    first_lacking: QuarantinedRow | None = None
 
     def add(self, chunk: ConvertedChunk) -> None:
         """Count one chunk."""
+        if chunk.lacking and self.lacking == self.rows_read:
+            self.first_lacking = self.first_lacking or chunk.quarantined[0]
+            if chunk.quarantined[0].field == self.first_lacking.field:
+                self.lacking += chunk.lacking
         self.rows_read += chunk.rows_read
         self.rows_paired += chunk.rows_paired
         self.pairs += sum(batch.num_rows for batch in chunk.batches.values())
@@ -47,6 +60,18 @@ class Tally:
         self.redacted.update(chunk.redacted)
         self.misfits.update(chunk.misfits)
         self.marks.merge(chunk.marks)
+
+    def require_field(self, rows: int) -> None:
+        """Raise InputError if the first rows all lack the same field.
+
+        Args:
+            rows: how many they must be.
+        """
+        row = self.first_lacking
+        if row is not None and self.lacking >= rows:
+            raise InputError(
+                f"{row.file}:{row.line}: {row.message} All of the first {self.lacking:,} rows lack it.\n  {row.hint}"
+            )
 
     def header(self, plan: ConversionPlan, files: Iterable[InputFile]) -> ManifestHeader:
         """Return the header of the manifest."""
