@@ -69,26 +69,26 @@ class OneSidedMarks:
     """Counts of one-sided marks over pairs.
 
     Attributes:
-        max_examples: origins to keep of each mark and side.
+        max_examples: pairs to keep of each mark and side.
         pairs: number of pairs.
         rows: mark and side -> number of pairs.
-        origins: mark and side -> origins of the first of them.
+        first: mark and side -> origin and id of the first of them.
     """
 
     max_examples: int = MAX_EXAMPLES
     pairs: int = 0
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
-    origins: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    first: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
 
-    def add(self, origin: str, texts: PairTexts) -> bool:
-        """Count one pair, and return True if its origin is kept."""
+    def add(self, origin: str, texts: PairTexts, id_: str = "") -> bool:
+        """Count one pair, and return True if its origin and id are kept."""
         self.pairs += 1
         is_kept = False
         for mark in marks(texts):
             self.rows[mark] += 1
-            origins = self.origins.setdefault(mark, [])
-            if len(origins) < self.max_examples:
-                origins.append(origin)
+            first = self.first.setdefault(mark, [])
+            if len(first) < self.max_examples:
+                first.append((origin, id_))
                 is_kept = True
         return is_kept
 
@@ -96,9 +96,9 @@ class OneSidedMarks:
         """Add the counts of pairs that come later in reading order."""
         self.pairs += later.pairs
         self.rows.update(later.rows)
-        for mark, origins in later.origins.items():
-            kept = self.origins.setdefault(mark, [])
-            kept.extend(origins[: self.max_examples - len(kept)])
+        for mark, first in later.first.items():
+            kept = self.first.setdefault(mark, [])
+            kept.extend(first[: self.max_examples - len(kept)])
 
     def findings(self) -> CodeCounts:
         """Return the marks that give the label away, with their first rows."""
@@ -108,7 +108,8 @@ class OneSidedMarks:
             is_one_sided = other <= MAX_OTHER_SHARE * rows and (rows - other) / sqrt(rows + other) > MIN_DEVIATION
             if rows >= MIN_ROWS and rows >= MIN_SHARE * self.pairs and is_one_sided:
                 message = f"{side} {mark}, and the other does not: in {rows:,} pairs; the other way in {other:,}."
-                counts.add(CHECK.code, [f"{origin}: {message}" for origin in self.origins[mark, side]], rows)
+                origins, ids = zip(*self.first[mark, side], strict=True)
+                counts.add(CHECK.code, [f"{origin}: {message}" for origin in origins], rows, list(filter(None, ids)))
         return counts
 
 
