@@ -47,14 +47,15 @@ SOURCES_INTRO = """\
 Hugging Face Hub are read where the command below allows it; `--revision` pins them and `--split` selects among them.
 
 "Golden rows" means that the adapter has been tested only on synthetic rows that follow the dataset's schema, odd rows
-included; neither real files nor the Hub file names have been checked. Licenses are those of the dataset cards as far as
+included; neither real files nor the Hub file names have been checked. "In the layout of a real row" means that a row of
+the dataset was read, and the golden rows written like it. Licenses are those of the dataset cards as far as
 known; read the card before you publish."""
 NOT_INCLUDED = """\
 ## Not included
 
-The columns of these datasets could not be confirmed: allenai/tulu-2.5-preference-data, the later arena-human-preference
-sets, mlabonne/orpo-dpo-mix-40k, the nested tree files of oasst (the flat ones have the same messages), and the axis
-config of summarize_from_feedback (one summary per row). RLAIF-V needs images, and lm-human-preferences holds token ids.
+The columns of these datasets could not be confirmed: allenai/tulu-2.5-preference-data and mlabonne/orpo-dpo-mix-40k.
+The axis config of summarize_from_feedback rates one summary per row in several aspects. RLAIF-V needs images, and
+lm-human-preferences holds token ids.
 The turn markers of helpsteer2's multi-turn prompts were only partly verified: a prompt without them stays one user
 message."""
 CHECKS_INTRO = """\
@@ -119,10 +120,12 @@ def _source(source: Source) -> str:
     optional = [column for column in dict.fromkeys(source.optional) if column not in source.columns]
     facts = [
         f"Columns: {_codes(source.columns)}." if source.columns else "",
+        f"Columns of one layout: {'; '.join(_codes(names) for names in source.layouts)}." if source.layouts else "",
         f"Optional columns: {_codes(optional)}." if optional else "",
         f"License: {_license(source)}.",
         f"Homepage: <{source.homepage}>." if source.homepage else "",
         f"`--map` accepts {_codes(source.mapped_fields)}." if source.mapped_fields else "",
+        "`--label-map` says what a label means." if source.takes_labels else "",
         f"`--axis` must be one of {_codes(source.axes)}." if source.axes else "",
         "Evaluation only: its rows go to the test split unless you pass `--train-on-eval`." if source.eval_only else "",
     ]

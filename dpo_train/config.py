@@ -25,7 +25,19 @@ class DPOConfig(DPOOptions, LossOptions, TrainingArguments):  # type: ignore[mis
 
 
 def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
-    """Return a copy of the arguments with every option of `DPOConfig` and with the settings that DPOTrainer needs."""
+    """Return a copy of the arguments with every option of `DPOConfig` and with the settings that DPOTrainer needs.
+
+    Raises:
+        UsageError: an option has a value that would have no effect.
+    """
+    if args.label_smoothing_factor:
+        raise UsageError(
+            f"smooths the labels of another loss; use {argument('label_smoothing')}.",
+            "label_smoothing_factor",
+            args.label_smoothing_factor,
+        )
+    if args.max_steps == 0:
+        raise UsageError("trains nothing; to evaluate only, call evaluate or pass --eval-only.", "max_steps", 0)
     args = copy.copy(args)
     for option in dataclasses.fields(DPOConfig):
         if not hasattr(args, option.name):
@@ -49,7 +61,10 @@ def resolve_beta(given: float, configured: float | None) -> float:
     """Return the beta of the constructor or of the configuration, whichever was given."""
     if configured is not None and given not in (DEFAULT_BETA, configured):
         raise UsageError(f"beta is {given} in DPOTrainer(beta=...) and {configured} in its args; pass it only once.")
-    return given if configured is None else configured
+    beta = given if configured is None else configured
+    if beta < 0:
+        raise UsageError("must not be negative: the loss would prefer the rejected responses.", "beta", beta)
+    return beta
 
 
 def resolve_alias(first: Any, second: Any, name: str, other_name: str) -> Any:

@@ -251,7 +251,6 @@ def convert(
     from dpo_data.conversion.plan import make_plan
     from dpo_data.reports.terminal.convert import conversion
     from dpo_data.reports.terminal.tables import echo
-    from dpo_data.reports.terminal.tokenize import tokens
 
     truncation: dict[str, Any] = {
         "max_length": max_length or None,
@@ -332,6 +331,8 @@ def convert(
                 _print_result(output, manifest, None)
             raise
         if summarize:
+            from dpo_data.reports.terminal.tokenize import tokens
+
             echo(tokens(cache))
     if json:
         _print_result(output, manifest, cache)

@@ -48,8 +48,9 @@ class Prepared:
 def open_prepared(path: str | Path) -> Prepared:
     """Return a prepared folder whose manifest says that it is complete.
 
-    Raises: PreparedError: the folder is unfinished, rejected, of a newer version, or not a prepared folder; or its
-        manifest does not add up.
+    Raises:
+        PreparedError: the folder is unfinished, rejected, of a newer version, or not a prepared folder; or its
+            manifest does not add up.
     """
     path = Path(path)
     manifest = read_manifest(path)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from dpo_data.sources.fields import Row
+from dpo_data.sources.fields import Row, lookup
 
 #: Sides of Label Studio's control Pairwise.
 SELECTED = {"left": -1.0, "right": 1.0}
@@ -116,10 +116,18 @@ def argilla_questions(row: Row) -> dict[str, Any]:
     if isinstance(row.get("fields"), Mapping) and isinstance(responses, Mapping):
         return {name: value for name, value in responses.items() if value is not None}
     return {
-        name.removesuffix(".responses"): value
+        name.removesuffix(".responses"): submitted(row, name)
         for name, value in row.items()
         if isinstance(value, list) and (name.endswith(".responses") or _are_answers(value))
     }
+
+
+def submitted(row: Row, column: str) -> Any:
+    """Return a column, without the answers that annotators did not submit if a column of their statuses says so."""
+    answers, statuses = lookup(row, column), row.get(f"{column}.status")
+    if not isinstance(answers, list) or not isinstance(statuses, list) or len(statuses) != len(answers):
+        return answers
+    return [answer for answer, status in zip(answers, statuses, strict=True) if status in (None, "submitted")]
 
 
 def _are_answers(value: list[Any]) -> bool:

@@ -66,4 +66,5 @@ SOURCE = Source(
     hub="nvidia/HelpSteer2",
     hub_files=("train.jsonl.gz", "validation.jsonl.gz"),
     grouping=Grouping(lambda row, options: row.get("prompt"), partial(merge_rows, adapt=adapt)),
+    tested_on="golden rows in the layout of a real row",
 )

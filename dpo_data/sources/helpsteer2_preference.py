@@ -37,4 +37,5 @@ SOURCE = Source(
     has_scores=True,
     hub="nvidia/HelpSteer2",
     hub_files=("preference/preference.jsonl.gz",),
+    tested_on="golden rows in the layout of a real row",
 )

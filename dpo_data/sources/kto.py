@@ -149,4 +149,5 @@ SOURCE = Source(
     has_tools=True,
     mapped_fields=FIELDS,
     grouping=Grouping(group_key, partial(merge_rows, adapt=adapt), buffer_whole_file=True),
+    tested_on="300 real rows (LLaMA-Factory kto_en_demo.json) and golden rows",
 )

@@ -123,4 +123,5 @@ SOURCE = Source(
     ),
     looks_like=looks_like,
     has_tools=True,
+    tested_on="821 real rows (dpo_en_demo.json, v1_dpo_demo.jsonl, MedicalGPT data/reward) and golden rows",
 )

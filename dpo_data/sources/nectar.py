@@ -55,4 +55,5 @@ SOURCE = Source(
     has_scores=True,
     hub="berkeley-nest/Nectar",
     hub_files=("data/train-*.parquet",),
+    tested_on="golden rows in the layout of a real row",
 )

@@ -54,4 +54,5 @@ SOURCE = Source(
     looks_like=looks_like,
     hub="Intel/orca_dpo_pairs",
     hub_files=("*.jsonl",),
+    tested_on="golden rows in the layout of a real row",
 )

@@ -46,4 +46,5 @@ SOURCE = Source(
     hub="stanfordnlp/SHP",
     hub_files=("*/train.json", "*/validation.json", "*/test.json"),
     grouping=Grouping(lambda row, options: row.get("post_id"), partial(separate_rows, adapt=adapt)),
+    tested_on="golden rows in the layout of a real row",
 )

@@ -95,4 +95,5 @@ SOURCE = Source(
     looks_like=looks_like,
     row_split=split_column,
     download="https://openaipublic.blob.core.windows.net/summarize-from-feedback/dataset/comparisons",
+    tested_on="golden rows in the layout of a real row",
 )

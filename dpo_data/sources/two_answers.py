@@ -29,6 +29,7 @@ from dpo_data.sources.annotations import (
     label_annotations,
     mean_ranks,
     rankings,
+    submitted,
 )
 from dpo_data.sources.battles import battle
 from dpo_data.sources.fields import FieldMap, Row, lookup, missing, required_list, required_text
@@ -173,17 +174,20 @@ def layout_of(row: Row, mapping: FieldMap) -> Layout | None:
     names = [fields[side].rpartition(".")[2] for side in ("a", "b")]
 
     def meaning(text: str) -> Verdict | None:
-        says_which = inner or label.rpartition(".")[2].lower() in PREFERENCES
+        says_which = inner == "data" or label.removesuffix(".responses").rpartition(".")[2].lower() in PREFERENCES
         return named_verdict(text, names[0], names[1]) if says_which or ">" in text else None
 
     return Layout(fields["prompt"], fields["a"], fields["b"], (label,), meaning)
 
 
 def _annotations_column(row: Row, inner: str) -> str | None:
+    """Return the column of the annotators' labels in an export, or None."""
     if inner == "data":
         return "annotations" if "annotations" in row else None
-    questions = argilla_questions(row) if inner == "fields" else {}
-    return next((f"responses.{name}" for name in questions), None)
+    question = next(iter(argilla_questions(row)), None)
+    if question is None or inner == "fields":
+        return question and f"responses.{question}"
+    return question if question in row else f"{question}.responses"
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses | list[ScoredResponses]:
@@ -240,7 +244,7 @@ def _verdict(row: Row, layout: Layout, mapping: Mapping[str, str]) -> Verdict:
     """
     verdicts = []
     for column in layout.labels:
-        for annotation in label_annotations(lookup(row, column)):
+        for annotation in label_annotations(submitted(row, column)):
             label = label_text(annotation.label, column)
             if label is None:
                 continue
@@ -434,4 +438,6 @@ SOURCE = Source(
     takes_labels=True,
     mapped_fields=FIELDS,
     example_options="--map a=answer_1 --map b=answer_2 --map label=best --label-map 1=a --label-map 2=b",
+    tested_on="5,475 real rows (alpaca_eval 1,610, auto-j 1,392, PandaLM 999, JudgeBench 620, FineGrainedRLHF 500, "
+    "LLMBar 354) and golden rows",
 )

@@ -161,8 +161,9 @@ def list_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> list
 def open_tokens(path: str | Path) -> TokenCache:
     """Return a token cache whose manifest says that it is complete.
 
-    Raises: PreparedError: the cache is unfinished, of another version, or not a token cache; or its manifest does not
-        add up.
+    Raises:
+        PreparedError: the cache is unfinished, of another version, or not a token cache; or its manifest does not
+            add up.
     """
     path = Path(path)
     return TokenCache(path, load_manifest(path, TokensManifest, "dpo-data tokenize", _refuse_old_cache))

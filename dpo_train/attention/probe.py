@@ -49,9 +49,8 @@ def disagreement(model: nn.Module, packed: LogpsFunction, padded: LogpsFunction,
         model.zero_grad(set_to_none=True)
         model.train(training)
     (logps, gradients), (padded_logps, padded_gradients) = results
-    max_logp_difference, max_gradient_difference = _TOLERANCES.get(dtype, _HALF_TOLERANCES)
-    difference = float(((logps - padded_logps).abs() / (1 + padded_logps.abs())).max())
-    if not difference <= max_logp_difference:
+    _, max_gradient_difference = _TOLERANCES.get(dtype, _HALF_TOLERANCES)
+    if (difference := logp_difference(logps, padded_logps, dtype)) is not None:
         return f"its log-probabilities differ by {difference:.1e} from those of padded sequences"
     squares = torch.zeros(2, dtype=torch.float64)  # of the difference, and of the padded gradient
     for gradient, expected in zip(gradients, padded_gradients, strict=True):
@@ -64,6 +63,12 @@ def disagreement(model: nn.Module, packed: LogpsFunction, padded: LogpsFunction,
     if not distance <= max_gradient_difference:
         return f"its gradients differ by {distance:.1e} from those of padded sequences"
     return None
+
+
+def logp_difference(logps: Tensor, expected: Tensor, dtype: torch.dtype) -> float | None:
+    """Return the largest relative difference of log-probabilities if it is more than a rounding error, else None."""
+    difference = float(((logps - expected).abs() / (1 + expected.abs())).max())
+    return None if difference <= _TOLERANCES.get(dtype, _HALF_TOLERANCES)[0] else difference
 
 
 def _gradients(model: nn.Module, objective: Tensor) -> list[Tensor | None]:

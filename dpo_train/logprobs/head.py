@@ -122,6 +122,10 @@ class ChunkedHead:
 
 
 def has_plain_logits(config: Any) -> bool:
-    """Return True if the logits are the head's output, without a soft cap or scaling after it."""
+    """Return True if the logits are the head's output, without a soft cap or scaling after it.
+
+    The configuration of a model for text and images has that of its language model inside.
+    """
     later_steps = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
-    return all(getattr(config, name, None) is None for name in later_steps)
+    configs = (config, config.get_text_config())
+    return all(getattr(each, name, None) is None for each in configs for name in later_steps)

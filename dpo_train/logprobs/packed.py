@@ -9,13 +9,16 @@ from torch import Tensor, nn
 from dpo_train.batches.batch import PackedBatch
 from dpo_train.logprobs.head import ChunkedHead, has_plain_logits, token_logps
 from dpo_train.memory.lean import fuse_tied_embedding_grad, recompute_gated_mlp
+from dpo_train.models import vocabulary_size
 
 #: Larger logits of one micro-batch are computed in chunks, and recomputed in the backward pass.
 MAX_LOGITS = 2**27
 MAX_LOGITS_WITHOUT_BACKWARD = 2**24
 
 
-def packed_logps(model: nn.Module, network: Any, batch: PackedBatch, *, lean: bool = True) -> tuple[Tensor, Tensor]:
+def packed_logps(
+    model: nn.Module, network: Any, batch: PackedBatch, *, lean: bool = True, positions: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the log-probabilities of the responses of a packed batch, computed in one call of the model.
 
     Args:
@@ -23,6 +26,7 @@ def packed_logps(model: nn.Module, network: Any, batch: PackedBatch, *, lean: bo
         network: the same model, unwrapped.
         batch: R distinct responses.
         lean: reduce activation memory with the replaced forwards of `memory.lean`.
+        positions: positions of which the head computes logits at a time; None for what fits into `MAX_LOGITS`.
 
     Returns: (R,) float32, the sum over each response's tokens, in nats; and (R,), without a gradient, the mean logit
         over the vocabulary and the positions that predict the response.
@@ -37,7 +41,7 @@ def packed_logps(model: nn.Module, network: Any, batch: PackedBatch, *, lean: bo
     }
     head = network.get_output_embeddings()
     max_logits = MAX_LOGITS if torch.is_grad_enabled() else MAX_LOGITS_WITHOUT_BACKWARD
-    chunk = max_logits // max(1, getattr(head, "out_features", 1))
+    chunk = positions or max_logits // vocabulary_size(network)
     with recompute_gated_mlp(network) if lean and torch.is_grad_enabled() else nullcontext():
         if len(batch.logits_to_keep) > chunk and has_plain_logits(network.config):
             with ChunkedHead(head, batch.predictors, batch.targets, chunk) as chunked:

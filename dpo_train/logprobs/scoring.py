@@ -50,16 +50,18 @@ class PackedScorer:
     Args:
         accelerator: that wraps the model and sets autocast.
         lean: reduce activation memory, see `memory.lean`.
+        positions: positions of which the head computes logits at a time; see `packed_logps`.
     """
 
     accelerator: Accelerator
     lean: bool = True
+    positions: int | None = None
 
     def response_scores(self, model: Any, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and mean logits of the R distinct responses of a batch, (R,) each."""
         network = without_adapter(self.accelerator.unwrap_model(model))
         with self.accelerator.autocast(), shared_prefixes(network):
-            return packed_logps(model, network, batch, lean=self.lean)
+            return packed_logps(model, network, batch, lean=self.lean, positions=self.positions)
 
     def score(self, model: nn.Module, batch: PackedBatch) -> PairScores:
         """Return the scores of the pairs of a batch."""

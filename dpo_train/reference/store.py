@@ -170,7 +170,8 @@ def weights_identity(model: Any, **settings: Any) -> str:
             continue
         tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
         digest.update(f"{_plain(name)} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        values: Any = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+        # Copied, because FSDP cannot free a weight of which NumPy holds a view.
+        values: Any = tensor.detach().cpu().clone().reshape(-1).view(torch.uint8).numpy()
         digest.update(xxhash.xxh3_128_digest(values))
     return digest.hexdigest()
 

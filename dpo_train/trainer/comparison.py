@@ -84,6 +84,7 @@ class Comparison:
                 collate=collate,
                 max_tokens=self.args.max_tokens_per_microbatch or suggested_tokens(network, device),
                 dtype=compute_dtype(self.packed.accelerator, self.policy),
+                reference=getattr(self.reference, "model", None),
             )
             if self.packing.reason is not None:
                 self.reference = padded_reference(self.reference, self.policy, self.padded)

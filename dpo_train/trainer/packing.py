@@ -1,5 +1,6 @@
 """Decide whether a run packs sequences, or pads two per pair."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from dpo_data.errors import UsageError
-from dpo_train.attention.probe import disagreement
+from dpo_train.attention.probe import disagreement, logp_difference
 from dpo_train.attention.support import unsupported_reason
 from dpo_train.batches.batch import SIDES, PaddedBatch
 from dpo_train.batches.packed import collate_packed
@@ -17,6 +18,8 @@ from dpo_train.batches.padded import DPODataCollatorWithPadding
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer
+from dpo_train.models import evaluating
+from dpo_train.reference.live import FrozenModel, ModelOnDemand
 
 #: The two shortest of this many rows are computed both ways, and at least this many tokens of each sequence.
 PROBE_CANDIDATES, MIN_PROBE_TOKENS = 256, 64
@@ -96,8 +99,9 @@ def resolve_packing(
     collate: DPODataCollatorWithPadding,
     max_tokens: int,
     dtype: torch.dtype,
+    reference: Any = None,
 ) -> Packing:
-    """Compute two short pairs both packed and padded, and pack only if the results agree.
+    """Compute some pairs in several ways, packed and padded, and pack only if all results agree.
 
     Args:
         requested: DPOConfig.attention_path.
@@ -108,6 +112,7 @@ def resolve_packing(
         collate: makes padded batches.
         max_tokens: maximum distinct tokens per micro-batch.
         dtype: dtype that the model computes in.
+        reference: the reference model; one with separate weights is tried too.
 
     Raises:
         UsageError: packing was requested, and the results differ.
@@ -128,8 +133,41 @@ def resolve_packing(
         padded=lambda: padded.logps(model, padded_batch),
         dtype=dtype,
     )
+    with torch.no_grad(), evaluating(model):
+        reason = reason or _depends_on_batch(model, data, packed, dtype)
+    if reason is None and isinstance(reference, FrozenModel | ModelOnDemand):
+        with reference.active() as network:
+            reason = unsupported_reason(network)
+            if reason is None:
+                logps = torch.stack(packed.logps(network, packed_batch))
+                difference = logp_difference(logps, torch.stack(padded.logps(network, padded_batch)), dtype)
+                if difference is not None:
+                    reason = f"its log-probabilities differ by {difference:.1e} from those of padded sequences"
+            reason = reason or _depends_on_batch(network, data, packed, dtype)
+        reason = reason and f"the reference cannot share prompts: {reason}"
     _refuse_if_requested(requested, reason)
     return Packing(reason, max_tokens)
+
+
+def _depends_on_batch(model: Any, data: Sequence[PairRows], packed: PackedScorer, dtype: torch.dtype) -> str | None:
+    """Return a reason if a pair has other log-probabilities in chunks of the head, or next to the longest pair.
+
+    Rotary embeddings of some models (longrope, dynamic) depend on the longest sequence of a batch.
+    """
+    device = packed.accelerator.device
+    longest_rows = max(data, key=lambda rows: rows.longest_pair)
+    longest = longest_rows[int(longest_rows.pair_lengths.argmax())]
+    shortest = data[0][int(data[0].pair_lengths[:PROBE_CANDIDATES].argmin())]
+    alone = collate_packed([shortest]).to(device)
+    expected = torch.stack(packed.logps(model, alone))
+    positions = max(len(alone.logits_to_keep) // 2, 1)
+    in_chunks = dataclasses.replace(packed, positions=positions).logps(model, alone)
+    if (difference := logp_difference(torch.stack(in_chunks), expected, dtype)) is not None:
+        return f"its log-probabilities differ by {difference:.1e} if the head computes them in chunks"
+    together = packed.logps(model, collate_packed([shortest, longest]).to(device))
+    if (difference := logp_difference(torch.stack(together)[:, :1], expected, dtype)) is not None:
+        return f"its log-probabilities differ by {difference:.1e} next to a longer sequence"
+    return None
 
 
 def _refuse_if_requested(requested: str, reason: str | None) -> None:

@@ -339,7 +339,7 @@ class DPOTrainer(HFTrainer):
         )
 
     def _measure(self, model: nn.Module, batch: Any, in_step: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return losses (B,) with their graph (`in_step`: over the whole step), the table of pairs, and the router loss."""
+        """Return losses (B,) with their graph, of the step if `in_step`; the table of pairs; and the router loss."""
         terms: dict[str, Any] = batch.terms(self.objective.terms)
         is_initial = self._comparison.is_own_reference and self.state.global_step == 0 and not self._was_trained
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)

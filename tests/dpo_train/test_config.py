@@ -1,13 +1,15 @@
 """Training arguments: defaults, and options of losses."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from toys import make_tiny_model
 from transformers import TrainingArguments
 
 from dpo_data.errors import UsageError
-from dpo_train import LOSSES
+from dpo_train import LOSSES, DPOTrainer
 from dpo_train.config import DPOConfig, check_reference, loss_options, make_objective, resolve_alias, resolve_beta
 from dpo_train.losses import DIVERGENCES, options_of
 
@@ -140,3 +142,19 @@ def test_two_values_for_two_names_of_one_argument_are_refused() -> None:
     assert (resolve_alias(1, None, "a", "b"), resolve_alias(None, 2, "a", "b")) == (1, 2)
     with pytest.raises(UsageError, match="tokenizer= and processing_class= are aliases; pass only one"):
         resolve_alias(1, 2, "tokenizer", "processing_class")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing_factor": 0.1}, "smooths the labels of another loss; use label_smoothing"),
+        ({"max_steps": 0}, "trains nothing"),
+        ({"beta": -0.1}, "must not be negative"),
+    ],
+)
+def test_values_that_would_be_ignored_or_reversed_are_refused(
+    options: dict[str, Any], message: str, pairs: Any, tmp_path: Path
+) -> None:
+    args = DPOConfig(output_dir=str(tmp_path), use_cpu=True, **options)
+    with pytest.raises(UsageError, match=message):
+        DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)

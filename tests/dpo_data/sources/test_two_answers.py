@@ -91,6 +91,10 @@ def judges(*labels: int) -> dict[str, int]:
         (studio(), "no_label"),
         (ARGILLA | {"responses": {"best": [{"value": "response-1"}]}}, "one"),
         (ARGILLA | {"responses": {"best": [{"value": "response-2"}]}}, "two"),
+        (ARGILLA["fields"] | {"best.responses": ["response-2"], "best.responses.users": ["u"]}, "two"),
+        (ARGILLA["fields"] | {"best.responses": ["response-2"], "best.responses.status": ["draft"]}, "no_label"),
+        (ARGILLA["fields"] | {"better": [{"value": "response-1", "user_id": "u", "status": "submitted"}]}, "one"),
+        (ARGILLA["fields"] | {"rank.responses": [["response-2", "response-1"]]}, "two"),
         (ARGILLA | {"responses": {"rank": [{"value": ["response-2", "response-1"]}]}}, "two"),
         # Labels that name an answer.
         (LETTERS | {"winner": "A"}, "one"),
@@ -120,6 +124,7 @@ def test_a_known_label_prefers_the_answer_that_its_project_says(row: dict[str, A
         ALPACA | {"preference": 3},
         PANDALM | judges(1, 1, 3),
         studio("middle"),
+        ARGILLA | {"responses": {"which-is-worse": [{"value": "response-1"}]}},
     ],
 )
 def test_an_unknown_label_is_never_guessed(row: dict[str, Any]) -> None:

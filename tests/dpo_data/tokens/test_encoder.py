@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, ByT5Tokenizer
 
@@ -332,9 +332,12 @@ def test_seams_are_counted_as_by_joint_tokenization(make_tokenizer, variant, sea
     tokenizer = make_tokenizer(**variant)
     encoder = Encoder(tokenizer)
     found: set[int] = set()
+    token = next(token for token in tokenizer.get_vocab() if len(token) > 1 and token.isascii() and token.isalpha())
+    cut_token = [(token[0], token[1:], f"{token[1:]}?")]
 
     @settings(max_examples=150, deadline=None, database=None)
     @given(rows)
+    @example(cut_token)
     def check(pairs):
         texts = Texts(*map(list, zip(*pairs, strict=True)))
         seams = encoder.encode_texts(texts).seams

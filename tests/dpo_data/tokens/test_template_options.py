@@ -315,7 +315,23 @@ def test_tools_and_calls_from_jsonl_and_parquet_give_the_same_ids(tmp_path, writ
 
     rows = [row("weather", city="Lima"), row("search", query="cats")]
     write_rows(tmp_path / "rows.jsonl", rows)
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    text = pa.string()
+    kind = pa.struct({"type": text})
+    properties = pa.struct({"city": kind, "query": kind})
+    parameters = pa.struct({"type": text, "properties": properties, "required": pa.list_(text)})
+    tool = pa.struct({"type": text, "function": pa.struct({"name": text, "parameters": parameters})})
+    arguments = pa.struct({"city": text, "query": text})
+    call = pa.struct({"id": text, "type": text, "function": pa.struct({"name": text, "arguments": arguments})})
+    message = {"role": text, "content": text}
+    # Named here, because older versions of pyarrow sort the keys of objects when they infer the schema.
+    schema = pa.schema(
+        {
+            "input": pa.struct({"messages": pa.list_(pa.struct(message)), "tools": pa.list_(tool)}),
+            "preferred_output": pa.list_(pa.struct(message | {"tool_calls": pa.list_(call)})),
+            "non_preferred_output": pa.list_(pa.struct(message)),
+        }
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "rows.parquet")
     calls = "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}"
     tokenizer = make_tokenizer(
         template="{{ tools | tojson }}" + TURNS.replace("{{ m.content }}", "{{ m.content }}" + calls)

@@ -113,7 +113,8 @@ def test_the_comparison_keeps_the_token_budget(config: Config, monkeypatch: pyte
     computed.clear()
     trainer.resolve_packing()
     assert trainer.padding_reason is None
-    assert computed == [2 * (35 + 29 + 34), 4 * 70]
+    # Two truncated pairs packed and padded, and one whole pair alone, in chunks and next to the longest, itself.
+    assert computed == [2 * (35 + 29 + 34), 4 * 70, *[70 + 29 + 39] * 3]
 
 
 def test_packed_and_padded_training_have_the_same_curves(config: Config) -> None:
