@@ -7,7 +7,7 @@ writes docs/reference/*.md anew; tests/test_docs.py fails where a committed page
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from dpo_data.cli.runner import CONTEXT, is_example, option_sections
 from dpo_data.errors import ROW_ERRORS
 from dpo_data.inspect.validation import validate
 from dpo_data.options import Form
+from dpo_data.readers.rows import READER_WARNINGS
 from dpo_data.records import TextPair
 from dpo_data.schemas import SCHEMAS, json_schema
 from dpo_data.sources import SOURCES, load_source
@@ -65,6 +66,10 @@ and `--allow CODE` of `convert` change the severity of the checks of one pair.
 ## Unreadable rows
 
 Rows that cannot become a pair at all go to quarantine under one of these codes."""
+READER_INTRO = """\
+## Doubtful rows
+
+Rows that can be read, but perhaps not as they are meant, are counted under one of these codes, and kept."""
 LOSSES_INTRO = """\
 `dpo-train --loss NAME` selects a loss; the default is `sigmoid`, the loss of DPO. An option that the loss does not have
 is refused."""
@@ -161,9 +166,15 @@ def checks_page() -> str:
     return _page(
         "Checks",
         CHECKS_INTRO,
-        _table(("code", "what to do"), ((f"`{code}`", hint) for code, hint in ROW_ERRORS.items())),
+        _hints(ROW_ERRORS),
+        READER_INTRO,
+        _hints(READER_WARNINGS),
         *sections,
     )
+
+
+def _hints(hints: Mapping[str, str]) -> str:
+    return _table(("code", "what to do"), ((f"`{code}`", hint) for code, hint in hints.items()))
 
 
 def _check(check: RowCheck | DatasetCheck) -> str:

@@ -20,7 +20,8 @@ from typing import Any, get_args
 #: codes. The checks of `dpo_data.checks` add codes of their own.
 ROW_ERRORS = {
     "unreadable_row": "Repair or delete the row in the raw file.",
-    "invalid_unicode": "Save the file again as UTF-8; a lone surrogate escape (\\ud800) is not a character.",
+    "invalid_unicode": "Name the encoding of the file with --encoding (often cp1252), or save it again as UTF-8; a "
+    "lone surrogate escape (\\ud800) is not a character.",
     "missing_field": "Complete the row in the raw file, or remove it.",
     "wrong_type": "Correct the value in the raw file, or remove the row.",
     "unknown_label": "Say what the label means: --label-map VALUE=a|b|tie|skip.",
@@ -232,7 +233,10 @@ def reading(file: object) -> Iterator[None]:
         raise InputError(f"{file}: there is no such file.") from error
     except PermissionError as error:
         raise InputError(f"{file}: no permission to read it.") from error
-    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+    except UnicodeDecodeError as error:
+        reason = f"it is not {error.encoding.upper()}: {error.reason} at byte {error.start}"
+        raise InputError(f"{file}: cannot be read: {reason}.") from error
+    except (OSError, EOFError, pyarrow.ArrowException) as error:
         raise InputError(f"{file}: cannot be read: {first_line(error)}.") from error
 
 

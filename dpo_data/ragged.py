@@ -1,5 +1,6 @@
 """Sequences of token ids of different lengths, joined in one array."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,12 @@ class Ragged:
     def _gather(self, starts: NDArray[np.int64], lengths: Lengths) -> "Ragged":
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return Ragged(self.values[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)
+
+
+def joined(parts: Sequence[Ragged]) -> Ragged:
+    """Return the sequences of all parts, in order."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def equal_rows(first: Ragged, second: Ragged) -> NDArray[np.bool_]:

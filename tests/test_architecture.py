@@ -19,7 +19,7 @@ LAYERS = {
         {"inspect"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
-        {"boundary", "dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts"},
+        {"boundary", "dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts", "slices"},
         {"expressions"},
         {"errors", "options"},
     ],

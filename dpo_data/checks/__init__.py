@@ -12,6 +12,7 @@ from typing import Any
 from dpo_data.checks.check import DatasetCheck, Finding, RowCheck
 from dpo_data.errors import ROW_ERRORS, UsageError
 from dpo_data.options import Severity
+from dpo_data.readers.rows import READER_WARNINGS
 from dpo_data.records import PreferencePair
 
 
@@ -24,6 +25,7 @@ ROW_CHECKS: tuple[RowCheck, ...] = _load(
     "empty_prompt",
     "empty_response",
     "identical_responses",
+    "null_response",
     "repeated_role",
     "role_marker_in_response",
     "bad_characters",
@@ -64,7 +66,8 @@ CHECKS: dict[str, RowCheck | DatasetCheck] = {
     for checks in (ROW_CHECKS, DATASET_CHECKS, DEEP_ROW_CHECKS, DEEP_DATASET_CHECKS, (CONTAMINATION,))
     for check in checks
 }
-CHECK_HINTS = {code: check.hint for code, check in CHECKS.items()}
+#: Code of a warning, of a check or a reader -> what to do about it.
+CHECK_HINTS = {code: check.hint for code, check in CHECKS.items()} | READER_WARNINGS
 
 __all__ = [
     "CHECKS",

@@ -54,7 +54,25 @@ InputFormatOption = Annotated[
     typer.Option(
         metavar=choices(InputFormat),
         help="Format of the input.",
-        show_default="inferred from the file name",
+        show_default="inferred from name and content",
+        rich_help_panel=INPUT,
+    ),
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Encoding of text files, such as cp1252 or utf-16.",
+        show_default="UTF-8, or what a byte order mark says",
+        rich_help_panel=INPUT,
+    ),
+]
+DelimiterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHARACTER",
+        help="Delimiter of CSV and TSV files; `tab` for a tab.",
+        show_default="comma, semicolon, tab or |, whichever the header has",
         rich_help_panel=INPUT,
     ),
 ]

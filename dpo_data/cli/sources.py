@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dpo_data.cli.options import InputFormatOption
+from dpo_data.cli.options import DelimiterOption, EncodingOption, InputFormatOption
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json
 
 
@@ -28,6 +28,8 @@ def sources(json: JsonOption = False, quiet: QuietOption = False, verbose: Verbo
 def sniff(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A raw file, folder, glob or URL.", show_default=False)],
     input_format: InputFormatOption = None,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -41,7 +43,7 @@ def sniff(
     from dpo_data.reports.terminal.sources import detected_source
     from dpo_data.reports.terminal.tables import echo
 
-    found = sniff_(file, input_format=input_format)
+    found = sniff_(file, input_format=input_format, encoding=encoding, delimiter=delimiter)
     if json:
         print_json(found.model_dump(mode="json"))
     else:

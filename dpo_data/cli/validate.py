@@ -16,6 +16,8 @@ from dpo_data.cli.options import (
     ChatTemplateKwargsOption,
     ChatTemplateOption,
     DeepOption,
+    DelimiterOption,
+    EncodingOption,
     InputFormatOption,
     MapOption,
     TemplateDateOption,
@@ -55,6 +57,8 @@ def validate(
     map: MapOption = [],  # noqa: B006
     axis: AxisOption = None,
     input_format: InputFormatOption = None,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
     deep: DeepOption = False,
     against: AgainstOption = [],  # noqa: B006
     fail_on: Annotated[
@@ -116,6 +120,8 @@ def validate(
             mapping=parse_mapping(map),
             axis=axis,
             input_format=input_format,
+            encoding=encoding,
+            delimiter=delimiter,
             chat_template=read_template(chat_template),
             chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
             template_date=template_date,

@@ -235,5 +235,8 @@ def _as_pair(match: Match, *, scores: bool) -> PreferencePair:
 
 
 def _surrogate_error(error: UnicodeEncodeError) -> RowError:
-    message = f"a text contains {error.object[error.start]!r}, which is not a character."
+    character = error.object[error.start]
+    # What a decoder makes of a byte that is not UTF-8.
+    byte = f"the byte 0x{ord(character) - 0xDC00:02x}, which is not UTF-8" if "\udc80" <= character <= "\udcff" else ""
+    message = f"a text contains {byte or f'{character!r}, which is not a character'}."
     return RowError("invalid_unicode", "", message)

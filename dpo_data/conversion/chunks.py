@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, groupby, islice
 
 import pyarrow as pa
 
@@ -32,6 +32,9 @@ from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.fields import Row, has_column
 from dpo_data.sources.source import Source, SourceOptions
 
+#: Bytes of texts from which on the pairs of a chunk need a further batch: the offsets of an Arrow column end at 2 GiB.
+MAX_BATCH_BYTES = 1 << 30
+
 
 @dataclass
 class ConvertedChunk:
@@ -50,7 +53,7 @@ class ConvertedChunk:
     left_out: Counter[str] = field(default_factory=Counter)
     pairs_left_out: Counter[str] = field(default_factory=Counter)
     unused_columns: Counter[str] = field(default_factory=Counter)
-    batches: dict[str, pa.RecordBatch] = field(default_factory=dict)
+    batches: dict[str, pa.RecordBatch | pa.Table] = field(default_factory=dict)
     keys: dict[str, RowKeys] = field(default_factory=dict)
     quarantined: list[QuarantinedRow] = field(default_factory=list)
     warned: CodeCounts = field(default_factory=CodeCounts)
@@ -92,10 +95,16 @@ class ConvertedChunk:
 
 
 class PairBatchBuilder:
-    """Kept rows of one split, which become one Arrow batch."""
+    """Kept rows of one split, which become one Arrow batch.
+
+    Attributes:
+        keys: of the rows.
+        text_bytes: of all texts.
+    """
 
     def __init__(self, source: str) -> None:
         self.keys: list[PairKeys] = []
+        self.text_bytes = 0
         self._source = source
         self._pairs: list[PreferencePair] = []
         self._fields: list[EncodedFields] = []
@@ -109,6 +118,8 @@ class PairBatchBuilder:
         self._pairs.append(pair)
         self._fields.append(fields)
         self.keys.append(keys)
+        prompt, chosen, rejected = fields
+        self.text_bytes += len(prompt) + len(chosen) + len(rejected)
         self._origins.append(origin)
         self._metadata.append(metadata)
 
@@ -159,13 +170,16 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     source = load_source(job.source)
     schema = pair_schema(job.options.form, job.columns)
     converted = ConvertedChunk(chunk.file, chunk.split)
-    builders: dict[str, PairBatchBuilder] = {}
+    builders: dict[str, list[PairBatchBuilder]] = {}
     unused = UnusedColumns(source, job)
     judged: list[tuple[PairKeys, bytes]] = []
     for rows in groups(chunk.rows(), _group_key(source, job.options)):
         for row in rows:
             if isinstance(row.value, dict):
                 unused.see(row.value)
+            if row.warning is not None:
+                code, message = row.warning
+                converted.warned.add(code, [f"{chunk.file}:{row.line}: {message}"])
         result = adapt(rows, source, job, filtered_rows(rows, job.where, chunk.file, cells=chunk.cells))
         for pair, positions in result.pairs:
             redacted: Mapping[str, int] = {}
@@ -183,10 +197,12 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
             result.paired.update(positions)
             origin = f"{chunk.file}:{rows[positions[0]].line}"
             if split not in builders:
-                builders[split] = PairBatchBuilder(source.name)
+                builders[split] = [PairBatchBuilder(source.name)]
+            elif builders[split][-1].text_bytes > MAX_BATCH_BYTES:
+                builders[split].append(PairBatchBuilder(source.name))
             raw = rows[positions[0]].value
             metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
-            builders[split].add(pair, fields, keys, origin, metadata)
+            builders[split][-1].add(pair, fields, keys, origin, metadata)
             converted.marks.add(origin, pair.texts)
             if isinstance(raw, dict) and (judge := judge_of(raw)) is not None:
                 judged.append((keys, judge))
@@ -198,9 +214,11 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
         converted.count_rows(rows, result, source, job)
     converted.unused_columns = unused.counts()
     converted.judgments = judgment_table(judged) if judged else None
-    for split, builder in builders.items():
-        converted.batches[split] = builder.batch(schema)
-        converted.keys[split] = row_keys(builder.keys, SPLITS.index(split))
+    for split, of_split in builders.items():
+        batches = [builder.batch(schema) for builder in of_split]
+        converted.batches[split] = batches[0] if len(batches) == 1 else pa.Table.from_batches(batches)
+        keys_of_split = [keys for builder in of_split for keys in builder.keys]
+        converted.keys[split] = row_keys(keys_of_split, SPLITS.index(split))
     return converted
 
 
@@ -229,7 +247,11 @@ def _group_key(source: Source, options: SourceOptions) -> GroupKey | None:
 def _raw_chunks(inputs: RawInputs, job: ConversionJob, limit: int | None) -> Iterator[Chunk]:
     source = load_source(job.source)
     remaining = limit
-    for _, chunks in inputs.chunks():
+    # An archive has several files, and one file may have rows of several splits.
+    parts = chain.from_iterable(
+        groupby(chunks, lambda chunk: (chunk.file, chunk.split)) for _, chunks in inputs.chunks()
+    )
+    for _, chunks in parts:
         checked = False
         for chunk in grouped_chunks(chunks, source, job.options):
             if remaining is not None:

@@ -59,7 +59,10 @@ def convert(
         revision (str): branch, tag or commit of the files on the Hub. Default: the newest.
         split (str): split of all rows; of files on the Hub, the only one that is read. Default: inferred from paths.
         train_on_eval (bool): let rows of an evaluation set go to train; without it they go to test. Default: False.
-        input_format (str): format of all inputs. Default: inferred from their names.
+        input_format (str): format of all inputs. Default: inferred from their names and contents.
+        encoding (str): of text files, as in "cp1252" or "utf-16". Default: UTF-8, or what a byte order mark says.
+        delimiter (str): between the fields of CSV and TSV files. Default: a comma (or ; | tab, if the header of a CSV
+            file has no comma); a tab in TSV files.
         test_fraction (float): share of prompts that go to test, chosen by the hash of the prompt; overrides the splits
             of paths. Default: 0.
         limit (int): stop after this many rows. Default: read all.
@@ -107,6 +110,8 @@ def run(
             plan.inputs,
             split=plan.options.split,
             input_format=plan.input_format,
+            encoding=plan.encoding,
+            delimiter=plan.delimiter,
             unreachable_hint=plan.unreachable_hint,
         )
     )

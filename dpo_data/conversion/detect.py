@@ -3,9 +3,9 @@
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -13,9 +13,9 @@ from dpo_data.conversion.chunks import convert_chunk, grouped_chunks, require_so
 from dpo_data.conversion.first_rows import decide, detect_form
 from dpo_data.conversion.guesses import Attempt, guesses
 from dpo_data.conversion.plan import make_plan
-from dpo_data.errors import InputError
+from dpo_data.errors import InputError, as_flag
 from dpo_data.options import FIRST_ROWS, Axis, Form
-from dpo_data.readers.inputs import find_inputs
+from dpo_data.readers.inputs import InputFile, find_inputs
 from dpo_data.readers.rows import Chunk, RawRow
 from dpo_data.records import FIELDS
 from dpo_data.sources import SOURCES, load_source
@@ -70,24 +70,31 @@ class DetectedSource(BaseModel):
     candidates: Annotated[list[Candidate], Field(description="Other conversions that suit the rows, best first.")] = []
 
 
-def sniff(path: str | Path, *, input_format: str | None = None) -> DetectedSource:
+def sniff(
+    path: str | Path, *, input_format: str | None = None, encoding: str | None = None, delimiter: str | None = None
+) -> DetectedSource:
     """Return the source of a file, and what `convert` would do with its first rows.
 
     Args:
         path: a file, folder, glob or URL; the first file of several is read.
-        input_format: format of the file; when None, it is inferred from its name.
+        input_format: format of the file; when None, it is inferred from its name and content.
+        encoding: of a text file; when None, UTF-8, or what a byte order mark says.
+        delimiter: of a CSV or TSV file; when None, it is inferred from the header.
 
     Raises: InputError: the file, or every row of it, cannot be read.
     """
-    start = _first_rows(str(path), input_format)
+    reading: dict[str, Any] = {"input_format": input_format, "encoding": encoding, "delimiter": delimiter}
+    start = _first_rows(find_inputs([path], **reading)[0])
     rows = [row.value for row in start.rows() if isinstance(row.value, dict)] if start else []
     if start is None or not rows:
         raise InputError(f"{path}: none of its rows can be read.")
+    options = ([as_flag(name), value] for name, value in reading.items() if value is not None)
+    words = ["--input", str(path), *chain.from_iterable(options)]
     attempts = _matching(rows)
-    tried = [(attempt, _try(attempt, start, rows, str(path), input_format)) for attempt in attempts]
+    tried = [(attempt, _try(attempt, start, rows, words)) for attempt in attempts]
     if not any(_quality(candidate.counts) < 2 for _, candidate in tried):
         attempts = guesses(rows)
-        tried += [(attempt, _try(attempt, start, rows, str(path), input_format)) for attempt in attempts]
+        tried += [(attempt, _try(attempt, start, rows, words)) for attempt in attempts]
     # A stable sort: equally good conversions stay in the order of the registry, datasets before general layouts.
     tried.sort(key=lambda one: _rank(*one))
     (best, candidate), *rest = tried
@@ -102,9 +109,11 @@ def sniff(path: str | Path, *, input_format: str | None = None) -> DetectedSourc
     )
 
 
-def _first_rows(path: str, input_format: str | None) -> Chunk | None:
-    file = find_inputs([path], input_format=input_format)[0]
-    chunks = list(islice(file.chunks(), MAX_CHUNKS))
+def _first_rows(file: InputFile) -> Chunk | None:
+    """Return the first rows of a file, or of the first member of an archive."""
+    chunks = list(
+        islice(next((of for _, of in groupby(file.chunks(), lambda chunk: chunk.file)), iter(())), MAX_CHUNKS)
+    )
     rows: list[RawRow] = list(islice((row for chunk in chunks for row in chunk.rows()), FIRST_ROWS))
     return chunks[0].with_rows(rows) if chunks else None
 
@@ -128,13 +137,18 @@ def _matching(rows: Sequence[Row]) -> list[Attempt]:
     return attempts
 
 
-def _try(attempt: Attempt, start: Chunk, rows: Sequence[Row], path: str, input_format: str | None) -> Candidate:
-    """Return an attempt's command, and what it does with the first rows."""
+def _try(attempt: Attempt, start: Chunk, rows: Sequence[Row], input_words: list[str]) -> Candidate:
+    """Return an attempt's command, and what it does with the first rows.
+
+    Args:
+        attempt: the conversion.
+        start: the first rows.
+        rows: those of them that can be read.
+        input_words: the words of the command that name the input and how it is read.
+    """
     source = load_source(attempt.source)
     form = _form(source, attempt, rows)
-    words = ["dpo-data", "convert", source.name, "--input", path]
-    words += [] if input_format is None else ["--input-format", input_format]
-    words += attempt.words()
+    words = ["dpo-data", "convert", source.name, *input_words, *attempt.words()]
     words += [] if form == "text" else ["--form", form]
     counts, example = _convert(attempt, source, form, start) if attempt.complete else (DetectedCounts(), {})
     return Candidate(

@@ -15,7 +15,8 @@ from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, FormChoice,
 from dpo_data.pairing import PairingArguments, PairingPolicy
 from dpo_data.prepared.manifest import ConvertOptions, KeptColumn
 from dpo_data.prepared.schema import KEPT_TYPES, RESERVED, PairColumns, pair_schema
-from dpo_data.readers.inputs import UNREACHABLE_HINT, split_of
+from dpo_data.readers.remote import UNREACHABLE_HINT
+from dpo_data.readers.splits import split_of
 from dpo_data.sources import load_source
 from dpo_data.sources.source import Source, SourceOptions
 
@@ -37,6 +38,8 @@ class ConvertArguments(PairingArguments, total=False):
     split: str | None
     train_on_eval: bool
     input_format: str | None
+    encoding: str | None
+    delimiter: str | None
     test_fraction: float
     limit: int | None
     on_error: OnError
@@ -64,6 +67,8 @@ class Arguments:
     split: str | None = None
     train_on_eval: bool = False
     input_format: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
     test_fraction: float = 0.0
     limit: int | None = None
     on_error: OnError = "quarantine"
@@ -99,6 +104,8 @@ class ConversionPlan:
         source: the source of the rows.
         inputs: files, folders, globs, URLs, or "-".
         input_format: format of all inputs, or None.
+        encoding: of text files, or None.
+        delimiter: of tables in text, or None.
         unreachable_hint: what to do if an input cannot be reached.
         job: what every chunk of rows needs.
         on_error: "stop" at the first invalid row, or "quarantine" it.
@@ -110,6 +117,8 @@ class ConversionPlan:
     source: Source
     inputs: list[str]
     input_format: str | None
+    encoding: str | None
+    delimiter: str | None
     unreachable_hint: str
     job: ConversionJob
     on_error: OnError
@@ -192,6 +201,8 @@ def make_plan(
         source=source_,
         inputs=_input_names(source_, names, arguments),
         input_format=arguments.input_format,
+        encoding=arguments.encoding,
+        delimiter=arguments.delimiter,
         unreachable_hint=UNREACHABLE_HINT if names else _hub_hint(source_),
         job=job,
         on_error=arguments.on_error,

@@ -1,7 +1,7 @@
 """Counts of a conversion, by split and by code."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dpo_data.checks import CHECK_HINTS
@@ -27,7 +27,7 @@ class Tally:
     rows_read: int = 0
     rows_paired: int = 0
     pairs: int = 0
-    rows_by_file: Counter[str] = field(default_factory=Counter)
+    rows_by_file: Counter[tuple[str, str]] = field(default_factory=Counter)
     quarantined_by_code: Counter[str] = field(default_factory=Counter)
     left_out_by_split: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -50,7 +50,7 @@ class Tally:
         self.rows_read += chunk.rows_read
         self.rows_paired += chunk.rows_paired
         self.pairs += sum(batch.num_rows for batch in chunk.batches.values())
-        self.rows_by_file[chunk.file] += chunk.rows_read
+        self.rows_by_file[chunk.file, chunk.split] += chunk.rows_read
         self.quarantined_by_code.update(row.code for row in chunk.quarantined)
         self.left_out_by_split[chunk.split] += chunk.left_out.total()
         self.left_out.update(chunk.left_out)
@@ -73,7 +73,7 @@ class Tally:
                 f"{row.file}:{row.line}: {row.message} All of the first {self.lacking:,} rows lack it.\n  {row.hint}"
             )
 
-    def header(self, plan: ConversionPlan, files: Iterable[InputFile]) -> ManifestHeader:
+    def header(self, plan: ConversionPlan, files: Sequence[InputFile]) -> ManifestHeader:
         """Return the header of the manifest."""
         quarantined = self.quarantined_by_code.total()
         return ManifestHeader(
@@ -85,7 +85,7 @@ class Tally:
             kept_columns={
                 name: kept.model_copy(update={"misfits": self.misfits[name]}) for name, kept in plan.job.kept.items()
             },
-            inputs=[InputEntry(file=f.label, split=f.split, rows=self.rows_by_file[f.label]) for f in files],
+            inputs=self._inputs(files),
             rows_read=self.rows_read,
             rows_paired=self.rows_paired,
             pairs=self.pairs,
@@ -102,3 +102,14 @@ class Tally:
             redacted=dict(sorted(self.redacted.items())),
             judgments=self.judgments,
         )
+
+    def _inputs(self, files: Sequence[InputFile]) -> list[InputEntry]:
+        """Return the entries of the files: several for an archive, and for a file with rows of several splits."""
+        entries: dict[str, list[InputEntry]] = {file.label: [] for file in files}
+        for (name, split), rows in self.rows_by_file.items():
+            label = name
+            while label not in entries:  # a member of an archive
+                label = label.rpartition("/")[0]
+            entries[label].append(InputEntry(file=name, split=split, rows=rows))
+        empty = {file.label: InputEntry(file=file.label, split=file.split, rows=0) for file in files}
+        return [entry for label, found in entries.items() for entry in found or [empty[label]]]

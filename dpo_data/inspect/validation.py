@@ -125,6 +125,8 @@ def validate(
     mapping: Mapping[str, str] | None = None,
     axis: Axis | None = None,
     input_format: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
     chat_template: str | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     template_date: datetime.date | str | None = None,
@@ -147,6 +149,8 @@ def validate(
         mapping: of raw pairs; see `convert`.
         axis: of raw pairs; see `convert`.
         input_format: of raw pairs.
+        encoding: of raw pairs; see `convert`.
+        delimiter: of raw pairs; see `convert`.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
         chat_template_kwargs: see `tokenize`.
         template_date: see `tokenize`.
@@ -183,7 +187,15 @@ def validate(
         if not finished:
             folder = Path(scratch) / "prepared"
             plan = make_plan(
-                source, [path], form=form, mapping=mapping, axis=axis, input_format=input_format, max_invalid=1.0
+                source,
+                [path],
+                form=form,
+                mapping=mapping,
+                axis=axis,
+                input_format=input_format,
+                encoding=encoding,
+                delimiter=delimiter,
+                max_invalid=1.0,
             )
             run(plan, output=folder, workers=workers, progress=progress, on_form=prepare_lengths)
         prepared = Prepared(folder, read_manifest(folder))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dpo_data.errors import InputError
 from dpo_data.ragged import Ragged
 from dpo_data.records import Message
 
@@ -65,7 +66,12 @@ def messages_column(conversations: Sequence[Sequence[Message]], type_: pa.DataTy
 
 
 def _offsets_buffer(items: Sequence[Sequence[Any]]) -> pa.Buffer:
-    """Return where each item starts, and where the last one ends, if they are joined."""
-    offsets = np.zeros(len(items) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, items), np.int32, len(items)), out=offsets[1:])
-    return pa.py_buffer(offsets)
+    """Return where each item starts, and where the last one ends, if they are joined.
+
+    Raises: InputError: they end after 2 GiB, where the offsets do.
+    """
+    offsets = np.zeros(len(items) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, items), np.int64, len(items)), out=offsets[1:])
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise InputError("texts of more than 2 GiB cannot be in one column.\n  Remove such rows from the raw file.")
+    return pa.py_buffer(offsets.astype(np.int32))

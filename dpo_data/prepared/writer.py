@@ -162,7 +162,7 @@ class PreparedWriter:
         self._quarantine = QuarantineWriter(folder)
         self._hashes: dict[str, dict[str, str]] | None = None
 
-    def add(self, split: str, batch: pa.RecordBatch) -> int:
+    def add(self, split: str, batch: pa.RecordBatch | pa.Table) -> int:
         """Append pairs to a split, and return the position of the first of them there."""
         writer = self._writers[split]
         first = writer.rows
@@ -247,15 +247,15 @@ class SplitWriter:
         """Number of rows so far."""
         return sum(self.shard_rows)
 
-    def write(self, batch: pa.RecordBatch) -> None:
+    def write(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Append rows to the current shard, opening one if there is none."""
         if self._writer is None:
             self._sink = pa.OSFile(str(self._next_shard(0)), "wb")
             self._writer = pa.ipc.new_stream(self._sink, self.schema)
-        self._writer.write_batch(batch)
+        self._writer.write(batch)
         self.shard_rows[-1] += batch.num_rows
 
-    def write_in_shards(self, batch: pa.RecordBatch) -> None:
+    def write_in_shards(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Append rows; a shard is full at exactly `SHARD_ROWS`, whatever the sizes of the batches."""
         while batch.num_rows:
             part = batch.slice(0, SHARD_ROWS - (self.shard_rows[-1] if self._writer is not None else 0))

@@ -7,20 +7,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_data.errors import RowError
-from dpo_data.readers.rows import Format, RawRow
+from dpo_data.readers.rows import Block, Format, RawRow
 from dpo_data.readers.tables import require_distinct_columns
+from dpo_data.slices import SLICE_BYTES, SLICE_ROWS, slices
 
-BATCH_ROWS = 1000
+#: Bytes of a block of several rows: workers have some tens of blocks at a time.
+BLOCK_BYTES = 2 << 20
+#: Types in which programs that know no text type write texts.
+BYTES_TYPES = {"binary", "large_binary", "binary_view"}
 
 
-def read_parquet(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first row, slice of a batch) of a Parquet file."""
-    return _sliced(pq.ParquetFile(stream).iter_batches(batch_size=BATCH_ROWS))
+def read_parquet(stream: Any) -> Iterator[Block]:
+    """Yield the blocks of a Parquet file."""
+    file = pq.ParquetFile(stream)
+    groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+    row_bytes = sum(group.total_byte_size for group in groups) // max(1, file.metadata.num_rows)
+    rows = min(SLICE_ROWS, max(1, SLICE_BYTES // max(1, row_bytes)))
+    return _blocks(file.iter_batches(batch_size=rows))
 
 
-def read_arrow(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first row, slice of a batch) of an Arrow or Feather file."""
-    return _sliced(_arrow_batches(stream))
+def read_arrow(stream: Any) -> Iterator[Block]:
+    """Yield the blocks of an Arrow or Feather file."""
+    return _blocks(_arrow_batches(stream))
 
 
 def _arrow_batches(stream: Any) -> Iterator[Any]:
@@ -30,25 +38,41 @@ def _arrow_batches(stream: Any) -> Iterator[Any]:
     if start == b"ARROW1":
         reader = pa.ipc.open_file(stream)
         return (reader.get_batch(i) for i in range(reader.num_record_batches))
+    if start.startswith(b"FEA1"):
+        raise OSError("it has version 1 of Feather, which is obsolete; write it again as Parquet")
     return iter(pa.ipc.open_stream(stream))
 
 
-def _sliced(batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+def _blocks(batches: Iterable[Any]) -> Iterator[Block]:
     row = 1
     for batch in batches:
         require_distinct_columns(batch.schema.names)
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            yield row, batch.slice(start, BATCH_ROWS)
-            row += min(BATCH_ROWS, batch.num_rows - start)
+        for part in slices(batch, max_bytes=BLOCK_BYTES):
+            yield Block(row, part)
+            row += part.num_rows
 
 
 def parse_batch(payload: Any, first_row: int) -> Iterator[RawRow]:
     """Yield the rows of a slice of a batch."""
     try:
-        rows = [RawRow(row, value, None) for row, value in enumerate(payload.to_pylist(), first_row)]
+        values = payload.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException):
         rows = [_parse_row(payload.slice(i, 1), first_row + i) for i in range(payload.num_rows)]
+    else:
+        rows = [RawRow(row, value, None) for row, value in enumerate(values, first_row)]
+    for name in (field.name for field in payload.schema if str(field.type) in BYTES_TYPES):
+        for row in rows:
+            if isinstance(row.value, dict):
+                row.value[name] = _as_text(row.value[name])
     return iter(rows)
+
+
+def _as_text(value: bytes | None) -> Any:
+    """Return bytes as the text that they are, or as they are if they are something else."""
+    try:
+        return value if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _parse_row(payload: Any, row: int) -> RawRow:

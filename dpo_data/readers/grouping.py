@@ -5,7 +5,7 @@ from itertools import chain, groupby
 from typing import Any
 
 from dpo_data.errors import RowError
-from dpo_data.readers.rows import Chunk, RawRow, in_chunks
+from dpo_data.readers.rows import Chunk, RawRow, in_blocks
 
 #: Returns what the rows of one group share, or None for a row that belongs to no group.
 GroupKey = Callable[[dict[str, Any]], Hashable]
@@ -55,8 +55,8 @@ def gathered(chunks: Iterable[Chunk], key: GroupKey) -> Iterator[Chunk]:
             shared = key_of(row)
             by_key.setdefault(("row", row.line) if shared is None else ("key", shared), []).append(row)
     if first is not None:
-        for _, rows in in_chunks(chain.from_iterable(by_key.values())):
-            yield first.with_rows(rows)
+        for block in in_blocks(chain.from_iterable(by_key.values())):
+            yield first.with_rows(block.payload)
 
 
 def _key_of(key: GroupKey) -> Callable[[RawRow], Hashable]:

@@ -1,47 +1,26 @@
-"""Find input files by path, folder, glob or URL, with their format and split."""
+"""Input files: found by path, folder, glob or URL, and read in chunks of rows, whatever they are wrapped in."""
 
 import os
-import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from glob import glob, has_magic
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from os.path import commonpath
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dpo_data.errors import InputError, UsageError, argument, first_line, reading
-from dpo_data.readers.formats import FORMAT_OF_SUFFIX, FORMATS
+from dpo_data.errors import UsageError, reading
+from dpo_data.readers.archives import archive_of, members
+from dpo_data.readers.formats import FileKind, file_kind, known_formats, require_kind, table_in, text_format
+from dpo_data.readers.locations import STDIN, expand, is_local, is_regular
+from dpo_data.readers.remote import UNREACHABLE_HINT, open_url, path_in, public_url, reaching
 from dpo_data.readers.rows import Chunk, Format
-
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "eval": "test",
-    "dev": "test",
-    "val": "test",
-    "valid": "test",
-    "validation": "test",
-}
-SPLIT_IN_PATH = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_NAMES)})(?![a-z])", re.IGNORECASE)
-STDIN = "-"
-UNREACHABLE_HINT = "Check the address and the network connection, or read a local copy."
-#: Package and name of the exceptions that remote file systems raise besides those of Python.
-REMOTE_ERRORS = {
-    ("aiohttp", "ClientError"),
-    ("azure", "AzureError"),
-    ("botocore", "BotoCoreError"),
-    ("botocore", "ClientError"),
-    ("gcsfs", "HttpError"),
-    ("httpx", "HTTPError"),
-    ("httpx2", "HTTPError"),
-    ("huggingface_hub", "HfHubHTTPError"),
-}
+from dpo_data.readers.splits import split_of
+from dpo_data.readers.streams import as_utf8, compression_of, decompressed, require_encoding, split_head
+from dpo_data.readers.tables import CSV, TSV, parse_delimiter
 
 
 @dataclass(frozen=True)
@@ -52,54 +31,123 @@ class InputFile:
         location: its path, its URL, or "-".
         label: its name in the origins of rows.
         split: the split of its rows.
-        format: how it is read.
-        compression: Arrow's name of its compression, or None.
+        format: how its rows are read; None for an archive, whose members have formats of their own.
+        compression: of the whole file, or None.
+        archive: "zip", "tar" or None.
+        encoding: of its text; None for UTF-8, or what a byte order mark says.
+        delimiter: of the fields of a table in text; None for the one that its header shows.
+        split_is_given: the user named the split; else a member of an archive, or a key, may name another.
+        format_is_given: the user named the format; else the content may show another.
         unreachable_hint: what to do if the location cannot be reached.
     """
 
     location: str
     label: str
     split: str
-    format: Format
+    format: Format | None
     compression: str | None = None
+    archive: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    split_is_given: bool = False
+    format_is_given: bool = False
     unreachable_hint: str = UNREACHABLE_HINT
 
     def chunks(self, on_read: Callable[[int], None] = lambda position: None) -> Iterator[Chunk]:
-        """Read the file.
+        """Read the file; the chunks of each member of an archive have the file name and the split of the member.
 
         Args:
             on_read: called with the position in the raw bytes after each chunk.
 
         Raises: InputError: the file cannot be opened or ends in the middle of its compression or format.
         """
-        with reading(self.label), _reaching(self.location, self.unreachable_hint), self._opened() as (raw, stream):
+        with reading(self.label), reaching(self.location, self.unreachable_hint), ExitStack() as stack:
+            raw = stack.enter_context(self._open_raw())
             seekable = _has_position(raw)
-            if self.format.random_access and not seekable:
-                raise OSError(f"{self.format.name} files cannot be read from a pipe; save it to a file first")
-            for first, payload in self.format.read(stream):
-                columns = self.format.columns(payload)
-                yield Chunk(self.label, self.split, first, payload, self.format.parse, columns, self.format.cells)
+            for chunk in self._read(raw, stack, seekable=seekable):
+                yield chunk
                 if seekable and not raw.closed:
                     on_read(raw.tell())
 
     def size_bytes(self) -> int | None:
         """Return the size of the raw file, or None if it is not a local file."""
-        path = Path(self.location)
-        return path.stat().st_size if self.location != STDIN and path.is_file() else None
-
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[Any, Any]]:
-        with ExitStack() as stack:
-            raw = stack.enter_context(self._open_raw())
-            stream = stack.enter_context(pa.CompressedInputStream(raw, self.compression)) if self.compression else raw
-            yield raw, stream
+        if not is_local(self.location) or not is_regular(self.location):
+            return None
+        return os.stat(self.location).st_size
 
     def _open_raw(self) -> Any:
         if self.location == STDIN:
             return pa.PythonFile(sys.stdin.buffer, mode="r")
-        if "://" in self.location:
-            return pa.PythonFile(_open_url(self.location, self.unreachable_hint), mode="r")
+        if not is_local(self.location):
+            random_access = self.archive == "zip" or (self.format is not None and self.format.random_access)
+            return pa.PythonFile(open_url(self.location, self.unreachable_hint, random_access=random_access), mode="r")
+        if not is_regular(self.location):
+            return pa.PythonFile(open(self.location, "rb"), mode="r")
         return pa.OSFile(os.fsencode(self.location))  # as bytes: a name need not be UTF-8
+
+    def _read(self, stream: Any, stack: ExitStack, *, seekable: bool) -> Iterator[Chunk]:
+        """Yield the chunks of a stream: decompressed, of an archive's members, in the format that its content shows.
+
+        Args:
+            stream: of the file, or of a member.
+            stack: closes what is opened.
+            seekable: the stream has random access.
+        """
+        head, stream = split_head(stream, seekable=seekable)
+        if compression := self.compression or compression_of(head):
+            stream = stack.enter_context(decompressed(stream, compression))
+            head, stream = split_head(stream, seekable=False)
+        has_random_access = seekable and not compression
+        if archive := self.archive or archive_of(head):
+            if archive == "zip":
+                self._require_random_access("zip", has_random_access, compression)
+            yield from self._read_members(members(stream, archive))
+            return
+        format_ = self.format
+        if format_ is None:
+            raise OSError(f"its content is not that of an archive of the kind {self.archive}")
+        if not self.format_is_given:
+            format_ = table_in(head) or format_
+        if format_.random_access:
+            self._require_random_access(format_.name, has_random_access, compression)
+        else:
+            head, stream = as_utf8(head, stream, self.encoding)
+            format_ = text_format(format_, head, is_given=self.format_is_given, delimiter=self.delimiter)
+        for block in format_.read(stream):
+            split = self.split if self.split_is_given else block.split or self.split
+            columns = format_.columns(block.payload)
+            yield Chunk(self.label, split, block.line, block.payload, format_.parse, columns, format_.cells)
+
+    def _require_random_access(self, kind: str, has_random_access: bool, compression: str | None) -> None:
+        if not has_random_access:
+            reason = f"{kind} files cannot be read from a pipe; save it to a file first"
+            if compression:
+                reason = f"a {kind} file cannot be compressed as a whole; decompress it first"
+            raise OSError(reason)
+
+    def _read_members(self, found: Iterator[tuple[str, Any]]) -> Iterator[Chunk]:
+        """Yield the chunks of the members of an archive that have a known format, or the one that the user named."""
+        is_empty = True
+        for name, stream in found:
+            kind = file_kind(name)
+            format_ = self.format if self.format_is_given else kind.format
+            if format_ is None or any(part.startswith(".") and part.strip(".") for part in name.split("/")):
+                continue
+            is_empty = False
+            if format_.random_access:
+                raise OSError(f"{name} in the archive is a {format_.name} file; extract it first")
+            member = replace(
+                self,
+                label=f"{self.label}/{_as_utf8(name.removeprefix('./'))}",
+                split=self.split if self.split_is_given else split_of("/".join(name.split("/")[-2:]), self.split),
+                format=format_,
+                compression=kind.compression,
+                archive=None,
+            )
+            with ExitStack() as stack, reading(member.label):
+                yield from member._read(stream, stack, seekable=False)
+        if is_empty:
+            raise OSError(f"no file in the archive has a known format: {known_formats()}")
 
 
 def find_inputs(
@@ -107,6 +155,8 @@ def find_inputs(
     *,
     split: str | None = None,
     input_format: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
     unreachable_hint: str = UNREACHABLE_HINT,
 ) -> list[InputFile]:
     """Return the files that `inputs` name, in sorted order within each of them.
@@ -114,38 +164,74 @@ def find_inputs(
     Args:
         inputs: files, folders (searched recursively for known formats), globs, URLs that fsspec knows, or "-".
         split: the split of all files; when None, it is inferred from each path, and is train if the path names none.
-        input_format: a key of `FORMATS`; when None, it is inferred from each file's name.
+        input_format: a key of `FORMATS`; when None, it is inferred from each file's name and content.
+        encoding: of text files; when None, UTF-8, or what a byte order mark says.
+        delimiter: of CSV and TSV files; when None, it is inferred from the header of a CSV file.
         unreachable_hint: what to do if a URL cannot be reached.
 
     Raises:
         InputError: an input does not exist, contains no file of a known format, or has an unknown format.
-        UsageError: a folder is a prepared one, or a file is named twice.
+        UsageError: a folder is a prepared one, a file is named twice, or an encoding or a delimiter is not one.
     """
-    found: list[tuple[str, str]] = []
+    require_encoding(encoding)
+    delimiter = parse_delimiter(delimiter)
+    found = []
     for name in map(str, inputs):
         with reading(name):
-            found += _expand(name, unreachable_hint)
-    folders = [str(Path(location).resolve().parent) for location, _ in found if _is_local(location)]
-    # Labels start at the folder that holds all inputs: the same from any working directory.
-    root = Path(commonpath(folders)).parent if folders else Path()
-    files = []
-    for location, within in found:
-        label = Path(location).resolve().relative_to(root).as_posix() if _is_local(location) else location
-        # Labels are written into UTF-8 files, and a name may be any bytes.
-        label = "stdin" if location == STDIN else label.encode("utf-8", "backslashreplace").decode()
-        format_, compression = _format_of(location, input_format)
-        files.append(InputFile(location, label, split or split_of(within), format_, compression, unreachable_hint))
-    labels = [file.label for file in files]
-    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+            found += expand(name, unreachable_hint)
+    kinds = [_kind(location.name, input_format) for location in found]
+    if delimiter and not any(kind.archive or kind.format in (CSV, TSV) for kind in kinds):
+        raise UsageError("applies to CSV and TSV files, and no input is one.", "delimiter", delimiter)
+    files = [
+        InputFile(
+            location=location.name,
+            label=label,
+            split=split or split_of(location.within),
+            format=kind.format,
+            compression=kind.compression,
+            archive=kind.archive,
+            encoding=encoding,
+            delimiter=delimiter,
+            split_is_given=split is not None,
+            format_is_given=input_format is not None,
+            unreachable_hint=unreachable_hint,
+        )
+        for location, kind, label in zip(found, kinds, _labels([location.name for location in found]), strict=True)
+    ]
+    counts = Counter(file.label for file in files)
+    if repeated := sorted(label for label, count in counts.items() if count > 1):
         raise UsageError(f"an input is named twice: {', '.join(repeated)}.")
     return files
 
 
-def split_of(path: str) -> str:
-    """Return the split that a path names: a word in the file's own name, else the nearest folder with such a name."""
-    *folders, name = path.lower().split("/")
-    words = [*(folder for folder in folders if folder in SPLIT_NAMES), *SPLIT_IN_PATH.findall(name)]
-    return SPLIT_NAMES[words[-1]] if words else "train"
+def _kind(location: str, input_format: str | None) -> FileKind:
+    if location == STDIN:
+        return require_kind("", input_format or "jsonl", STDIN)
+    return require_kind(path_in(location), input_format, public_url(location))
+
+
+def _labels(locations: list[str]) -> list[str]:
+    """Return the names of files in origins.
+
+    Those of local files start at the folder that holds all inputs: the same from any working directory. Links are not
+    followed: in a cache of the Hub, every file is a link to one with a meaningless name.
+    """
+    paths = {location: os.path.abspath(location) for location in locations if is_local(location)}
+    root = str(Path(commonpath({os.path.dirname(path) for path in paths.values()})).parent) if paths else ""
+    labels = []
+    for location in locations:
+        if location == STDIN:
+            labels.append("stdin")
+        elif location in paths:
+            labels.append(_as_utf8(Path(paths[location][len(root) :].lstrip(os.sep)).as_posix()))
+        else:
+            labels.append(_as_utf8(public_url(location)))
+    return labels
+
+
+def _as_utf8(name: str) -> str:
+    """Return a name as labels have it, which are written into UTF-8 files; a name may be any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _has_position(raw: Any) -> bool:
@@ -155,122 +241,3 @@ def _has_position(raw: Any) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_local(location: str) -> bool:
-    return location != STDIN and "://" not in location
-
-
-def _expand(name: str, unreachable_hint: str) -> list[tuple[str, str]]:
-    """Return (location, the part of its path that may name a split) of each file of an input."""
-    if name == STDIN:
-        return [(STDIN, "")]
-    if "://" in name:
-        return [(location, _last_two(location)) for location in _expand_url(name, unreachable_hint)]
-    path = Path(name)
-    if path.is_dir():
-        return _expand_folder(path)
-    if not path.exists() and has_magic(name):
-        matches = sorted(match for match in glob(name, recursive=True) if Path(match).is_file())
-        if not matches:
-            raise InputError(f"{name}: no file matches.")
-        return [(match, _last_two(str(Path(match).resolve()))) for match in matches]
-    if not path.exists():
-        raise InputError(f"{name}: there is no such file.")
-    return [(name, _last_two(str(path.resolve())))]
-
-
-def _expand_folder(folder: Path) -> list[tuple[str, str]]:
-    if (folder / "manifest.json").is_file():
-        raise UsageError(
-            f"{folder}: is a prepared folder already.\n"
-            f"  Check it: dpo-data validate {folder}; tokenize it: dpo-data tokenize {folder}."
-        )
-    inside = sorted(path for path in _walk(folder) if _has_known_format(path) and not _is_hidden(path, folder))
-    if not inside:
-        raise InputError(f"{folder}: no file of a known format in this folder.\n  Known: {_known_formats()}.")
-    name = folder.resolve().name  # "." has a name too
-    return [(str(path), (name / path.relative_to(folder)).as_posix()) for path in inside]
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder; unlike Path.rglob, raise an error for a folder without read permission."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, _, names in os.walk(folder, onerror=fail):
-        yield from (Path(parent, name) for name in names)
-
-
-def _last_two(path: str) -> str:
-    return "/".join(PurePosixPath(path).parts[-2:])
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _has_known_format(path: Path) -> bool:
-    before, last = ["", "", *map(str.lower, path.suffixes)][-2:]
-    return last in FORMAT_OF_SUFFIX or (last in COMPRESSIONS and before in FORMAT_OF_SUFFIX)
-
-
-def _known_formats() -> str:
-    return f"{', '.join(FORMAT_OF_SUFFIX)}, text formats also with {', '.join(COMPRESSIONS)}"
-
-
-def _format_of(location: str, input_format: str | None) -> tuple[Format, str | None]:
-    suffixes = PurePosixPath(location).suffixes
-    compression = COMPRESSIONS.get(suffixes[-1].lower()) if suffixes else None
-    if compression:
-        suffixes = suffixes[:-1]
-    if input_format is not None:
-        format_ = FORMATS.get(input_format)
-        if format_ is None:
-            raise UsageError(f"choose from {', '.join(FORMATS)}.", "input_format", input_format)
-    elif location == STDIN:
-        format_ = FORMATS["jsonl"]
-    else:
-        format_ = FORMAT_OF_SUFFIX.get(suffixes[-1].lower() if suffixes else "")
-    if format_ is None:
-        raise InputError(
-            f"{location}: cannot infer the format from the file name.\n"
-            f"  Known: {_known_formats()}; or name it: {argument('input_format', '|'.join(FORMATS))}."
-        )
-    if compression and format_.random_access:
-        raise InputError(f"{location}: a {format_.name} file cannot be compressed as a whole.\n  Decompress it first.")
-    return format_, compression
-
-
-def _expand_url(url: str, unreachable_hint: str) -> list[str]:
-    import fsspec
-
-    if not has_magic(url):
-        return [url]
-    with _reaching(url, unreachable_hint, OSError, ValueError, ImportError):
-        filesystem, path = fsspec.url_to_fs(url)
-        matches = sorted(filesystem.glob(path))
-    if not matches:
-        raise InputError(f"{url}: no file matches.")
-    return [filesystem.unstrip_protocol(match) for match in matches]
-
-
-def _open_url(url: str, unreachable_hint: str) -> Any:
-    import fsspec
-
-    with _reaching(url, unreachable_hint, OSError, ValueError, ImportError):
-        filesystem, path = fsspec.url_to_fs(url)
-        return filesystem.open(path, "rb")
-
-
-@contextmanager
-def _reaching(url: str, hint: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Raise an InputError that names the URL in place of exceptions of these kinds, and of `REMOTE_ERRORS`."""
-    try:
-        yield
-    except Exception as error:
-        names = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
-        if not isinstance(error, kinds) and names.isdisjoint(REMOTE_ERRORS):
-            raise
-        raise InputError(f"{url}: cannot be reached: {first_line(error)}.\n  {hint}") from error

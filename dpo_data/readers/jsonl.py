@@ -1,37 +1,45 @@
 """JSON Lines: one record a line."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
 
 from dpo_data.errors import RowError
 from dpo_data.readers import rows
-from dpo_data.readers.rows import Format, RawRow
+from dpo_data.readers.rows import Block, Format, RawRow
+from dpo_data.readers.streams import UTF8_MARK
+
+#: Types of the values of most records.
+STRINGS = {str}
 
 
-def read_lines(stream: Any) -> Iterator[tuple[int, bytes]]:
-    """Yield (first line, bytes) of whole lines, in chunks of about `CHUNK_BYTES`."""
+def read_lines(stream: Any) -> Iterator[Block]:
+    """Yield whole lines as bytes, in blocks of about `CHUNK_BYTES`."""
     line, rest = 1, b""
+    separator = b"\n"
     while block := stream.read(rows.CHUNK_BYTES):
         if line == 1 and not rest:
-            _require_utf8(block)
-            block = block.removeprefix(b"\xef\xbb\xbf")
+            while block.startswith(UTF8_MARK):
+                block = block.removeprefix(UTF8_MARK)
+            if b"\n" not in block and b"\r" in block.rstrip():
+                separator = b"\r"  # of old Macs
+        if separator == b"\r":
+            block = block.replace(b"\r", b"\n")
         whole, newline, tail = block.rpartition(b"\n")
         if not newline:
             rest += block
             continue
-        yield line, rest + whole
-        line += (rest + whole).count(b"\n") + 1
+        payload = rest + whole
         rest = tail
+        yield Block(line, payload)
+        line += payload.count(b"\n") + 1
     if rest:
-        yield line, rest
-
-
-def _require_utf8(start: bytes) -> None:
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise OSError("it is UTF-16, not UTF-8; convert it with iconv -f UTF-16 -t UTF-8")
+        yield Block(line, rest)
 
 
 def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
@@ -44,7 +52,14 @@ def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
             else:
-                yield RawRow(line, as_row(value), text)
+                if (
+                    isinstance(value, dict)
+                    and text.count(b'"') == 4 * len(value)
+                    and set(map(type, value.values())) == STRINGS
+                ):
+                    yield RawRow(line, value, text)  # the quotes around keys and strings, and no others
+                else:
+                    yield RawRow(line, as_row(value), text, duplicate_key(value, text))
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:
@@ -55,6 +70,53 @@ def _parse_json(text: str) -> dict[str, Any] | RowError:
     except (ValueError, RecursionError) as error:
         return RowError("unreadable_row", "", f"the line is not JSON that can be read: {error}.")
     return as_row(value)
+
+
+def duplicate_key(value: Any, text: bytes) -> tuple[str, str] | None:
+    """Return a warning if an object in a JSON text has a key twice; its last value is the one that counts.
+
+    Args:
+        value: the parsed text.
+        text: in JSON.
+    """
+    keys, strings = _count_keys_and_strings(value)
+    # Quotes are around the keys and strings that are left, around those that are lost, and inside strings. The text is
+    # parsed again only where their numbers, and that of the colons after keys, do not show that none is lost.
+    if text.count(b'"') == 2 * (keys + strings):
+        return None
+    if text.count(b'":') - text.count(b'\\":') == keys and b'" :' not in text and b'\\\\":' not in text:
+        return None
+    repeated: list[str] = []
+    with suppress(ValueError, RecursionError):  # numbers and depths that only the faster parser takes
+        json.loads(text, object_pairs_hook=partial(_noting_repeated, repeated))
+    return ("duplicate_key", f'the key "{repeated[0]}" is there twice; its last value counts.') if repeated else None
+
+
+def _count_keys_and_strings(value: Any) -> tuple[int, int]:
+    """Return the number of keys of all objects in a value, and of all strings that are values."""
+    keys = strings = 0
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            keys += len(item)
+            item = item.values()
+        elif not isinstance(item, list):
+            continue
+        for part in item:
+            if isinstance(part, str):
+                strings += 1
+            elif isinstance(part, dict | list):
+                pending.append(part)
+    return keys, strings
+
+
+def _noting_repeated(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as an object, and note the keys that several of them have."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        repeated += [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    return fields
 
 
 def as_row(value: Any) -> dict[str, Any] | RowError:

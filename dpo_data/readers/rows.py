@@ -10,6 +10,13 @@ from dpo_data.errors import RowError
 #: Bytes of text, or of Arrow data, in one chunk: about 700 rows of hh-rlhf, a few hundredths of a second of work.
 CHUNK_BYTES = 1 << 20
 
+#: Code of a doubt about a row that can be read -> what to do about it.
+READER_WARNINGS = {
+    "duplicate_key": "JSON parsers disagree about which value counts: remove one of the two in the raw file.",
+    "unbalanced_quotes": "A quote may be missing, so that several rows are one: see whether the row is what it should "
+    "be, and double the quotes inside the fields of the raw file.",
+}
+
 
 class RawRow(NamedTuple):
     """One record of a raw file.
@@ -18,11 +25,13 @@ class RawRow(NamedTuple):
         line: its physical line in a text file, or its number in a table; counted from 1.
         value: the record, or why it cannot be read.
         text: the record as a text file has it; None for a row of a table.
+        warning: a key of `READER_WARNINGS` and a sentence, or None.
     """
 
     line: int
     value: dict[str, Any] | RowError
     text: str | bytes | None
+    warning: tuple[str, str] | None = None
 
     def raw(self) -> str:
         """Return the record as valid UTF-8: as the file has it, or a table's row as JSON."""
@@ -32,6 +41,20 @@ class RawRow(NamedTuple):
         return text.encode("utf-8", "surrogateescape" if self.text else "replace").decode("utf-8", "backslashreplace")
 
 
+class Block(NamedTuple):
+    """Consecutive records of one file, not yet parsed.
+
+    Attributes:
+        line: of the first record.
+        payload: the records, as `Format.parse` takes them.
+        split: the split that the file names for these records, or None.
+    """
+
+    line: int
+    payload: Any
+    split: str | None = None
+
+
 @dataclass(frozen=True)
 class Format:
     """A raw file format.
@@ -39,7 +62,7 @@ class Format:
     Attributes:
         name: its value of `input_format`.
         suffixes: endings of its file names.
-        read: yields the first line and the payload of each chunk of an open file.
+        read: yields the blocks of an open file.
         parse: yields the rows of a payload that starts at a line.
         columns: returns the columns that a payload declares for all of its rows, or None if it declares none.
         random_access: True if a file cannot be read from a pipe or as one compressed stream.
@@ -48,7 +71,7 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Any], Iterator[tuple[int, Any]]]
+    read: Callable[[Any], Iterator[Block]]
     parse: Callable[[Any, int], Iterator[RawRow]]
     columns: Callable[[Any], list[str] | None] = lambda payload: None
     random_access: bool = False
@@ -86,15 +109,30 @@ def parsed_rows(payload: list[RawRow], first_line: int) -> Iterator[RawRow]:
     return iter(payload)
 
 
-def in_chunks(rows: Iterable[RawRow]) -> Iterator[tuple[int, list[RawRow]]]:
-    """Yield (first line, rows) of chunks of rows that only their reader can separate."""
-    chunk: list[RawRow] = []
+def in_blocks(rows: Iterable[RawRow], split: str | None = None) -> Iterator[Block]:
+    """Yield blocks of rows that only their reader can separate."""
+    block: list[RawRow] = []
     size = 0
     for row in rows:
-        chunk.append(row)
-        size += len(row.text or "")
+        block.append(row)
+        size += len(row.text) if row.text is not None else text_size(row.value)
         if size >= CHUNK_BYTES:
-            yield chunk[0].line, chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk[0].line, chunk
+            yield Block(block[0].line, block, split)
+            block, size = [], 0
+    if block:
+        yield Block(block[0].line, block, split)
+
+
+def text_size(value: Any) -> int:
+    """Return the number of characters of all texts in a value.
+
+    >>> text_size({"prompt": "Hi?", "answers": [{"text": "Yes"}, {"text": None}]})
+    6
+    """
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return 0
+    return sum(map(text_size, value))

@@ -4,20 +4,51 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from dpo_data.errors import RowError
-from dpo_data.readers.rows import Format, RawRow, in_chunks, parsed_rows
+from dpo_data.errors import RowError, UsageError
+from dpo_data.readers.rows import Block, Format, RawRow, in_blocks, parsed_rows
+
+#: Delimiters of a .csv file, of which the first one counts unless its header has none of it.
+DELIMITERS = (",", ";", "\t", "|")
+#: Names of delimiters that are hard to write on a command line.
+DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
 
 
-def read_csv(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first line, rows) of a CSV file, in chunks."""
-    return in_chunks(_table_rows(stream, ","))
+def read_table(stream: Any, *, delimiter: str) -> Iterator[Block]:
+    """Yield the blocks of a table."""
+    return in_blocks(_table_rows(stream, delimiter))
 
 
-def read_tsv(stream: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (first line, rows) of a TSV file, in chunks."""
-    return in_chunks(_table_rows(stream, "\t"))
+def delimited(format_: Format, delimiter: str) -> Format:
+    """Return a format of tables with another delimiter."""
+    return replace(format_, read=partial(read_table, delimiter=delimiter))
+
+
+def parse_delimiter(text: str | None) -> str | None:
+    """Return the delimiter that a user named.
+
+    Raises: UsageError: it is not a single character.
+    """
+    if text is None:
+        return None
+    delimiter = DELIMITER_NAMES.get(text, text)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise UsageError('must be one character, or "tab".', "delimiter", text)
+    return delimiter
+
+
+def detect_delimiter(head: bytes) -> str:
+    r"""Return the delimiter of a .csv file, from its start in UTF-8.
+
+    >>> [detect_delimiter(head) for head in (b"q,good;bad\n", b"q;good;bad\n", b"q|good\n", b"q\n1,2\n")]
+    [',', ';', '|', ',']
+    """
+    header = next((line for line in head.decode("utf-8", "replace").splitlines() if line.strip()), "")
+    fields = {delimiter: len(next(csv.reader([header], delimiter=delimiter))) for delimiter in DELIMITERS}
+    return "," if fields[","] > 1 else max(DELIMITERS, key=lambda delimiter: fields[delimiter])
 
 
 def _table_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
@@ -25,8 +56,7 @@ def _table_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
 
     Raises: OSError: the header names a column twice, or the file ends inside a quoted field.
     """
-    # TextIOWrapper needs read1, which Arrow's streams lack; the buffer adds it.
-    text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape", newline="")
+    text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
     record: list[str] = []  # the physical lines of the current record
     reader = csv.reader(_recorded(text, record), delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -42,8 +72,12 @@ def _table_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
                 raise OSError(f"it ends inside a quoted field that starts at line {first}") from error
             if header is None:
                 raise OSError(f"the header is malformed: {error}") from error
-            broken = RowError("unreadable_row", "", f"the line is not a table row: {error}.")
-            yield RawRow(first, broken, "".join(record))
+            lines = "the line is" if len(record) == 1 else f"lines {first} to {reader.line_num}, which quotes join, are"
+            broken = RowError("unreadable_row", "", f"{lines} not a table row: {error}.")
+            doubt = (
+                None if len(record) == 1 else ("unbalanced_quotes", f"quotes join lines {first} to {reader.line_num}.")
+            )
+            yield RawRow(first, broken, "".join(record), doubt)
             continue
         if not fields:
             continue
@@ -54,14 +88,22 @@ def _table_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
             value: dict[str, Any] | RowError = dict(zip(header, fields, strict=False))
             if len(fields) != len(header):
                 value = RowError("unreadable_row", "", f"the row has {len(fields)} fields, the header {len(header)}.")
-            yield RawRow(first, value, "".join(record))
+            yield RawRow(first, value, "".join(record), _doubt(record, first, len(header), delimiter))
+
+
+def _doubt(record: list[str], first: int, columns: int, delimiter: str) -> tuple[str, str] | None:
+    """Return a warning if each physical line of a record could be a row by itself."""
+    if len(record) == 1 or columns == 1 or any(line.count(delimiter) != columns - 1 for line in record):
+        return None
+    message = f"quotes join lines {first} to {first + len(record) - 1}, each of which has as many fields as the header."
+    return "unbalanced_quotes", message
 
 
 def _recorded(lines: Iterable[str], record: list[str]) -> Iterator[str]:
-    """Yield the lines, each appended to `record` first."""
-    for line in lines:
-        record.append(line)
-        yield line
+    """Yield the lines, each appended to `record` first; byte order marks before the first line are removed."""
+    for number, line in enumerate(lines):
+        record.append(line.lstrip("\ufeff") if number == 0 else line)
+        yield record[-1]
 
 
 def _next_record(reader: Iterator[list[str]]) -> list[str]:
@@ -87,5 +129,5 @@ def header_columns(payload: list[RawRow]) -> list[str] | None:
     return next((list(row.value) for row in payload if isinstance(row.value, dict)), None)
 
 
-CSV = Format("csv", (".csv",), read_csv, parsed_rows, header_columns, cells=True)
-TSV = Format("tsv", (".tsv",), read_tsv, parsed_rows, header_columns, cells=True)
+CSV = Format("csv", (".csv",), partial(read_table, delimiter=","), parsed_rows, header_columns, cells=True)
+TSV = Format("tsv", (".tsv",), partial(read_table, delimiter="\t"), parsed_rows, header_columns, cells=True)

@@ -23,6 +23,7 @@ from dpo_data.prepared.manifest import load_manifest, write_manifest
 from dpo_data.prepared.reader import Prepared, is_prepared, load_dataset, open_prepared, read_shard, shard_schema
 from dpo_data.prepared.schema import token_schema
 from dpo_data.prepared.writer import SplitWriter, building, finish_folder
+from dpo_data.slices import slices
 from dpo_data.tokens.build import encode_rows, truncate_and_build
 from dpo_data.tokens.dropped import DROPPED, DroppedWriter, read_dropped
 from dpo_data.tokens.encoder import (
@@ -41,8 +42,10 @@ from dpo_data.tokens.templates import ChatTemplate
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-#: Rows whose texts go to the tokenizer library in one call: enough for all cores, little memory.
+#: Maximum rows, and bytes of several rows, whose texts go to the tokenizer library in one call: enough for all cores,
+#: little memory, of which the library takes tens of times as much as the texts have bytes.
 BATCH_ROWS = 1000
+BATCH_BYTES = 8 << 20
 #: Calls of the tokenizer library at a time: while Python takes over the ids of one batch, it works on another.
 CALLS_IN_FLIGHT = 2
 
@@ -448,13 +451,13 @@ class _CacheWriter:
 
 
 def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a text shard, `BATCH_ROWS` at a time."""
+    """Yield the rows of a text shard, `BATCH_ROWS` at a time, and fewer where they are long."""
     batches = list(read_shard(shard))
     if not batches:
         return
     table = pa.Table.from_batches(batches)
-    for start in range(0, table.num_rows, BATCH_ROWS):
-        yield from table.slice(start, BATCH_ROWS).combine_chunks().to_batches()
+    for part in slices(table, BATCH_ROWS, BATCH_BYTES):
+        yield from part.combine_chunks().to_batches()
 
 
 def _encode(rows: pa.RecordBatch, job: tuple[Encoder, Form]) -> tuple[pa.RecordBatch, EncodedPairs]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dpo_data.errors import UsageError, loading
 from dpo_data.prepared.files import hash_json
-from dpo_data.ragged import Ragged, equal_rows
+from dpo_data.ragged import Ragged, equal_rows, joined
 from dpo_data.tokens.manifest import TokenizerEntry
 from dpo_data.tokens.messages import Conversation, Messages, stored_conversation
 from dpo_data.tokens.rendering import ARGUMENTS_UNUSED, TEMPLATE_REFUSED, Refused, RenderedPair, render_pair
@@ -25,6 +25,8 @@ from dpo_data.tokens.templates import ChatTemplate
 SEAM_CHARS = 32
 #: Maximum number of remembered seams; most have the same few words on both sides.
 MAX_SEAMS = 200_000
+#: Characters of texts in one call of the tokenizer library, which takes tens of times their memory.
+CALL_CHARS = 8 << 20
 WORD = re.compile(r"\s*\S*\s*")
 
 
@@ -258,7 +260,11 @@ class Encoder:
 
     def _encode_with(self, backend: Any, texts: Sequence[str]) -> Ragged:
         backend = _without_truncation_and_padding(backend)
-        return _ragged([encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)])
+        calls = [
+            _ragged([encoding.ids for encoding in backend.encode_batch_fast(part, add_special_tokens=False)])
+            for part in _parts(texts)
+        ]
+        return calls[0] if len(calls) == 1 else joined(calls)
 
     def render(
         self,
@@ -354,6 +360,19 @@ def last_word(text: str) -> str:
     """
     # Backwards: a search for the end would try every position before it.
     return first_word(text[: -SEAM_CHARS - 1 : -1])[::-1]
+
+
+def _parts(texts: Sequence[str]) -> list[list[str]]:
+    """Return the texts in lists of about `CALL_CHARS` characters; one empty list if there are none."""
+    parts: list[list[str]] = [[]]
+    size = 0
+    for text in texts:
+        if size + len(text) > CALL_CHARS and parts[-1]:
+            parts.append([])
+            size = 0
+        parts[-1].append(text)
+        size += len(text)
+    return parts
 
 
 def _ragged(ids: Sequence[Sequence[int]]) -> Ragged:

@@ -93,6 +93,10 @@ def template_marker(w: Writer) -> Planted:
     return one(row | {where: insert(w, row[where], marker)})
 
 
+def null(w: Writer) -> Planted:
+    return one(change(w.row(), **{side(w): w.pick("None", "nan", "NaN", "null", "<NA>", " None\n")}))
+
+
 def eos(w: Writer) -> Planted:
     return one(change(w.english(), **{side(w): w.prose() + w.pick(*EOS_TEXTS)}))
 
@@ -395,6 +399,7 @@ SCENES = {
             "empty_prompt": no_prompt,
             "empty_response": no_text,
             "identical_responses": same_text,
+            "null_response": null,
             "repeated_role": repeated_role,
             "role_marker_in_response": role_marker,
             "bad_characters": bad_characters,

@@ -144,6 +144,8 @@ DEFECTS: list[tuple[str, PreferencePair, str, str]] = [
         )
         for eos in ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
     ),
+    ("null_response", text(chosen=" NaN\n"), "chosen", 'chosen is "NaN".'),
+    ("null_response", messages(BOW, YES, talk(("assistant", "None"))), "rejected", 'rejected is "None".'),
     ("scores_against_label", scored(1, 4.5), "chosen_score", "rejected has a higher score (4.5) than chosen (1)."),
     ("scores_against_label", scored(None, None, -2), "margin", "the margin is -2, so rejected is better."),
 ]
@@ -202,6 +204,7 @@ def test_pairs_that_cannot_be_trained_on_are_errors_and_other_findings_are_warni
         "response_repeats_prompt": "warning",
         "template_marker": "warning",
         "eos_in_response": "warning",
+        "null_response": "warning",
         "scores_against_label": "warning",
     }
     severities = {check.code: check.severity for check in ROW_CHECKS}

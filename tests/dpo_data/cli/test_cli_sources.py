@@ -1,6 +1,7 @@
 """dpo-data sources, sniff, and convert's pairing options on the command line."""
 
 import json
+import shlex
 from pathlib import Path
 
 from golden import FIXTURES
@@ -45,6 +46,20 @@ def test_sniff_exits_with_1_and_prints_a_command_to_complete_if_no_source_matche
         f"dpo-data convert pairs --input {path} --map prompt=question --map chosen=CHOSEN_COLUMN "
         "--map rejected=REJECTED_COLUMN --output prepared/"
     )
+
+
+def test_sniff_prints_a_command_that_reads_the_file_in_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_bytes("prompt#chosen#rejected\nQ 1?#voil\u00e0 \u2013 \u20ac#no\nQ 2?#oui#non\n".encode("cp1252"))
+    code, text = run("sniff", path, "--input-format", "csv", "--encoding", "cp1252", "--delimiter", "#")
+    assert code == 0
+    command = shlex.split(text.splitlines()[-1])
+    assert command[:11] == [
+        *("dpo-data", "convert", "pairs", "--input", str(path)),
+        *("--input-format", "csv", "--encoding", "cp1252", "--delimiter", "#"),
+    ]
+    code, _ = run(*command[1:-1], tmp_path / "out")
+    assert (code, read_manifest(tmp_path / "out").pairs) == (0, 2)
 
 
 def test_pairing_options_reach_the_manifest_and_the_report(tmp_path: Path) -> None:

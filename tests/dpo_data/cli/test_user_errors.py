@@ -16,6 +16,18 @@ USER_ERRORS = {
     "no input": ("convert pairs", "pairs reads your own files.\n  Name them: --input FILE."),
     "missing file": ("convert pairs --input no.jsonl", "no.jsonl: there is no such file."),
     "glob without a match": ("convert pairs --input no*.jsonl", "no*.jsonl: no file matches."),
+    "unknown encoding": (
+        "convert pairs --input pairs.jsonl --encoding utf-99",
+        "--encoding utf-99: there is no such encoding.\n  Usual ones: cp1252, latin-1, utf-16, gb18030, shift_jis.",
+    ),
+    "delimiter of two characters": (
+        "convert pairs --input pairs.jsonl --delimiter ;;",
+        '--delimiter ;;: must be one character, or "tab".',
+    ),
+    "delimiter without a table": (
+        "convert pairs --input pairs.jsonl --delimiter ;",
+        "--delimiter ;: applies to CSV and TSV files, and no input is one.",
+    ),
     "sample of a source without one": ("convert pairs --sample", "pairs has no embedded sample.\n  hh-rlhf has one."),
     "sample and input": (
         "convert hh-rlhf --sample --input pairs.jsonl",

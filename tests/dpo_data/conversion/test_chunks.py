@@ -12,6 +12,7 @@ from conversions import kept_lines, pair, prompts, refusal
 
 from dpo_data import convert
 from dpo_data.errors import InputError, RowError
+from dpo_data.prepared.reader import read_shard
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "sources"
 
@@ -171,3 +172,16 @@ def test_of_all_other_rows_only_the_first_of_each_file_is_parsed_twice(tmp_path,
     files = [write_rows(tmp_path / name, [pair(n) for n in range(20)]) for name in ("a.jsonl", "b.jsonl")]
     convert("pairs", files, output=tmp_path / "out", form="text")
     assert len(parsed) == 20 + 1 + 20 + 1
+
+
+@pytest.mark.parametrize("form", ["text", "conversational"])
+def test_long_texts_of_one_chunk_are_written_in_several_batches(tmp_path, write_rows, monkeypatch, form):
+    raw = write_rows(tmp_path / "in" / "a.jsonl", [pair(n) for n in range(5)])
+    convert("pairs", raw, output=tmp_path / "one", form=form)
+    monkeypatch.setattr("dpo_data.conversion.chunks.MAX_BATCH_BYTES", 1)
+    convert("pairs", raw, output=tmp_path / "several", form=form)
+    one, several = (
+        list(read_shard(tmp_path / name / "train" / "data-00000-of-00001.arrow")) for name in ("one", "several")
+    )
+    assert ([batch.num_rows for batch in one], [batch.num_rows for batch in several]) == ([5], [1] * 5)
+    assert pa.Table.from_batches(one).to_pylist() == pa.Table.from_batches(several).to_pylist()

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dpo_data.errors import InputError
 from dpo_data.prepared.columns import (
     booleans_column,
     ids_column,
@@ -76,3 +77,15 @@ def test_pyarrow_still_imports_pandas_for_an_array():
         f"pyarrow {pa.__version__} makes arrays without pandas: delete dpo_data/prepared/columns.py, use pa.array, and "
         f"require pyarrow>={pa.__version__}"
     )
+
+
+class Long(bytes):
+    """Bytes that say that there are a billion of them."""
+
+    def __len__(self) -> int:
+        return 1 << 30
+
+
+def test_texts_beyond_the_offsets_of_a_column_are_refused_rather_than_damaged():
+    with pytest.raises(InputError, match=r"texts of more than 2 GiB cannot be in one column\."):
+        text_column([Long(b"x"), Long(b"x")])

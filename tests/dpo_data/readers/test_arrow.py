@@ -7,6 +7,7 @@ import pytest
 from raw_files import TABLE, TABLE_ROWS, read_rows, refusal, seen, write_table, written
 
 from dpo_data.errors import RowError
+from dpo_data.readers.inputs import find_inputs
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,22 @@ def test_a_table_that_names_a_column_twice_is_refused(tmp_path, layout, name):
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", b"ARROW1 and then nothing"])
 def test_a_damaged_table_is_refused_by_name(tmp_path, name, content):
     assert refusal(written(tmp_path / name, content)).startswith(f"{tmp_path.name}/{name}: cannot be read: ")
+
+
+def test_texts_that_a_table_stores_as_bytes_are_texts_and_other_bytes_stay(tmp_path):
+    table = pa.table({"q": pa.array([b"one", b"\xff\xfe", None], pa.binary()), "n": [1, 2, 3]})
+    assert seen(write_table(tmp_path / "a.parquet", table, "parquet")) == [
+        (1, {"q": "one", "n": 1}),
+        (2, {"q": b"\xff\xfe", "n": 2}),
+        (3, {"q": None, "n": 3}),
+    ]
+
+
+@pytest.mark.parametrize(("layout", "name"), [("parquet", "a.parquet"), ("stream", "a.arrow"), ("file", "a.arrow")])
+def test_long_rows_come_in_chunks_of_few(tmp_path, layout, name):
+    table = pa.table({"text": [str(n) * 300_000 for n in range(1, 10)] * 6})
+    (file,) = find_inputs([write_table(tmp_path / name, table, layout)])
+    chunks = [list(chunk.rows()) for chunk in file.chunks()]
+    assert max(map(len, chunks)) <= 7  # of 2 MB
+    assert [row.value for rows in chunks for row in rows] == table.to_pylist()
+    assert [row.line for rows in chunks for row in rows] == list(range(1, 55))

@@ -4,8 +4,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from raw_files import written
+from raw_files import write_table, written
 
 from dpo_data.readers import rows
 from dpo_data.readers.grouping import gathered, groups, whole_groups
@@ -65,3 +66,10 @@ def test_chunks_of_groups_come_with_their_rows_parsed(scattered: Path) -> None:
         assert [row is again for row, again in zip(chunk.rows(), chunk.rows(), strict=True)] == [True] * len(
             lines_of(chunk)
         )
+
+
+def test_gathered_rows_of_a_table_come_in_several_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 10)
+    values = [{"k": k, "text": "x" * 5} for k in ("a", "b", "a", None)]
+    path = write_table(tmp_path / "a.parquet", pa.Table.from_pylist(values), "parquet")
+    assert [lines_of(chunk) for chunk in gathered(chunks_of(path), key)] == [[1, 3], [2, 4]]

@@ -109,8 +109,8 @@ def test_missing_inputs_are_refused_by_name(tmp_path):
         find_inputs([str(empty)])
     assert str(caught.value) == (
         f"{empty}: no file of a known format in this folder.\n"
-        "  Known: .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather, "
-        "text formats also with .gz, .zst, .bz2."
+        "  Known: .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather; "
+        "text formats also with .gz, .zst, .bz2, .xz, and in archives (.zip, .tar) that are inputs."
     )
 
 
@@ -118,8 +118,9 @@ def test_a_name_without_a_known_format_needs_the_format(tmp_path):
     path = written(tmp_path / "rows.txt", '{"a": 1}\n')
     assert refusal(path) == (
         f"{path}: cannot infer the format from the file name.\n"
-        "  Known: .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather, text formats also with .gz, .zst, "
-        ".bz2; or name it: input_format=jsonl|json|csv|tsv|parquet|arrow."
+        "  Known: .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .feather; text formats also with .gz, .zst, "
+        ".bz2, .xz, and in archives (.zip, .tar) that are inputs; or name it: "
+        "input_format=jsonl|json|csv|tsv|parquet|arrow."
     )
     assert seen(path, input_format="jsonl") == [(1, {"a": 1})]
     assert seen(written(tmp_path / "rows", b"q\n1\n"), input_format="csv") == [(2, {"q": "1"})]
@@ -129,6 +130,15 @@ def test_an_unknown_format_is_refused_with_the_choices(tmp_path):
     with pytest.raises(UsageError) as caught:
         find_inputs([written(tmp_path / "a.jsonl", "")], input_format="xml")
     assert str(caught.value) == "input_format=xml: choose from jsonl, json, csv, tsv, parquet, arrow."
+
+
+@pytest.mark.parametrize("name", ["utf-99", "hex", "", "a\0"])
+def test_an_unknown_encoding_is_refused_with_usual_ones(tmp_path, name):
+    with pytest.raises(UsageError) as caught:
+        find_inputs([written(tmp_path / "a.jsonl", "")], encoding=name)
+    assert str(caught.value) == (
+        f"encoding={name}: there is no such encoding.\n  Usual ones: cp1252, latin-1, utf-16, gb18030, shift_jis."
+    )
 
 
 def test_a_file_that_is_named_twice_is_refused(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from token_caches import MESSAGES, ROWS, contents, decoded, dropped, flip_bit, p
 from transformers import ByT5Tokenizer
 
 from dpo_data.prepared.reader import open_prepared
+from dpo_data.tokens import cache
 from dpo_data.tokens.cache import find_tokens, list_tokens, open_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
 
@@ -128,10 +129,11 @@ def test_a_tokenizer_written_in_python_is_called_by_one_thread_at_a_time(make_pr
     assert tokenize(make_prepared(ROWS), tokenizer=Busy()).manifest.splits["train"].pairs == len(ROWS)
 
 
-def test_the_batch_size_does_not_change_the_ids(make_prepared, byte_tokenizer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", ["BATCH_ROWS", "BATCH_BYTES"])
+def test_the_batch_size_does_not_change_the_ids(make_prepared, byte_tokenizer, tmp_path, monkeypatch, limit):
     prepared = make_prepared(ROWS)
     whole = tokenize(prepared, tokenizer=byte_tokenizer)
-    monkeypatch.setattr("dpo_data.tokens.cache.BATCH_ROWS", 1)
+    monkeypatch.setattr(f"dpo_data.tokens.cache.{limit}", 1)
     single = tokenize(prepared, tokenizer=byte_tokenizer, cache_dir=tmp_path / "cache")
     assert rows_of(single) == rows_of(whole)
     assert single.manifest.splits == whole.manifest.splits
@@ -219,3 +221,18 @@ def test_a_damaged_cache_is_not_reused(make_prepared, byte_tokenizer, tmp_path, 
     new = tokenize(prepared, tokenizer=byte_tokenizer, max_length=10)
     fresh = tokenize(prepared, tokenizer=byte_tokenizer, max_length=10, cache_dir=tmp_path / "cache")
     assert contents(new.path) == contents(fresh.path)
+
+
+def test_long_rows_are_tokenized_few_at_a_time(make_prepared, byte_tokenizer, monkeypatch):
+    rows = [{"prompt": f"Q{n}?", "chosen": "a" * 400, "rejected": "b" * 400} for n in range(8)]
+    calls: list[int] = []
+    encode_rows = cache.encode_rows
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments[-1].num_rows)
+        return encode_rows(*arguments)
+
+    monkeypatch.setattr(cache, "encode_rows", counted)
+    monkeypatch.setattr(cache, "BATCH_BYTES", 2000)
+    assert tokenize(make_prepared(rows, form="text"), tokenizer=byte_tokenizer).manifest.splits["train"].pairs == 8
+    assert calls == [2, 2, 2, 2]

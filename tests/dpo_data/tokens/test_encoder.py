@@ -94,6 +94,17 @@ def test_a_batch_gives_the_ids_of_its_rows_alone(bos_tokenizer):
     assert encode_text(bos_tokenizer, *rows) == alone
 
 
+@pytest.mark.parametrize("chars", [1, 12, 30])
+def test_long_texts_go_to_the_tokenizer_in_several_calls(bos_tokenizer, monkeypatch, chars):
+    texts = ["hello there, the other one", "", "what", "is it", "x" * 40]
+    whole = Encoder(bos_tokenizer).encode(texts)
+    monkeypatch.setattr("dpo_data.tokens.encoder.CALL_CHARS", chars)
+    again = Encoder(bos_tokenizer).encode(texts)
+    assert again.values.tolist() == whole.values.tolist()
+    assert again.offsets.tolist() == whole.offsets.tolist()
+    assert again.values.dtype == whole.values.dtype
+
+
 def test_no_rows_give_no_ids(bos_tokenizer):
     encoded = Encoder(bos_tokenizer).encode_texts(Texts([], [], []))
     assert sides(encoded) == []

@@ -1,0 +1,35 @@
+"""A response that is a missing value spelled out."""
+
+from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.text import responses
+from dpo_data.records import PairTexts, PreferencePair, TextPair
+
+#: What programs write for a missing value, in lower case.
+NULLS = {"none", "nan", "null", "<na>", "#n/a"}
+#: Characters of a response that may be one of them, with white space around it.
+MAX_CHARS = 20
+
+
+def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    """Return a finding if a response is nothing but a word for a missing value.
+
+    >>> find(CHECK.example, CHECK.example.texts).message
+    'chosen is "nan".'
+    """
+    if len(texts[1]) > MAX_CHARS and len(texts[2]) > MAX_CHARS:
+        return None
+    for field, response in responses(texts):
+        if response.strip().lower() in NULLS:
+            return Finding(field, f'{field} is "{response.strip()}".')
+    return None
+
+
+CHECK = RowCheck(
+    code="null_response",
+    severity="warning",
+    summary="a response is nothing but None, nan, null or another word for a missing value",
+    hint="A missing value may have become text, as in a CSV file: remove such rows with --forbid null_response, unless "
+    "the word is an answer.",
+    find=find,
+    example=TextPair(prompt="Who are you?", chosen="nan", rejected="Go away."),
+)
