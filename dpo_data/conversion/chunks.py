@@ -32,6 +32,8 @@ from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.fields import Row, has_column
 from dpo_data.sources.source import Source, SourceOptions
 
+#: Columns that every prepared folder has besides the pairs.
+PREPARED_COLUMNS = ("source", "origin", "id", "prompt_key")
 #: Bytes of texts from which on the pairs of a chunk need a further batch: the offsets of an Arrow column end at 2 GiB.
 MAX_BATCH_BYTES = 1 << 30
 
@@ -106,15 +108,23 @@ class PairBatchBuilder:
         self.keys: list[PairKeys] = []
         self.text_bytes = 0
         self._source = source
+        self._sources: list[str] = []
         self._pairs: list[PreferencePair] = []
         self._fields: list[EncodedFields] = []
         self._origins: list[str] = []
         self._metadata: list[Mapping[str, Value]] = []
 
     def add(
-        self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str, metadata: Mapping[str, Value]
+        self,
+        pair: PreferencePair,
+        fields: EncodedFields,
+        keys: PairKeys,
+        origin: str,
+        metadata: Mapping[str, Value],
+        source: str | None = None,
     ) -> None:
-        """Append one pair with its kept metadata."""
+        """Append one pair with its kept metadata; `source` is its own, if it has one."""
+        self._sources.append(source or self._source)
         self._pairs.append(pair)
         self._fields.append(fields)
         self.keys.append(keys)
@@ -126,7 +136,7 @@ class PairBatchBuilder:
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
         """Return the pairs as an Arrow batch."""
         columns: dict[str, pa.Array] = {
-            "source": text_column([self._source.encode()] * len(self._pairs)),
+            "source": text_column([source.encode() for source in self._sources]),
             "origin": text_column([origin.encode() for origin in self._origins]),
             "id": text_column([keys.pair.hex().encode() for keys in self.keys]),
             "prompt_key": text_column([keys.prompt.hex().encode() for keys in self.keys]),
@@ -195,14 +205,16 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
                 result.leave_out(positions, "other_split")
                 continue
             result.paired.update(positions)
-            origin = f"{chunk.file}:{rows[positions[0]].line}"
+            raw = rows[positions[0]].value
+            origin, own_source = f"{chunk.file}:{rows[positions[0]].line}", None
+            if chunk.is_prepared and isinstance(raw, dict):
+                origin, own_source = str(raw["origin"]), str(raw["source"])
             if split not in builders:
                 builders[split] = [PairBatchBuilder(source.name)]
             elif builders[split][-1].text_bytes > MAX_BATCH_BYTES:
                 builders[split].append(PairBatchBuilder(source.name))
-            raw = rows[positions[0]].value
             metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
-            builders[split][-1].add(pair, fields, keys, origin, metadata)
+            builders[split][-1].add(pair, fields, keys, origin, metadata, own_source)
             converted.marks.add(origin, pair.texts)
             if isinstance(raw, dict) and (judge := judge_of(raw)) is not None:
                 judged.append((keys, judge))
@@ -213,6 +225,9 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
                 converted.count_pair(origin, warnings, redacted)
         converted.count_rows(rows, result, source, job)
     converted.unused_columns = unused.counts()
+    if chunk.is_prepared:
+        for name in PREPARED_COLUMNS:
+            converted.unused_columns.pop(name, None)
     converted.judgments = judgment_table(judged) if judged else None
     for split, of_split in builders.items():
         batches = [builder.batch(schema) for builder in of_split]

@@ -10,7 +10,7 @@ from dpo_data.checks.judgments import count_judgments, judgment_store
 from dpo_data.checks.row_keys import RowKeyStore, run_dataset_checks
 from dpo_data.conversion.card import dataset_card
 from dpo_data.conversion.chunks import convert_chunks
-from dpo_data.conversion.first_rows import decide
+from dpo_data.conversion.first_rows import decide, of_prepared
 from dpo_data.conversion.plan import ConversionPlan, ConvertArguments, make_plan
 from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
@@ -105,6 +105,7 @@ def run(
 
     Args, result and errors are those of `convert`, and `on_form` is called once the form of the pairs is known.
     """
+    skipped: list[str] = []
     raw = RawInputs(
         find_inputs(
             plan.inputs,
@@ -113,8 +114,11 @@ def run(
             encoding=plan.encoding,
             delimiter=plan.delimiter,
             unreachable_hint=plan.unreachable_hint,
+            output=output,
+            on_skip=skipped.append,
         )
     )
+    plan = of_prepared(plan, raw.files)
     tally = Tally()
     with building(Path(output), "prepared", overwrite=overwrite) as scratch, ExitStack() as stack:
         store = stack.enter_context(closing(RowKeyStore(scratch / "keys")))
@@ -145,7 +149,7 @@ def run(
             if judged is not None:
                 tally.judgments = count_judgments(judged.buckets())
                 judged.remove()
-            return writer.finish(tally.header(plan, raw.files), dataset_card, left_out=tally.left_out_by_split)
+            return writer.finish(tally.header(plan, raw.files, skipped), dataset_card, left_out=tally.left_out_by_split)
 
 
 def _first_invalid(row: QuarantinedRow) -> RowError:

@@ -73,19 +73,20 @@ class Tally:
                 f"{row.file}:{row.line}: {row.message} All of the first {self.lacking:,} rows lack it.\n  {row.hint}"
             )
 
-    def header(self, plan: ConversionPlan, files: Sequence[InputFile]) -> ManifestHeader:
+    def header(self, plan: ConversionPlan, files: Sequence[InputFile], skipped: Sequence[str] = ()) -> ManifestHeader:
         """Return the header of the manifest."""
         quarantined = self.quarantined_by_code.total()
         return ManifestHeader(
             status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",
             form=plan.form,
             form_reason=plan.form_reason,
-            source=SourceEntry.model_validate(plan.source, from_attributes=True),
+            source=plan.parent or SourceEntry.model_validate(plan.source, from_attributes=True),
             options=plan.options,
             kept_columns={
                 name: kept.model_copy(update={"misfits": self.misfits[name]}) for name, kept in plan.job.kept.items()
             },
             inputs=self._inputs(files),
+            skipped=list(skipped),
             rows_read=self.rows_read,
             rows_paired=self.rows_paired,
             pairs=self.pairs,

@@ -178,6 +178,10 @@ class ManifestHeader(ManifestModel):
         dict[str, KeptColumn], Field(description="Metadata columns of the pairs, by their names.")
     ] = {}
     inputs: list[InputEntry]
+    skipped: Annotated[
+        list[str],
+        Field(description="Folders below the inputs that were not read: prepared folders, token caches, the output."),
+    ] = []
     rows_read: NonNegativeInt
     rows_paired: Annotated[NonNegativeInt, Field(description="Raw rows that gave at least one pair.")]
     pairs: Annotated[NonNegativeInt, Field(description="One row may give several pairs, and several rows one pair.")]

@@ -23,6 +23,15 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
             f" + {manifest.left_out:,} left out" if manifest.left_out else "",
         )
     ]
+    if manifest.skipped:
+        many = len(manifest.skipped) > 1
+        parts.append(
+            Text(
+                f"{len(manifest.skipped):,} folder{'s' if many else ''} below the inputs {'were' if many else 'was'} "
+                f"not read: {', '.join(manifest.skipped)}. dpo-data writes {'them' if many else 'it'}; convert one "
+                "again by naming it as an input."
+            )
+        )
     if manifest.form_reason is not None:
         parts.append(Text(f"Form: {manifest.form} ({manifest.form_reason}). --form overrides this."))
     shown = ("pairs", "quarantined", "left_out") if manifest.left_out else ("pairs", "quarantined")
