@@ -22,6 +22,11 @@ from dpo_data.readers.splits import split_of
 from dpo_data.readers.streams import as_utf8, compression_of, decompressed, require_encoding, split_head
 from dpo_data.readers.tables import CSV, TSV, parse_delimiter
 
+#: Why a file that needs random access cannot be read, and what to do.
+FROM_PIPE = "{kind} files cannot be read from a pipe; save it to a file first"
+COMPRESSED = "a {kind} file cannot be compressed as a whole; decompress it first"
+IN_ARCHIVE = "a {kind} file inside an archive cannot be read; extract it first"
+
 
 @dataclass(frozen=True)
 class InputFile:
@@ -87,54 +92,46 @@ class InputFile:
             return pa.PythonFile(open(self.location, "rb"), mode="r")
         return pa.OSFile(os.fsencode(self.location))  # as bytes: a name need not be UTF-8
 
-    def _read(self, stream: Any, stack: ExitStack, *, seekable: bool) -> Iterator[Chunk]:
+    def _read(self, stream: Any, stack: ExitStack, *, seekable: bool, is_member: bool = False) -> Iterator[Chunk]:
         """Yield the chunks of a stream: decompressed, of an archive's members, in the format that its content shows.
 
         Args:
             stream: of the file, or of a member.
             stack: closes what is opened.
             seekable: the stream has random access.
+            is_member: the stream is that of a member of an archive.
+
+        Raises: OSError: the content is damaged, or needs random access and has none.
         """
         head, stream = split_head(stream, seekable=seekable)
         if compression := self.compression or compression_of(head):
             stream = stack.enter_context(decompressed(stream, compression))
             head, stream = split_head(stream, seekable=False)
-        has_random_access = seekable and not compression
-        if archive := self.archive or archive_of(head):
-            if archive == "zip":
-                self._require_random_access("zip", has_random_access, compression)
+        archive = self.archive or archive_of(head)
+        format_ = None if archive else self.format if self.format_is_given else table_in(head) or self.format
+        needs_random_access = archive == "zip" or (format_ is not None and format_.random_access)
+        if (archive and is_member) or (needs_random_access and (compression or not seekable)):
+            reason = IN_ARCHIVE if is_member else COMPRESSED if compression else FROM_PIPE
+            raise OSError(reason.format(kind=format_.name if format_ else archive))
+        if archive:
             yield from self._read_members(members(stream, archive))
-            return
-        format_ = self.format
-        if format_ is None:
-            raise OSError(f"its content is not that of an archive of the kind {self.archive}")
-        if not self.format_is_given:
-            format_ = table_in(head) or format_
-        if format_.random_access:
-            self._require_random_access(format_.name, has_random_access, compression)
-        else:
-            head, stream = as_utf8(head, stream, self.encoding)
-            format_ = text_format(format_, head, is_given=self.format_is_given, delimiter=self.delimiter)
-        for block in format_.read(stream):
-            split = self.split if self.split_is_given else block.split or self.split
-            columns = format_.columns(block.payload)
-            yield Chunk(
-                self.label,
-                split,
-                block.line,
-                block.payload,
-                format_.parse,
-                columns,
-                format_.cells,
-                self.prepared is not None,
-            )
-
-    def _require_random_access(self, kind: str, has_random_access: bool, compression: str | None) -> None:
-        if not has_random_access:
-            reason = f"{kind} files cannot be read from a pipe; save it to a file first"
-            if compression:
-                reason = f"a {kind} file cannot be compressed as a whole; decompress it first"
-            raise OSError(reason)
+        elif format_:
+            if not format_.random_access:
+                head, stream = as_utf8(head, stream, self.encoding)
+                format_ = text_format(format_, head, is_given=self.format_is_given, delimiter=self.delimiter)
+            for block in format_.read(stream):
+                split = self.split if self.split_is_given else block.split or self.split
+                columns = format_.columns(block.payload)
+                yield Chunk(
+                    self.label,
+                    split,
+                    block.line,
+                    block.payload,
+                    format_.parse,
+                    columns,
+                    format_.cells,
+                    is_prepared=self.prepared is not None,
+                )
 
     def _read_members(self, found: Iterator[tuple[str, Any]]) -> Iterator[Chunk]:
         """Yield the chunks of the members of an archive that have a known format, or the one that the user named."""
@@ -145,8 +142,6 @@ class InputFile:
             if format_ is None or any(part.startswith(".") and part.strip(".") for part in name.split("/")):
                 continue
             is_empty = False
-            if format_.random_access:
-                raise OSError(f"{name} in the archive is a {format_.name} file; extract it first")
             member = replace(
                 self,
                 label=f"{self.label}/{_as_utf8(name.removeprefix('./'))}",
@@ -156,7 +151,7 @@ class InputFile:
                 archive=None,
             )
             with ExitStack() as stack, reading(member.label):
-                yield from member._read(stream, stack, seekable=False)
+                yield from member._read(stream, stack, seekable=False, is_member=True)
         if is_empty:
             raise OSError(f"no file in the archive has a known format: {known_formats()}")
 

@@ -177,6 +177,7 @@ def troubles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "table.csv").write_text("prompt,chosen,bad\na,b,c\n")
     (folder / "template.jinja").write_text("{{ messages }}")
     (folder / "latin1.jinja").write_bytes("{{ 'é' }}".encode("latin1"))
+    (folder / "utf16.jinja").write_bytes("{".encode("utf-16"))
     convert("pairs", [folder / "pairs.jsonl"], output=folder / "done", form="text")
     return folder
 
@@ -271,7 +272,8 @@ def test_without_the_default_folder_the_error_says_how_to_make_it(dpo_data, tmp_
         ("convert pairs --input cut.jsonl.gz", "cut.jsonl.gz: cannot be read: "),
         ("convert pairs --input pairs.txt", "pairs.txt: cannot infer the format from the file name."),
         ("tokenize done --tokenizer pairs.jsonl", "pairs.jsonl: the tokenizer cannot be loaded: "),
-        ("tokenize done --tokenizer T --chat-template latin1.jinja", "latin1.jinja: cannot be read: "),
+        ("tokenize done --tokenizer T --chat-template latin1.jinja", "latin1.jinja: cannot be read: it is not UTF-8: "),
+        ("tokenize done --tokenizer T --chat-template utf16.jinja", "utf16.jinja: cannot be read: it is not UTF-8: "),
         ("tokenize done --tokenizer T --cache-dir pairs.jsonl", "pairs.jsonl/tokens/"),
         ("validate done --tokenizer pairs.jsonl", "pairs.jsonl: the tokenizer cannot be loaded: "),
     ],

@@ -114,7 +114,9 @@ def test_an_evaluation_set_may_be_a_prepared_folder(prepared, tmp_path, write_ro
 # Folders below an input folder.
 
 
-def test_prepared_folders_and_the_output_below_an_input_are_skipped_counted_and_named(prepared, tmp_path, dpo_data, byte_tokenizer):
+def test_prepared_folders_and_the_output_below_an_input_are_skipped_counted_and_named(
+    prepared, tmp_path, dpo_data, byte_tokenizer
+):
     tokenize(prepared, tokenizer=byte_tokenizer, cache_dir=tmp_path / "caches")
     out = tmp_path / "out"
     code, text, _ = dpo_data("convert", "pairs", "--input", tmp_path, "--output", out, "--max-invalid", 1)

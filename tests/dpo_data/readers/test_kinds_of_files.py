@@ -236,7 +236,15 @@ REFUSED: dict[str, tuple[bytes | str, str]] = {
     "no.tar": (LINES, "damaged tar archive: "),
     "truncated.tar.gz": (gzip.compress(TAR)[:-30], "Truncated compressed stream."),
     "without.zip": (zipped(("a.txt", LINES)), "no file in the archive has a known format: .jsonl, "),
-    "tables.zip": (zipped(("a.parquet", parquet())), "a.parquet in the archive is a parquet file; extract it first."),
+    "tables.zip": (
+        zipped(("a.parquet", parquet())),
+        "a parquet file inside an archive cannot be read; extract it first.",
+    ),
+    "tar_inside.zip": (zipped(("a.jsonl", TAR)), "a tar file inside an archive cannot be read; extract it first."),
+    "zip_inside.tar": (
+        tarred(("a.jsonl.gz", gzip.compress(zipped(("a.jsonl", LINES))))),
+        "a zip file inside an archive cannot be read; extract it first.",
+    ),
     "zip.jsonl.gz": (
         gzip.compress(zipped(("a.jsonl", LINES))),
         "a zip file cannot be compressed as a whole; decompress it first.",
