@@ -166,7 +166,7 @@ def _read(prepared: Prepared, progress: Progress) -> tuple["pd.DataFrame", Stati
     table, collector = _PairTable(), StatisticsCollector(LengthStatistics())
     with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as keys:
         read_pairs(prepared, [table, collector], keys=keys, progress=progress)
-        return table.result(), collector.result(keys)
+        return table.result(), collector.result(keys, prepared.manifest.judgments)
 
 
 def _match(left: "pd.DataFrame", right: "pd.DataFrame", columns: Mapping[str, str]) -> "pd.DataFrame":

@@ -14,6 +14,7 @@ from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.inspect.statistics.rules import RuleStatistics
 from dpo_data.inspect.statistics.scores import ScoreStatistics
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, Progress, silent
+from dpo_data.prepared.manifest import JudgmentCounts
 from dpo_data.prepared.reader import Prepared
 from dpo_data.tokens.encoder import Encoder
 
@@ -37,8 +38,13 @@ class StatisticsCollector:
         self._scores.add(batch)
         self._rules.add(batch)
 
-    def result(self, keys: RowKeyStore) -> Statistics:
-        """Return the statistics of all pairs that were added, whose keys are in a store."""
+    def result(self, keys: RowKeyStore, judgments: JudgmentCounts | None) -> Statistics:
+        """Return the statistics of all pairs that were added.
+
+        Args:
+            keys: of the pairs.
+            judgments: counts of the manifest.
+        """
         truncation = self.lengths.truncation
         return Statistics(
             pairs=self._files.total(),
@@ -50,7 +56,7 @@ class StatisticsCollector:
             lengths=self.lengths.difference,
             scores=self._scores.result(),
             rules=self._rules.result(self._scores.margin_edges()) if self._files else [],
-            label_noise=estimate_label_noise(keys.buckets()),
+            label_noise=estimate_label_noise(judgments, keys.buckets()),
             truncation=truncation.results() if truncation else [],
         )
 
@@ -79,7 +85,7 @@ def compute_statistics(
     collector = StatisticsCollector(LengthStatistics(encoder, max_lengths, max_prompt_length))
     with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as keys:
         read_pairs(prepared, [collector], keys=keys, encoder=encoder, progress=progress)
-        return collector.result(keys)
+        return collector.result(keys, prepared.manifest.judgments)
 
 
 def named_ids(statistics: Statistics) -> Iterable[str]:

@@ -114,10 +114,9 @@ class RuleEntry(ManifestModel):
 
 
 class LabelNoise(ManifestModel):
-    """Estimate of the share of wrong labels, from pairs that were judged more than once.
+    """Estimate of the share of wrong labels, from pairs that several judges judged.
 
-    Two independent judgments that are each wrong with probability e disagree with probability d = 2 e (1 - e). Copies
-    of one judgment are not independent: if there are any, d and e are too low.
+    Two independent judgments that are each wrong with probability e disagree with probability d = 2 e (1 - e).
     """
 
     repeated: Annotated[int, Field(ge=1, description="Pairs of responses that were judged more than once.")]
@@ -173,5 +172,5 @@ class Statistics(ManifestModel):
     lengths: LengthDifference | None
     scores: Annotated[ScoreDistributions | None, Field(description="None if the source has none.")]
     rules: list[RuleEntry]
-    label_noise: Annotated[LabelNoise | None, Field(description="None if no pair was judged twice.")]
+    label_noise: Annotated[LabelNoise | None, Field(description="None if no pair has two judges.")]
     truncation: Annotated[list[Truncation], Field(description="Empty without a tokenizer.")]

@@ -12,20 +12,25 @@ from dpo_data.inspect.statistics.models import RuleScore, Statistics, Truncation
 from dpo_data.inspect.statistics.rules import LONGER_WINS
 from dpo_data.records import FIELDS
 from dpo_data.reports.numbers import number
-from dpo_data.reports.phrases import gap_name, noise_headline
+from dpo_data.reports.phrases import finding_rows, gap_name, noise_headline
 from dpo_data.reports.terminal.tables import SEVERITY_STYLE, count_and_share, lengths_table, plain_table
+from dpo_data.reports.terminal.validate import verdict_lines
 
 
 def data_report(report: DataReport, page: Path) -> RenderableType:
     """Return a summary of the report, and the path of its page."""
     statistics = report.statistics
-    parts: list[RenderableType] = [Text.assemble((report.path, "bold"), f": {row_balance(report.manifest)}")]
+    parts: list[RenderableType] = [
+        Text.assemble((report.path, "bold"), f": {row_balance(report.manifest)}"),
+        *verdict_lines(report.validation.verdict),
+    ]
     if report.manifest.status == "rejected":
         parts.append(Text("Rejected: no trainer accepts this data.", style="bold red"))
     if report.validation.findings:
         findings = plain_table("finding", "severity", "rows", text_columns={"severity"})
         for code, finding in report.validation.findings.items():
-            findings.add_row(code, Text(finding.severity, SEVERITY_STYLE[finding.severity]), f"{finding.rows:,}")
+            rows = finding_rows(code, finding.rows, report.validation.splits)
+            findings.add_row(code, Text(finding.severity, SEVERITY_STYLE[finding.severity]), rows)
         parts.append(findings)
     for unit, lengths in (("characters", statistics.characters), ("tokens", statistics.tokens)):
         if lengths:

@@ -101,8 +101,9 @@ USER_ERRORS = {
         "done: holds a finished dataset.\n  Replace it with --overwrite, or name another.",
     ),
     "input that is a prepared folder": (
-        "convert pairs --input done",
-        "done: is a prepared folder already.\n  Check it: dpo-data validate done; tokenize it: dpo-data tokenize done.",
+        "convert shp --input done",
+        "done: is a prepared folder already.\n  Check it: dpo-data validate done; or convert it again: dpo-data convert"
+        " pairs --input done.",
     ),
     "message lists as text": (
         "convert pairs --input messages.jsonl --form text",

@@ -49,9 +49,11 @@ class Reader(HTMLParser):
         return "".join(self.texts)
 
 
+BOW = {"prompt": "How do I tie a bow?"}
+CROSS, HOPE = "Cross the ends and pull.", "Cross your fingers and hope."
 ROWS = [
-    {"prompt": "How do I tie a bow?", "chosen": "Cross the ends and pull.", "rejected": "Cross your fingers and hope."},
-    {"prompt": "How do I tie a bow?", "chosen": "Cross your fingers and hope.", "rejected": "Cross the ends and pull."},
+    BOW | {"chosen": CROSS, "rejected": HOPE, "annotator": "Ann"},
+    BOW | {"chosen": HOPE, "rejected": CROSS, "annotator": "Bob"},
     {"prompt": "Who?", "chosen": "- a\n- b", "rejected": "I cannot help with that."},
     {"prompt": "What?", "chosen": "", "rejected": "nothing"},
 ]
