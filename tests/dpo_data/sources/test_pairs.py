@@ -433,7 +433,7 @@ def test_a_mapping_of_an_unknown_field_is_refused(tmp_path):
     assert str(caught.value) == (
         "mapping=question=...: there is no such field.\n"
         "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, "
-            "chat_template_kwargs, id."
+        "chat_template_kwargs, id."
     )
     with pytest.raises(UsageError, match="mapping= does not apply to hh-rlhf, whose columns are fixed"):
         convert("hh-rlhf", ["a.jsonl"], output=tmp_path / "out", mapping={"prompt": "q"})
