@@ -1,28 +1,29 @@
 """Any table with the columns prompt, chosen and rejected, named so or mapped with --map; text or messages.
 
 Further fields, where a row has them: a system text; a history of [question, answer] pairs or of turns; an input that is
-appended to the column `instruction`, as LLaMA-Factory does; tools; scores. Messages may be in any notation of
-`dpo_data.sources.messages`, one message instead of a list, or strings beside messages.
+appended to the column `instruction`, as LLaMA-Factory does; tools; arguments of the chat template; scores. Messages may
+be in any notation of `dpo_data.sources.messages`, one message instead of a list, or strings beside messages.
 
 Without a prompt column, the prompt is the longest shared run of turns of the two message lists or transcripts. Other
 texts need a prompt column: where two texts start to differ is not where a prompt ends, and is often inside a word.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from dpo_data.dialogue import TURN_START, as_messages, is_transcript, shared_prompt
 from dpo_data.errors import RowError
-from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
+from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair, without_nulls
 from dpo_data.sources import hh_rlhf
-from dpo_data.sources.fields import FieldMap, Row, json_objects, lookup, missing, number, optional_text
+from dpo_data.sources.fields import FieldMap, Row, as_object, json_objects, lookup, missing, number, optional_text
 from dpo_data.sources.messages import ROLE_KEYS, from_text, message, messages, tools_in, written_messages
 from dpo_data.sources.responses import assistant, require_response, split_dialogues, user
 from dpo_data.sources.source import RowContents, Source, SourceOptions
 
 SIDES = ("chosen", "rejected")
 SCORES = ("chosen_score", "rejected_score", "margin")
-CONTEXT = ("system", "history", "input", "tools")
+CONTEXT = ("system", "history", "input", "tools", "chat_template_kwargs")
 #: Columns of instructions, to which an input belongs.
 INSTRUCTIONS = ("instruction", "instructions")
 #: Keys of the question and the answer in a history of objects.
@@ -38,6 +39,12 @@ class Context(NamedTuple):
     history: list[Message]
     input: str
     tools: str | None
+    chat_template_kwargs: str | None
+
+    @property
+    def is_conversation(self) -> bool:
+        """True if there is something that only a chat template can render."""
+        return bool(self.history or self.tools or self.chat_template_kwargs)
 
 
 def adapt(row: Row, options: SourceOptions) -> PreferencePair:
@@ -81,7 +88,12 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     turns, (first, second) = as_messages([] if prompt is None else prompt, sides)
     turns, first, second = _without_prompt(turns, first, second)
     return ConversationalPair(
-        prompt=_with_context(turns, context), chosen=first, rejected=second, tools=tools, **scores
+        prompt=_with_context(turns, context),
+        chosen=first,
+        rejected=second,
+        tools=tools,
+        chat_template_kwargs=context.chat_template_kwargs,
+        **scores,
     )
 
 
@@ -130,11 +142,18 @@ def _context(values: Mapping[str, Any], columns: FieldMap) -> Context:
         history=read("history", _history, []),
         input=read("input", _text, ""),
         tools=read("tools", lambda value, path: json_objects(from_text(value), path), None),
+        chat_template_kwargs=read("chat_template_kwargs", _arguments, None),
     )
 
 
 def _text(value: Any, path: str) -> str:
     return optional_text({path: value}, path)
+
+
+def _arguments(value: Any, path: str) -> str | None:
+    """Return an object as JSON without null keys, which a table adds; None if it is empty."""
+    arguments = without_nulls(as_object(from_text(value), path))
+    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":")) if arguments else None
 
 
 def _history(value: Any, path: str) -> list[Message]:
@@ -179,7 +198,7 @@ def _text_prompt(prompt: str, context: Context) -> str:
 
     Raises: RowError: no_text_form.
     """
-    for part in ("history", "tools"):
+    for part in ("history", "tools", "chat_template_kwargs"):
         if getattr(context, part):
             raise RowError("no_text_form", part, f"the row has {part}.")
     separator = "" if prompt.startswith("\n") else "\n\n"
@@ -240,14 +259,17 @@ def contents(row: Row, mapping: FieldMap) -> RowContents | None:
     try:
         values = {field: lookup(row, column) for field, column in columns.items()}
         prompt, *sides = (written_messages(values[field], columns[field]) for field in FIELDS)
-        context = _context(values, columns)
     except RowError:
         return None
+    try:
+        is_conversation = _context(values, columns).is_conversation
+    except RowError:  # the row is invalid in either form
+        is_conversation = False
     if any(side is None for side in sides):
         return None
     if prompt is None and all(isinstance(side, str) for side in sides):
         return RowContents("\n\n", sides) if all(map(is_transcript, sides)) else None
-    return RowContents([prompt] if context.history or context.tools else prompt, sides)
+    return RowContents([prompt] if is_conversation else prompt, sides)
 
 
 def looks_like(row: Row) -> bool:

@@ -1,11 +1,11 @@
 """openai/webgpt_comparisons: a question, two answers with quotes from the web, and a score from -1 to 1 for each.
 
 OpenAI's comparisons.jsonl has a list of two records in each line, {question, quotes, answer, tokens, score}; the Hub's
-viewer has them as one record with answer_0, answer_1, score_0 and score_1. Both are read, and the two records as rows
-of their own, as in an array. Equal scores are a tie. The quotes differ between the two answers, so they are not part of
+viewer has them as one record with answer_0, answer_1, score_0 and score_1. Both are read, and two records in rows of
+their own, as in an array. Equal scores are a tie. The quotes differ between the two answers, so they are not part of
 the prompt, which both share. Citations such as "[1]" stay in the answers, because the annotators saw them. The Hub
-repository has a loading script instead of files. Records as read by open-instruct's webgpt.py, and as described in
-appendix K of the paper (arXiv:2112.09332).
+repository has a loading script instead of files.
+Records as read by open-instruct's webgpt.py, and as described in appendix K of the paper (arXiv:2112.09332).
 """
 
 from collections.abc import Sequence

@@ -107,6 +107,28 @@ def test_an_iterable_dataset_gives_the_same_ids(tokenizer: PreTrainedTokenizerFa
 
 
 @pytest.mark.parametrize(
+    "prompt",
+    [
+        [{"role": "human", "content": "Hi"}],
+        [{"from": "User", "value": "Hi"}],
+        [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+    ],
+)
+def test_messages_in_other_notations_are_read_as_on_the_command_line(
+    tokenizer: PreTrainedTokenizerFast, prompt: list[dict]
+) -> None:
+    chosen, rejected = [{"role": "gpt", "content": "Hello"}], [{"from": "model", "value": "Bye"}]
+    [found] = texts([{"prompt": prompt, "chosen": chosen, "rejected": rejected}], tokenizer)
+    assert found == ("[user] Hi<eos>[assistant] ", "Hello<eos>", "Bye<eos>")
+
+
+def test_a_role_without_a_meaning_is_refused_with_its_row(tokenizer: PreTrainedTokenizerFast) -> None:
+    other = ROW | {"prompt": [{"role": "narrator", "content": "Rain."}]}
+    with pytest.raises(UsageError, match=r"row 1: .* prompt\.0\.role is 'narrator', which is not a known role\."):
+        texts([ROW, other], tokenizer)
+
+
+@pytest.mark.parametrize(
     "wrong", ["text", [{"content": "no role"}], None, [{"role": "user", "content": [{"type": "image"}]}]]
 )
 def test_rows_that_are_neither_text_nor_messages_throughout_are_refused(
