@@ -5,7 +5,7 @@ import json
 from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, LabelNoise
 from dpo_data.options import Severity
 from dpo_data.tokens.manifest import TokenCounts, TokensManifest
-from dpo_data.tokens.remarks import remark_lines
+from dpo_data.tokens.remarks import cut_counts, remark_lines
 
 
 def gap_name(gap: GapScore) -> str:
@@ -51,4 +51,6 @@ def token_remarks(manifest: TokensManifest) -> list[str]:
         lines.append(f"Arguments of the chat template: {given}.")
     if options.date:
         lines.append(f"The chat template takes {options.date} for today.")
+    if counts.turns_dropped:
+        lines.append(f"Truncated: {cut_counts(counts)}.")
     return [*lines, *remark_lines(counts)]

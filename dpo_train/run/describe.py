@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from dpo_data.tokens.manifest import TokenCounts, TokensManifest
+from dpo_data.tokens.remarks import cut_counts
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
 from dpo_train.run.options import RunOptions
@@ -10,6 +12,11 @@ from dpo_train.trainer.trainer import DPOTrainer
 if TYPE_CHECKING:
     from dpo_train.run.outputs import RunResult
     from dpo_train.run.plan import Plan
+
+
+def describe_truncation(tokens: TokensManifest) -> str:
+    """Return how many prompts and responses of a token cache were cut; "" if none."""
+    return cut_counts(TokenCounts.total(list(tokens.splits.values())))
 
 
 def describe_path(trainer: DPOTrainer) -> str:
@@ -50,6 +57,7 @@ def show_plan(plan: "Plan") -> None:
         "model": plan.model,
         "tokens": plan.tokens or "none fits yet; the run makes the cache",
         "pairs": ", ".join(f"{name} {count:,}" for name, count in plan.pairs.items()),
+        "truncated": plan.truncated or "nothing",
         "longest": f"{plan.longest_pair:,} tokens, prompt and response",
         "distinct": f"{plan.distinct_tokens:,} tokens in train",
         "path": plan.path,

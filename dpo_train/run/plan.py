@@ -18,7 +18,7 @@ from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
 from dpo_train.objective import Objective
 from dpo_train.reference.factory import check_precompute
-from dpo_train.run.describe import describe_batch
+from dpo_train.run.describe import describe_batch, describe_truncation
 from dpo_train.run.inputs import load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.trainer.loaders import check_data
@@ -36,6 +36,7 @@ class Plan:
         model: its path or name on the Hub.
         tokens: the token cache; None if the run has to make it.
         pairs: by split.
+        truncated: prompts and responses that truncation cuts, in words; empty if none.
         longest_pair: in tokens, prompt and longer response.
         distinct_tokens: of the training split, each prompt and each response to it counted once.
         steps: optimizer steps.
@@ -49,6 +50,7 @@ class Plan:
     model: str
     tokens: Path | None
     pairs: Mapping[str, int]
+    truncated: str
     longest_pair: int
     distinct_tokens: int
     steps: int
@@ -88,6 +90,7 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
             model=str(options.model),
             tokens=None if tokens.path.is_relative_to(scratch) else tokens.path,
             pairs={name: len(split) for name, split in rows.items()},
+            truncated=describe_truncation(tokens.manifest),
             longest_pair=longest,
             distinct_tokens=rows["train"].distinct_tokens if "train" in rows else 0,
             steps=int(steps),

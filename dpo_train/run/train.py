@@ -16,7 +16,7 @@ from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
-from dpo_train.run.describe import describe_adapter, describe_batch, describe_path
+from dpo_train.run.describe import describe_adapter, describe_batch, describe_path, describe_truncation
 from dpo_train.run.inputs import Inputs, load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.run.outputs import RunResult, run_report, write_pairs
@@ -40,6 +40,8 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
     inputs = load_inputs(options, say)
     say(f"tokens     {inputs.tokens.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
+    if cut := describe_truncation(inputs.tokens.manifest):
+        say(f"truncated  {cut}")
     try:
         return _run(_make_trainer(inputs, quiet), inputs, say)
     except ImportError as error:  # of an optimizer or kernel that an option asks transformers for
