@@ -13,6 +13,8 @@ from dpo_data.options import DEFAULT_MAX_INVALID, Progress, silent
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
+from dpo_data.tokens.manifest import TokenCounts
+from dpo_data.tokens.remarks import cut_counts
 
 
 def training_tokens(
@@ -82,6 +84,11 @@ def training_tokens(
     return tokenize(
         data, tokenizer=tokenizer, cache_dir=cache_dir, max_invalid=max_invalid, progress=progress, **wanted
     )
+
+
+def describe_truncation(cache: TokenCache) -> str:
+    """Return how many prompts and responses of a token cache were cut; "" if none."""
+    return cut_counts(TokenCounts.total(list(cache.manifest.splits.values())))
 
 
 def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> str:

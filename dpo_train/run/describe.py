@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from dpo_data.tokens.manifest import TokenCounts, TokensManifest
-from dpo_data.tokens.remarks import cut_counts
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
 from dpo_train.run.options import RunOptions
@@ -12,11 +10,6 @@ from dpo_train.trainer.trainer import DPOTrainer
 if TYPE_CHECKING:
     from dpo_train.run.outputs import RunResult
     from dpo_train.run.plan import Plan
-
-
-def describe_truncation(tokens: TokensManifest) -> str:
-    """Return how many prompts and responses of a token cache were cut; "" if none."""
-    return cut_counts(TokenCounts.total(list(tokens.splits.values())))
 
 
 def describe_path(trainer: DPOTrainer) -> str:

@@ -13,12 +13,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from dpo_data.errors import loading
 from dpo_train.adapters import adapter_config
 from dpo_train.config import DEFAULT_BETA, DPOConfig, check_reference, make_objective, resolve_beta
+from dpo_train.data.caches import describe_truncation
 from dpo_train.data.rows import PairRows
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
 from dpo_train.objective import Objective
 from dpo_train.reference.factory import check_precompute
-from dpo_train.run.describe import describe_batch, describe_truncation
+from dpo_train.run.describe import describe_batch
 from dpo_train.run.inputs import load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.trainer.loaders import check_data
@@ -90,7 +91,7 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
             model=str(options.model),
             tokens=None if tokens.path.is_relative_to(scratch) else tokens.path,
             pairs={name: len(split) for name, split in rows.items()},
-            truncated=describe_truncation(tokens.manifest),
+            truncated=describe_truncation(tokens),
             longest_pair=longest,
             distinct_tokens=rows["train"].distinct_tokens if "train" in rows else 0,
             steps=int(steps),
