@@ -38,15 +38,16 @@ def cut_counts(counts: TokenCounts) -> str:
 
     >>> counts = dict.fromkeys(TokenCounts.model_fields, 0) | {"dropped": {}, "refusals": {}, "remarks": {}}
     >>> cut_counts(TokenCounts(**counts | {"prompts_cut": 3, "prompts_cut_between_turns": 2, "turns_dropped": 5}))
-    '3 prompts, of which 2 lost whole turns only (5 turns dropped)'
+    '3 prompts (5 turns dropped, 1 prompt cut within a turn)'
     """
     cut = [_number(counts.prompts_cut, "prompt")] if counts.prompts_cut else []
     if counts.turns_dropped:
-        turns = _number(counts.turns_dropped, "turn")
-        cut[0] += f", of which {counts.prompts_cut_between_turns:,} lost whole turns only ({turns} dropped)"
+        within = counts.prompts_cut - counts.prompts_cut_between_turns
+        also = f", {_number(within, 'prompt')} cut within a turn" if within else ""
+        cut[0] += f" ({_number(counts.turns_dropped, 'turn')} dropped{also})"
     if counts.responses_cut:
         cut.append(_number(counts.responses_cut, "response"))
-    return "; ".join(cut)
+    return ", ".join(cut)
 
 
 def _number(count: int, noun: str) -> str:

@@ -16,7 +16,7 @@ from dpo_data.ragged import Ragged, from_lists, merged
 from dpo_data.tokens.encoder import EncodedPairs, Encoder, Texts
 from dpo_data.tokens.messages import Conversation, Messages, spellings
 from dpo_data.tokens.options import TokenOptions
-from dpo_data.tokens.rendering import MARK, SYSTEM_CUT, TURN_CUT_REFUSED, Refused, RenderedPair, quoted
+from dpo_data.tokens.rendering import MARK, SYSTEM_CUT, TURN_CUT_REFUSED, Refused, RenderedPair
 from dpo_data.tokens.templates import TemplateRefusal
 from dpo_data.tokens.truncation import TurnCut, cut_prompts, kept_lengths
 
@@ -80,7 +80,7 @@ def cut_turns(
         try:
             cuts[row], pair = cutter.cut(whole, prompt, int(limits[row]))
         except Refused as refused:
-            remarks[row] = {**remarks.get(row, {}), TURN_CUT_REFUSED: quoted(refused.message)}
+            remarks[row] = {**remarks.get(row, {}), TURN_CUT_REFUSED: refused.message}
             continue
         if cutter.cuts_system:
             remarks[row] = {**remarks.get(row, {}), SYSTEM_CUT: ""}
