@@ -88,7 +88,7 @@ def cut_to_every_number_of_turns(template: str, shape: str, outcome: Counter[str
         else:
             outcome["in another spelling"] += 1
         whole_ids = whole.prompts.values.tolist()
-        begin = next((i for i, (a, b) in enumerate(zip(whole_ids, last)) if a != b), len(last))
+        begin = next((i for i, (a, b) in enumerate(zip(whole_ids, last, strict=False)) if a != b), len(last))
         if whole_ids[len(whole_ids) - (len(last) - begin) :] != last[begin:]:
             outcome["changed elsewhere than in the turns dropped"] += 1
     size = len(cut(encoder, columns._replace(prompts=[[*system, *turns[-1]]]), None).prompts.values)

@@ -133,12 +133,13 @@ class RunOptions:
             show_default="that of the folder's first token cache, or today",
         ),
     )
-    max_invalid: str = field(
-        default=f"{DEFAULT_MAX_INVALID:.0%}",
+    max_invalid: str | None = field(
+        default=None,
         metadata=option(
             "Make no token cache if the chat template refuses more than this share of the pairs.",
             group=TOKENS,
             metavar="SHARE",
+            show_default=f"{DEFAULT_MAX_INVALID:.0%}",
         ),
     )
     cache_dir: Path | None = field(
