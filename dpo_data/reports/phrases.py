@@ -36,6 +36,13 @@ def noise_headline(noise: LabelNoise | None) -> str:
     )
 
 
+#: What the numbers of an audit of truncation mean for conversations.
+CUT_BY_TOKENS = (
+    "Counted as with --truncation-unit token. By turns, the default for conversations, the same pairs are truncated, but "
+    "prompts lose whole turns, and so more tokens; responses lose at most as many."
+)
+
+
 def token_remarks(manifest: TokensManifest) -> list[str]:
     """Return what a reader should know about a token cache beyond its table of counts, in sentences."""
     counts = TokenCounts.total(list(manifest.splits.values()))
