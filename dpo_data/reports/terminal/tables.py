@@ -20,7 +20,7 @@ PLAIN_WIDTH = 140
 
 
 def echo(content: RenderableType, plain_width: int = PLAIN_WIDTH) -> None:
-    """Print to standard output; if that is not a terminal, plain_width wide, without colors, padding or wrapped lines."""
+    """Print to standard output; if that is not a terminal, `plain_width` wide, without colors or padding."""
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(content)
