@@ -215,6 +215,68 @@ def test_conversations_of_any_notation_are_read_by_llamafactory_too(tmp_path, na
     assert list(map(turns, pairs)) == [simple(HI, *BYE)]
 
 
+U, A, B = ({"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "A"), ("assistant", "B")))
+HI_AB = ([("user", "Hi")], [("assistant", "A")], [("assistant", "B")])
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"chosen": {"messages": [U, A]}, "rejected": {"messages": [U, B]}}, HI_AB),
+        ({"prompt": {"messages": [U]}, "chosen": {"messages": [A]}, "rejected": {"messages": [B], "x": None}}, HI_AB),
+        (
+            {"system_prompt": "S", "prompt": "Hi", "chosen": "A", "rejected": "B"},
+            ([("system", "S"), *HI_AB[0]], *HI_AB[1:]),
+        ),
+        (
+            {"system": None, "system_message": "S", "prompt": "Hi", "chosen": "A", "rejected": "B"},
+            ([("system", "S"), *HI_AB[0]], *HI_AB[1:]),
+        ),
+        (
+            {"chat_history": [["1", "2"]], "prompt": "Hi", "chosen": "A", "rejected": "B"},
+            ([("user", "1"), ("assistant", "2"), *HI_AB[0]], *HI_AB[1:]),
+        ),
+        *(
+            ({"prompt": prompt, "chosen": f"{START} A", "rejected": f"{START} B"}, HI_AB)
+            for START in ("\n\nHuman: Hi\n\nAssistant:", "Human: Hi\nAssistant:")
+            for prompt in (START, "Hi", "", None)
+        ),
+    ],
+)
+def test_the_same_dialogue_in_other_shapes(tmp_path, write_rows, row, expected):
+    manifest = convert("pairs", write_rows(tmp_path / "a.jsonl", [row]), output=tmp_path / "o", form="conversational")
+    (batch,) = open_prepared(tmp_path / "o").batches("train")
+    assert turns(batch.to_pylist()[0]) == expected
+    assert not manifest.warnings
+
+
+def test_two_different_system_texts_are_refused_until_one_is_named(tmp_path, write_rows):
+    row = {"system": "S", "system_prompt": "T", "prompt": "Hi", "chosen": "A", "rejected": "B"}
+    raw = write_rows(tmp_path / "a.jsonl", [row])
+    convert("pairs", raw, output=tmp_path / "out", max_invalid=1)
+    (refused,) = open_prepared(tmp_path / "out").quarantined()
+    assert (refused.code, refused.message) == ("wrong_type", "the row has system and system_prompt, which differ.")
+    manifest = convert("pairs", raw, output=tmp_path / "named", mapping={"system": "system_prompt"})
+    (batch,) = open_prepared(tmp_path / "named").batches("train")
+    assert turns(batch.to_pylist()[0])[0] == [("system", "T"), ("user", "Hi")]
+    assert list(manifest.warnings) == ["unused_prompt_column"]
+
+
+def test_a_prompt_that_both_transcripts_repeat_is_not_in_the_responses_of_text(tmp_path, write_rows):
+    start = "\n\nHuman: Hi\n\nAssistant:"
+    row = {"prompt": start, "chosen": f"{start} A", "rejected": f"{start} B"}
+    convert("pairs", write_rows(tmp_path / "a.jsonl", [row]), output=tmp_path / "out")
+    (batch,) = open_prepared(tmp_path / "out").batches("train")
+    assert [batch[name].to_pylist() for name in FIELDS] == [[start], [" A"], [" B"]]
+
+
+def test_responses_that_only_begin_like_transcripts_stay_whole(tmp_path, write_rows):
+    row = {"prompt": "Write a scene.", "chosen": "User: Hello?\n\nAssistant: Yes?", "rejected": "User: Bye."}
+    convert("pairs", write_rows(tmp_path / "a.jsonl", [row]), output=tmp_path / "out", form="conversational")
+    (batch,) = open_prepared(tmp_path / "out").batches("train")
+    assert turns(batch.to_pylist()[0]) == simple([("user", row["prompt"])], row["chosen"], row["rejected"])
+
+
 def test_messages_and_strings_may_be_in_one_file(tmp_path):
     manifest, pairs = converted(tmp_path, "roles/mixed.jsonl")
     assert list(map(turns, pairs)) == [simple(THERE, *AWAY), simple(HI, "A", "B")]
