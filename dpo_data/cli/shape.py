@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpo_data.cli.options import CHECKS, INPUT, OUTPUT, PREPARED, PreparedArgument, WorkersOption, cores, parse_share
+from dpo_data.cli.options import CHECKS, INPUT, OUTPUT, PREPARED, PreparedArgument, WorkersOption, cores
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import Contradictions, Form, OnLeak, Progress, SplitName
+from dpo_data.options import Contradictions, Form, OnLeak, Progress, SplitName, parse_share
 
 if TYPE_CHECKING:
     from dpo_data.prepared.manifest import Manifest
@@ -181,7 +181,7 @@ def filter(
 ) -> None:
     """Keep the pairs that meet a condition.
 
-    dpo-data filter prepared/ --where 'margin >= 1 and len(chosen) < 2000' -o clear/
+    dpo-data filter prepared/ --where "margin >= 1 and turns < 6" -o clear/
     dpo-data filter prepared/ --drop-findings repeated_role -o clean/
     """
     from dpo_data.shaping.filter import filter as filter_

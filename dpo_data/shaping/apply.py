@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def _columns(parent: Parent, wanted: dict[str, Verdict]) -> PairColumns:
             f"{parent.name} has a column {TAGS} of its own, which tags would fill.\n"
             f"  Convert it again under another name: --keep labels={TAGS}."
         )
-    return PairColumns(columns.scores, columns.tools, columns.reasoning, columns.kept, (*columns.steps, TAGS))
+    return replace(columns, steps=(*columns.steps, TAGS))
 
 
 def _is_kept(verdict: Verdict) -> bool:

@@ -88,7 +88,7 @@ def _with_values(
             new = messages_column([value or [] for value in values], type_)
         elif name in SCORES:
             new = scores_column(values)
-        elif name in (*FIELDS, "tools", "id", "prompt_key"):
+        elif name in (*FIELDS, "tools", "chat_template_kwargs", "id", "prompt_key"):
             new = text_column([None if value is None else value.encode() for value in values])
         if new is not None:
             mask = is_changed.to_pylist()

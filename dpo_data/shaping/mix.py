@@ -226,6 +226,7 @@ def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int,
     columns = PairColumns(
         scores=any(each.scores for each in all_columns),
         tools=any(each.tools for each in all_columns),
+        template_arguments=any(each.template_arguments for each in all_columns),
         reasoning=tuple(
             name for name in ("reasoning_content", "thinking") if any(name in each.reasoning for each in all_columns)
         ),

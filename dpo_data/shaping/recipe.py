@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from dpo_data.conversion.plan import ConvertArguments
 from dpo_data.errors import UsageError, did_you_mean, reading
+from dpo_data.options import parse_share
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.shaping.apply import apply
 from dpo_data.shaping.decontaminate import decontaminate
@@ -216,9 +217,9 @@ class _Checker:
             line = content.lines[name]
             if name in SHARES and isinstance(value, str):
                 try:
-                    value = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
-                except ValueError:
-                    self.fail(line, f"{key}.{name}", f"{value}: must be a share, as in 5%, or a number.")
+                    value = parse_share(name, value)
+                except UsageError as error:
+                    self.fail(line, f"{key}.{name}", f"{value}: {error.message}")
             options[name] = _plain(value)
         return options
 

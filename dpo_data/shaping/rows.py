@@ -11,11 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dpo_data.engine import ordered_map
+from dpo_data.errors import PreparedError
 from dpo_data.options import Form, Progress, silent
 from dpo_data.prepared.columns import numbers_column
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.reader import Prepared, read_shard
-from dpo_data.prepared.schema import DATASET, TAGS, PairColumns, pair_schema
+from dpo_data.prepared.schema import DATASET, TAGS, PairColumns, column_types, pair_schema
 
 #: Rows of a range, and of each batch that a step writes.
 RANGE_ROWS = 1000
@@ -76,8 +77,18 @@ class FolderRows:
 
     @classmethod
     def of(cls, prepared: Prepared) -> "FolderRows":
-        """Return the rows of an open folder."""
+        """Return the rows of an open folder.
+
+        Raises: PreparedError: the folder has a column that this program does not know.
+        """
         manifest = prepared.manifest
+        known = column_types(pair_schema(manifest.form, columns_of(manifest)))
+        if known != manifest.columns:
+            unknown = sorted({*manifest.columns.items()} ^ {*known.items()})[0][0]
+            raise PreparedError(
+                f"{prepared.path}: this program does not know its column {unknown}.\n"
+                "  Upgrade dpo-data, or convert the data again."
+            )
         shards = {
             split: [
                 Shard(str(prepared.path / name), manifest.files[name].sha256, rows)
@@ -168,6 +179,7 @@ def columns_of(manifest: Manifest) -> PairColumns:
     return PairColumns(
         scores="margin" in manifest.columns,
         tools="tools" in manifest.columns,
+        template_arguments="chat_template_kwargs" in manifest.columns,
         reasoning=tuple(name for name in ("reasoning_content", "thinking") if f"{name}:" in message),
         kept=kept,
         steps=tuple(name for name in (DATASET, TAGS) if name in manifest.columns and name not in kept),
