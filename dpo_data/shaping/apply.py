@@ -59,7 +59,7 @@ def apply(
 
     Raises:
         InputError: the file cannot be read, or a line is not a decision.
-        UsageError: two persons disagree, or no id is in the folder.
+        UsageError: two persons disagree, nothing is decided, or no id is in the folder.
         PreparedError: the folder is unfinished, rejected or damaged.
     """
     require_choice("on_leak", on_leak, OnLeak)

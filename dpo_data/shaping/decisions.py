@@ -3,29 +3,33 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from dpo_data.errors import InputError, UsageError, reading
+from dpo_data.errors import InputError, UsageError, reading, writing
 from dpo_data.records import Record
 
 Action = Literal["drop", "flip", "edit", "tag", "keep"]
+ACTIONS = get_args(Action)
 #: Actions that cannot be combined with another one for the same pair.
 _ALONE = ("drop", "keep")
 
 
 class Decision(Record):
-    """A decision about all pairs with an id."""
+    """A decision about all pairs with an id. `validate --findings` writes such lines without an action, to fill in."""
 
-    id: Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="The id of the pair in the folder.")]
+    id: Annotated[
+        str | None,
+        Field(pattern="^[0-9a-f]{32}$", description="The id of the pair in the folder; null for a raw row."),
+    ]
     action: Annotated[
-        Action,
+        Action | None,
         Field(
             description="drop: leave the pair out; flip: swap chosen and rejected; edit: replace a text; tag: add to "
-            "the column tags; keep: leave the pair as it is, and protect it from --drop-findings."
+            "the column tags; keep: leave the pair as it is, and protect it from --drop-findings. Null: undecided."
         ),
-    ]
+    ] = None
     field: Annotated[
         Literal["prompt", "chosen", "rejected"] | None,
         Field(description="The text that an edit replaces; of messages, the content of the last one."),
@@ -34,17 +38,23 @@ class Decision(Record):
     note: Annotated[str | None, Field(description="Anything worth remembering.")] = None
     by: Annotated[str, Field(description="Who decided.")] = ""
     time: Annotated[str | None, Field(description="When, in ISO 8601.")] = None
+    code: Annotated[str | None, Field(description="Of a finding: the code of the check.")] = None
+    severity: Annotated[str | None, Field(description="Of a finding.")] = None
+    origin: Annotated[str | None, Field(description="Of a finding: file:line of the raw row.")] = None
+    message: Annotated[str | None, Field(description="Of a finding: what was found.")] = None
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
+        if self.action is not None and self.id is None:
+            raise ValueError("an action needs the id of a pair")
         if self.action == "edit" and (self.field is None or self.text is None):
             raise ValueError("an edit needs field and text")
         if self.action == "tag" and (not self.text or not self.text.strip() or "," in self.text):
             raise ValueError("a tag needs a text without a comma")
         if self.action != "edit" and self.field is not None:
-            raise ValueError(f"{self.action} has no field")
+            raise ValueError(f"{self.action or 'a line without an action'} has no field")
         if self.action not in ("edit", "tag") and self.text is not None:
-            raise ValueError(f"{self.action} has no text")
+            raise ValueError(f"{self.action or 'a line without an action'} has no text")
         return self
 
 
@@ -73,7 +83,7 @@ class Verdict:
             self.edits[decision.field] = decision.text, line
             if self.action is not None and self.action[0] in _ALONE:
                 self.action = None
-        else:
+        elif decision.action is not None:
             self.action = decision.action, line
             if decision.action in _ALONE:
                 self.edits = {}
@@ -118,6 +128,15 @@ def read_decisions(path: Path) -> Iterator[tuple[int, Decision]]:
                     ) from error
 
 
+def append_decision(path: Path, decision: Decision) -> None:
+    """Append a line to a file of decisions, which need not exist.
+
+    Raises: UsageError: the file cannot be written.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(decision.model_dump_json(exclude_none=True) + "\n")
+
+
 def verdicts_of(path: Path, decisions: Iterable[tuple[int, Decision]]) -> dict[str, Verdict]:
     """Return id -> what the decisions come to.
 
@@ -128,11 +147,16 @@ def verdicts_of(path: Path, decisions: Iterable[tuple[int, Decision]]) -> dict[s
         path: of the file, for messages.
         decisions: the number of each line, and its decision.
 
-    Raises: UsageError: two persons disagree.
+    Raises: UsageError: two persons disagree, or nothing is decided.
     """
     by_person: dict[str, dict[str, Verdict]] = {}
     for line, decision in decisions:
-        by_person.setdefault(decision.id, {}).setdefault(decision.by, Verdict()).add(decision, line)
+        if decision.id is not None and decision.action is not None:
+            by_person.setdefault(decision.id, {}).setdefault(decision.by, Verdict()).add(decision, line)
+    if not by_person:
+        raise UsageError(
+            f"{path}: no line has an action.\n  Add one to each pair that you decide: {', '.join(ACTIONS)}."
+        )
     merged: dict[str, Verdict] = {}
     for id_, verdicts in by_person.items():
         for by, verdict in verdicts.items():

@@ -131,7 +131,6 @@ def mix(
     parts: Sequence[str | Path | PartSpec],
     *,
     output: str | Path,
-    form: Form | None = None,
     seed: int = 0,
     on_leak: OnLeak = "drop-train",
     overwrite: bool = False,
@@ -148,12 +147,11 @@ def mix(
         parts: PATH, PATH:SHARE or PATH@COUNT each, and NAME= before it to name the part otherwise than its folder. A
             share of 0.5 takes half of the pairs, one of 2 takes each twice; a count is divided among the splits.
         output: the folder to write.
-        form: of the pairs, where the parts have both; see `convert`.
         seed: of the samples.
         on_leak: what to do with prompts that are in train and in test: leave out the pairs in train ("drop-train") or
             in test ("drop-test"), move those in train to test ("move"), or "refuse".
         overwrite: replace a finished folder.
-        workers: number of processes.
+        workers: number of processes; a mix copies rows, in one.
         progress: called with the share of pairs that were written, and their number.
 
     Raises:
@@ -168,10 +166,9 @@ def mix(
     names = [parent.name for parent in parents]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{twice[0]}: several parts have this name.\n  Name each: NAME={specs[-1].path}.")
-    rows = _mixed_rows(parents, specs, seed, form)
+    rows = _mixed_rows(parents, specs, seed)
     options = {
         "parts": {parent.name: spec.amount() for parent, spec in zip(parents, specs, strict=True)},
-        "form": form,
         "seed": seed,
         "on_leak": on_leak,
     }
@@ -206,9 +203,9 @@ def parse_part(text: str) -> PartSpec:
     return PartSpec(Path(path), name or None, None if count is not None else share, count)
 
 
-def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int, form: Form | None) -> MixedRows:
+def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int) -> MixedRows:
     forms = {parent.manifest.form: parent.name for parent in parents}
-    if len(forms) > 1 or (form is not None and form not in forms):
+    if len(forms) > 1:
         raise UsageError(
             f"{' and '.join(f'{name} is {form_}' for form_, name in forms.items())}.\n"
             f"  Convert the parts again in one form, with {argument('form', 'text|conversational')}."

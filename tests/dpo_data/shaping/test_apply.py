@@ -166,6 +166,30 @@ def test_a_line_that_is_not_a_decision_is_refused_with_its_number(folder, tmp_pa
         apply(tmp_path / "d.jsonl", folder, output=tmp_path / "out")
 
 
+def test_findings_of_validate_are_decisions_to_complete(make_folder, tmp_path, dpo_data):
+    folder = make_folder("in", train=[pair(1, chosen=" yes\n\nHuman: what?"), pair(2)])
+    findings = tmp_path / "findings.jsonl"
+    dpo_data("validate", folder, "--findings", findings)
+    with pytest.raises(UsageError, match="no line has an action"):
+        apply(findings, folder, output=tmp_path / "out")
+    lines = [json.loads(line) | {"action": "drop"} for line in findings.read_text().splitlines()]
+    assert [line["code"] for line in lines] == ["role_marker_in_response"]
+    findings.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert apply(findings, folder, output=tmp_path / "out").made_by.left_out == {"dropped": 1}
+
+
+def test_show_appends_decisions(folder, ids, tmp_path, dpo_data):
+    file = tmp_path / "decisions.jsonl"
+    for words in (("train:0", "--flag", "flip", "--note", "wrong"), ("train:1", "--flag", "tag=odd", "--by", "ann")):
+        code, out, _ = dpo_data("show", folder, *words, "--decisions", file)
+        assert (code, out.splitlines()[-1]) == (0, f"Decision appended to {file}.")
+    assert dpo_data("show", folder, "--find", "Question", "--flag", "drop", "--decisions", file).code == 2
+    assert dpo_data("show", folder, "train:0", "--flag", "delete", "--decisions", file).code == 2
+    manifest = apply(file, folder, output=tmp_path / "out")
+    assert manifest.made_by.changed == 1
+    assert [row["tags"] for row in rows_of(tmp_path / "out")[:2]] == [None, "odd"]
+
+
 def test_personal_data_is_replaced_in_texts_and_kept_columns(make_folder, tmp_path):
     rows = [
         pair(1, chosen=" mail jo@example.org", user="jo@example.org"),
