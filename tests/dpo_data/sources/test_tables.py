@@ -21,6 +21,8 @@ def tables(source: str) -> Iterator[list[dict[str, Any]]]:
     groups: list[list[dict[str, Any]]] = []
     for record in raw_rows(source):
         row = record if isinstance(record, dict) else {"records": record}
+        # pyarrow 18 sorts the keys inside of values.
+        row = {name: json.loads(json.dumps(value, sort_keys=True)) for name, value in row.items()}
         fitting = (group for group in groups if list(group[0]) == list(row) and as_table([*group, row]) is not None)
         if (group := next(fitting, None)) is not None:
             group.append(row)
