@@ -15,11 +15,13 @@ from dpo_data.cli.options import (
     ChatTemplateKwargsOption,
     ChatTemplateOption,
     DeepOption,
+    KeepSystemOption,
     MaxLengthOption,
     MaxPromptLengthOption,
     PreparedArgument,
     TemplateDateOption,
     TruncationModeOption,
+    TruncationUnitOption,
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
@@ -146,7 +148,9 @@ def show(
     ] = None,
     max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
     max_prompt_length: MaxPromptLengthOption = None,
-    truncation_mode: TruncationModeOption = "keep_end",
+    truncation_mode: TruncationModeOption = None,
+    truncation_unit: TruncationUnitOption = None,
+    keep_system: KeepSystemOption = None,
     chat_template: ChatTemplateOption = None,
     chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
     template_date: TemplateDateOption = None,
@@ -188,6 +192,8 @@ def show(
         max_length=max_length or None,
         max_prompt_length=max_prompt_length,
         truncation_mode=truncation_mode,
+        truncation_unit=truncation_unit,
+        keep_system=keep_system,
         chat_template=read_template(chat_template),
         chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
         template_date=template_date,

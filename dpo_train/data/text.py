@@ -4,7 +4,7 @@ import logging
 import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dpo_data.options import Form
 from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, carried_columns, pair_schema, token_schema
 from dpo_data.records import FIELDS
 from dpo_data.sources.messages import messages
-from dpo_data.tokens.build import TokenBatch, truncate_and_build
+from dpo_data.tokens.build import ConversationColumns, TokenBatch, encode_conversations, truncate_and_build
 from dpo_data.tokens.cache import load_encoder
 from dpo_data.tokens.encoder import EncodedPairs, Encoder, Texts
 from dpo_data.tokens.manifest import TokenCounts
@@ -36,17 +36,17 @@ class RowReader:
     max_length: int | None = None
     max_prompt_length: int | None = None
     truncation_mode: str = "keep_end"
+    truncation_unit: str = "token"
+    keep_system: bool | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
     template_date: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that differ from the defaults, by their names in `dpo_data.tokenize`."""
-        names = ("max_length", "max_prompt_length", "chat_template_kwargs", "template_date")
-        options: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if self.truncation_mode != "keep_end":
-            options["truncation_mode"] = self.truncation_mode
-        return {name: value for name, value in options.items() if value is not None}
+        defaults = {"truncation_mode": "keep_end", "truncation_unit": "token"}
+        names = [field.name for field in fields(self) if field.name != "tokenizer"]
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults.get(name)}
 
     def __call__(self, data: Any, *, name: str, split: str) -> Any:
         """Return a dataset as rows of token ids; text is tokenized.
@@ -90,7 +90,9 @@ class RowReader:
             )
         if self.tokenizer is None:
             raise UsageError(f"{name}: text needs DPOTrainer(tokenizer=...).")
-        pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name)
+        pairs = _PairTokenizer(
+            self.tokenizer, token_options(**{"truncation_unit": self.truncation_unit, **self.options}), name
+        )
         if isinstance(data, datasets.Dataset) and len(data) == 0:
             raise _no_pairs(name)
         if isinstance(data, datasets.IterableDataset):
@@ -102,7 +104,7 @@ class RowReader:
             raise UsageError(f"{folder}: to choose its token cache, DPOTrainer(tokenizer=...) is needed.")
         cache = training_tokens(
             folder, model=str(self.tokenizer.name_or_path), tokenizer=self.tokenizer, key=None, cache_dir=None,
-            options=self.options,
+            options=self.options, unit=self.truncation_unit,
         )  # fmt: skip
         splits = cache.dataset()
         if split not in splits:
@@ -160,8 +162,10 @@ class _PairTokenizer:
             self._of_form[form] = load_encoder(self._tokenizer, form, self._given, data=self.name)
         encoder, options = self._of_form[form]
         rows = self._carried(columns, start)
-        encode = self._encode_texts if form == "text" else self._encode_conversations
-        encoded = encode(encoder, columns, start)
+        if form == "text":
+            encoded = self._encode_texts(encoder, columns, start)
+        else:
+            encoded = self._encode_conversations(encoder, columns, start, options)
         return truncate_and_build(rows, encoded, options, encoder.bos_token_id, token_schema(rows.schema))
 
     def _carried(self, columns: dict[str, list[Any]], start: int) -> pa.RecordBatch:
@@ -184,10 +188,12 @@ class _PairTokenizer:
                     raise self._error(row, f"{field} is {reprlib.repr(value)}")
         return encoder.encode_texts(Texts(columns["prompt"], columns["chosen"], columns["rejected"]))
 
-    def _encode_conversations(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
+    def _encode_conversations(
+        self, encoder: Encoder, columns: dict[str, list[Any]], start: int, options: TokenOptions
+    ) -> EncodedPairs:
         prompts, chosen, rejected = (self._messages(field, columns[field], start) for field in FIELDS)
-        texts = encoder.render(prompts, chosen, rejected, columns.get("tools"), columns.get("chat_template_kwargs"))
-        return encoder.encode_rendered(texts)
+        tools, arguments = columns.get("tools"), columns.get("chat_template_kwargs")
+        return encode_conversations(encoder, ConversationColumns(prompts, chosen, rejected, tools, arguments), options)
 
     def _messages(self, field: str, values: Sequence[Any], start: int) -> list[list[dict[str, Any]]]:
         """Return the messages of a field, with the roles of chat templates, as `dpo-data convert` reads them."""

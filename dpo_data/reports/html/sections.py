@@ -12,7 +12,7 @@ from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, Lengths
 from dpo_data.inspect.statistics.rules import LONGER_WINS
 from dpo_data.reports.html.charts import Flow, Interval, Series
 from dpo_data.reports.html.rendering import Content, Section
-from dpo_data.reports.phrases import gap_name, noise_headline
+from dpo_data.reports.phrases import CUT_BY_TOKENS, gap_name, noise_headline
 
 
 def flow(report: DataReport) -> Content:
@@ -152,6 +152,7 @@ def truncation(report: DataReport) -> Content:
             ("response tokens lost", [entry.response_tokens_lost for entry in firsts]),
             ("pairs that become identical", [entry.identical for entry in firsts]),
         ],
+        "note": CUT_BY_TOKENS if report.manifest.form == "conversational" else "",
         "one_side_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.one_side_examples)),
         "identical_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.identical_examples)),
     }

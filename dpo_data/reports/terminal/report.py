@@ -12,7 +12,7 @@ from dpo_data.inspect.statistics.models import RuleScore, Statistics, Truncation
 from dpo_data.inspect.statistics.rules import LONGER_WINS
 from dpo_data.records import FIELDS
 from dpo_data.reports.numbers import number
-from dpo_data.reports.phrases import finding_rows, gap_name, noise_headline
+from dpo_data.reports.phrases import CUT_BY_TOKENS, finding_rows, gap_name, noise_headline
 from dpo_data.reports.terminal.tables import SEVERITY_STYLE, count_and_share, counts_table, lengths_table, plain_table
 from dpo_data.reports.terminal.validate import verdict_lines
 
@@ -45,6 +45,8 @@ def data_report(report: DataReport, page: Path) -> RenderableType:
     parts.append(Text(noise_headline(statistics.label_noise)))
     if statistics.truncation:
         parts.append(_truncation(statistics.truncation))
+        if report.manifest.form == "conversational":
+            parts.append(Text(CUT_BY_TOKENS))
     parts.append(Text(f"Report: {page}", style="bold"))
     return Group(*parts)
 

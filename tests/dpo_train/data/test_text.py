@@ -18,7 +18,8 @@ TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}[assistant] {% endif %}"
 )
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+# Keys in alphabetical order: pyarrow 18 sorts them.
+TOOLS = [{"function": {"name": "weather", "parameters": {"properties": {}, "type": "object"}}, "type": "function"}]
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Lima"}}}
 ROW = {
     "prompt": [{"role": "user", "content": "Weather in Lima?"}],
