@@ -38,8 +38,8 @@ def noise_headline(noise: LabelNoise | None) -> str:
 
 #: What the numbers of an audit of truncation mean for conversations.
 CUT_BY_TOKENS = (
-    "Counted as with --truncation-unit token. By turns, the default for conversations, the same pairs are truncated, but "
-    "prompts lose whole turns, and so more tokens; responses lose at most as many."
+    "Counted as with --truncation-unit token. By turns, the default for conversations, the same pairs are truncated. "
+    "Prompts then lose whole turns, and so more tokens; responses lose at most as many."
 )
 
 
