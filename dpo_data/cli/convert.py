@@ -203,9 +203,8 @@ def convert(
         list[str],
         typer.Option(
             "--keep",
-            metavar="NAME",
-            help="Carry a metadata column along with the pairs. NAME or NAME=COLUMN, as text; NAME:number or NAME:bool "
-            "for other types (repeatable).",
+            metavar="NAME[=COLUMN][:text|number|bool]",
+            help="Keep a metadata column with the pairs (repeatable).",
             rich_help_panel=OUTPUT,
         ),
     ] = [],  # noqa: B006

@@ -10,6 +10,7 @@ from dpo_data.cli.options import (
     PREPARED,
     TOKENS,
     AgainstOption,
+    ByOption,
     CacheDirOption,
     ChatTemplateKwargsOption,
     ChatTemplateOption,
@@ -56,6 +57,7 @@ def report(
     cache_dir: CacheDirOption = None,
     deep: DeepOption = False,
     against: AgainstOption = [],  # noqa: B006
+    by: ByOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +97,7 @@ def report(
             cache_dir=cache_dir,
             deep=deep,
             against=against,
+            by=by,
             progress=show_progress,
         )
     page = write_page(content, path / HTML_NAME if output is None else output)
@@ -205,6 +208,7 @@ def show(
 def diff(
     a: Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared folder.", show_default=False)],
     b: Annotated[Path, typer.Argument(metavar="OTHER", help="The folder to compare it with.", show_default=False)],
+    by: ByOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -219,7 +223,7 @@ def diff(
     from dpo_data.reports.terminal.tables import echo
 
     with progress("Comparing", quiet=quiet) as show_progress:
-        found = diff_(a, b, progress=show_progress)
+        found = diff_(a, b, by=by, progress=show_progress)
     if json:
         print_json(found.model_dump(mode="json"))
     elif not quiet:

@@ -180,6 +180,12 @@ AgainstOption = Annotated[
         rich_help_panel=CHECKS,
     ),
 ]
+ByOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="Also give the numbers by the value of a metadata column that convert --keep kept."
+    ),
+]
 WorkersOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Number of processes.", show_default="one per core")
 ]

@@ -3,7 +3,7 @@
 import logging
 import reprlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import RowError, UsageError
 from dpo_data.options import Form
 from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, carried_columns, pair_schema, token_schema
 from dpo_data.records import FIELDS
+from dpo_data.sources.messages import messages
 from dpo_data.tokens.build import ConversationColumns, TokenBatch, encode_conversations, truncate_and_build
 from dpo_data.tokens.cache import load_encoder
 from dpo_data.tokens.encoder import EncodedPairs, Encoder, Texts
@@ -182,39 +183,34 @@ class _PairTokenizer:
 
     def _encode_texts(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
         for field in FIELDS:
-            self._require(field, columns[field], start, lambda value: isinstance(value, str))
+            for row, value in enumerate(columns[field], start):
+                if not isinstance(value, str):
+                    raise self._error(row, f"{field} is {reprlib.repr(value)}")
         return encoder.encode_texts(Texts(columns["prompt"], columns["chosen"], columns["rejected"]))
 
     def _encode_conversations(
         self, encoder: Encoder, columns: dict[str, list[Any]], start: int, options: TokenOptions
     ) -> EncodedPairs:
-        for field in FIELDS:
-            self._require(field, columns[field], start, _are_messages)
-        prompts, chosen, rejected = (columns[field] for field in FIELDS)
+        prompts, chosen, rejected = (self._messages(field, columns[field], start) for field in FIELDS)
         tools, arguments = columns.get("tools"), columns.get("chat_template_kwargs")
         return encode_conversations(encoder, ConversationColumns(prompts, chosen, rejected, tools, arguments), options)
 
-    def _require(self, field: str, values: Sequence[Any], start: int, is_right: Callable[[Any], bool]) -> None:
+    def _messages(self, field: str, values: Sequence[Any], start: int) -> list[list[dict[str, Any]]]:
+        """Return the messages of a field, with the roles of chat templates, as `dpo-data convert` reads them."""
+        found = []
         for row, value in enumerate(values, start):
-            if not is_right(value):
-                raise UsageError(
-                    f"{self.name}, row {row}: prompt, chosen and rejected are all text or all lists of messages with "
-                    f"role and content, which is text; {field} is {reprlib.repr(value)}."
-                )
+            try:
+                of_row = messages(value, field)
+            except RowError as error:
+                raise self._error(row, error.message.removesuffix(".")) from error
+            found.append([message.model_dump(exclude_none=True) for message in of_row])
+        return found
 
-
-def _are_messages(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(message, Mapping) and isinstance(message.get("role"), str) and _is_text(message.get("content"))
-        for message in value
-    )
-
-
-def _is_text(content: Any) -> bool:
-    """Return True if the content of a message is text, also in parts, or missing."""
-    if isinstance(content, list):
-        return all(isinstance(part, Mapping) and part.get("type") == "text" for part in content)
-    return content is None or isinstance(content, str)
+    def _error(self, row: int, what: str) -> UsageError:
+        return UsageError(
+            f"{self.name}, row {row}: prompt, chosen and rejected are all text or all lists of messages with role and "
+            f"content, which is text; {what}."
+        )
 
 
 def _reasons(counts: TokenCounts) -> str:

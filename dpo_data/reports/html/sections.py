@@ -89,7 +89,8 @@ def rule_intervals(report: DataReport) -> list[Interval]:
     """Return the accuracy of each rule: over all pairs, by difference of length, by raw file and by margin."""
     gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
     rules = report.statistics.rules
-    return [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
+    by = report.statistics.by
+    return [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [], by)]
 
 
 def _beyond_chance(score: RuleScore) -> float:
@@ -97,7 +98,7 @@ def _beyond_chance(score: RuleScore) -> float:
     return -1.0 if score.low is None or score.high is None else max(score.low - 0.5, 0.5 - score.high)
 
 
-def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore]) -> Iterator[Interval]:
+def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore], by: str | None) -> Iterator[Interval]:
     yield _interval(rule.rule, rule.overall, indented=False)
     if not rule.overall.decided:
         return
@@ -106,6 +107,8 @@ def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore]) -> Iterator[Interval]:
     if len(rule.by_file) > 1:
         for file, score in rule.by_file.items():
             yield _interval(file, score, indented=True)
+    for value, score in rule.by_value.items():
+        yield _interval(f"{by} {value}: {score.pairs:,} pairs", score, indented=True)
     if len(rule.by_margin) > 1:
         for bin_ in rule.by_margin:
             yield _interval(f"margin {bin_.low:.3g} to {bin_.high:.3g}", bin_.score, indented=True)
