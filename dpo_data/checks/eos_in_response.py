@@ -1,13 +1,20 @@
 """An end-of-sequence token, as text, in a response."""
 
+import re
 from dataclasses import replace
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
-#: Of Llama 2 and Mistral, GPT-2 and NeoX, Llama 3, Gemma, DeepSeek; `for_tokenizer` adds that of a tokenizer.
-EOS_TEXTS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<|eos|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
+#: Ends of sequences and of turns, at which generation stops, also escaped as in HTML: of Llama 2 and Mistral, GPT-2 and
+#: NeoX, Llama 3, Gemma, ChatML, Phi, Command R, GPT-OSS, DeepSeek; `for_tokenizer` adds that of a tokenizer.
+EOS = re.compile(
+    r"(?:<|&lt;)(?:/s|eos|eod|eot|end_of_turn"
+    r"|\|(?:end_?of_?(?:text|prompt|turn|turn_token|sentence)|eos|eod|eot|eot_id|eom_id|im_end|end|return)\|)(?:>|&gt;)"
+    r"|<\uff5cend\u2581of\u2581sentence\uff5c>|\[EOS\]",
+    re.IGNORECASE,
+)
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -17,11 +24,15 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     'chosen contains "</s>", which many tokenizers read as the end of the sequence.'
     """
     _, chosen, rejected = texts
-    if "<" not in chosen and "<" not in rejected:
+    # Single characters first: few responses have one, and searching for one costs next to nothing.
+    if not ("<" in chosen or "<" in rejected or "[" in chosen or "[" in rejected or "&" in chosen or "&" in rejected):
         return None
     for field, response in responses(texts):
-        for eos in EOS_TEXTS:
-            if eos in response and not _is_html_strikethrough(response, eos):
+        if ">" not in response and "&gt;" not in response and "EOS]" not in response.upper():
+            continue
+        for match in EOS.finditer(response):
+            eos = match[0]
+            if not _is_html_strikethrough(response, eos):
                 message = f'{field} contains "{eos}", which many tokenizers read as the end of the sequence.'
                 return Finding(field, message)
     return None
@@ -29,7 +40,12 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
 
 def _is_html_strikethrough(response: str, eos: str) -> bool:
     """Return True if every "</s>" closes an "<s>"; a text that starts with "<s>" has the tokens of a tokenizer."""
-    return eos == "</s>" and response.count("<s>") == response.count(eos) and not response.lstrip().startswith("<s>")
+    opening = eos.replace("/", "")
+    return (
+        opening.lower() in ("<s>", "&lt;s&gt;")
+        and response.count(opening) == response.count(eos)
+        and not response.lstrip().startswith(opening)
+    )
 
 
 def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:

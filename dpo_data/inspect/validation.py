@@ -311,6 +311,8 @@ def validation_report(
             f"says rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, and no trainer "
             "accepts the rest"
         )
+    for code in findings.errors.rows.keys() & findings.warnings.rows.keys():
+        findings.errors.add(code, findings.warnings.examples.pop(code), findings.warnings.rows.pop(code))
     over_limit = findings.refused.rows.total() > DEFAULT_MAX_INVALID * manifest.pairs
     (findings.errors if over_limit else findings.warnings).merge(findings.refused)
     caches = [] if damage else list_tokens(prepared, cache_dir)
