@@ -194,12 +194,16 @@ def require_choice(option: str, value: str, choices: Any) -> None:
         raise UsageError(f"choose from {', '.join(known)}.{suggestion}", option, value)
 
 
+#: Name to import -> name to install, where they differ.
+_DISTRIBUTIONS = {"spellchecker": "pyspellchecker"}
+
+
 def require_packages(feature: str, *packages: str) -> None:
     """Raise UsageError, with the command that installs them, if packages are missing.
 
     Args:
         feature: what needs them, for the message.
-        packages: names to import, which are those to install too.
+        packages: names to import.
     """
     from importlib.metadata import PackageNotFoundError, requires
     from importlib.util import find_spec
@@ -212,7 +216,8 @@ def require_packages(feature: str, *packages: str) -> None:
     except PackageNotFoundError:
         declared = []
     # Requirements rather than an extra of dpo-data: they are installed the same way from a checkout and from an index.
-    wanted = (next((text for text in declared if re.match(rf"{name}\b", text)), name) for name in missing)
+    names = (_DISTRIBUTIONS.get(package, package) for package in missing)
+    wanted = (next((text for text in declared if re.match(rf"{name}\b", text)), name) for name in names)
     command = " ".join(["pip install", *(f'"{requirement}"' for requirement in wanted)])
     raise UsageError(f"{feature} needs {', '.join(missing)}.\n  Install: {command}")
 

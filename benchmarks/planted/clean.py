@@ -53,7 +53,6 @@ MARKUP = [
     "Q: How long does it take?\nA: About {n} minutes.",
     "I think <think> is not an HTML element, unlike <b>.",
     "The vector x = [1, {n}] and the set {a, b} are different things.",
-    "Email addresses have the form name@example.com.",
 ]
 SCRIPTS = [
     "ANNA: Did you bring the map?\nBEN: I thought you had it.\nANNA: Then we are lost.",
@@ -134,7 +133,7 @@ def ending(w: Writer) -> Row:
 def casual(w: Writer) -> Row:
     """Return a row whose responses are chat messages without capitals and periods."""
     prompt, _, _ = w.pair()
-    texts = [w.of("sentences").rstrip(".。").lower() for _ in range(2)]
+    texts = [w.sentences(2).rstrip(".。").lower() for _ in range(2)]
     return row(prompt, texts[0], w.of("openers") + "\n" + texts[1] + w.random.choice(["", " :)", "!!", " 😀"]))
 
 
@@ -191,8 +190,9 @@ def quotation(w: Writer) -> Row:
 
 
 def _with(w: Writer, text: str, block: str) -> str:
-    block = block.replace("{n}", str(w.random.randint(3, 97)))
-    return w.random.choice([f"{text}\n\n{block}", f"{text}\n\n{block}\n\n{w.sentences(1)}", block])
+    alone = [block := block.replace("{n}", str(w.random.randint(3, 97)))] if "{n}" in block else []
+    # Alone only if it has a number, so that no answer repeats by chance.
+    return w.random.choice([f"{text}\n\n{block}", f"{text}\n\n{block}\n\n{w.sentences(1)}", *alone])
 
 
 CLEAN: tuple[Callable[[Writer], Row], ...] = (

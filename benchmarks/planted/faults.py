@@ -208,6 +208,7 @@ def language_mismatch(w: Writer) -> Sequence[Row]:
 
 
 def personal_data(w: Writer) -> Sequence[Row]:
+    prompt, chosen, rejected = w.pair()
     kind = w.random.random()
     if kind < 0.25:
         value = w.random.choice(["{a}.{b}{n}@posteo.net", "{a}_{b}@mail.uni-{c}.edu", "{a}+{b}@gmail.com", "{a}{n}@qq.com", "{a}@{c}-shop.co.uk"]).format(
@@ -217,7 +218,7 @@ def personal_data(w: Writer) -> Sequence[Row]:
         value = w.of("phones")
     else:
         value = w.random.choice(list(KEYS.values()))(w.random)
-    return [w.one_side(lambda text, prompt: text + w.space + w.of("contact").replace("{x}", value))]
+    return [row(prompt, chosen, rejected + w.space + w.of("contact").replace("{x}", value))]
 
 
 def swapped_duplicate(w: Writer) -> Sequence[Row]:

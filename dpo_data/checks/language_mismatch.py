@@ -13,7 +13,7 @@ MIN_LETTERS = 20
 #: Letters of scripts whose every character is about a word or a syllable.
 MIN_UNSPACED = 8
 #: Probability that the most likely of 140 languages must have, to be counted and to be reported.
-MIN_CONFIDENCE, MIN_REPORTED = 0.5, 0.99
+MIN_CONFIDENCE, MIN_REPORTED = 0.5, 0.9
 #: ISO 639 code for content without language, such as code and tables.
 NO_LANGUAGE = "zxx"
 #: Characters that are classified.
@@ -99,7 +99,11 @@ def _expects(turn: str, prompt_language: str, language: str) -> bool:
         return True
     if any(stem in lower for spoken in (prompt_language, "en", language) if (stem := _name_stem(spoken, language))):
         return True
-    return any(_classify(part)[0] == language for part in PART.split(turn) if len(part) < len(turn))
+    return any(
+        _classify(part)[0] == language and _classify(part)[1] >= MIN_REPORTED
+        for part in PART.split(turn)
+        if len(part) < len(turn)
+    )
 
 
 @cache
