@@ -22,7 +22,7 @@ from planted.writer import Writer
 from dpo_data.checks import CHECKS
 from dpo_data.inspect.validation import validate
 
-LIBRARIES = ("datasketch", "ftfy", "phonenumbers", "py3langid", "rapidfuzz")
+LIBRARIES = ("babel", "datasketch", "ftfy", "phonenumbers", "py3langid", "pyspellchecker", "rapidfuzz")
 
 
 @dataclass
@@ -65,7 +65,10 @@ def write_corpus(folder: Path, pool: str, seed: int, per_code: int, clean: int) 
         written[index] += 1
         split = "test" if code in IN_TEST and is_last else "train"
         lines[split].append(json.dumps(row))
-        rows_of[f"rows/{split}.jsonl:{len(lines[split])}"] = (code if is_last else None if len(rows) == 1 else "part", row)
+        rows_of[f"rows/{split}.jsonl:{len(lines[split])}"] = (
+            code if is_last else None if len(rows) == 1 else "part",
+            row,
+        )
     (folder / "rows").mkdir()
     for split, of_split in lines.items():
         (folder / "rows" / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in of_split))
@@ -77,7 +80,9 @@ def write_corpus(folder: Path, pool: str, seed: int, per_code: int, clean: int) 
 def origins(path: Path, **options: Any) -> dict[str, set[str]]:
     """Return code -> origins of the rows that `validate --deep` reports."""
     report = validate(path, deep=True, max_examples=10**9, workers=2, **options)
-    return {code: {example.split(": ", 1)[0] for example in finding.examples} for code, finding in report.findings.items()}
+    return {
+        code: {example.split(": ", 1)[0] for example in finding.examples} for code, finding in report.findings.items()
+    }
 
 
 def measure(pool: str, seed: int, per_code: int, clean: int) -> Rates:
@@ -124,11 +129,19 @@ def main() -> None:
     for code in FAULTS:
         cells = [code]
         for rates in of_pool.values():
-            cells += [str(rates.planted[code]), percent(rates.found[code], rates.planted[code]), percent(rates.false[code], rates.clean)]
+            cells += [
+                str(rates.planted[code]),
+                percent(rates.found[code], rates.planted[code]),
+                percent(rates.false[code], rates.clean),
+            ]
         rows.append([*cells, str(real.get(code, 0))])
     total = ["**all**"]
     for rates in of_pool.values():
-        total += [str(rates.planted.total()), percent(rates.found.total(), rates.planted.total()), percent(rates.false.total(), rates.clean)]
+        total += [
+            str(rates.planted.total()),
+            percent(rates.found.total(), rates.planted.total()),
+            percent(rates.false.total(), rates.clean),
+        ]
     rows.append([*total, str(sum(real.values()))])
     others = {code: rates.false[code] for rates in of_pool.values() for code in rates.false if code not in FAULTS}
     lines = [
@@ -137,8 +150,8 @@ def main() -> None:
         *machine_facts(),
         f"- {versions(LIBRARIES)}",
         "",
-        f"{options.per_code} faults of each code and {' and '.join(f'{rates.clean:,}' for rates in of_pool.values())} clean",
-        "rows. Found: reported under its code with its file:row. False: clean rows reported. Real: rows of hh-rlhf",
+        f"{options.per_code} faults of each code; clean rows: {', '.join(f'{rates.clean:,}' for rates in of_pool.values())}.",
+        "Found: reported under its code with its file:row. False: clean rows reported. Real: rows of hh-rlhf",
         "reported, whether or not that is correct.",
         "",
         table(["code", *columns, "real"], rows),

@@ -11,8 +11,8 @@ CODE = [
     "```bash\ngit clone git@github.com:acme/widget-{n}.git\ncd widget-{n} && make install\n```",
     "```css\n@media (max-width: {n}0px) {\n  .card { color: #1a2b3c; margin: 0 0 12px 24px; }\n}\n```",
     "```sql\nSELECT name, COUNT(*) FROM orders WHERE id > {n} GROUP BY name;\n```",
-    "```c\n#include <stdio.h>\nint main(void) { printf(\"%d\\n\", {n}); return 0; }\n```",
-    "```html\n<p class=\"note\"><s>was {n} EUR</s> <b>now free</b></p>\n```",
+    '```c\n#include <stdio.h>\nint main(void) { printf("%d\\n", {n}); return 0; }\n```',
+    '```html\n<p class="note"><s>was {n} EUR</s> <b>now free</b></p>\n```',
     "```elixir\n[1, 2, {n}] |> Enum.map(&(&1 * 2)) |> Enum.sum()\n```",
     "```yaml\nuser: admin\nsystem: linux\nport: 80{n}\n```",
     "def f(x):\n    return x + {n}\n\nprint(f(2))",
@@ -60,7 +60,19 @@ SCRIPTS = [
     "Doctor: Where does it hurt?\nPatient: Everywhere, since Monday.",
     "Interviewer: What drew you to the sea?\nCaptain: The silence.",
 ]
-TITLES = ["Best regards,\n{name}", "😀👍🏽 👩‍👩‍👧", "https://www.example.org/wiki/{thing}?page={n}", "{n} %", "– {thing}", "a² + b² = c²", "*{thing}*", "“{thing}”", "{city} ({n})", "{thing}, {thing} & {thing}…", "→ {city}"]
+TITLES = [
+    "Best regards,\n{name}",
+    "😀👍🏽 👩‍👩‍👧",
+    "https://www.example.org/wiki/{thing}?page={n}",
+    "{n} %",
+    "– {thing}",
+    "a² + b² = c²",
+    "*{thing}*",
+    "“{thing}”",
+    "{city} ({n})",
+    "{thing}, {thing} & {thing}…",
+    "→ {city}",
+]
 
 
 def plain(w: Writer) -> Row:
@@ -167,14 +179,30 @@ def one_refusal(w: Writer) -> Row:
 def accents(w: Writer) -> Row:
     """Return a row with rare but correct characters."""
     prompt, chosen, rejected = w.pair()
-    words = ["São Paulo NÃO É GRÂNDE", "Âge d'or, à côté", "naïve café — “quoted”", "می‌خواهم", "Ünïcødé", "½ × ⅓ ≤ 5 °C", "Škoda, Łódź, Ğ", "שלום", "हिन्दी में", "ﬁne ligature", "x² ≈ √2", "👩🏽‍💻 and 🏳️‍🌈", "50 €"]
+    words = [
+        "São Paulo NÃO É GRÂNDE",
+        "Âge d'or, à côté",
+        "naïve café — “quoted”",
+        "می‌خواهم",
+        "Ünïcødé",
+        "½ × ⅓ ≤ 5 °C",
+        "Škoda, Łódź, Ğ",
+        "שלום",
+        "हिन्दी में",
+        "ﬁne ligature",
+        "x² ≈ √2",
+        "👩🏽‍💻 and 🏳️‍🌈",
+        "50 €",
+    ]
     return row(prompt, chosen + "\n" + w.random.choice(words), rejected)
 
 
 def proofreading(w: Writer) -> Row:
     w.next_language()
     text = w.sentences(2)
-    return row(w.of("situations") + "\n\n" + text, text.replace(w.space or "，", w.space or "、", 1) + " ✓", w.response())
+    return row(
+        w.of("situations") + "\n\n" + text, text.replace(w.space or "，", w.space or "、", 1) + " ✓", w.response()
+    )
 
 
 def structured(w: Writer) -> Row:

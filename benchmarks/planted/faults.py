@@ -30,8 +30,32 @@ BLANKS = {
     "held_out": ["", "   ", "\r\n", "\u200c", "\u202f", "\u2003", "\u180e", "\u115f", "\uffa0", "\ufe0f", "\u200f\u200f", "\u2028", "\u034f", "\u2063", "\u00a0\u00ad"],
 }  # fmt: skip
 CONTROLS = {
-    "development": ["\ufffd", "\x00", "\x07", "\x1b[31m", "\u202e", "\ufffe", "\ue000", "\x85", "\U000e0041\U000e0042", "\x08", "\ufffd\ufffd"],
-    "held_out": ["\ufffd", "\x01", "\x0b", "\x1b[0m", "\u2066", "\uffff", "\uf8ff", "\x9d", "\U000e0061", "\x7f", "\u202d"],
+    "development": [
+        "\ufffd",
+        "\x00",
+        "\x07",
+        "\x1b[31m",
+        "\u202e",
+        "\ufffe",
+        "\ue000",
+        "\x85",
+        "\U000e0041\U000e0042",
+        "\x08",
+        "\ufffd\ufffd",
+    ],
+    "held_out": [
+        "\ufffd",
+        "\x01",
+        "\x0b",
+        "\x1b[0m",
+        "\u2066",
+        "\uffff",
+        "\uf8ff",
+        "\x9d",
+        "\U000e0061",
+        "\x7f",
+        "\u202d",
+    ],
 }
 #: language -> encodings that its UTF-8 bytes are read with by mistake.
 WRONG = {"en": ["cp1252"], "de": ["cp1252", "latin-1"], "es": ["cp1252", "latin-1"], "fr": ["cp1252", "latin-1"], "zh": ["latin-1", "cp1252"], "ru": ["cp1251", "latin-1"], "ja": ["latin-1", "cp1252"]}  # fmt: skip
@@ -64,13 +88,23 @@ def near_identical_responses(w: Writer) -> Sequence[Row]:
     prompt, _, _ = w.pair()
     chosen = w.sentences(6)
     place = w.random.randrange(20, len(chosen) - 20)
-    edits = [chosen[:place] + chosen[place + 1 :], chosen[:place] + w.random.choice("aeo,的") + chosen[place:], chosen[:-1] + "!", chosen.replace(",", "", 1).replace("，", "", 1)]
+    edits = [
+        chosen[:place] + chosen[place + 1 :],
+        chosen[:place] + w.random.choice("aeo,的") + chosen[place:],
+        chosen[:-1] + "!",
+        chosen.replace(",", "", 1).replace("，", "", 1),
+    ]
     return [row(prompt, chosen, w.random.choice([edit for edit in edits if edit != chosen]))]
 
 
 def repeated_role(w: Writer) -> Sequence[Row]:
     prompt, chosen, rejected = w.pair()
-    turns = w.random.choice([[user(w.prompt()), user(prompt)], [user(prompt), assistant(w.response()), assistant(w.response()), user(w.prompt())]])
+    turns = w.random.choice(
+        [
+            [user(w.prompt()), user(prompt)],
+            [user(prompt), assistant(w.response()), assistant(w.response()), user(w.prompt())],
+        ]
+    )
     return [{"prompt": turns, "chosen": [assistant(chosen)], "rejected": [assistant(rejected)]}]
 
 
@@ -79,13 +113,34 @@ def role_marker_in_response(w: Writer) -> Sequence[Row]:
         role = w.of("roles")
         role = w.random.choice([role, role, role.lower(), role.upper()])
         colon = "：" if not w.is_spaced else " :" if w.language == "fr" else ":"
-        marker = w.random.choice(["{r}{c}", "{r}{c}", "**{r}{c}**", "**{r}**{c}", "[{r}]{c}", "[{r}]", "### {r}{c}", "## {r}", "<{r}>{c}", "({r}){c}", "- {r}{c}"]).format(r=role, c=colon)
+        marker = w.random.choice(
+            [
+                "{r}{c}",
+                "{r}{c}",
+                "**{r}{c}**",
+                "**{r}**{c}",
+                "[{r}]{c}",
+                "[{r}]",
+                "### {r}{c}",
+                "## {r}",
+                "<{r}>{c}",
+                "({r}){c}",
+                "- {r}{c}",
+            ]
+        ).format(r=role, c=colon)
         kind = w.random.random()
         if kind < 0.15:
             return marker + " " + text
         if kind < 0.3:
             return text + "\n\n" + marker
-        return text + w.random.choice(["\n\n", "\n"]) + marker + " " + w.prompt() + ("\n\n" + w.response() if kind > 0.7 else "")
+        return (
+            text
+            + w.random.choice(["\n\n", "\n"])
+            + marker
+            + " "
+            + w.prompt()
+            + ("\n\n" + w.response() if kind > 0.7 else "")
+        )
 
     return [w.one_side(change)]
 
@@ -186,7 +241,13 @@ def cut_off_response(w: Writer) -> Sequence[Row]:
         if kind < 0.45:
             return text + w.space + last[: w.random.randint(len(last) // 3, len(last) - 3)].rstrip()
         if kind < 0.65:
-            return text + w.space + w.of("sentences").rstrip(".。") + ("，" if not w.is_spaced else ", ") + w.of("connectives")
+            return (
+                text
+                + w.space
+                + w.of("sentences").rstrip(".。")
+                + ("，" if not w.is_spaced else ", ")
+                + w.of("connectives")
+            )
         if kind < 0.75:
             return text + "\n\n```python\ndef area(radius):\n    result = 3.14 * rad"
         if kind < 0.85:
@@ -211,8 +272,19 @@ def personal_data(w: Writer) -> Sequence[Row]:
     prompt, chosen, rejected = w.pair()
     kind = w.random.random()
     if kind < 0.25:
-        value = w.random.choice(["{a}.{b}{n}@posteo.net", "{a}_{b}@mail.uni-{c}.edu", "{a}+{b}@gmail.com", "{a}{n}@qq.com", "{a}@{c}-shop.co.uk"]).format(
-            a=w.random.choice(["jan", "mara", "li.wei", "olga"]), b=w.random.choice(["kern", "ruiz", "p"]), c="hafen", n=w.random.randint(10, 99)
+        value = w.random.choice(
+            [
+                "{a}.{b}{n}@posteo.net",
+                "{a}_{b}@mail.uni-{c}.edu",
+                "{a}+{b}@gmail.com",
+                "{a}{n}@qq.com",
+                "{a}@{c}-shop.co.uk",
+            ]
+        ).format(
+            a=w.random.choice(["jan", "mara", "li.wei", "olga"]),
+            b=w.random.choice(["kern", "ruiz", "p"]),
+            c="hafen",
+            n=w.random.randint(10, 99),
         )
     elif kind < 0.6:
         value = w.of("phones")
@@ -223,7 +295,9 @@ def personal_data(w: Writer) -> Sequence[Row]:
 
 def swapped_duplicate(w: Writer) -> Sequence[Row]:
     prompt, chosen, rejected = w.pair()
-    vary = w.random.choice([lambda text: text + " ", str.upper, lambda text: text.replace(" ", "  "), lambda text: "\n" + text])
+    vary = w.random.choice(
+        [lambda text: text + " ", str.upper, lambda text: text.replace(" ", "  "), lambda text: "\n" + text]
+    )
     return [row(prompt, chosen, rejected), row(prompt, vary(rejected), vary(chosen) + "\n")]
 
 
@@ -237,7 +311,13 @@ near_prompt_in_two_splits = near_duplicate_prompt
 
 def _nearly(w: Writer, prompt: str) -> str:
     """Return a prompt with another ending, case, or one word less."""
-    edits: list[Callable[[str], str]] = [lambda text: text.rstrip("?.？。") + "!", str.upper, lambda text: text + w.space + "OK", lambda text: text[1:], lambda text: text.replace(" ", "  ")]
+    edits: list[Callable[[str], str]] = [
+        lambda text: text.rstrip("?.？。") + "!",
+        str.upper,
+        lambda text: text + w.space + "OK",
+        lambda text: text[1:],
+        lambda text: text.replace(" ", "  "),
+    ]
     result = w.random.choice(edits)(prompt)
     return result if result != prompt else prompt + "!!"
 
@@ -251,7 +331,16 @@ def one_response_for_many_prompts(w: Writer) -> Sequence[Row]:
 def contamination(w: Writer) -> Sequence[Row]:
     w.next_language()
     item = w.random.choice(w.texts[w.language]["evaluation"])
-    vary: Callable[[str], str] = w.random.choice([str, str, str.upper, str.lower, lambda text: text.replace(",", "").replace("，", ""), lambda text: text.replace(" ", "\n")])
+    vary: Callable[[str], str] = w.random.choice(
+        [
+            str,
+            str,
+            str.upper,
+            str.lower,
+            lambda text: text.replace(",", "").replace("，", ""),
+            lambda text: text.replace(" ", "\n"),
+        ]
+    )
     item = vary(item)
     if w.random.random() < 0.6:
         return [row(w.of("situations") + "\n" + item, w.response(), w.response())]

@@ -46,14 +46,18 @@ def _iban(random: Random) -> str:
 
 KEYS: dict[str, Callable[[Random], str]] = {
     "github": lambda random: random.choice(["ghp_", "gho_", "ghs_"]) + _some(ALPHANUMERIC, 36, random),
-    "github fine-grained": lambda random: f"github_pat_{_some(ALPHANUMERIC, 22, random)}_{_some(ALPHANUMERIC, 59, random)}",
+    "github fine-grained": lambda random: (
+        f"github_pat_{_some(ALPHANUMERIC, 22, random)}_{_some(ALPHANUMERIC, 59, random)}"
+    ),
     "gitlab": lambda random: "glpat-" + _some(ALPHANUMERIC + "-_", 20, random),
     "stripe": lambda random: random.choice(["sk_live_", "rk_live_"]) + _some(ALPHANUMERIC, 24, random),
     "sendgrid": lambda random: f"SG.{_some(ALPHANUMERIC, 22, random)}.{_some(ALPHANUMERIC, 43, random)}",
     "aws": lambda random: "AKIA" + _some(string.ascii_uppercase + "234567", 16, random),
     "aws secret": lambda random: "aws_secret_access_key = " + _some(ALPHANUMERIC + "/+", 40, random),
     "openai": lambda random: random.choice(["sk-", "sk-proj-"]) + _some(ALPHANUMERIC, 48, random),
-    "slack": lambda random: f"xoxb-{_some(string.digits, 12, random)}-{_some(string.digits, 12, random)}-{_some(ALPHANUMERIC, 24, random)}",
+    "slack": lambda random: (
+        f"xoxb-{_some(string.digits, 12, random)}-{_some(string.digits, 12, random)}-{_some(ALPHANUMERIC, 24, random)}"
+    ),
     "hugging face": lambda random: "hf_" + _some(string.ascii_letters, 34, random),
     "google": lambda random: "AIza" + _some(ALPHANUMERIC + "-_", 35, random),
     "jwt": _jwt,

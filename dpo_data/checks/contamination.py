@@ -70,7 +70,7 @@ def contamination(files: Iterable[str | Path]) -> RowCheck:
         before = len(runs)
         for origin, text in _texts(file):
             tokens = words(text)
-            unspaced = 2 * sum(token >= "\u0e00" and len(token) == 1 for token in tokens) > len(tokens)
+            unspaced = 2 * sum(word >= "\u0e00" and len(word) == 1 for word in tokens) > len(tokens)
             if len(tokens) >= (MIN_UNSPACED if unspaced else MIN_WORDS):
                 for run in ngrams(tokens, UNSPACED_RUN if unspaced else RUN):
                     runs.setdefault(run, origin)

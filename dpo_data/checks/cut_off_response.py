@@ -12,7 +12,22 @@ from dpo_data.records import PairTexts, PreferencePair, TextPair
 #: Last characters of a complete text: sentence punctuation, what may follow it, and the end of code or emphasis.
 ENDS = frozenset(".!?\u2026\"'\u201d\u2019\u00bb)]}>`*_~;|\u3002\uff01\uff1f\uff09\u300d\u300f\u0964\u061f\u06d4")
 #: Last characters after which something must follow.
-OPEN_ENDS = (",", "(", "[", "{", "\u201e", "\u00ab", "\uff0c", "\u3001", "\uff08", "\u300c", " \u201c", " -", " \u2013", " \u2014")
+OPEN_ENDS = (
+    ",",
+    "(",
+    "[",
+    "{",
+    "\u201e",
+    "\u00ab",
+    "\uff0c",
+    "\u3001",
+    "\uff08",
+    "\u300c",
+    " \u201c",
+    " -",
+    " \u2013",
+    " \u2014",
+)
 #: Characters; a shorter text may be a title, a name or a number.
 MIN_RESPONSE = 60
 #: Words of the last line; a shorter line may be a list item, a signature or an address.
@@ -28,54 +43,47 @@ SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)]?\s")
 UNSPACED_ENDING = re.compile(rf"[{UNSPACED}]\Z")
 UNSPACED_SENTENCE_END = re.compile("[\u3002\uff01\uff1f][\u300d\u300f\u201d\uff09]?")
 #: Words that end no sentence: articles, prepositions, conjunctions, and pronouns and auxiliaries before a verb.
-INNER_WORDS = {
-    "en": frozenset(
-        "a an the and or but nor if because although though unless whereas than whose of into from upon among between toward"
-        " during without within via per i we they he she it's i'm you're we're they're he's she's that's there's i'd you'd i'll you'll"
-        " it'll we'll they'll i've you've we've they've who's is are was were be am been being has had my your his its our their"
-        " every very really quite such as by for with at to which who where how while about in on".split()
-    )
-    - frozenset("though is are was were about in on to for with has had been be by at where how am his".split()),
-    "de": frozenset(
-        "der die das den dem des ein eine einen einem einer eines und oder aber weil dass obwohl wenn ob damit sodass denn als"
-        " von vom zur zum bei beim im ins am aus durch für gegen ohne um zwischen mit mein dein sein ihr unser euer ihre"
-        " meine deine seine unsere sehr ganz etwa".split()
-    )
-    - frozenset("das mit um aus durch ihr sein ganz am sehr".split()),
-    "fr": frozenset(
-        "le la les un une des du de au aux et ou mais parce que car si lorsque quand puisque afin dans sur sous avec sans pour"
-        " par entre vers chez mon ton son ma ta sa mes tes ses notre votre leur leurs je tu il nous vous ils qui dont très ne".split()
-    )
-    - frozenset("vous nous leur avec sans sur si".split()),
-    "es": frozenset(
-        "el la los las un una unos unas y e o pero porque aunque sino que como cuando si mientras de del a al en con sin por para"
-        " entre hacia desde hasta sobre mi tu su mis tus sus nuestro nuestra cuyo cuya lo muy".split()
-    )
-    - frozenset("si como sobre".split()),
-    "pt": frozenset(
-        "o a os as um uma uns umas e ou mas porque embora que quando se enquanto de do da dos das em no na nos nas com sem por"
-        " pelo pela para entre até desde meu minha seu sua muito".split()
-    )
-    - frozenset("a as os se muito".split()),
-    "it": frozenset(
-        "il lo la i gli le un uno una e o ma perché anche che quando se mentre di del della dei delle a al alla da dal dalla in"
-        " nel nella con su sul sulla per tra fra mio tuo suo mia tua sua molto".split()
-    )
-    - frozenset("la le lo se su mio tuo suo mia tua sua molto anche".split()),
-    "nl": frozenset("de het een en of maar omdat hoewel dat als van in met voor door tegen zonder tussen naar mijn jouw onze hun zeer".split())
-    - frozenset("in met voor door dat het".split()),
-    "ru": frozenset(
-        "и а но или что чтобы если когда хотя потому поэтому как в во на с со к ко по из за от до у о об для без между через"
-        " перед при над под который которая которые которого очень мой твой ваш наш их".split()
-    )
-    - frozenset("за их".split()),
-}  # fmt: skip
-
+_INNER_WORDS = {
+    "en": (
+        "a although among an and as because being between but during every from he he's i i'd i'll i'm i've if "
+        "into it'll it's its my nor of on or our per quite really she she's such than that's the their there's "
+        "they they'll they're they've to toward unless upon very via we we'll we're we've whereas which while who "
+        "who's whose within without you'd you'll you're you've your"
+    ),
+    "de": (
+        "aber als bei beim damit dass dein deine dem den denn der des die ein eine einem einen einer eines etwa "
+        "euer für gegen ihre im ins mein meine ob obwohl oder ohne seine sodass und unser unsere vom von weil wenn "
+        "zum zur zwischen"
+    ),
+    "fr": (
+        "afin au aux car chez dans de des dont du entre et il ils je la le les leurs lorsque ma mais mes mon ne "
+        "notre ou par parce pour puisque quand que qui sa ses son sous ta tes ton très tu un une vers votre"
+    ),
+    "es": (
+        "a al aunque con cuando cuya cuyo de del desde e el en entre hacia hasta la las lo los mi mientras mis muy "
+        "nuestra nuestro o para pero por porque que sin sino su sus tu tus un una unas unos y"
+    ),
+    "pt": (
+        "até com da das de desde do dos e em embora enquanto entre mas meu minha na nas no nos o ou para pela pelo "
+        "por porque quando que sem seu sua um uma umas uns"
+    ),
+    "it": (
+        "a al alla che con da dal dalla dei del della delle di e fra gli i il in ma mentre nel nella o per perché "
+        "quando sul sulla tra un una uno"
+    ),
+    "nl": ("als de een en hoewel hun jouw maar mijn naar of omdat onze tegen tussen van zeer zonder"),
+    "ru": (
+        "а без в ваш во для до если и из или к как ко когда которая которого которые который между мой на над наш "
+        "но о об от очень перед по под потому поэтому при с со твой у хотя через что чтобы"
+    ),
+}
+INNER_WORDS = {language: frozenset(words.split()) for language, words in _INNER_WORDS.items()}
 #: A clause that has just begun, at the end of a text.
 BEGUN_CLAUSE = re.compile(
-    r"\b(?:(?:if|when|because|so that|which is why|and then|but if) (?:you|he|she|they|we|i|it|the)"
+    r"\b(?:(?:if|when|because|so that|which is why|and then|but if) (?:you|he|she|they|we|i|it)|and then"
     r"|(?:weil|wenn|dass|ob|bevor|damit|obwohl|weshalb|falls|sodass) (?:ich|du|er|sie|es|wir|ihr|man|das)|und dann"
-    r"|(?:que|si|quand|lorsque|parce que) (?:tu|vous|nous|elle|elles)|et puis|(?:y|e) (?:luego|depois|poi)|и (?:затем|потом))\Z",
+    r"|(?:que|si|quand|lorsque|parce que) (?:tu|vous|nous|elle|elles)|et puis"
+    r"|(?:y|e) (?:luego|depois|poi)|и (?:затем|потом))\Z",
     re.IGNORECASE,
 )
 #: Languages whose dictionaries have the inflected forms, without which the beginning of a word cannot be recognized.
@@ -85,9 +93,9 @@ DICTIONARIES = frozenset(("en", "de", "fr", "it", "nl", "pt"))
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     """Return a finding if a response consists of sentences but surely does not end with the end of one.
 
-    It ends with a comma, an opening bracket or an open code block, with a word that ends no sentence, in the middle of a
-    word, or in a script without spaces without punctuation. A sentence that only lacks its period passes, and so do
-    lists, titles, addresses, links and short answers. Needs py3langid and pyspellchecker.
+    It ends with a comma, an opening bracket or an open code block, with a word that ends no sentence, in the middle of
+    a word, or, in a script without spaces, without punctuation. A sentence that only lacks its period passes, and so
+    do lists, titles, addresses, links and short answers. Needs py3langid and pyspellchecker.
 
     >>> find(CHECK.example, CHECK.example.texts).message
     'rejected ends in the middle of a sentence: "... and hold on to the".'
@@ -112,6 +120,8 @@ def _is_open_code(response: str) -> bool:
 def _unfinished_line(response: str) -> list[str]:
     """Return the words of the last line if it ends in the middle of a sentence, and no words otherwise."""
     response = response.rstrip()
+    # In German the mark that opens quotations elsewhere closes them.
+    opens_quote = response.endswith("\u201c") and "\u201e" not in response
     if not response or response[-1] in ENDS:
         return []
     start = response.rfind("\n") + 1
@@ -119,13 +129,11 @@ def _unfinished_line(response: str) -> list[str]:
     if UNSPACED_ENDING.search(response):
         # Verses and items have no punctuation within the line either.
         in_line = UNSPACED_SENTENCE_END.search(response, start) is not None
-        return [last_line[-12:]] if in_line and len(UNSPACED_SENTENCE_END.findall(response)) >= 2 else []
-    if response[-1] in "\u201c\u300c" and len(UNSPACED_SENTENCE_END.findall(response)) >= 2:
-        return [last_line[-12:]]
+        return [last_line[-12:]] if in_line and len(UNSPACED_SENTENCE_END.findall(response)) >= 3 else []
     if len(response) < MIN_RESPONSE:
         return []
     words = last_line.split()
-    if response.endswith(OPEN_ENDS):
+    if response.endswith(OPEN_ENDS) or (opens_quote and SENTENCE_END.search(response)):
         return words
     last = words[-1].replace("\u2019", "'").lstrip("\"'\u201c\u201e\u00ab(")
     letters = last.replace("'", "").replace("-", "")

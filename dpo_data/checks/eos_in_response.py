@@ -2,22 +2,27 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
-#: Ends of sequences and of turns, at which generation stops, also escaped as in HTML: of Llama 2 and Mistral, GPT-2 and
-#: NeoX, Llama 3, Gemma, ChatML, Phi, Command R, GPT-OSS, DeepSeek; `for_tokenizer` adds that of a tokenizer.
+_END = r"</s>|<(?:eos|eod)>|<\|(?:end_?of_?(?:text|prompt|sentence)|eos)\|>"
+#: Ends of sequences, also escaped as in HTML: of Llama 2 and Mistral, GPT-2 and NeoX, Llama 3, Gemma, DeepSeek;
+#: `for_tokenizer` adds that of a tokenizer.
 EOS = re.compile(
-    r"(?:<|&lt;)(?:/s|eos|eod|eot|end_of_turn"
-    r"|\|(?:end_?of_?(?:text|prompt|turn|turn_token|sentence)|eos|eod|eot|eot_id|eom_id|im_end|end|return)\|)(?:>|&gt;)"
-    r"|<\uff5cend\u2581of\u2581sentence\uff5c>|\[EOS\]",
+    rf"{_END}|{_END.replace('<', '&lt;').replace('>', '&gt;')}|<\uff5cend\u2581of\u2581sentence\uff5c>|\[EOS\]",
+    re.IGNORECASE,
+)
+#: Ends of turns too, at which generation stops: of ChatML, Llama 3, Gemma, Phi, Command R, GPT-OSS.
+EOS_OR_END_OF_TURN = re.compile(
+    rf"{EOS.pattern}|<\|(?:im_end|eot|eot_id|eom_id|end|end_of_turn|end_of_turn_token|return)\|>|<(?:end_of_turn|eot)>",
     re.IGNORECASE,
 )
 
 
-def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+def find(pair: PreferencePair, texts: PairTexts, ends: re.Pattern[str] = EOS) -> Finding | None:
     """Return a finding if a response contains the text of a common end-of-sequence token.
 
     >>> find(CHECK.example, CHECK.example.texts).message
@@ -30,7 +35,7 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     for field, response in responses(texts):
         if ">" not in response and "&gt;" not in response and "EOS]" not in response.upper():
             continue
-        for match in EOS.finditer(response):
+        for match in ends.finditer(response):
             eos = match[0]
             if not _is_html_strikethrough(response, eos):
                 message = f'{field} contains "{eos}", which many tokenizers read as the end of the sequence.'
@@ -56,14 +61,14 @@ def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:
     'rejected contains "[SEP]", which the tokenizer reads as the end of the sequence.'
     """
 
-    def find_own(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    def find_own(pair: PreferencePair, texts: PairTexts, ends: re.Pattern[str] = EOS) -> Finding | None:
         for field, response in responses(texts):
             if eos in response:
                 message = f'{field} contains "{eos}", which the tokenizer reads as the end of the sequence.'
                 return Finding(field, message)
-        return find(pair, texts)
+        return find(pair, texts, ends)
 
-    return replace(check, find=find_own)
+    return replace(check, find=find_own, find_deep=partial(find_own, ends=EOS_OR_END_OF_TURN))
 
 
 CHECK = RowCheck(
@@ -72,5 +77,6 @@ CHECK = RowCheck(
     summary="a response contains the text of an end-of-sequence token",
     hint="The tokenizer adds this token itself; another one teaches the model to stop early. Remove it from the text.",
     find=find,
+    find_deep=partial(find, ends=EOS_OR_END_OF_TURN),
     example=TextPair(prompt="Who are you?", chosen="A robot.</s>", rejected="Go away."),
 )

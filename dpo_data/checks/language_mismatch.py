@@ -19,7 +19,13 @@ NO_LANGUAGE = "zxx"
 #: Characters that are classified.
 MAX_CHARACTERS = 600
 #: Languages so close that short texts of one are taken for the other.
-CLOSE = ({"no", "nb", "nn", "da", "sv"}, {"hr", "bs", "sr", "sl"}, {"id", "ms", "jv"}, {"es", "gl", "pt", "an"}, {"cs", "sk"})
+CLOSE = (
+    {"no", "nb", "nn", "da", "sv"},
+    {"hr", "bs", "sr", "sl"},
+    {"id", "ms", "jv"},
+    {"es", "gl", "pt", "an"},
+    {"cs", "sk"},
+)
 #: Lines and quotations of a prompt that are classified by themselves.
 PART = re.compile(r"[\n\"\u201c\u201d\u201e\u00ab\u00bb:\uff1a]+")
 #: Verbs that ask for a translation, as stems in lower case.
@@ -112,7 +118,7 @@ def _name_stem(spoken: str, language: str) -> str:
     from babel import Locale, UnknownLocaleError
 
     try:
-        name = Locale(spoken).languages.get(language, "")
+        name = str(Locale(spoken).languages.get(language, ""))
     except (UnknownLocaleError, ValueError):
         return ""
     return name.casefold()[: max(4, len(name) - 2)]

@@ -31,7 +31,11 @@ CHECK = DatasetCheck(
     find=find,
     example={
         "train": tuple(
-            TextPair(prompt=f"Capital of {country}?", chosen="Sorry, an error occurred.", rejected=f"I know the capital of {country}.")
+            TextPair(
+                prompt=f"Capital of {country}?",
+                chosen="Sorry, an error occurred.",
+                rejected=f"I know the capital of {country}.",
+            )
             for country in ("Peru", "Chile", "Cuba", "Fiji", "Oman")
         )
     },

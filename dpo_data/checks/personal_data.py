@@ -47,10 +47,11 @@ def has_iban_digits(account: str) -> bool:
 
 
 #: Last labels of what looks like an address: names of files and of hosts in a local network.
-NO_DOMAINS = frozenset(
-    "png jpg jpeg gif svg webp ico css scss less js mjs ts tsx jsx json yml yaml toml md txt html py rb rs go java sh zip gz"
-    " local localhost internal lan".split()
+_NO_DOMAINS = (
+    "css gif go gz html ico internal java jpeg jpg js json jsx lan less local localhost md mjs png py rb rs scss "
+    "sh svg toml ts tsx txt webp yaml yml zip"
 )
+NO_DOMAINS = frozenset(_NO_DOMAINS.split())
 
 
 def _is_address(match: str) -> bool:
@@ -86,7 +87,21 @@ KINDS: dict[str, Kind] = {
             re.ASCII,
         ),
         (
-            *("PRIVATE KEY", "AKIA", "ASIA", "gh", "github_pat_", "glpat-", "k_live_", "k_test_", "SG.", "npm_", "pypi-", "dop_", "shp"),
+            *(
+                "PRIVATE KEY",
+                "AKIA",
+                "ASIA",
+                "gh",
+                "github_pat_",
+                "glpat-",
+                "k_live_",
+                "k_test_",
+                "SG.",
+                "npm_",
+                "pypi-",
+                "dop_",
+                "shp",
+            ),
             *("sk-", "AIza", "xox", "xapp-", "slack", "hf_", "eyJ", "://", "aws", "AWS"),
         ),
         _always,
@@ -106,8 +121,9 @@ KINDS: dict[str, Kind] = {
     # Visa, Mastercard, American Express, Discover, JCB, Diners: 14 to 16 digits, with or without groups.
     "card": Kind(
         re.compile(
-            r"(?<![\w.-])(?<![0-9][ ,;])(?:(?:[456][0-9]{3}|2[2-7][0-9]{2}|3[0-9]{3})(?:[0-9]{10,12}|(?P<gap>[ -])[0-9]{4}(?P=gap)[0-9]{4}"
-            r"(?P=gap)[0-9]{4})|3[0-9]{3}(?P<space>[ -])[0-9]{6}(?P=space)[0-9]{4,5})(?![\w-]|\.\d|[ ,;][0-9])",
+            r"(?<![\w.-])(?<![0-9][ ,;])(?:(?:[456][0-9]{3}|2[2-7][0-9]{2}|3[0-9]{3})"
+            r"(?:[0-9]{10,12}|(?P<gap>[ -])[0-9]{4}(?P=gap)[0-9]{4}(?P=gap)[0-9]{4})"
+            r"|3[0-9]{3}(?P<space>[ -])[0-9]{6}(?P=space)[0-9]{4,5})(?![\w-]|\.\d|[ ,;][0-9])",
             re.ASCII,
         ),
         DIGITS,

@@ -28,9 +28,16 @@ REGIONS = {
 #: A number of seven to fifteen digits, as people group them.
 CANDIDATE = re.compile(r"(?<![\w+@#.,:/=-])\(?[0-9](?:[ ./()\u00a0-]{0,2}[0-9]){6,14}(?![\w@#]|[-.:/][0-9])", re.ASCII)
 #: A date, or an address of four numbers.
-DATE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]+)?\Z|(?:19|20)[0-9]{2}[-./ ](?:0?[1-9]|1[0-2])[-./ ]|[0-9]{1,2}[./-][0-9]{1,2}[./-](?:19|20)[0-9]{2}")
+DATE = re.compile(
+    r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]+)?\Z|(?:19|20)[0-9]{2}[-./ ](?:0?[1-9]|1[0-2])[-./ ]"
+    r"|[0-9]{1,2}[./-][0-9]{1,2}[./-](?:19|20)[0-9]{2}"
+)
 #: Before a number that is a part of a sequence or a sum, or that a standard or a catalog gives.
-BEFORE = re.compile(r"(?:[0-9][\s,;|]*|[-+*/=<>^~%$\u20ac\u00a3\u00a5#\u2116\u00d7\u00f7\u2212]\s*|\b(?:ISBN|ISSN|DOI|RFC|ISO|EN|DIN|UPC|EAN|ID|No|Nr)\W*(?:1[03]\W*)?)\Z", re.I)
+BEFORE = re.compile(
+    r"(?:[0-9][\s,;|]*|[-+*/=<>^~%$\u20ac\u00a3\u00a5#\u2116\u00d7\u00f7\u2212]\s*"
+    r"|\b(?:ISBN|ISSN|DOI|RFC|ISO|EN|DIN|UPC|EAN|ID|No|Nr)\W*(?:1[03]\W*)?)\Z",
+    re.IGNORECASE,
+)
 AFTER = re.compile(r"[\s,;|]*[0-9]|\s*[+*/=<>^%$\u20ac\u00a3\u00a5\u00d7\u00f7\u2212]|\s*(?:EUR|USD|km|kg)\b")
 #: A number without spaces is a phone number if it starts like a mobile or a long-distance one.
 UNGROUPED = re.compile(r"0[0-9]{8,11}|1[3-9][0-9]{9}|8[0-9]{10}")
@@ -50,8 +57,12 @@ def phone_numbers(text: str) -> Iterator[tuple[int, int]]:
     regions = None
     for match in CANDIDATE.finditer(text):
         number = match[0]
-        grouped = not number.isdigit()
-        if not (grouped or UNGROUPED.fullmatch(number)) or DATE.match(number) or number.startswith(("978", "979")):
+        grouped = not number.strip("()").isdigit()
+        if (
+            not (grouped or UNGROUPED.fullmatch(number.strip("()")))
+            or DATE.match(number)
+            or number.startswith(("978", "979"))
+        ):
             continue
         start, end = match.span()
         if BEFORE.search(text[max(0, start - CONTEXT) : start]) or AFTER.match(text[end : end + CONTEXT]):

@@ -6,19 +6,23 @@ from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
-MARKERS = ("Human:", "Assistant:", "User:")
-AT_LINE_START = re.compile(rf"^[ \t]*({'|'.join(MARKERS)}|System: You are)", re.MULTILINE)
+MARKERS = ("Human:", "Assistant:", "User:", "System:")
+#: Not the "System:" of a list such as "System: Linux", "Browser: Firefox".
+AT_LINE_START = re.compile(r"^[ \t]*(Human:|Assistant:|User:|System:(?![^\n]*\n[ \t]*\w+:))", re.MULTILINE)
 
 #: Names of the two speakers in the most frequent languages of chat data, in lower case.
 ROLES = (
-    *("human", "user", "assistant", "ai", "ai assistant", "bot", "chatbot", "chatgpt", "gpt", "gpt-4", "claude", "model"),
+    *("human", "user", "assistant", "ai", "ai assistant", "bot", "chatbot", "chatgpt", "gpt", "claude", "model"),
     *("mensch", "benutzer", "benutzerin", "nutzer", "nutzerin", "assistent", "assistentin", "ki"),
     *("utilisateur", "utilisatrice", "humain", "assistante", "ia"),
-    *("usuario", "usuaria", "humano", "humana", "asistente", "usu\u00e1rio", "utilizador", "assistente", "utente", "umano"),
-    *("gebruiker", "mens", "u\u017cytkownik", "cz\u0142owiek", "asystent", "kullan\u0131c\u0131", "asistan", "pengguna", "asisten"),
+    *("usuario", "usuaria", "humano", "humana", "asistente"),
+    *("usu\u00e1rio", "utilizador", "assistente", "utente", "umano"),
+    *("gebruiker", "mens", "u\u017cytkownik", "cz\u0142owiek", "asystent"),
+    *("kullan\u0131c\u0131", "asistan", "pengguna", "asisten"),
     *("пользователь", "человек", "ассистент", "помощник", "бот", "ии", "користувач", "людина", "асистент"),
     *("用户", "用戶", "使用者", "助手", "助理", "人类", "人類", "机器人", "機器人", "人工智能"),
-    *("ユーザー", "ユーザ", "アシスタント", "人間", "ボット", "사용자", "어시스턴트", "인간", "المستخدم", "المساعد", "उपयोगकर्ता", "सहायक"),
+    *("ユーザー", "ユーザ", "アシスタント", "人間", "ボット", "사용자", "어시스턴트", "인간"),
+    *("المستخدم", "المساعد", "उपयोगकर्ता", "सहायक"),
 )  # fmt: skip
 _ROLE = "|".join(map(re.escape, sorted(ROLES, key=len, reverse=True)))
 #: A role with a colon, in brackets or as a heading, plain or in bold.
@@ -40,16 +44,15 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     """
     for field, response in responses(texts):
         # Substring search first: it is nearly always enough, at a tenth of the cost of the regular expression.
-        if ":" in response and any(map(response.__contains__, (*MARKERS, "System: You"))):
-            if match := AT_LINE_START.search(response):
-                return Finding(field, f'{field} has a line that starts with "{match[1]}".')
+        if ":" in response and any(map(response.__contains__, MARKERS)) and (match := AT_LINE_START.search(response)):
+            return Finding(field, f'{field} has a line that starts with "{match[1]}".')
     return None
 
 
 def find_decorated(pair: PreferencePair, texts: PairTexts) -> Finding | None:
-    """Return a finding also for markers in lower case, bold or brackets, and in other languages; code blocks pass.
+    r"""Return a finding also for markers in lower case, bold or brackets, and in other languages; code blocks pass.
 
-    >>> pair = TextPair(prompt="Hola", chosen="Buenas.", rejected="Buenas.\\n**Usuario:** gracias")
+    >>> pair = TextPair(prompt="Hola", chosen="Buenas.", rejected="Buenas.\n**Usuario:** gracias")
     >>> find_decorated(pair, pair.texts).message
     'rejected has a line that starts with "**Usuario:".'
     """
