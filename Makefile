@@ -5,6 +5,8 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 EXTRAS := train,lora,checks
 # Neither the demo nor the tests use the network.
 export HF_HUB_OFFLINE := 1
+# One process a core, at most eight: each loads torch.
+PYTEST := pytest -q --numprocesses logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo venv lint test test-all test-lowest docs docs-pages schemas clean
@@ -23,13 +25,13 @@ lint: .venv/installed-dev ## ruff, ruff format and mypy
 	$(BIN)/mypy
 
 test: lint docs-pages ## lint, docs/reference/ anew, and the tests that are not marked slow, in less than five minutes
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/$(PYTEST) -m "not slow"
 
 test-all: lint docs-pages ## lint, docs/reference/ anew, and every test
-	$(BIN)/pytest -q
+	$(BIN)/$(PYTEST)
 
 test-lowest: .venv-lowest/installed ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
-	.venv-lowest/bin/pytest -q -m "not slow"
+	.venv-lowest/bin/$(PYTEST) -m "not slow"
 
 docs: .venv/installed-docs ## build the site into site/, offline
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

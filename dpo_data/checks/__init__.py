@@ -40,6 +40,7 @@ DATASET_CHECKS: tuple[DatasetCheck, ...] = _load(
     "contradiction",
     "preference_cycle",
     "prompt_in_two_splits",
+    "one_sided_marker",
 )
 #: Run by `validate --deep`.
 DEEP_ROW_CHECKS: tuple[RowCheck, ...] = _load(

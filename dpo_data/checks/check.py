@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.options import Severity, SplitName
+from dpo_data.options import SPLITS, Severity, SplitName
 from dpo_data.records import PairKeys, PairTexts, PreferencePair, TextPair
 
 
@@ -78,10 +78,24 @@ class DatasetCheck:
     by: str = "prompt"
 
 
+def no_rows(keys: RowKeys) -> NDArray[np.intp]:
+    """Return no rows: for a check that compares the texts of all pairs, of which the keys say nothing."""
+    return np.empty((0, 2), np.intp)
+
+
 def first_row_of_group(keys: RowKeys, field: str) -> NDArray[np.intp]:
     """Return, for each row, the position of the first row with the same value of a field."""
     _, first, group = np.unique(keys[field], return_index=True, return_inverse=True)
     return first[group]
+
+
+def first_train_row_of_group(keys: RowKeys, field: str) -> NDArray[np.intp]:
+    """Return, for each row, the position of the first train row with the same value of a field, or -1."""
+    _, group = np.unique(keys[field], return_inverse=True)
+    train = np.flatnonzero(keys["split"] == SPLITS.index("train"))
+    first = np.full(len(keys), len(keys), np.intp)
+    np.minimum.at(first, group[train], train)
+    return np.where(first[group] < len(keys), first[group], -1)
 
 
 def with_first_row(selected: NDArray[np.bool_], first_row: NDArray[np.intp]) -> NDArray[np.intp]:

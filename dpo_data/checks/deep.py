@@ -65,12 +65,17 @@ class DeepChecks:
         for store in self._stores.values():
             store.add(table)
 
-    def findings(self, origin_of: Callable[[RowPosition], str], max_examples: int) -> CodeCounts:
+    def findings(
+        self,
+        origin_of: Callable[[RowPosition], str],
+        max_examples: int,
+        id_of: Callable[[RowPosition], str] | None = None,
+    ) -> CodeCounts:
         """Return the findings in all pairs added so far; no more pairs can be added afterwards."""
         counts = CodeCounts(max_examples)
         for by, store in self._stores.items():
             checks = [check for check in self._checks if check.by == by]
-            counts.merge(run_dataset_checks(store, checks, origin_of, max_examples))
+            counts.merge(run_dataset_checks(store, checks, origin_of, max_examples, id_of))
         return counts
 
     def language_counts(self) -> dict[str, dict[str, int]]:

@@ -6,8 +6,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.checks.check import RowKeys, first_row_of_group, with_first_row
+from dpo_data.checks.check import RowKeys, first_row_of_group, first_train_row_of_group, with_first_row
 from dpo_data.checks.text import ngrams, words
+from dpo_data.options import SPLITS
 
 #: Jaccard similarity of word triples from which two prompts are near duplicates.
 MIN_SIMILARITY = 0.8
@@ -58,9 +59,13 @@ def near_rows(keys: RowKeys, *, across_splits: bool) -> NDArray[np.intp]:
 
     Args:
         keys: deep row keys.
-        across_splits: return the rows whose first row is in another split, or those whose first row is in the same one.
+        across_splits: return the test rows that are near a train row, whichever was read first; otherwise rows that are
+            near an earlier row of their own split.
     """
+    if across_splits:
+        first = first_train_row_of_group(keys, "near_prompt")
+        differs = keys["prompt"] != keys["prompt"][first]
+        return with_first_row((keys["split"] != SPLITS.index("train")) & (first >= 0) & differs, first)
     first = first_row_of_group(keys, "near_prompt")
     differs = keys["prompt"] != keys["prompt"][first]
-    crosses = keys["split"] != keys["split"][first]
-    return with_first_row(differs & (crosses == across_splits), first)
+    return with_first_row(differs & (keys["split"] == keys["split"][first]), first)

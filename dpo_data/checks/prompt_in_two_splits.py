@@ -1,16 +1,19 @@
-"""A prompt in more than one split."""
+"""A prompt of the test split that is also in the train split."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpo_data.checks.check import DatasetCheck, RowKeys, first_row_of_group, with_first_row
+from dpo_data.checks.check import DatasetCheck, RowKeys, first_train_row_of_group, with_first_row
+from dpo_data.options import SPLITS
 from dpo_data.records import TextPair
+
+TRAIN = SPLITS.index("train")
 
 
 def find(keys: RowKeys) -> NDArray[np.intp]:
-    """Return each row whose prompt first occurs in another split, with the first row of that prompt."""
-    first = first_row_of_group(keys, "prompt")
-    return with_first_row(keys["split"] != keys["split"][first], first)
+    """Return each test row whose prompt is in train, with the first train row of that prompt, in any reading order."""
+    first = first_train_row_of_group(keys, "prompt")
+    return with_first_row((keys["split"] != TRAIN) & (first >= 0), first)
 
 
 CHECK = DatasetCheck(

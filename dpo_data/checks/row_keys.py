@@ -80,6 +80,7 @@ def run_dataset_checks(
     checks: Sequence[DatasetCheck],
     origin_of: Callable[[RowPosition], str],
     max_examples: int = MAX_EXAMPLES,
+    id_of: Callable[[RowPosition], str] | None = None,
 ) -> CodeCounts:
     """Run dataset checks over all keys of a store.
 
@@ -88,6 +89,7 @@ def run_dataset_checks(
         checks: the checks.
         origin_of: returns "file:row" of a row; called for examples only.
         max_examples: number of examples per code, the first ones in reading order.
+        id_of: returns the id of a pair, for the examples; None for examples without ids.
     """
     rows = Counter[str]()
     examples: dict[str, list[tuple[RowPosition, RowPosition]]] = {check.code: [] for check in checks}
@@ -101,7 +103,8 @@ def run_dataset_checks(
     for check in checks:
         if rows[check.code]:
             texts = [f"{origin_of(row)}: {check.summary} ({origin_of(other)})." for row, other in examples[check.code]]
-            counts.add(check.code, texts, rows[check.code])
+            ids = [id_of(row) for row, _ in examples[check.code]] if id_of is not None else ()
+            counts.add(check.code, texts, rows[check.code], ids)
     return counts
 
 

@@ -19,6 +19,7 @@ from dpo_data.cli.options import (
     DelimiterOption,
     EncodingOption,
     InputFormatOption,
+    KeepSystemOption,
     LabelMapOption,
     MapOption,
     MaxLengthOption,
@@ -26,12 +27,12 @@ from dpo_data.cli.options import (
     OnOverlongOption,
     TemplateDateOption,
     TruncationModeOption,
+    TruncationUnitOption,
     WhereOption,
     WorkersOption,
     cores,
     parse_label_map,
     parse_mapping,
-    parse_share,
     read_template,
     tokens_json,
 )
@@ -45,6 +46,7 @@ from dpo_data.options import (
     Pairing,
     SplitName,
     Tie,
+    parse_share,
     parse_template_arguments,
 )
 from dpo_data.sources import SOURCES
@@ -201,9 +203,8 @@ def convert(
         list[str],
         typer.Option(
             "--keep",
-            metavar="NAME",
-            help="Carry a metadata column along with the pairs. NAME or NAME=COLUMN, as text; NAME:number or NAME:bool "
-            "for other types (repeatable).",
+            metavar="NAME[=COLUMN][:text|number|bool]",
+            help="Keep a metadata column with the pairs (repeatable).",
             rich_help_panel=OUTPUT,
         ),
     ] = [],  # noqa: B006
@@ -230,7 +231,9 @@ def convert(
     ] = None,
     max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
     max_prompt_length: MaxPromptLengthOption = None,
-    truncation_mode: TruncationModeOption = "keep_end",
+    truncation_mode: TruncationModeOption = None,
+    truncation_unit: TruncationUnitOption = None,
+    keep_system: KeepSystemOption = None,
     on_overlong: OnOverlongOption = "truncate",
     chat_template: ChatTemplateOption = None,
     chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
@@ -261,6 +264,8 @@ def convert(
         "max_length": max_length or None,
         "max_prompt_length": max_prompt_length,
         "truncation_mode": truncation_mode,
+        "truncation_unit": truncation_unit,
+        "keep_system": keep_system,
         "on_overlong": on_overlong,
         "chat_template": read_template(chat_template),
         "chat_template_kwargs": parse_template_arguments(chat_template_kwargs),

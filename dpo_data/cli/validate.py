@@ -1,5 +1,6 @@
 """The command validate."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,6 +69,10 @@ def validate(
             rich_help_panel=CHECKS,
         ),
     ] = "error",
+    findings: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every finding to a JSON Lines file.", rich_help_panel=CHECKS),
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -123,6 +128,7 @@ def validate(
             cache_dir=cache_dir,
             deep=deep,
             against=against,
+            findings=findings,
             workers=workers or cores(),
             progress=show_progress,
         )

@@ -10,6 +10,8 @@ import pyarrow as pa
 from dpo_data.checks import Finding, RowCheck
 from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.judgments import Judgments, judge_of, judgment_table
+from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.checks.personal_data import redact, redact_pair
 from dpo_data.checks.row_keys import row_keys
 from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check, filtered_rows
@@ -30,18 +32,26 @@ from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.fields import Row, has_column
 from dpo_data.sources.source import Source, SourceOptions
 
+#: Columns that every prepared folder has besides the pairs.
+PREPARED_COLUMNS = ("source", "origin", "id", "prompt_key")
 #: Bytes of texts from which on the pairs of a chunk need a further batch: the offsets of an Arrow column end at 2 GiB.
 MAX_BATCH_BYTES = 1 << 30
 
 
 @dataclass
 class ConvertedChunk:
-    """Pairs and counts of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`."""
+    """Pairs and counts of one chunk: rows_read = rows_paired + rows in `quarantined` + the sum of `left_out`.
+
+    Attributes:
+        lacking: number of rows at the beginning of the chunk that all lack `lacking_field`.
+    """
 
     file: str
     split: str
     rows_read: int = 0
     rows_paired: int = 0
+    lacking: int = 0
+    lacking_field: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
     pairs_left_out: Counter[str] = field(default_factory=Counter)
     unused_columns: Counter[str] = field(default_factory=Counter)
@@ -51,6 +61,8 @@ class ConvertedChunk:
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
     misfits: Counter[str] = field(default_factory=Counter)
+    judgments: Judgments | None = None
+    marks: OneSidedMarks = field(default_factory=OneSidedMarks)
 
     def count_pair(
         self, origin: str, warnings: Sequence[tuple[RowCheck, Finding]], redacted: Mapping[str, int]
@@ -62,6 +74,8 @@ class ConvertedChunk:
 
     def count_rows(self, rows: Sequence[RawRow], result: GroupResult, source: Source, job: ConversionJob) -> None:
         """Count each row of a group as paired, quarantined or left out."""
+        if self.lacking == self.rows_read:
+            self._count_lacking(len(rows), result)
         self.rows_read += len(rows)
         self.rows_paired += len(result.paired)
         if result.left_out or result.refused:
@@ -73,6 +87,13 @@ class ConvertedChunk:
                     self.quarantined.append(_quarantined(self.file, row, verdict, hint, redacting=job.redact))
                 else:
                     self.left_out[verdict] += 1
+
+    def _count_lacking(self, rows: int, result: GroupResult) -> None:
+        for position in range(rows):
+            error = result.errors.get(position)
+            if error is None or error.code != "missing_field" or self.lacking_field not in (None, error.field):
+                break
+            self.lacking, self.lacking_field = self.lacking + 1, error.field
 
 
 class PairBatchBuilder:
@@ -87,15 +108,23 @@ class PairBatchBuilder:
         self.keys: list[PairKeys] = []
         self.text_bytes = 0
         self._source = source
+        self._sources: list[str] = []
         self._pairs: list[PreferencePair] = []
         self._fields: list[EncodedFields] = []
         self._origins: list[str] = []
         self._metadata: list[Mapping[str, Value]] = []
 
     def add(
-        self, pair: PreferencePair, fields: EncodedFields, keys: PairKeys, origin: str, metadata: Mapping[str, Value]
+        self,
+        pair: PreferencePair,
+        fields: EncodedFields,
+        keys: PairKeys,
+        origin: str,
+        metadata: Mapping[str, Value],
+        source: str | None = None,
     ) -> None:
-        """Append one pair with its kept metadata."""
+        """Append one pair with its kept metadata; `source` is its own, if it has one."""
+        self._sources.append(source or self._source)
         self._pairs.append(pair)
         self._fields.append(fields)
         self.keys.append(keys)
@@ -107,7 +136,7 @@ class PairBatchBuilder:
     def batch(self, schema: pa.Schema) -> pa.RecordBatch:
         """Return the pairs as an Arrow batch."""
         columns: dict[str, pa.Array] = {
-            "source": text_column([self._source.encode()] * len(self._pairs)),
+            "source": text_column([source.encode() for source in self._sources]),
             "origin": text_column([origin.encode() for origin in self._origins]),
             "id": text_column([keys.pair.hex().encode() for keys in self.keys]),
             "prompt_key": text_column([keys.prompt.hex().encode() for keys in self.keys]),
@@ -117,9 +146,10 @@ class PairBatchBuilder:
                 columns[name] = text_column([fields[position] for fields in self._fields])
             else:
                 columns[name] = messages_column([getattr(pair, name) for pair in self._pairs], schema.field(name).type)
-        if "tools" in schema.names:
-            tools = [getattr(pair, "tools", None) for pair in self._pairs]
-            columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
+        for name in ("tools", "chat_template_kwargs"):
+            if name in schema.names:
+                texts = [getattr(pair, name, None) for pair in self._pairs]
+                columns[name] = text_column([None if text is None else text.encode() for text in texts])
         for name in SCORES if "margin" in schema.names else ():
             columns[name] = scores_column([getattr(pair, name) for pair in self._pairs])
         for name in set(schema.names) - set(columns):
@@ -153,6 +183,7 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     converted = ConvertedChunk(chunk.file, chunk.split)
     builders: dict[str, list[PairBatchBuilder]] = {}
     unused = UnusedColumns(source, job)
+    judged: list[tuple[PairKeys, bytes]] = []
     for rows in groups(chunk.rows(), _group_key(source, job.options)):
         for row in rows:
             if isinstance(row.value, dict):
@@ -175,14 +206,19 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
                 result.leave_out(positions, "other_split")
                 continue
             result.paired.update(positions)
-            origin = f"{chunk.file}:{rows[positions[0]].line}"
+            raw = rows[positions[0]].value
+            origin, own_source = f"{chunk.file}:{rows[positions[0]].line}", None
+            if chunk.is_prepared and isinstance(raw, dict):
+                origin, own_source = str(raw["origin"]), str(raw["source"])
             if split not in builders:
                 builders[split] = [PairBatchBuilder(source.name)]
             elif builders[split][-1].text_bytes > MAX_BATCH_BYTES:
                 builders[split].append(PairBatchBuilder(source.name))
-            raw = rows[positions[0]].value
             metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
-            builders[split][-1].add(pair, fields, keys, origin, metadata)
+            builders[split][-1].add(pair, fields, keys, origin, metadata, own_source)
+            converted.marks.add(origin, pair.texts)
+            if isinstance(raw, dict) and (judge := judge_of(raw)) is not None:
+                judged.append((keys, judge))
             if source.contents is not None and isinstance(raw, dict):
                 for column in unused.prompt_columns(raw, pair.texts[0]):
                     converted.warned.add(UNUSED_PROMPT_COLUMN, [f"{origin}: the column {column} is not in the prompt."])
@@ -190,6 +226,10 @@ def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
                 converted.count_pair(origin, warnings, redacted)
         converted.count_rows(rows, result, source, job)
     converted.unused_columns = unused.counts()
+    if chunk.is_prepared:
+        for name in PREPARED_COLUMNS:
+            converted.unused_columns.pop(name, None)
+    converted.judgments = judgment_table(judged) if judged else None
     for split, of_split in builders.items():
         batches = [builder.batch(schema) for builder in of_split]
         converted.batches[split] = batches[0] if len(batches) == 1 else pa.Table.from_batches(batches)

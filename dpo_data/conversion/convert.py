@@ -1,15 +1,16 @@
 """Convert a raw source to a prepared folder."""
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Unpack
 
 from dpo_data.checks import DATASET_CHECKS
+from dpo_data.checks.judgments import count_judgments, judgment_store
 from dpo_data.checks.row_keys import RowKeyStore, run_dataset_checks
 from dpo_data.conversion.card import dataset_card
 from dpo_data.conversion.chunks import convert_chunks
-from dpo_data.conversion.first_rows import decide
+from dpo_data.conversion.first_rows import decide, of_prepared
 from dpo_data.conversion.plan import ConversionPlan, ConvertArguments, make_plan
 from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
@@ -19,6 +20,9 @@ from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.writer import PreparedWriter, building
 from dpo_data.readers.inputs import find_inputs
+
+#: Rows that must all lack the same field, if a file has no more, so that nothing is written.
+MIN_ROWS_LACKING = 20
 
 
 def convert(
@@ -36,7 +40,7 @@ def convert(
     Args:
         source: a name in `dpo_data.sources.SOURCES`.
         inputs: a file, folder, glob, URL or "-", or several; if empty, the source's files on the Hugging Face Hub.
-        output: the prepared folder; new, empty, unfinished, or finished and to be replaced.
+        output: the prepared folder; new, empty, unfinished, rejected, or finished and to be replaced.
         overwrite: replace a finished folder.
         workers: number of processes; more than 1 needs the usual `if __name__ == "__main__"` in a script.
         progress: called with the share of the input that is read, and the number of rows.
@@ -101,6 +105,7 @@ def run(
 
     Args, result and errors are those of `convert`, and `on_form` is called once the form of the pairs is known.
     """
+    skipped: list[str] = []
     raw = RawInputs(
         find_inputs(
             plan.inputs,
@@ -109,13 +114,15 @@ def run(
             encoding=plan.encoding,
             delimiter=plan.delimiter,
             unreachable_hint=plan.unreachable_hint,
+            output=output,
+            on_skip=skipped.append,
         )
     )
+    plan = of_prepared(plan, raw.files)
     tally = Tally()
-    with (
-        building(Path(output), "prepared", overwrite=overwrite) as scratch,
-        closing(RowKeyStore(scratch / "keys")) as store,
-    ):
+    with building(Path(output), "prepared", overwrite=overwrite) as scratch, ExitStack() as stack:
+        store = stack.enter_context(closing(RowKeyStore(scratch / "keys")))
+        judged: RowKeyStore | None = None
         if plan.needs_first_rows:
             plan = decide(plan, raw.first_rows(FIRST_ROWS))
         on_form(plan.form)
@@ -124,15 +131,25 @@ def run(
                 if chunk.quarantined and plan.on_error == "stop":
                     raise _first_invalid(chunk.quarantined[0])
                 tally.add(chunk)
+                tally.require_field(FIRST_ROWS)
                 for split, batch in chunk.batches.items():
                     chunk.keys[split]["index"] += writer.add(split, batch)
                     store.add(chunk.keys[split])
+                if chunk.judgments is not None:
+                    judged = judged or stack.enter_context(closing(judgment_store(scratch / "judgments")))
+                    judged.add(chunk.judgments)
                 writer.quarantine(chunk.split, chunk.quarantined)
             if not tally.rows_read:
                 raise InputError(f"{', '.join(file.label for file in raw.files)}: no rows in it.")
+            if tally.lacking == tally.rows_read:
+                tally.require_field(MIN_ROWS_LACKING)
             tally.warned.merge(run_dataset_checks(store, DATASET_CHECKS, writer.finish_splits()))
+            tally.warned.merge(tally.marks.findings())
             store.remove()
-            return writer.finish(tally.header(plan, raw.files), dataset_card, left_out=tally.left_out_by_split)
+            if judged is not None:
+                tally.judgments = count_judgments(judged.buckets())
+                judged.remove()
+            return writer.finish(tally.header(plan, raw.files, skipped), dataset_card, left_out=tally.left_out_by_split)
 
 
 def _first_invalid(row: QuarantinedRow) -> RowError:

@@ -1,4 +1,4 @@
-"""What the first rows of the first file decide: the form of the pairs, and the columns of their messages."""
+"""What the inputs decide: the form of the pairs, and the columns of their messages."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from dpo_data.boundary import are_parts_of_one_text
 from dpo_data.conversion.plan import ConversionPlan
-from dpo_data.errors import RowError, UsageError, did_you_mean
+from dpo_data.errors import RowError, UsageError, argument, did_you_mean
 from dpo_data.options import FIRST_ROWS, Form
+from dpo_data.prepared.reader import open_prepared
+from dpo_data.readers.inputs import InputFile
 from dpo_data.records import ConversationalPair, Message, PreferencePair, ScoredResponses
 from dpo_data.sources.fields import FieldMap, Row, has_column
 from dpo_data.sources.source import Source, SourceOptions
@@ -35,10 +37,36 @@ def decide(plan: ConversionPlan, rows: Sequence[Row]) -> ConversionPlan:
         columns = replace(
             plan.job.columns,
             tools=plan.job.columns.tools or not found.isdisjoint(("tools", *TOOL_FIELDS)),
+            template_arguments="chat_template_kwargs" in found,
             reasoning=tuple(name for name in REASONING_FIELDS if name in found),
         )
         plan = replace(plan, job=replace(plan.job, columns=columns))
     return plan
+
+
+def of_prepared(plan: ConversionPlan, files: Sequence[InputFile]) -> ConversionPlan:
+    """Return the plan with the source and the form of the prepared folders among the inputs, if they agree.
+
+    Raises:
+        UsageError: another source than pairs would read a prepared folder.
+        PreparedError: a folder must not be used.
+    """
+    folders = list(dict.fromkeys(file.prepared for file in files if file.prepared is not None))
+    if not folders:
+        return plan
+    if plan.source.name != "pairs":
+        raise UsageError(
+            f"{folders[0]}: is a prepared folder already.\n  Check it: dpo-data validate {folders[0]}; or convert it "
+            f"again: dpo-data convert pairs {argument('inputs', folders[0])}."
+        )
+    manifests = [open_prepared(folder).manifest for folder in folders]
+    if any(file.prepared is None for file in files):
+        return plan
+    first = manifests[0]
+    if plan.detects_form and all(manifest.form == first.form for manifest in manifests):
+        plan = plan.in_form(first.form, "the form of the prepared folder")
+    same_source = all(manifest.source == first.source for manifest in manifests)
+    return replace(plan, parent=first.source if same_source else None)
 
 
 def _require_kept_columns(plan: ConversionPlan, rows: Sequence[Row]) -> None:
@@ -54,7 +82,7 @@ def _require_kept_columns(plan: ConversionPlan, rows: Sequence[Row]) -> None:
 
 
 def message_fields(source: Source, rows: Iterable[Row], options: SourceOptions) -> set[str]:
-    """Return the fields that the messages of some rows have besides role and content, and "tools" if they have some."""
+    """Return the fields that some dialogues have: those of messages besides role and content, tools, and arguments."""
     found: set[str] = set()
     for row in rows:
         try:
@@ -62,7 +90,7 @@ def message_fields(source: Source, rows: Iterable[Row], options: SourceOptions) 
         except (RowError, ValidationError):
             continue
         for item in adapted if isinstance(adapted, list) else [adapted]:
-            found |= {"tools"} if getattr(item, "tools", None) else set()
+            found |= {name for name in ("tools", "chat_template_kwargs") if getattr(item, name, None)}
             for message in _messages(item):
                 found |= {name for name in (*TOOL_FIELDS, *REASONING_FIELDS) if getattr(message, name)}
     return found

@@ -14,7 +14,7 @@ from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
 from dpo_data.expressions import Expression, parse_expression
 from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, FormChoice, OnError, Pairing, SplitName, Tie
 from dpo_data.pairing import PairingArguments, PairingPolicy
-from dpo_data.prepared.manifest import ConvertOptions, KeptColumn
+from dpo_data.prepared.manifest import ConvertOptions, KeptColumn, SourceEntry
 from dpo_data.prepared.schema import KEPT_TYPES, RESERVED, PairColumns, pair_schema
 from dpo_data.readers.remote import UNREACHABLE_HINT
 from dpo_data.readers.splits import split_of
@@ -113,6 +113,7 @@ class ConversionPlan:
         options: those that affect the content, as the manifest records them.
         detects_form: the first rows are yet to decide the form.
         form_reason: why they decided so.
+        parent: the source of the prepared folder that is converted again, or None.
     """
 
     source: Source
@@ -126,6 +127,7 @@ class ConversionPlan:
     options: ConvertOptions
     detects_form: bool = False
     form_reason: str | None = None
+    parent: SourceEntry | None = None
 
     @property
     def form(self) -> Form:

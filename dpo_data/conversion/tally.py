@@ -6,15 +6,23 @@ from dataclasses import dataclass, field
 
 from dpo_data.checks import CHECK_HINTS
 from dpo_data.checks.counts import CodeCounts
+from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.conversion.chunks import ConvertedChunk
 from dpo_data.conversion.plan import ConversionPlan
-from dpo_data.prepared.manifest import InputEntry, ManifestHeader, SourceEntry, WarningCount
+from dpo_data.errors import InputError
+from dpo_data.prepared.manifest import InputEntry, JudgmentCounts, ManifestHeader, SourceEntry, WarningCount
+from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.readers.inputs import InputFile
 
 
 @dataclass
 class Tally:
-    """Counts over all chunks, which become the header of the manifest."""
+    """Counts over all chunks, which become the header of the manifest.
+
+    Attributes:
+        lacking: number of the first rows that all lack the same field.
+        first_lacking: the first of them.
+    """
 
     rows_read: int = 0
     rows_paired: int = 0
@@ -28,9 +36,17 @@ class Tally:
     warned: CodeCounts = field(default_factory=CodeCounts)
     redacted: Counter[str] = field(default_factory=Counter)
     misfits: Counter[str] = field(default_factory=Counter)
+    judgments: JudgmentCounts | None = None
+    marks: OneSidedMarks = field(default_factory=OneSidedMarks)
+    lacking: int = 0
+    first_lacking: QuarantinedRow | None = None
 
     def add(self, chunk: ConvertedChunk) -> None:
         """Count one chunk."""
+        if chunk.lacking and self.lacking == self.rows_read:
+            self.first_lacking = self.first_lacking or chunk.quarantined[0]
+            if chunk.quarantined[0].field == self.first_lacking.field:
+                self.lacking += chunk.lacking
         self.rows_read += chunk.rows_read
         self.rows_paired += chunk.rows_paired
         self.pairs += sum(batch.num_rows for batch in chunk.batches.values())
@@ -43,20 +59,34 @@ class Tally:
         self.warned.merge(chunk.warned)
         self.redacted.update(chunk.redacted)
         self.misfits.update(chunk.misfits)
+        self.marks.merge(chunk.marks)
 
-    def header(self, plan: ConversionPlan, files: Sequence[InputFile]) -> ManifestHeader:
+    def require_field(self, rows: int) -> None:
+        """Raise InputError if the first rows all lack the same field.
+
+        Args:
+            rows: how many they must be.
+        """
+        row = self.first_lacking
+        if row is not None and self.lacking >= rows:
+            raise InputError(
+                f"{row.file}:{row.line}: {row.message} All of the first {self.lacking:,} rows lack it.\n  {row.hint}"
+            )
+
+    def header(self, plan: ConversionPlan, files: Sequence[InputFile], skipped: Sequence[str] = ()) -> ManifestHeader:
         """Return the header of the manifest."""
         quarantined = self.quarantined_by_code.total()
         return ManifestHeader(
             status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",
             form=plan.form,
             form_reason=plan.form_reason,
-            source=SourceEntry.model_validate(plan.source, from_attributes=True),
+            source=plan.parent or SourceEntry.model_validate(plan.source, from_attributes=True),
             options=plan.options,
             kept_columns={
                 name: kept.model_copy(update={"misfits": self.misfits[name]}) for name, kept in plan.job.kept.items()
             },
             inputs=self._inputs(files),
+            skipped=list(skipped),
             rows_read=self.rows_read,
             rows_paired=self.rows_paired,
             pairs=self.pairs,
@@ -71,6 +101,7 @@ class Tally:
                 for code, (rows, examples) in self.warned.in_order(CHECK_HINTS).items()
             },
             redacted=dict(sorted(self.redacted.items())),
+            judgments=self.judgments,
         )
 
     def _inputs(self, files: Sequence[InputFile]) -> list[InputEntry]:

@@ -17,12 +17,13 @@ from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.checks.deep import DeepChecks, require_libraries
 from dpo_data.checks.eos_in_response import CHECK as EOS_IN_RESPONSE
 from dpo_data.checks.eos_in_response import for_tokenizer
+from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.checks.row_keys import RowKeyStore, RowPosition, run_dataset_checks
 from dpo_data.inspect.batches import PairBatch
 from dpo_data.inspect.pairs import PairPosition
 from dpo_data.options import SPLITS
 from dpo_data.prepared.manifest import Manifest
-from dpo_data.prepared.reader import Prepared, origin_lookup
+from dpo_data.prepared.reader import Prepared, column_lookup
 from dpo_data.tokens.encoder import Encoder
 
 
@@ -86,20 +87,23 @@ class Findings:
         self.damage: dict[str, str] = {}
         self.pairs = Counter[str]()
         self.positions: dict[str, PairPosition] = {}
+        self._marks = OneSidedMarks(checks.max_examples)
 
     def add(self, batch: PairBatch) -> None:
         """Check more pairs."""
         self.pairs[batch.split] += len(batch.rows)
         self._check_ids(batch)
         for row, pair in enumerate(batch.rows):
+            if self._marks.add(pair.origin, batch.texts[row], pair.id):
+                self.positions.setdefault(pair.origin, PairPosition(batch.split, batch.start + row))
             for check, finding in run_row_checks(pair, self._row_checks):
                 counts = self.errors if check.severity == "error" else self.warnings
-                counts.add(check.code, [f"{pair.origin}: {finding.message}"])
+                counts.add(check.code, [f"{pair.origin}: {finding.message}"], ids=[pair.id])
                 if counts.rows[check.code] <= self._max_examples:
                     self.positions.setdefault(pair.origin, PairPosition(batch.split, batch.start + row))
             if batch.tokens is not None and row in batch.tokens.refused:
                 refusal = batch.tokens.refused[row]
-                self.refused.add(refusal.reason, [f"{pair.origin}: {refusal.message}"])
+                self.refused.add(refusal.reason, [f"{pair.origin}: {refusal.message}"], ids=[pair.id])
         if self._deep is not None:
             self._deep.add(batch.rows, batch.keys)
 
@@ -116,16 +120,19 @@ class Findings:
 
     def check_dataset(self, keys: RowKeyStore) -> None:
         """Add the findings over all pairs, whose keys are in a store."""
-        origin_in_shard = origin_lookup(self._prepared.path, self._prepared.manifest.splits)
+        origin_in_shard, id_of = (
+            column_lookup(self._prepared.path, self._prepared.manifest.splits, column) for column in ("origin", "id")
+        )
 
         def origin_of(row: RowPosition) -> str:
             origin = origin_in_shard(row)
             self.positions.setdefault(origin, PairPosition(SPLITS[row.split], row.position))
             return origin
 
-        self.warnings.merge(run_dataset_checks(keys, DATASET_CHECKS, origin_of, self._max_examples))
+        self.warnings.merge(run_dataset_checks(keys, DATASET_CHECKS, origin_of, self._max_examples, id_of))
+        self.warnings.merge(self._marks.findings())
         if self._deep is not None:
-            self.warnings.merge(self._deep.findings(origin_of, self._max_examples))
+            self.warnings.merge(self._deep.findings(origin_of, self._max_examples, id_of))
 
 
 def deepened(checks: Iterable[RowCheck]) -> Iterator[RowCheck]:

@@ -5,14 +5,15 @@ come from `dpo_data.inspect.statistics`.
 """
 
 import datetime
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import pyarrow.compute as pc
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from dpo_data.checks import CHECK_HINTS, DEEP_DATASET_CHECKS
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
@@ -24,6 +25,7 @@ from dpo_data.inspect.batches import Observer, read_pairs
 from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Distribution
+from dpo_data.inspect.verdict import LEAKS, CodeFinding, Verdict, judge, write_findings
 from dpo_data.options import (
     DEFAULT_AUDIT_LENGTHS,
     DEFAULT_MAX_INVALID,
@@ -43,15 +45,6 @@ from dpo_data.tokens.cache import TokenCache, all_tokens, list_tokens, load_enco
 from dpo_data.tokens.encoder import Encoder
 from dpo_data.tokens.options import TokenOptions, token_options
 from dpo_data.tokens.refusals import REFUSAL_HINT, REFUSALS
-
-
-class CodeFinding(ManifestModel):
-    """Findings of one check."""
-
-    severity: Severity
-    rows: NonNegativeInt
-    hint: str
-    examples: Annotated[list[str], Field(description="file:row and what is wrong there; the first few.")]
 
 
 class Quantiles(ManifestModel):
@@ -98,6 +91,16 @@ class ValidationReport(ManifestModel):
     personal_data: Annotated[
         dict[str, NonNegativeInt] | None, Field(description="Kind to its occurrences in the texts of the pairs.")
     ] = None
+    verdict: Annotated[
+        Verdict | None, Field(description="Whether the data is fit to train on; null only before it is computed.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _judge(self) -> Self:
+        if self.verdict is None:
+            verdict = judge(rows=self.rows_read, pairs=self.pairs, damage=self.damage, findings=self.findings)
+            object.__setattr__(self, "verdict", verdict)  # the model is frozen
+        return self
 
     def worst(self) -> Severity | None:
         """Return the highest severity among damage and findings."""
@@ -131,6 +134,7 @@ def validate(
     deep: bool = False,
     against: Sequence[str | Path] = (),
     max_examples: int = MAX_EXAMPLES,
+    findings: str | Path | None = None,
     workers: int = 1,
     progress: Progress = silent,
 ) -> ValidationReport:
@@ -154,6 +158,7 @@ def validate(
         deep: run the deep checks too, and count languages and personal data; needs the extra `checks`.
         against: evaluation sets whose text is searched for in the pairs; see `dpo_data.checks.contamination`.
         max_examples: examples to keep of each finding.
+        findings: file to write every finding to, as JSON Lines with the id of its pair.
         workers: processes that read raw pairs.
         progress: called with the share of the work that is done, and the number of rows.
 
@@ -162,7 +167,8 @@ def validate(
         InputError, UsageError: as `convert`, and for the tokenizer as `tokenize`; lengths that leave no room for a
             prompt or a response; an evaluation set that cannot be read; `deep` without its libraries.
     """
-    checks = extra_checks(deep, against, max_examples)
+    kept_examples = max_examples if findings is None else sys.maxsize
+    checks = extra_checks(deep, against, kept_examples)
     folder = Path(path)
     finished = is_prepared(folder)
     encoder, lengths = None, LengthStatistics()
@@ -194,15 +200,20 @@ def validate(
             run(plan, output=folder, workers=workers, progress=progress, on_form=prepare_lengths)
         prepared = Prepared(folder, read_manifest(folder))
         with read_folder(prepared, checks, lengths, encoder, progress) as found:
-            return validation_report(
+            report = validation_report(
                 prepared,
                 found,
                 lengths,
                 path=str(path),
                 raw=not finished,
-                max_examples=max_examples,
+                max_examples=kept_examples,
                 cache_dir=cache_dir if finished else None,
             )
+    if findings is None:
+        return report
+    write_findings(Path(findings), report.findings)
+    clipped = {code: finding.with_examples(max_examples) for code, finding in report.findings.items()}
+    return report.model_copy(update={"findings": clipped})
 
 
 def open_encoder(
@@ -328,7 +339,8 @@ def validation_report(
         quarantined=manifest.quarantined,
         left_out=manifest.left_out,
         damage=damage,
-        findings=_code_findings("error", findings.errors, hints) | _code_findings("warning", findings.warnings, hints),
+        findings=_code_findings("error", findings.errors, hints, findings.pairs)
+        | _code_findings("warning", findings.warnings, hints, findings.pairs),
         token_caches=[cache.manifest.key for cache in caches],
         languages=deep.language_counts() if deep else None,
         personal_data=dict(sorted(deep.personal_data.items())) if deep else None,
@@ -368,9 +380,19 @@ def _quantiles(lengths: Distribution) -> Quantiles:
     return Quantiles(**{name: int(getattr(lengths, name)) for name in Quantiles.model_fields})
 
 
-def _code_findings(severity: Severity, counts: CodeCounts, hints: Mapping[str, str]) -> dict[str, CodeFinding]:
+def _code_findings(
+    severity: Severity, counts: CodeCounts, hints: Mapping[str, str], pairs: Mapping[str, int]
+) -> dict[str, CodeFinding]:
+    """Return the findings of a severity; `pairs` has the number of pairs of each split."""
     return {
-        code: CodeFinding(severity=severity, rows=rows, hint=hints[code], examples=examples)
+        code: CodeFinding(
+            severity=severity,
+            rows=rows,
+            hint=hints[code],
+            examples=examples,
+            ids=counts.ids.get(code, []),
+            share_of_test=rows / pairs["test"] if code in LEAKS else None,
+        )
         for code, (rows, examples) in counts.in_order(CHECK_HINTS).items()
     }
 

@@ -119,6 +119,17 @@ class KeptColumn(ManifestModel):
     misfits: Annotated[NonNegativeInt, Field(description="Values that did not fit the type and became null.")] = 0
 
 
+class JudgmentCounts(ManifestModel):
+    """Pairs of responses with the judgments of several judges, whom a column of the raw rows tells apart."""
+
+    repeated: Annotated[NonNegativeInt, Field(description="Number of these pairs.")] = 0
+    judgments: Annotated[NonNegativeInt, Field(description="Judgments of them.")] = 0
+    disputed: Annotated[NonNegativeInt, Field(description="Those that were judged both ways.")] = 0
+    disagreements: Annotated[
+        float, Field(ge=0, description="Sum, over these pairs, of the share of two judgments that disagree.")
+    ] = 0.0
+
+
 class ParentEntry(ManifestModel):
     """A prepared folder that a step read."""
 
@@ -167,6 +178,10 @@ class ManifestHeader(ManifestModel):
         dict[str, KeptColumn], Field(description="Metadata columns of the pairs, by their names.")
     ] = {}
     inputs: list[InputEntry]
+    skipped: Annotated[
+        list[str],
+        Field(description="Folders below the inputs that were not read: prepared folders, token caches, the output."),
+    ] = []
     rows_read: NonNegativeInt
     rows_paired: Annotated[NonNegativeInt, Field(description="Raw rows that gave at least one pair.")]
     pairs: Annotated[NonNegativeInt, Field(description="One row may give several pairs, and several rows one pair.")]
@@ -184,6 +199,7 @@ class ManifestHeader(ManifestModel):
         dict[str, WarningCount], Field(description="Code of a check to its findings in the kept pairs.")
     ]
     redacted: Annotated[Counts, Field(description="Kind of personal data to its placeholders in the kept pairs.")] = {}
+    judgments: Annotated[JudgmentCounts | None, Field(description="Null if the raw rows name no judges.")] = None
 
     @model_validator(mode="after")
     def _check_balance(self) -> Self:

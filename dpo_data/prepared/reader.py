@@ -128,13 +128,21 @@ def origin_lookup(folder: Path, splits: Mapping[str, SplitEntry]) -> Callable[[R
         folder: the folder of the shards.
         splits: the shards of each split, with their rows.
     """
+    return column_lookup(folder, splits, "origin")
 
-    def origin_of(place: RowPosition) -> str:
+
+def column_lookup(folder: Path, splits: Mapping[str, SplitEntry], column: str) -> Callable[[RowPosition], str]:
+    """Return a function that looks up a text column of a row; see `origin_lookup`."""
+    columns: dict[str, pa.ChunkedArray] = {}
+
+    def value_of(place: RowPosition) -> str:
         shard, row = splits[SPLITS[place.split]].locate(place.position)
-        with pa.memory_map(str(folder / shard)) as file:
-            return str(pa.ipc.open_stream(file).read_all().column("origin")[row])
+        if shard not in columns:
+            with pa.memory_map(str(folder / shard)) as file:
+                columns[shard] = pa.ipc.open_stream(file).read_all().column(column)
+        return str(columns[shard][row])
 
-    return origin_of
+    return value_of
 
 
 def load_dataset(path: Path) -> "DatasetDict":

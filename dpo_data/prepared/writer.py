@@ -58,7 +58,7 @@ def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bo
     """Give a scratch folder that becomes `folder` if the block ends without an exception, and is removed otherwise.
 
     Args:
-        folder: new, empty, unfinished, or (with `overwrite`) finished.
+        folder: new, empty, unfinished, rejected, or (with `overwrite`) finished.
         kind: decides which files of a finished folder are replaced.
         overwrite: replace a finished folder, which stays as it is until the new one is complete.
 
@@ -97,11 +97,21 @@ def _refuse_target(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file.\n  Name a folder that is new or empty.")
     if (folder / MANIFEST).exists():
-        if not overwrite:
+        if not overwrite and not _is_rejected(folder):
             replace = argument("overwrite", True)
             raise UsageError(f"{folder}: holds a finished dataset.\n  Replace it with {replace}, or name another.")
     elif folder.exists() and not (folder / PARTIAL).exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: holds files that are not ours.\n  Name a folder that is new or empty.")
+
+
+def _is_rejected(folder: Path) -> bool:
+    """Return True if a folder holds a prepared dataset that was rejected, which is of no use but for its quarantine."""
+    try:
+        fields = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    is_prepared = isinstance(fields, dict) and fields.get("format") == "dpo-data prepared"
+    return is_prepared and fields.get("status") == "rejected"
 
 
 def _acquire_lock(folder: Path) -> FileLock:

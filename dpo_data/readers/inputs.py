@@ -15,7 +15,7 @@ import pyarrow as pa
 from dpo_data.errors import UsageError, reading
 from dpo_data.readers.archives import archive_of, members
 from dpo_data.readers.formats import FileKind, file_kind, known_formats, require_kind, table_in, text_format
-from dpo_data.readers.locations import STDIN, expand, is_local, is_regular
+from dpo_data.readers.locations import STDIN, Skipping, expand, is_local, is_regular
 from dpo_data.readers.remote import UNREACHABLE_HINT, open_url, path_in, public_url, reaching
 from dpo_data.readers.rows import Chunk, Format
 from dpo_data.readers.splits import split_of
@@ -44,6 +44,7 @@ class InputFile:
         split_is_given: the user named the split; else a member of an archive, or a key, may name another.
         format_is_given: the user named the format; else the content may show another.
         unreachable_hint: what to do if the location cannot be reached.
+        prepared: the prepared folder that it is a shard of, whose rows have origins and sources; else None.
     """
 
     location: str
@@ -57,6 +58,7 @@ class InputFile:
     split_is_given: bool = False
     format_is_given: bool = False
     unreachable_hint: str = UNREACHABLE_HINT
+    prepared: str | None = None
 
     def chunks(self, on_read: Callable[[int], None] = lambda position: None) -> Iterator[Chunk]:
         """Read the file; the chunks of each member of an archive have the file name and the split of the member.
@@ -120,7 +122,16 @@ class InputFile:
             for block in format_.read(stream):
                 split = self.split if self.split_is_given else block.split or self.split
                 columns = format_.columns(block.payload)
-                yield Chunk(self.label, split, block.line, block.payload, format_.parse, columns, format_.cells)
+                yield Chunk(
+                    self.label,
+                    split,
+                    block.line,
+                    block.payload,
+                    format_.parse,
+                    columns,
+                    format_.cells,
+                    is_prepared=self.prepared is not None,
+                )
 
     def _read_members(self, found: Iterator[tuple[str, Any]]) -> Iterator[Chunk]:
         """Yield the chunks of the members of an archive that have a known format, or the one that the user named."""
@@ -153,6 +164,8 @@ def find_inputs(
     encoding: str | None = None,
     delimiter: str | None = None,
     unreachable_hint: str = UNREACHABLE_HINT,
+    output: str | Path | None = None,
+    on_skip: Callable[[str], None] = lambda label: None,
 ) -> list[InputFile]:
     """Return the files that `inputs` name, in sorted order within each of them.
 
@@ -163,20 +176,26 @@ def find_inputs(
         encoding: of text files; when None, UTF-8, or what a byte order mark says.
         delimiter: of CSV and TSV files; when None, it is inferred from the header of a CSV file.
         unreachable_hint: what to do if a URL cannot be reached.
+        output: a folder that will be written, which is not read.
+        on_skip: called with the label of each folder below an input that is not read: prepared folders, token caches,
+            and the output.
 
     Raises:
         InputError: an input does not exist, contains no file of a known format, or has an unknown format.
-        UsageError: a folder is a prepared one, a file is named twice, or an encoding or a delimiter is not one.
+        UsageError: a folder is a token cache, a file is named twice, or an encoding or a delimiter is not one.
+        PreparedError: an input is a prepared folder that must not be used.
     """
     require_encoding(encoding)
     delimiter = parse_delimiter(delimiter)
     found = []
+    skipping = Skipping(None if output is None else os.path.abspath(output))
     for name in map(str, inputs):
         with reading(name):
-            found += expand(name, unreachable_hint)
+            found += expand(name, unreachable_hint, skipping)
     kinds = [_kind(location.name, input_format) for location in found]
     if delimiter and not any(kind.archive or kind.format in (CSV, TSV) for kind in kinds):
         raise UsageError("applies to CSV and TSV files, and no input is one.", "delimiter", delimiter)
+    labels = _labels([location.name for location in found], skipping.skipped)
     files = [
         InputFile(
             location=location.name,
@@ -190,9 +209,12 @@ def find_inputs(
             split_is_given=split is not None,
             format_is_given=input_format is not None,
             unreachable_hint=unreachable_hint,
+            prepared=location.prepared,
         )
-        for location, kind, label in zip(found, kinds, _labels([location.name for location in found]), strict=True)
+        for location, kind, label in zip(found, kinds, labels[: len(found)], strict=True)
     ]
+    for label in sorted(labels[len(found) :]):
+        on_skip(label)
     counts = Counter(file.label for file in files)
     if repeated := sorted(label for label, count in counts.items() if count > 1):
         raise UsageError(f"an input is named twice: {', '.join(repeated)}.")
@@ -205,8 +227,8 @@ def _kind(location: str, input_format: str | None) -> FileKind:
     return require_kind(path_in(location), input_format, public_url(location))
 
 
-def _labels(locations: list[str]) -> list[str]:
-    """Return the names of files in origins.
+def _labels(locations: list[str], skipped: list[str]) -> list[str]:
+    """Return the names of files in origins, then those of the folders that were skipped.
 
     Those of local files start at the folder that holds all inputs: the same from any working directory. Links are not
     followed: in a cache of the Hub, every file is a link to one with a meaningless name.
@@ -214,7 +236,8 @@ def _labels(locations: list[str]) -> list[str]:
     paths = {location: os.path.abspath(location) for location in locations if is_local(location)}
     root = str(Path(commonpath({os.path.dirname(path) for path in paths.values()})).parent) if paths else ""
     labels = []
-    for location in locations:
+    paths |= {path: os.path.abspath(path) for path in skipped}
+    for location in (*locations, *skipped):
         if location == STDIN:
             labels.append("stdin")
         elif location in paths:

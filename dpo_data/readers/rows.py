@@ -85,6 +85,7 @@ class Chunk:
     Attributes:
         columns: those that the format declares once for all rows.
         cells: True if every value is a string, whatever it spells.
+        is_prepared: True for pairs of a prepared folder, which have an origin and a source of their own.
     """
 
     file: str
@@ -94,6 +95,7 @@ class Chunk:
     parse: Callable[[Any, int], Iterator[RawRow]]
     columns: list[str] | None = None
     cells: bool = False
+    is_prepared: bool = False
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the records; one that cannot be parsed comes with its `RowError`."""

@@ -1,11 +1,13 @@
 """Phrases about statistics and tokens that the terminal and the pages share."""
 
 import json
+from collections.abc import Mapping
 
 from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, LabelNoise
+from dpo_data.inspect.verdict import LEAKS
 from dpo_data.options import Severity
 from dpo_data.tokens.manifest import TokenCounts, TokensManifest
-from dpo_data.tokens.remarks import remark_lines
+from dpo_data.tokens.remarks import cut_counts, remark_lines
 
 
 def gap_name(gap: GapScore) -> str:
@@ -18,10 +20,16 @@ def verdict(worst: Severity | None) -> str:
     return {"error": "Errors found.", "warning": "Warnings, but no errors.", None: "Nothing found."}[worst]
 
 
+def finding_rows(code: str, rows: int, splits: Mapping[str, int]) -> str:
+    """Return the number of rows of a finding; for a prompt in both splits, also their share of the test split."""
+    test = splits.get("test", 0)
+    return f"{rows:,} ({rows / test:.1%} of test)" if code in LEAKS and test else f"{rows:,}"
+
+
 def noise_headline(noise: LabelNoise | None) -> str:
     """Return the estimate of the label noise in one line, or the reason that there is none."""
     if noise is None:
-        return "Label noise: unknown, as no pair of responses was judged twice."
+        return "Label noise: unknown, as no pair has two judges, named by a column such as annotator or worker."
     if noise.repeated < ENOUGH_REPEATS:
         return f"Label noise: not enough repeated judgments to estimate ({noise.repeated})"
     interval = f"{noise.error:.1%} ({noise.error_low:.1%} – {noise.error_high:.1%})"
@@ -34,6 +42,13 @@ def noise_headline(noise: LabelNoise | None) -> str:
         f"Label noise: {interval}: {advice}. Pairs judged more than once: {noise.repeated:,}; "
         f"in both directions: {noise.disputed:,}."
     )
+
+
+#: What the numbers of an audit of truncation mean for conversations.
+CUT_BY_TOKENS = (
+    "Counted as with --truncation-unit token. By turns, the default for conversations, the same pairs are truncated, "
+    "but prompts lose whole turns, and so more tokens; responses lose at most as many."
+)
 
 
 def token_remarks(manifest: TokensManifest) -> list[str]:
@@ -51,4 +66,6 @@ def token_remarks(manifest: TokensManifest) -> list[str]:
         lines.append(f"Arguments of the chat template: {given}.")
     if options.date:
         lines.append(f"The chat template takes {options.date} for today.")
+    if counts.turns_dropped:
+        lines.append(f"Truncated: {cut_counts(counts)}.")
     return [*lines, *remark_lines(counts)]

@@ -51,10 +51,14 @@ _NUMPY_REPR = re.compile(
 
 
 def written_messages(value: Any, path: str) -> Any:
-    """Return the messages that a string is the text of, as in the cells of a CSV file; any other value unchanged.
+    """Return the messages that a string is the text of, as in the cells of a CSV file, or those in {"messages": [...]}.
+
+    Any other value is returned unchanged.
 
     Raises: RowError: wrong_type, if the text begins as messages do but cannot be parsed.
     """
+    if isinstance(value, Mapping) and [key for key, item in value.items() if item is not None] == ["messages"]:
+        return value["messages"]
     if not isinstance(value, str) or not WRITTEN.match(value):
         return value
     text = value.strip()
@@ -225,7 +229,8 @@ def ignored_keys(row: Row, columns: Collection[str]) -> Iterator[str]:
             continue
         if isinstance(value, list | Mapping) or (isinstance(value, str) and WRITTEN.match(value)):
             try:
-                yield from dict.fromkeys(_ignored_keys(written_messages(value, column), column))
+                parsed = written_messages(value, column) if isinstance(value, str) else value
+                yield from dict.fromkeys(_ignored_keys(parsed, column))
             except RowError:
                 continue
 

@@ -266,6 +266,10 @@ def text(w: Writer) -> Row:
     return {"prompt": prompt, "chosen": start + w.prose(), "rejected": start + w.prose()}
 
 
+def spaced(w: Writer) -> Planted:
+    return one({"prompt": f"{w.question()}\n", "chosen": w.prose(), "rejected": f" {w.prose()}"})
+
+
 def glued(w: Writer) -> Planted:
     row = {"prompt": w.question(), "chosen": f" {w.prose()}", "rejected": f" {w.prose()}"}
     where = w.pick("chosen", "rejected")
@@ -423,6 +427,7 @@ SCENES = {
         {"source": "pairs"},
     ),
     "texts": Scene(lambda w: [text(w)], {"glued_text": glued}, {"source": "pairs", "form": "text"}),
+    "spaces": Scene(lambda w: [text(w)], {"one_sided_marker": spaced}, {"source": "pairs", "form": "text"}),
     "transcripts": Scene(
         lambda w: [transcript(w)],
         {"not_a_dialogue": no_dialogue, "no_response": no_reply, "prompts_diverge": other_prompt},

@@ -5,54 +5,50 @@ from math import sqrt
 
 import numpy as np
 
-from dpo_data.checks.check import RowKeys
+from dpo_data.checks.check import RowKeys, first_row_of_group
 from dpo_data.checks.counts import MAX_EXAMPLES
 from dpo_data.inspect.statistics.models import LabelNoise
 from dpo_data.inspect.statistics.rules import wilson_interval
+from dpo_data.prepared.manifest import JudgmentCounts
 
 
-def estimate_label_noise(buckets: Iterable[RowKeys]) -> LabelNoise | None:
-    """Return the estimated share of wrong labels; None if no two responses were judged twice.
+def estimate_label_noise(counts: JudgmentCounts | None, buckets: Iterable[RowKeys]) -> LabelNoise | None:
+    """Return the estimated share of wrong labels; None if no pair of responses has the judgments of two judges.
 
-    Every repeated pair counts once: of the ways to draw two of its n judgments, a in one direction and b in the other,
-    a share of a b / (n (n - 1) / 2) disagrees; d is the mean of these shares.
+    Every repeated pair counts once; d is the mean of the shares of two of its judgments that disagree. Rows that repeat
+    a pair without naming their judges may be copies, which say nothing about noise.
 
     Args:
-        buckets: the keys of all rows; rows with the same prompt are in the same bucket.
+        counts: of the judgments in the raw rows.
+        buckets: the keys of all rows, for examples; rows with the same prompt are in the same bucket.
     """
-    repeated = judgments = disputed = 0
-    disagreements = 0.0
-    examples: list[str] = []
-    for keys in buckets:
-        _, first, group, counts = np.unique(
-            keys["unordered"], return_index=True, return_inverse=True, return_counts=True
-        )
-        same_way = np.bincount(group, weights=keys["pair"] == keys["pair"][first[group]], minlength=len(first))
-        again = counts > 1
-        n, a = counts[again], same_way[again]
-        repeated += len(n)
-        judgments += int(n.sum())
-        disputed += int((a < n).sum())
-        disagreements += float((2 * a * (n - a) / (n * (n - 1))).sum())
-        rows = first[again][a < n]
-        examples += [keys["pair"][row].tobytes().hex() for row in rows[: MAX_EXAMPLES - len(examples)]]
-    if not repeated:
+    if counts is None or not counts.repeated:
         return None
-    d = disagreements / repeated
+    d = counts.disagreements / counts.repeated
     # As if d had been seen on that many independent pairs of judgments.
-    low, high = wilson_interval(round(disagreements), repeated)
+    low, high = wilson_interval(round(counts.disagreements), counts.repeated)
     error = error_rate(d)
     return LabelNoise(
-        repeated=repeated,
-        judgements=judgments,
-        disputed=disputed,
+        repeated=counts.repeated,
+        judgements=counts.judgments,
+        disputed=counts.disputed,
         disagreement=d,
         error=error,
         error_low=min(error, error_rate(low)),
         error_high=max(error, error_rate(high)),
         label_smoothing=round(error, 3) if error < 0.5 else None,
-        examples=examples,
+        examples=_disputed(buckets),
     )
+
+
+def _disputed(buckets: Iterable[RowKeys]) -> list[str]:
+    """Return the ids of the first pairs that are in the rows in both directions."""
+    examples: list[str] = []
+    for keys in buckets:
+        first = first_row_of_group(keys, "unordered")
+        rows = np.unique(first[keys["pair"] != keys["pair"][first]])
+        examples += [keys["pair"][row].tobytes().hex() for row in rows[: MAX_EXAMPLES - len(examples)]]
+    return examples
 
 
 def error_rate(disagreement: float) -> float:

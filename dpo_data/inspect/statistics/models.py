@@ -103,21 +103,23 @@ class MarginScore(ManifestModel):
 
 
 class RuleEntry(ManifestModel):
-    """Scores of one rule: over all pairs, by raw file (a source often has several), and by margin."""
+    """Scores of one rule: over all pairs, by raw file (a source often has several), by a column, and by margin."""
 
     rule: str
     overall: RuleScore
     by_file: dict[str, RuleScore]
+    by_value: Annotated[
+        dict[str, RuleScore], Field(default_factory=dict, description="By the value of the column `by`.")
+    ]
     by_margin: list[MarginScore]
     right_examples: list[str]
     wrong_examples: list[str]
 
 
 class LabelNoise(ManifestModel):
-    """Estimate of the share of wrong labels, from pairs that were judged more than once.
+    """Estimate of the share of wrong labels, from pairs that several judges judged.
 
-    Two independent judgments that are each wrong with probability e disagree with probability d = 2 e (1 - e). Copies
-    of one judgment are not independent: if there are any, d and e are too low.
+    Two independent judgments that are each wrong with probability e disagree with probability d = 2 e (1 - e).
     """
 
     repeated: Annotated[int, Field(ge=1, description="Pairs of responses that were judged more than once.")]
@@ -166,6 +168,10 @@ class Statistics(ManifestModel):
 
     pairs: NonNegativeInt
     pairs_by_file: dict[str, NonNegativeInt]
+    by: Annotated[str | None, Field(description="Column by whose values the pairs are sliced.")] = None
+    pairs_by_value: Annotated[
+        dict[str, NonNegativeInt], Field(default_factory=dict, description="Value of that column to pairs.")
+    ]
     characters: Lengths | None
     tokens: Annotated[Lengths | None, Field(description="None without a tokenizer.")]
     tokenizer: str | None
@@ -173,5 +179,5 @@ class Statistics(ManifestModel):
     lengths: LengthDifference | None
     scores: Annotated[ScoreDistributions | None, Field(description="None if the source has none.")]
     rules: list[RuleEntry]
-    label_noise: Annotated[LabelNoise | None, Field(description="None if no pair was judged twice.")]
+    label_noise: Annotated[LabelNoise | None, Field(description="None if no pair has two judges.")]
     truncation: Annotated[list[Truncation], Field(description="Empty without a tokenizer.")]

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dpo_data.prepared.manifest import Manifest
+from dpo_data.reports.phrases import finding_rows
 from dpo_data.reports.terminal.tables import counts_table, plain_table
 
 
@@ -22,6 +23,15 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
             f" + {manifest.left_out:,} left out" if manifest.left_out else "",
         )
     ]
+    if manifest.skipped:
+        many = len(manifest.skipped) > 1
+        parts.append(
+            Text(
+                f"{len(manifest.skipped):,} folder{'s' if many else ''} below the inputs {'were' if many else 'was'} "
+                f"not read: {', '.join(manifest.skipped)}. dpo-data writes {'them' if many else 'it'}; convert one "
+                "again by naming it as an input."
+            )
+        )
     if manifest.form_reason is not None:
         parts.append(Text(f"Form: {manifest.form} ({manifest.form_reason}). --form overrides this."))
     shown = ("pairs", "quarantined", "left_out") if manifest.left_out else ("pairs", "quarantined")
@@ -40,9 +50,10 @@ def conversion(manifest: Manifest, folder: Path) -> RenderableType:
     if manifest.quarantined:
         parts.append(Text(f"Each with its raw row and a hint: {folder / 'quarantine'}", style="dim"))
     if manifest.warnings:
+        pairs = {name: split.pairs for name, split in manifest.splits.items()}
         warnings = plain_table("kept with a warning", "rows", "for example", text_columns={"for example"})
         for code, warned in manifest.warnings.items():
-            warnings.add_row(code, f"{warned.rows:,}", Text(warned.examples[0]))
+            warnings.add_row(code, finding_rows(code, warned.rows, pairs), Text(warned.examples[0]))
         parts.append(warnings)
     misfits = {name: column.misfits for name, column in manifest.kept_columns.items() if column.misfits}
     if misfits:

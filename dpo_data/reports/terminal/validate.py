@@ -4,7 +4,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dpo_data.inspect.validation import Quantiles, ValidationReport
-from dpo_data.reports.phrases import verdict
+from dpo_data.inspect.verdict import Verdict
+from dpo_data.reports.phrases import finding_rows, verdict
 from dpo_data.reports.terminal.tables import (
     SEVERITY_STYLE,
     count_and_share,
@@ -25,7 +26,8 @@ def validation(report: ValidationReport) -> RenderableType:
             f": {report.rows_read:,} rows = {_kept_rows(report)} pairs + {report.quarantined:,} in quarantine",
             f" + {report.left_out:,} left out" if report.left_out else "",
             f" ({', '.join(f'{name} {rows:,}' for name, rows in report.splits.items())})" if report.splits else "",
-        )
+        ),
+        *verdict_lines(report.verdict),
     ]
     if report.damage:
         damage = plain_table("damaged", "what is wrong", text_columns={"what is wrong"})
@@ -35,8 +37,9 @@ def validation(report: ValidationReport) -> RenderableType:
     if report.findings:
         findings = plain_table("finding", "severity", "rows", "where", text_columns={"severity", "where"})
         for code, finding in report.findings.items():
+            found_rows = finding_rows(code, finding.rows, report.splits)
             where = Text("\n".join(finding.examples[:SHOWN_EXAMPLES]))
-            findings.add_row(code, Text(finding.severity, SEVERITY_STYLE[finding.severity]), f"{finding.rows:,}", where)
+            findings.add_row(code, Text(finding.severity, SEVERITY_STYLE[finding.severity]), found_rows, where)
             findings.add_row("", "", "", Text(finding.hint, style="dim"))
         parts.append(findings)
     columns = list(Quantiles.model_fields)
@@ -65,6 +68,14 @@ def validation(report: ValidationReport) -> RenderableType:
     styles = {"error": "bold red", "warning": "bold yellow", None: "bold green"}
     parts.append(Text(verdict(report.worst()), style=styles[report.worst()]))
     return Group(*parts)
+
+
+def verdict_lines(found: Verdict | None) -> list[RenderableType]:
+    """Return a verdict: one line, and one for each thing to do first."""
+    if found is None:
+        return []
+    lines: list[RenderableType] = [Text(found.summary, style="bold green" if found.fit else "bold red")]
+    return lines + [Text(f"  {number}. {step}") for number, step in enumerate(found.first, 1)]
 
 
 def _kept_rows(report: ValidationReport) -> str:

@@ -67,10 +67,12 @@ def test_a_swapped_pair_is_found_with_the_row_that_it_contradicts():
     assert found("contradiction", [rows[0], rows[2]]) == []
 
 
-def test_a_prompt_in_both_splits_is_found_with_its_first_row():
+def test_a_test_row_whose_prompt_is_in_train_is_found_with_the_first_such_row_in_any_reading_order():
     rows = [("p", "a", "b", TRAIN), ("p", "c", "d", TEST), ("q", "a", "b", TEST), ("p", "e", "f", TRAIN)]
     assert found("prompt_in_two_splits", rows) == [(1, 0)]
-    assert found("prompt_in_two_splits", [*rows, ("q", "x", "y", TRAIN)]) == [(1, 0), (4, 2)]
+    assert found("prompt_in_two_splits", [*rows, ("q", "x", "y", TRAIN)]) == [(1, 0), (2, 4)]
+    assert found("prompt_in_two_splits", rows[::-1]) == [(2, 0)]
+    assert found("prompt_in_two_splits", rows[1:3]) == []
 
 
 def test_a_preference_cycle_is_found_at_the_row_that_completes_it():
@@ -120,7 +122,7 @@ def test_buckets_on_disk_give_the_same_findings_as_all_rows_at_once(tmp_path_fac
         "contradiction": sum(
             next(r[1:3] for r in rows if r[0] == row[0] and {*r[1:3]} == {*row[1:3]}) != row[1:3] for row in rows
         ),
-        "prompt_in_two_splits": sum(next(r[3] for r in rows if r[0] == row[0]) != row[3] for row in rows),
+        "prompt_in_two_splits": sum(row[3] == TEST and (row[0], TRAIN) in {(r[0], r[3]) for r in rows} for row in rows),
         "preference_cycle": len(found("preference_cycle", rows)),
     }
     # tmp_path would be shared by all examples of hypothesis.

@@ -17,7 +17,7 @@ CODES = [code for scene in SCENES.values() for code in scene.faults]
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory) -> Result:
-    return run(tmp_path_factory.mktemp("faults"), faults=210, clean_share=1.5, seed=11)
+    return run(tmp_path_factory.mktemp("faults"), faults=270, clean_share=1.5, seed=11)
 
 
 def test_every_code_is_planted(result):

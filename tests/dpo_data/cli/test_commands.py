@@ -100,6 +100,9 @@ def test_validate_prints_a_readable_table(dpo_data, work):
     place = "work/bad.jsonl"
     assert lines(ran.out) == [
         "bad.jsonl: 4 rows = 3 pairs + 1 in quarantine (train 3)",
+        "Not fit to train on yet. Do this first:",
+        "  1. empty_response in 1 row (25.0%). An empty response has no tokens to learn from: remove the row, or fix it"
+        " in the raw file.",
         "finding         severity  rows  where",
         f"empty_response  error        1  {place}:4: chosen is empty.",
         "                                An empty response has no tokens to learn from: remove the row, or fix it"

@@ -44,7 +44,8 @@ USER_ERRORS = {
     "map of an unknown field": (
         "convert pairs --input pairs.jsonl --map question=prompt",
         "--map question=...: there is no such field.\n"
-        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, id.",
+        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, "
+        "chat_template_kwargs, id.",
     ),
     "map for a source that takes none": (
         "convert hh-rlhf --sample --map prompt=question",
@@ -101,8 +102,9 @@ USER_ERRORS = {
         "done: holds a finished dataset.\n  Replace it with --overwrite, or name another.",
     ),
     "input that is a prepared folder": (
-        "convert pairs --input done",
-        "done: is a prepared folder already.\n  Check it: dpo-data validate done; tokenize it: dpo-data tokenize done.",
+        "convert shp --input done",
+        "done: is a prepared folder already.\n  Check it: dpo-data validate done; or convert it again: dpo-data convert"
+        " pairs --input done.",
     ),
     "message lists as text": (
         "convert pairs --input messages.jsonl --form text",

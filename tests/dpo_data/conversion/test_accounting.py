@@ -76,6 +76,8 @@ def test_the_manifest_accounts_for_every_row(tmp_path, write_rows):
             }
         },
         "redacted": {},
+        "judgments": None,
+        "skipped": [],
         "splits": {
             "train": {
                 "pairs": 1,

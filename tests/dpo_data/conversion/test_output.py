@@ -39,6 +39,19 @@ def test_a_finished_folder_is_replaced_only_with_overwrite(tmp_path, raw, write_
     ]
 
 
+def test_a_rejected_folder_is_replaced_without_overwrite(tmp_path, raw, write_rows):
+    out = tmp_path / "out"
+    bad = write_rows(tmp_path / "in" / "test.jsonl", [pair(2), pair(3, chosen="")])
+    assert convert("pairs", [bad], output=out).status == "rejected"
+    (out / "notes.txt").write_text("mine")
+    assert convert("pairs", [raw], output=out).status == "complete"
+    assert prompts(out) == {"train": ["Question 1?"]}
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "quarantine").exists()
+    (out / "manifest.json").write_text('{"status": "rejected"}')
+    assert "holds a finished dataset" in refusal(UsageError, raw, output=out)
+
+
 def test_a_run_that_fails_leaves_the_finished_folder_as_it_was(tmp_path, raw):
     out = tmp_path / "out"
     convert("pairs", [raw], output=out, form="text")

@@ -22,7 +22,7 @@ def pair(prompt, chosen, rejected, **scores):
 @pytest.fixture
 def statistics_of(make_prepared):
     def of(rows, **options):
-        return compute_statistics(open_prepared(make_prepared(rows, **options)))
+        return compute_statistics(open_prepared(make_prepared(rows, overwrite=True, **options)))
 
     return of
 
@@ -122,8 +122,9 @@ def test_a_source_without_scores_has_no_score_statistics(statistics_of):
 
 def test_label_noise_comes_from_pairs_judged_twice(statistics_of):
     """Five pairs twice, one of them in both directions: d = 1/5 = 2 e (1 - e), so e = (1 - sqrt(0.6)) / 2 = 0.1127."""
-    again = [pair(f"q{n}", "yes it is", "no") for n in range(5)]
-    rows = [*again, *again[:4], pair("q4", "no", "yes it is"), pair("alone", "a", "b")]
+    again = [pair(f"q{n}", "yes it is", "no", annotator="Ann") for n in range(5)]
+    by_bob = [row | {"annotator": "Bob"} for row in (*again[:4], pair("q4", "no", "yes it is"))]
+    rows = [*again, *by_bob, pair("alone", "a", "b", annotator="Ann")]
     noise = statistics_of(rows).label_noise
     assert (noise.repeated, noise.judgements, noise.disputed) == (5, 10, 1)
     assert noise.disagreement == pytest.approx(0.2)
@@ -135,7 +136,8 @@ def test_label_noise_comes_from_pairs_judged_twice(statistics_of):
 
 def test_three_judgments_of_one_pair_are_compared_in_three_ways(statistics_of):
     """Two in one direction, one in the other: 2 of 3 comparisons disagree, more than coin flips would."""
-    noise = statistics_of([pair("q", "a", "b"), pair("q", "a", "b"), pair("q", "b", "a")]).label_noise
+    rows = [pair("q", "a", "b", worker=1), pair("q", "a", "b", worker=2), pair("q", "b", "a", worker=3)]
+    noise = statistics_of(rows).label_noise
     assert noise.disagreement == pytest.approx(2 / 3)
     assert (noise.error, noise.label_smoothing) == (0.5, None)
 
@@ -150,14 +152,26 @@ def test_label_noise_is_unknown_where_nothing_was_judged_twice(statistics_of):
     assert statistics_of(FOUR).label_noise is None
 
 
+def test_copies_are_no_second_judgments(statistics_of):
+    copies = [pair(f"q{n}", "a", "b") for n in range(40)] * 2
+    assert statistics_of(copies).label_noise is None
+    # A contradiction without judges says nothing about pairs whose judgments agree, as those may be copies.
+    assert statistics_of([*copies, pair("q1", "b", "a")]).label_noise is None
+    by_one = [row | {"annotator": "Ann"} for row in copies]
+    assert statistics_of(by_one).label_noise is None
+    by_two = [*by_one, *(row | {"annotator": "Bob"} for row in copies[:5])]
+    noise = statistics_of(by_two).label_noise
+    assert (noise.repeated, noise.judgements, noise.disputed, noise.error) == (5, 10, 0, 0)
+
+
 def test_planted_label_noise_is_found_again(statistics_of):
     """4,000 pairs judged twice, each label wrong with probability 0.15."""
     coin = random.Random(0)
     rows = []
     for number in range(4000):
-        for _ in range(2):
+        for judge in ("Ann", "Bob"):
             sides = ("good", "bad") if coin.random() > 0.15 else ("bad", "good")
-            rows.append(pair(f"q{number}", *sides))
+            rows.append(pair(f"q{number}", *sides, judge=judge))
     noise = statistics_of(rows).label_noise
     assert noise.repeated == 4000
     assert noise.error == pytest.approx(0.15, abs=0.015)

@@ -149,12 +149,6 @@ def test_a_file_that_is_named_twice_is_refused(tmp_path, monkeypatch):
     assert str(caught.value) == f"an input is named twice: {tmp_path.name}/a.jsonl."
 
 
-def test_a_prepared_folder_is_refused_as_raw_input(tmp_path):
-    written(tmp_path / "out" / "manifest.json", "{}")
-    with pytest.raises(UsageError, match="is a prepared folder already"):
-        find_inputs([str(tmp_path / "out")])
-
-
 def test_urls_of_fsspec_are_read_and_matched_by_globs():
     memory = fsspec.filesystem("memory")
     memory.pipe({"/rows/train.jsonl": b'{"a": 1}\n', "/rows/test.jsonl.gz": gzip.compress(b'{"a": 2}\n{"a": 3}\n')})

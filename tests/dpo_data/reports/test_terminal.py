@@ -13,8 +13,10 @@ PAIR = {"prompt": "How do I tie a bow?", "chosen": "Cross the ends and pull.", "
 
 
 def judged_both_ways(count):
-    rows = [{"prompt": f"{number}?", "chosen": "yes it is", "rejected": "no"} for number in range(count)]
-    return [*rows, *({"prompt": row["prompt"], "chosen": "no", "rejected": "yes it is"} for row in rows)]
+    rows = [
+        {"prompt": f"{number}?", "chosen": "yes it is", "rejected": "no", "annotator": "Ann"} for number in range(count)
+    ]
+    return [*rows, *(row | {"chosen": "no", "rejected": "yes it is", "annotator": "Bob"} for row in rows)]
 
 
 @pytest.mark.parametrize("command", ["validate", "report", "show", "diff"])

@@ -1,0 +1,127 @@
+"""White space or a marker with which only chosen, or only rejected, responses begin or end.
+
+The first or last token then gives the label away, and that is what the model learns.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import sqrt
+
+from dpo_data.checks.check import DatasetCheck, no_rows
+from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
+from dpo_data.records import PairTexts, TextPair
+
+#: Rows with a one-sided marker that make a finding; fewer may be chance.
+MIN_ROWS = 5
+#: Share of all pairs that they must be at least.
+MIN_SHARE = 0.05
+#: Share of them that may have the marker on the other side.
+MAX_OTHER_SHARE = 0.1
+#: Standard errors of a fair coin that the difference of both sides must exceed.
+MIN_DEVIATION = 2.0
+
+_SPECIAL = r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|\[/?INST\]|</?s>|<(?:bos|eos|end_of_turn)>"
+_START = re.compile(rf"\s*({_SPECIAL}|(?:#+ *)?(?:Assistant|AI|Bot|Answer|Response|Output|A):)")
+_END = re.compile(rf"({_SPECIAL}|###)\s*\Z")
+#: Characters at each end of a response that may hold a marker.
+MARKER_CHARACTERS = 64
+
+
+def marks(texts: PairTexts) -> Iterator[tuple[str, str]]:
+    r"""Yield what only one of the two responses begins or ends with, in words, and the field that does.
+
+    >>> list(marks(("Hi", "Yes", " No\n")))
+    [('begins with a space', 'rejected'), ('ends with a line break', 'rejected')]
+    """
+    _, chosen, rejected = texts
+    if not chosen or not rejected:
+        return
+    if chosen[0].isspace() or rejected[0].isspace():
+        starts = [text[: len(text) - len(text.lstrip())] for text in (chosen, rejected)]
+        yield from _white_space("begins with", *starts)
+    if chosen[-1].isspace() or rejected[-1].isspace():
+        ends = [text[len(text.rstrip()) :] for text in (chosen, rejected)]
+        yield from _white_space("ends with", *ends)
+    yield from _markers("begins with", *(_START.match(text[:MARKER_CHARACTERS]) for text in (chosen, rejected)))
+    yield from _markers("ends with", *(_END.search(text[-MARKER_CHARACTERS:]) for text in (chosen, rejected)))
+
+
+def _markers(verb: str, chosen: re.Match[str] | None, rejected: re.Match[str] | None) -> Iterator[tuple[str, str]]:
+    if chosen is None and rejected is None:
+        return
+    found = {"chosen": chosen[1] if chosen else "", "rejected": rejected[1] if rejected else ""}
+    if found["chosen"] != found["rejected"]:
+        yield from ((f'{verb} "{marker}"', name) for name, marker in found.items() if marker)
+
+
+def _white_space(verb: str, chosen: str, rejected: str) -> Iterator[tuple[str, str]]:
+    """Yield the white space that one side has beyond that of the other."""
+    if len(chosen) != len(rejected):
+        name = "chosen" if len(chosen) > len(rejected) else "rejected"
+        extra = chosen[len(rejected) :] or rejected[len(chosen) :]
+        yield f"{verb} {'a line break' if chr(10) in extra else 'a space'}", name
+
+
+@dataclass
+class OneSidedMarks:
+    """Counts of one-sided marks over pairs.
+
+    Attributes:
+        max_examples: pairs to keep of each mark and side.
+        pairs: number of pairs.
+        rows: mark and side -> number of pairs.
+        first: mark and side -> origin and id of the first of them.
+    """
+
+    max_examples: int = MAX_EXAMPLES
+    pairs: int = 0
+    rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
+
+    def add(self, origin: str, texts: PairTexts, id_: str = "") -> bool:
+        """Count one pair, and return True if its origin and id are kept."""
+        self.pairs += 1
+        is_kept = False
+        for mark in marks(texts):
+            self.rows[mark] += 1
+            first = self.first.setdefault(mark, [])
+            if len(first) < self.max_examples:
+                first.append((origin, id_))
+                is_kept = True
+        return is_kept
+
+    def merge(self, later: "OneSidedMarks") -> None:
+        """Add the counts of pairs that come later in reading order."""
+        self.pairs += later.pairs
+        self.rows.update(later.rows)
+        for mark, first in later.first.items():
+            kept = self.first.setdefault(mark, [])
+            kept.extend(first[: self.max_examples - len(kept)])
+
+    def findings(self) -> CodeCounts:
+        """Return the marks that give the label away, with their first rows."""
+        counts = CodeCounts(self.max_examples)
+        for (mark, side), rows in sorted(self.rows.items()):
+            other = self.rows[mark, "rejected" if side == "chosen" else "chosen"]
+            is_one_sided = other <= MAX_OTHER_SHARE * rows and (rows - other) / sqrt(rows + other) > MIN_DEVIATION
+            if rows >= MIN_ROWS and rows >= MIN_SHARE * self.pairs and is_one_sided:
+                message = f"{side} {mark}, and the other does not: in {rows:,} pairs; the other way in {other:,}."
+                origins, ids = zip(*self.first[mark, side], strict=True)
+                counts.add(CHECK.code, [f"{origin}: {message}" for origin in origins], rows, list(filter(None, ids)))
+        return counts
+
+
+CHECK = DatasetCheck(
+    code="one_sided_marker",
+    summary="only chosen, or only rejected, responses begin or end with a space, a line break or a marker",
+    hint="The model would learn the mark instead of the preference: strip it from the responses in the raw file.",
+    find=no_rows,
+    example={
+        "train": tuple(
+            TextPair(prompt=f"{number} + {number}?\n", chosen=f"{2 * number}.", rejected=f" About {number + 1}.")
+            for number in range(2, 7)
+        )
+    },
+)
