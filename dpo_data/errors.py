@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
+from dpo_data.escapes import visible, without_secrets
+
 #: Code of a raw row that cannot become a pair -> what to do about it. Stable: quarantine files and scripts rely on the
 #: codes. The checks of `dpo_data.checks` add codes of their own.
 ROW_ERRORS = {
@@ -53,8 +55,8 @@ class DataError(Exception):
         return super().__str__()
 
     def spelled(self, spelling: Spelling) -> str:
-        """Return the whole text with the arguments in a reader's spelling."""
-        return _ARGUMENT.sub(lambda found: spelling(found[1], found[2]), self.text)
+        """Return the whole text with the arguments in a reader's spelling, safe to show."""
+        return visible(without_secrets(_ARGUMENT.sub(lambda found: spelling(found[1], found[2]), self.text)))
 
     def __str__(self) -> str:
         return self.spelled(as_keyword)
@@ -83,7 +85,9 @@ class UsageError(DataError, ValueError):
     def spelled(self, spelling: Spelling) -> str:
         """Return the whole text with the arguments in a reader's spelling."""
         text = super().spelled(spelling)
-        return text if self.option is None else f"{spelling(self.option, self.value)}: {text}"
+        if self.option is None:
+            return text
+        return f"{visible(without_secrets(spelling(self.option, self.value)))}: {text}"
 
 
 class InputError(DataError):

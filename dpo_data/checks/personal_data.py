@@ -1,9 +1,10 @@
 """Personal data in a text: detection and redaction of e-mail addresses, phone, card and account numbers, and keys."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.phone_numbers import phone_numbers
@@ -68,6 +69,8 @@ def _always(match: str) -> bool:
     return True
 
 
+#: An escape of JSON.
+ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\[bfnrt]")
 #: Packages that find phone numbers.
 LIBRARIES = ("phonenumbers", "py3langid")
 DIGITS = tuple("0123456789")
@@ -170,27 +173,74 @@ def redact(text: str) -> tuple[str, Counter[str]]:
     return text, counts
 
 
-def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
-    """Return a pair with placeholders in texts, reasoning and tool calls, and the number of replacements by kind."""
+def redact_value(value: Any) -> tuple[Any, Counter[str]]:
+    """Return a JSON value with placeholders in its keys, texts and numbers, and the number of replacements by kind.
+
+    >>> redact_value({"to": ["jo@example.org"], "card": 4111111111111111})
+    ({'to': ['[EMAIL]'], 'card': '[CARD]'}, Counter({'email': 1, 'card': 1}))
+    """
     counts = Counter[str]()
 
-    def clean(text: str) -> str:
-        text, replaced = redact(text)
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {clean(key): clean(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [clean(part) for part in value]
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            text, replaced = redact(str(value))
+            counts.update(replaced)
+            return text if replaced else value
+        return value
+
+    return clean(value), counts
+
+
+def redact_json(text: str) -> tuple[str, Counter[str]]:
+    r"""Return JSON with placeholders, which stays JSON, and the number of replacements by kind.
+
+    Text that is not JSON is searched as it is, and with its escapes resolved if they hide something.
+
+    >>> redact_json('{"to": "\\njo\\u0040example.org"}')
+    ('{"to": "\\n[EMAIL]"}', Counter({'email': 1}))
+    """
+    try:
+        value, counts = redact_value(json.loads(text))
+    except (ValueError, RecursionError):
+        resolved = ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else " ", text)
+        cleaned, counts = redact(resolved)
+        return (cleaned if counts else text), counts
+    separators = (", ", ": ") if '": ' in text or ", " in text else (",", ":")
+    return (json.dumps(value, ensure_ascii=False, separators=separators) if counts else text), counts
+
+
+def redact_pair(pair: PreferencePair) -> tuple[PreferencePair, Counter[str]]:
+    """Return a pair with placeholders in texts, reasoning, names, tools and calls, and the replacements by kind."""
+    counts = Counter[str]()
+
+    def clean(text: str, *, is_json: bool = False) -> str:
+        text, replaced = redact_json(text) if is_json else redact(text)
         counts.update(replaced)
         return text
 
     def clean_content(content: Content) -> Content:
         if isinstance(content, str):
             return clean(content)
-        return [message.model_copy(update={name: clean(text) for name, text in _texts(message)}) for message in content]
+        return [
+            message.model_copy(
+                update={name: clean(text, is_json=name == "tool_calls") for name, text in _texts(message)}
+            )
+            for message in content
+        ]
 
-    fields = {field: clean_content(getattr(pair, field)) for field in FIELDS}
+    fields: dict[str, Any] = {field: clean_content(getattr(pair, field)) for field in FIELDS}
+    if tools := getattr(pair, "tools", None):
+        fields["tools"] = clean(tools, is_json=True)
     return (pair.model_copy(update=fields) if counts else pair), counts
 
 
 def _texts(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the name and the value of each field that may hold personal data."""
-    for name in ("content", "tool_calls", "reasoning_content", "thinking"):
+    for name in ("content", "tool_calls", "name", "reasoning_content", "thinking"):
         if text := getattr(message, name):
             yield name, text
 

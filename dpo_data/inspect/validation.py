@@ -21,6 +21,7 @@ from dpo_data.checks.deep import DeepChecks
 from dpo_data.checks.row_keys import RowKeyStore
 from dpo_data.conversion.convert import run
 from dpo_data.conversion.plan import make_plan
+from dpo_data.escapes import without_secrets
 from dpo_data.inspect.batches import Observer, read_pairs
 from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
 from dpo_data.inspect.statistics.lengths import LengthStatistics
@@ -204,7 +205,7 @@ def validate(
                 prepared,
                 found,
                 lengths,
-                path=str(path),
+                path=without_secrets(str(path)),
                 raw=not finished,
                 max_examples=kept_examples,
                 cache_dir=cache_dir if finished else None,
