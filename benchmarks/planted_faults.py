@@ -150,7 +150,7 @@ def main() -> None:
         *machine_facts(),
         f"- {versions(LIBRARIES)}",
         "",
-        f"{options.per_code} faults of each code; clean: {', '.join(f'{rates.clean:,}' for rates in of_pool.values())}.",
+        f"{options.per_code} faults per code; clean: {', '.join(f'{rates.clean:,}' for rates in of_pool.values())}.",
         "Found: reported under its code with its file:row. False: clean rows reported. Real: rows of hh-rlhf",
         "reported, whether or not that is correct.",
         "",
