@@ -47,7 +47,7 @@ def found(code: str, pair: TextPair) -> str | None:
         ("cut_off_response", text(chosen=LONG + " Now a physiotherapist can help you with resu"), "chosen"),
         ("cut_off_response", text(chosen=LONG + "\n```python\nx = 1"), "chosen"),
         ("cut_off_response", text(chosen="先把两头交叉。再把左边拉过去。最后打一个结。然后把它们放在阴凉干"), "chosen"),
-        ("language_mismatch", text(ASKED, rejected="Zuerst kreuzen wir die beiden Enden, dann ziehen wir."), "rejected"),
+        ("language_mismatch", text(ASKED, rejected="Zuerst kreuzen wir beide Enden, dann ziehen wir."), "rejected"),
     ],
 )  # fmt: skip
 def test_deep_variants_find_altered_faults(code, pair, field):
