@@ -12,12 +12,23 @@ from dpo_data.errors import InputError
 from dpo_train.adapters import load_with_adapter
 
 
-def load_model(model: Any) -> Any:
-    """Return a model; a name or path, of a model or of an adapter, is loaded in float32."""
+def load_model(model: Any, *, trust_remote_code: bool = False) -> Any:
+    """Return a model; a name or path, of a model or of an adapter, is loaded in float32.
+
+    Args:
+        model: the model, or its name or path.
+        trust_remote_code: whether Python code that comes with it may run.
+
+    Raises: InputError: it cannot be loaded.
+    """
     if not isinstance(model, str):
         return model
+
+    def load(name: str) -> Any:
+        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=trust_remote_code)
+
     try:
-        return load_with_adapter(model, lambda name: AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32))
+        return load_with_adapter(model, load)
     except (OSError, ValueError) as error:
         raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
 
@@ -34,9 +45,16 @@ def vocabulary_size(network: Any) -> int:
     return int(found.num_embeddings)
 
 
-def without_dropout(model: Any) -> Any:
-    """Set a model's dropout to 0, in Dropout modules and in attributes of attention layers, and return the model."""
-    for module in model.modules():
+def without_dropout(model: Any, *, keep_adapter: bool = False) -> Any:
+    """Set a model's dropout to 0, in Dropout modules and in attributes of attention layers, and return the model.
+
+    Args:
+        model: the model.
+        keep_adapter: leave the dropout of its adapter as it is.
+    """
+    for path, module in model.named_modules():
+        if keep_adapter and "lora_dropout" in path.split("."):
+            continue
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         for name, value in vars(module).items():

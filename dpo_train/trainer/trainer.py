@@ -30,7 +30,7 @@ from dpo_train.config import (
 )
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
-from dpo_train.diagnosis import not_finite, warn_if_not_learning
+from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
 from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
 from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
 from dpo_train.reference.factory import make_reference
@@ -77,7 +77,8 @@ class DPOTrainer(HFTrainer):
         max_prompt_length: maximum tokens of a prompt; for text.
         peft_config: makes the policy a new adapter on the model, as an object of peft or a dict; an adapter that the
             model has already is merged.
-        disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
+        disable_dropout: disable dropout in policy and reference, so that they agree before the first step; that of a
+            new adapter, which has no effect before it, is left as `peft_config` has it.
         processing_class: another name for `tokenizer`.
         chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
     """
@@ -126,6 +127,7 @@ class DPOTrainer(HFTrainer):
         self.max_prompt_length = max_prompt_length
         self.peft_config = peft_config
         self.disable_dropout = disable_dropout
+        self._trust_remote_code: bool = args.trust_remote_code
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
@@ -149,6 +151,7 @@ class DPOTrainer(HFTrainer):
             optimizers=optimizers,
         )
         network = without_adapter(self.model)
+        warn_if_rate_is_small(args.learning_rate, self.model)
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
         self._router_weight = router_weight(network.config)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
@@ -190,8 +193,9 @@ class DPOTrainer(HFTrainer):
         )
 
     def _prepare_policy(self, model: Any) -> Any:
-        model = with_adapter(load_model(model), self.peft_config)
-        return without_dropout(model) if self.disable_dropout else model
+        model = with_adapter(load_model(model, trust_remote_code=self._trust_remote_code), self.peft_config)
+        # A new adapter has the dropout that its configuration names.
+        return without_dropout(model, keep_adapter=self.peft_config is not None) if self.disable_dropout else model
 
     def call_model_init(self, trial: Any = None) -> Any:
         """Return a new policy from `model_init`."""
@@ -213,7 +217,7 @@ class DPOTrainer(HFTrainer):
         )
 
     def _prepare_reference(self, model: Any) -> Any:
-        reference: Any = frozen(model)
+        reference: Any = frozen(load_model(model, trust_remote_code=self._trust_remote_code))
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
