@@ -1,18 +1,21 @@
 """All overrides and uses of private members of transformers.Trainer, read against transformers 5.19 and 5.23."""
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
+from dpo_train.trainer.checkpoints import check_manifest, require_complete, run_identity, write_manifest
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
@@ -130,8 +133,12 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         state = self.checkpoint_state()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
+        arrays = {name: state.pop(name) for name, value in [*state.items()] if isinstance(value, np.ndarray)}
+        np.savez(folder / f"pairs_{self.args.process_index}.npz", **arrays)
         pending = {"loss": self._tr_loss.item(), "last_logged": self._globalstep_last_logged, **state}
         (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
+        if self.args.should_save:
+            write_manifest(folder, self.identity, self.args)
         super()._save_checkpoint(model, trial)
 
     def _load_checkpoint_state(self, checkpoint: str | None) -> dict[str, Any]:
@@ -140,7 +147,28 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         pending: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         self._tr_loss.fill_(pending["loss"])
         self._globalstep_last_logged = pending["last_logged"]
-        return pending
+        # The run may have more or fewer processes than the one that saved the checkpoint.
+        files = sorted(Path(checkpoint).glob("pairs_*.npz"))[self.args.process_index :: self.args.world_size]
+        parts = [dict(np.load(each, allow_pickle=False)) for each in files]
+        parts = [part for part in parts if part]
+        return pending | {name: np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a run must share with one that it resumes; see `run_identity`."""
+        return run_identity(self)
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Raise UsageError if a checkpoint is incomplete or comes from another run."""
+        require_complete(checkpoint)
+        check_manifest(checkpoint, self.identity, self.args)
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train, see transformers.Trainer."""
+        if self.args.save_strategy != "no":
+            _ = self.identity  # which covers the weights before training
+        output: TrainOutput = super().train(*args, **kwargs)
+        return output
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model; for an adapter on merged weights, which exist nowhere else, those too."""

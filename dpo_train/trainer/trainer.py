@@ -37,7 +37,7 @@ from dpo_train.reference.factory import make_reference
 from dpo_train.reference.live import LiveReference, ModelOnDemand, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.sharding import is_sharded, reshard
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
+from dpo_train.trainer.checkpoints import newest_checkpoint
 from dpo_train.trainer.comparison import Comparison
 from dpo_train.trainer.generation import generate_texts
 from dpo_train.trainer.hf_trainer import HFTrainer
@@ -231,6 +231,11 @@ class DPOTrainer(HFTrainer):
         return self.processing_class
 
     @property
+    def is_own_reference(self) -> bool:
+        """True if the reference is the policy as it is before its first step."""
+        return self._comparison.is_own_reference
+
+    @property
     def reference(self) -> Reference:
         """The reference that the policy is compared with."""
         return self._comparison.reference
@@ -367,7 +372,7 @@ class DPOTrainer(HFTrainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
         if resume_from_checkpoint:
-            require_complete(Path(resume_from_checkpoint))
+            self.check_checkpoint(Path(resume_from_checkpoint))
         self._was_trained |= self.state.global_step > 0
         self.compute_reference(skip_first_step=not (self._was_trained or resume_from_checkpoint))
         reshard(self.model)
@@ -385,14 +390,13 @@ class DPOTrainer(HFTrainer):
                 "fsdp was requested and is not active: every process would hold the whole model.\n"
                 "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
             )
-        self.pair_metrics.clear()
-        self.pair_metrics.load_state(state.get("sums"))
+        self.pair_metrics.load_state(state)
         self._whole_step.load_state(state)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
-        return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
+        return {**self.pair_metrics.state(), **self._whole_step.state()}
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
