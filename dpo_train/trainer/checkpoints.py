@@ -10,7 +10,6 @@ from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
-from torch import nn
 from transformers import TrainingArguments
 from transformers.utils import logging
 
@@ -97,20 +96,21 @@ def _is_truncated(file: Path) -> bool:
     return False
 
 
-def run_identity(trainer: Any) -> dict[str, Any]:
-    """Return what must be the same when a run is resumed, by its name in messages; to be called before training.
+def run_identity(trainer: Any, weights: str | None) -> dict[str, Any]:
+    """Return what must be the same when a run is resumed, by its name in messages.
 
     It covers the weights and the adapter that training starts from, the reference, the loss with its options, the
-    training pairs and how many of them a step has, and the seeds. Weights that are sharded or elsewhere are left out.
+    training pairs and how many of them a step has, and the seeds.
 
     Args:
         trainer: a `DPOTrainer`.
+        weights: `policy_identity` of its policy before the first step.
     """
-    args, policy = trainer.args, trainer.model
-    configurations = getattr(policy, "peft_config", None) or {}
+    args = trainer.args
+    configurations = getattr(trainer.model, "peft_config", None) or {}
     pairs = args.world_size * trainer.micro_batch_size * args.gradient_accumulation_steps
     identity = {
-        "the model's weights": _weights(policy),
+        "the model's weights": weights,
         "the adapter": {name: _adapter(each) for name, each in configurations.items()} or None,
         "the reference": _reference(trainer),
         "the loss": trainer.loss_type,
@@ -125,7 +125,8 @@ def run_identity(trainer: Any) -> dict[str, Any]:
     return plain
 
 
-def _weights(model: nn.Module) -> str | None:
+def policy_identity(model: Any) -> str | None:
+    """Return a hash of a policy's weights before its first step; None for weights that are elsewhere."""
     if any(weight.is_meta or hasattr(weight, "ds_id") for weight in model.parameters()):
         return None
     if hasattr(model, "disable_adapter") and adapter_has_no_effect(model):  # its random values make no difference
@@ -150,7 +151,7 @@ def _reference(trainer: Any) -> str | None:
     model = getattr(trainer.reference, "model", None)
     if isinstance(model, ModelOnDemand):
         return model.path
-    return _weights(model.network) if isinstance(model, FrozenModel) else trainer.reference.description
+    return policy_identity(model.network) if isinstance(model, FrozenModel) else trainer.reference.description
 
 
 def _training_pairs(rows: Any) -> str | None:

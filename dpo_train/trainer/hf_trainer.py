@@ -1,6 +1,5 @@
 """All overrides and uses of private members of transformers.Trainer, read against transformers 5.19 and 5.23."""
 
-import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,21 +9,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
-from dpo_train.trainer.checkpoints import check_manifest, require_complete, run_identity, write_manifest
+from dpo_train.trainer.checkpoints import (
+    check_manifest,
+    policy_identity,
+    require_complete,
+    run_identity,
+    write_manifest,
+)
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
-    """transformers.Trainer for batches of pairs, with two hooks that it lacks: `begin_run` and `checkpoint_state`."""
+    """transformers.Trainer for batches of pairs, with hooks that it lacks: prepare_run, begin_run, checkpoint_state."""
 
     #: The loss is divided by the pairs of the whole optimizer step, so Trainer must not divide it again.
     loss_is_scaled_for_ga = True
 
     label_pad_token_id: int
+    #: Checkpoint that the run resumes from; None for a new run.
+    checkpoint: Path | None = None
+    #: The policy that was first trained, and the hash of its weights then: a later run of this trainer may resume it.
+    _initial_weights: tuple[Any, str | None] | None = None
+
+    def prepare_run(self) -> None:
+        """Prepare for a run whose policy and arguments are final, before a checkpoint is loaded."""
 
     def begin_run(self, state: dict[str, Any]) -> None:
         """Prepare for the first step of a run, after a checkpoint was loaded.
@@ -128,6 +140,11 @@ class HFTrainer(Trainer):  # type: ignore[misc]
             **kwargs,
         )
 
+    def _hp_search_setup(self, trial: Any) -> None:
+        """Set the arguments of a trial; Trainer calls this in every run, after it has called `model_init`."""
+        super()._hp_search_setup(trial)
+        self.prepare_run()
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint with the loss since the last log record, which Trainer would lose."""
         state = self.checkpoint_state()
@@ -138,7 +155,7 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         pending = {"loss": self._tr_loss.item(), "last_logged": self._globalstep_last_logged, **state}
         (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
         if self.args.should_save:
-            write_manifest(folder, self.identity, self.args)
+            write_manifest(folder, self._identity, self.args)
         super()._save_checkpoint(model, trial)
 
     def _load_checkpoint_state(self, checkpoint: str | None) -> dict[str, Any]:
@@ -153,22 +170,19 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         parts = [part for part in parts if part]
         return pending | {name: np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
 
-    @functools.cached_property
-    def identity(self) -> dict[str, Any]:
-        """What a run must share with one that it resumes; see `run_identity`."""
-        return run_identity(self)
+    def identify_run(self) -> None:
+        """Compute the identity of a run that saves or resumes, whose policy is as it is before its first step.
 
-    def check_checkpoint(self, checkpoint: Path) -> None:
-        """Raise UsageError if a checkpoint is incomplete or comes from another run."""
-        require_complete(checkpoint)
-        check_manifest(checkpoint, self.identity, self.args)
-
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train, see transformers.Trainer."""
-        if self.args.save_strategy != "no":
-            _ = self.identity  # which covers the weights before training
-        output: TrainOutput = super().train(*args, **kwargs)
-        return output
+        Raises: UsageError: the checkpoint to resume from is incomplete, or another run saved it.
+        """
+        if self.checkpoint is None and self.args.save_strategy == "no":
+            return
+        if self._initial_weights is None or self._initial_weights[0] is not self.model:
+            self._initial_weights = self.model, policy_identity(self.model)
+        self._identity = run_identity(self, self._initial_weights[1])
+        if self.checkpoint is not None:
+            require_complete(self.checkpoint)
+            check_manifest(self.checkpoint, self._identity, self.args)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model; for an adapter on merged weights, which exist nowhere else, those too."""

@@ -189,7 +189,7 @@ def test_a_resumed_run_may_have_more_steps_and_says_so(
     assert result.exit_code == 0, result.stderr
     said = next(line for line in caplog.messages if line.startswith("resuming with other arguments than before: "))
     assert "max_steps: 8, not 6" in said
-    assert "logging_steps: 4.0, not 2.0" in said
+    assert "logging_steps: 4, not 2" in said
     assert said.count(";") == 1
     assert records(again)[-1]["step"] == 8
 
