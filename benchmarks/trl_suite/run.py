@@ -10,6 +10,7 @@ check the toys. Tests of vision models and tests that need a GPU or a package th
 """
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-NEEDED = ("tests/test_dpo_trainer.py", "tests/testing_utils.py")
+TESTS = "tests/test_dpo_trainer.py"
 
 #: What a test needs that dpo_train does not have and does not want to have, by the beginning of its name.
 CANNOT = {
@@ -57,16 +58,23 @@ class Recorder:
 
 
 def read_tests(source: Path, commit: str, folder: Path) -> None:
-    """Write the test files of a checkout or a bare repository to a folder."""
+    """Write the test file of a checkout or a bare repository to a folder, with the module that it imports."""
     (folder / "tests").mkdir()
     (folder / "tests" / "__init__.py").touch()
-    for name in NEEDED:
-        if (source / name).exists():
-            text = (source / name).read_bytes()
-        else:
-            command = ["git", f"--git-dir={source}", "show", f"{commit}:{name}"]
-            text = subprocess.run(command, check=True, capture_output=True).stdout
-        (folder / name).write_bytes(text)
+    (folder / "tests" / "testing_utils.py").write_bytes((HERE / "testing_utils.py").read_bytes())
+    if (source / TESTS).exists():
+        text = (source / TESTS).read_bytes()
+    else:
+        command = ["git", f"--git-dir={source}", "show", f"{commit}:{TESTS}"]
+        text = subprocess.run(command, check=True, capture_output=True).stdout
+    (folder / TESTS).write_bytes(text)
+
+
+def compute_on_cpu() -> None:
+    """Make TRL's configuration compute on the CPU: its default, bfloat16, is refused without a GPU otherwise."""
+    import trl
+
+    trl.DPOConfig.__init__ = functools.partialmethod(trl.DPOConfig.__init__, use_cpu=True)
 
 
 def run(folder: Path, selected: str) -> dict[str, tuple[str, str]]:
@@ -74,7 +82,7 @@ def run(folder: Path, selected: str) -> dict[str, tuple[str, str]]:
     recorder = Recorder()
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", os.devnull, "--tb=short"]
     keyword = "not VLM and not Vision and not Slow and not liger" + (f" and ({selected})" if selected else "")
-    pytest.main([str(folder / NEEDED[0]), *options, "-k", keyword], plugins=[recorder])
+    pytest.main([str(folder / TESTS), *options, "-k", keyword], plugins=[recorder])
     return recorder.outcomes
 
 
@@ -124,6 +132,8 @@ def main() -> None:
         write_models(folder / "trl-internal-testing")
         write_datasets(folder / "trl-internal-testing")
         read_tests(source, arguments.commit, folder)
+        if arguments.against:
+            compute_on_cpu()
         sys.path.insert(0, str(folder))
         os.chdir(folder)
         outcomes = run(folder, arguments.selected)

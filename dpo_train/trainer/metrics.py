@@ -25,6 +25,8 @@ METRICS = (
     "logps/rejected",
     "logits/chosen",
     "logits/rejected",
+    "logps/chosen_per_token",
+    "logratios/chosen_per_token",
 )
 #: All columns of a table of pairs.
 COLUMNS = (*METRICS, "reference_logps/chosen", "reference_logps/rejected")
@@ -38,6 +40,7 @@ def pair_table(
     rejected_rewards: Tensor,
     scores: PairScores,
     reference_logps: tuple[Tensor, Tensor],
+    chosen_tokens: Tensor,
 ) -> Tensor:
     """Return the `COLUMNS` of each pair, (B, len(COLUMNS)) float32, without a graph."""
     columns = (
@@ -47,6 +50,8 @@ def pair_table(
         chosen_rewards > rejected_rewards,
         chosen_rewards - rejected_rewards,
         *scores[:4],
+        scores.chosen_logps / chosen_tokens,
+        (scores.chosen_logps - reference_logps[0]) / chosen_tokens,
         *reference_logps,
     )
     return torch.stack([column.detach().float() for column in columns], dim=1)
