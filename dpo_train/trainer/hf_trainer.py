@@ -16,12 +16,15 @@ from dpo_train.batches.sampler import StepSampler
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
-    """transformers.Trainer for batches of pairs, with two hooks that it lacks: `begin_run` and `checkpoint_state`."""
+    """transformers.Trainer for batches of pairs, with hooks that it lacks: prepare_run, begin_run, checkpoint_state."""
 
     #: The loss is divided by the pairs of the whole optimizer step, so Trainer must not divide it again.
     loss_is_scaled_for_ga = True
 
     label_pad_token_id: int
+
+    def prepare_run(self) -> None:
+        """Prepare for a run whose policy and arguments are final, before a checkpoint is loaded."""
 
     def begin_run(self, state: dict[str, Any]) -> None:
         """Prepare for the first step of a run, after a checkpoint was loaded.
@@ -124,6 +127,11 @@ class HFTrainer(Trainer):  # type: ignore[misc]
             epochs_trained=epochs_trained,
             **kwargs,
         )
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        """Set the arguments of a trial; Trainer calls this in every run, after it has called `model_init`."""
+        super()._hp_search_setup(trial)
+        self.prepare_run()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint with the loss since the last log record, which Trainer would lose."""

@@ -1,6 +1,6 @@
 """Metrics of pairs: sums between two log records, and the history of every pair that was trained on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from dpo_data.errors import UsageError
 from dpo_train.batches.batch import Batch
 from dpo_train.logprobs.scoring import PairScores
 
@@ -60,6 +61,22 @@ def pair_table(
 def by_name(values: Iterable[T], prefix: str = "") -> dict[str, T]:
     """Return values of the first columns of a table of pairs, one per column, by the names in `METRICS`."""
     return {f"{prefix}{name}": value for name, value in zip(METRICS, values, strict=False)}
+
+
+def evaluation_loss(metrics: Mapping[str, float]) -> float:
+    """Return the loss of an evaluation, the objective of a hyperparameter search.
+
+    The default of transformers would add up all metrics, log-probabilities too.
+
+    Raises:
+        UsageError: there are several evaluation sets.
+    """
+    if "eval_loss" not in metrics:
+        raise UsageError(
+            "a hyperparameter search over several evaluation sets has no default objective.\n"
+            '  Choose one: compute_objective=lambda metrics: metrics["eval_NAME_loss"].'
+        )
+    return metrics["eval_loss"]
 
 
 class PairMetrics:

@@ -31,19 +31,18 @@ from dpo_train.config import (
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
 from dpo_train.diagnosis import not_finite, warn_if_not_learning
-from dpo_train.logprobs.scoring import PackedScorer, PaddedScorer, TensorDict, takes_logits_to_keep
+from dpo_train.logprobs.scoring import TensorDict
 from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
-from dpo_train.reference.factory import make_reference
-from dpo_train.reference.live import LiveReference, ModelOnDemand, NoReference, Reference
+from dpo_train.reference.live import LiveReference, ModelOnDemand, Reference
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.sharding import is_sharded, reshard
 from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
-from dpo_train.trainer.comparison import Comparison
+from dpo_train.trainer.comparison import make_comparison
 from dpo_train.trainer.generation import generate_texts
 from dpo_train.trainer.hf_trainer import HFTrainer
 from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
-from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
-from dpo_train.trainer.packing import PADDED_METHODS, Packing, padding_reason
+from dpo_train.trainer.metrics import PairMetrics, by_name, evaluation_loss, pair_table
+from dpo_train.trainer.packing import PADDED_METHODS, Packing
 from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
@@ -114,10 +113,8 @@ class DPOTrainer(HFTrainer):
                 "ref_model is the model itself, which changes during training.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
-        self.beta = resolve_beta(beta, args.beta)
-        self.objective = make_objective(args, self.beta)
-        self.loss_type = str(self.objective)
-        self.reference_free: bool = args.reference_free
+        args.beta = resolve_beta(beta, args.beta)
+        make_objective(args, args.beta)
         check_reference(args, given=ref_model is not None)
         self.label_pad_token_id = label_pad_token_id
         self.padding_value = padding_value
@@ -148,45 +145,45 @@ class DPOTrainer(HFTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        network = without_adapter(self.model)
+        self._ref_model = ref_model
+        self._preprocess_logits = preprocess_logits_for_metrics
+        self._has_own_collator = data_collator is None
+        self._is_resuming = False
+        #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
+        self.evaluated: np.ndarray | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Create what depends on the policy and on the arguments, both of which a hyperparameter search changes."""
+        args, network = self.args, without_adapter(self.model)
+        self.beta: float = args.beta
+        self.reference_free: bool = args.reference_free
+        self.pair_loss = make_objective(args, self.beta)
+        self.loss_type = str(self.pair_loss)
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
         self._router_weight = router_weight(network.config)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
-            check_data(rows, network, self.objective)
+            check_data(rows, network, self.pair_loss)
         self.pair_metrics = PairMetrics(self.accelerator)
-        self._whole_step = WholeStep(self.objective, self.dpo_loss, self.accelerator)
-        #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
-        self.evaluated: np.ndarray | None = None
+        self._whole_step = WholeStep(self.pair_loss, self.dpo_loss, self.accelerator)
         self._was_trained = self._warned_not_learning = False
         overridden = [name for name in PADDED_METHODS if getattr(type(self), name) is not getattr(DPOTrainer, name)]
-        reason = padding_reason(
+        self._comparison = make_comparison(
             args,
-            self.model,
-            [*datasets_in(self.train_dataset, self.eval_dataset)],
-            overridden=overridden,
-            custom_collator=data_collator is not None,
-            preprocesses_logits=preprocess_logits_for_metrics is not None,
-            n_gpu=self.args.n_gpu,
-        )
-        packed = PackedScorer(self.accelerator, lean=args.reduce_activation_memory)
-        padded = PaddedScorer(
             self.accelerator,
-            label_pad_token_id,
-            takes_logits_to_keep(network),
-            self.concatenated_inputs,
-            custom_forward=self.concatenated_forward if "concatenated_forward" in overridden else None,
-            preprocess_logits=preprocess_logits_for_metrics,
-            ld_alpha=args.ld_alpha,
-            use_weighting=args.use_weighting,
-        )
-        self._comparison = Comparison(
-            args,
             self.model,
-            self._make_reference(ref_model, packed if reason is None else padded, reason),
-            packed,
-            padded,
-            packing=None if reason is None else Packing(reason),
-            is_own_reference=ref_model is None,
+            self._ref_model,
+            data=[*datasets_in(self.train_dataset, self.eval_dataset)],
+            label_pad_token_id=self.label_pad_token_id,
+            is_own_collator=self._has_own_collator,
+            concatenated_inputs=self.concatenated_inputs,
+            concatenated_forward=self.concatenated_forward if "concatenated_forward" in overridden else None,
+            overridden=overridden,
+            preprocess_logits=self._preprocess_logits,
+            needs_reference=self.pair_loss.needs_reference and not self.reference_free,
+            # Engines that wrap the model later leave nothing here to compute with before training.
+            wraps_later=self.is_fsdp_enabled or self.is_deepspeed_enabled,
+            prepare=self._prepare_reference,
         )
 
     def _prepare_policy(self, model: Any) -> Any:
@@ -196,21 +193,6 @@ class DPOTrainer(HFTrainer):
     def call_model_init(self, trial: Any = None) -> Any:
         """Return a new policy from `model_init`."""
         return self._prepare_policy(super().call_model_init(trial))
-
-    def _make_reference(self, ref_model: Any, scorer: PackedScorer | PaddedScorer, reason: str | None) -> Reference:
-        if self.reference_free or not self.objective.needs_reference:
-            return NoReference()
-        # Engines that wrap the model later leave nothing here to compute with before training.
-        wraps_later = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return make_reference(
-            ref_model,
-            self.model,
-            scorer,
-            precompute=self.args.precompute_reference,
-            live_reason=reason or ("FSDP and DeepSpeed wrap the model too late" if wraps_later else None),
-            cache=self.args.reference_cache,
-            prepare=self._prepare_reference,
-        )
 
     def _prepare_reference(self, model: Any) -> Any:
         reference: Any = frozen(model)
@@ -300,7 +282,7 @@ class DPOTrainer(HFTrainer):
             times the log-ratio; for losses without a reference, beta times the log-probability per token.
         """
         logps = policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps
-        return self.objective.losses_and_rewards(*logps, beta=self.beta, terms=terms, reference_free=reference_free)
+        return self.pair_loss.losses_and_rewards(*logps, beta=self.beta, terms=terms, reference_free=reference_free)
 
     def get_batch_metrics(
         self, model: nn.Module, batch: Any, train_eval: Literal["train", "eval"] = "train"
@@ -319,7 +301,7 @@ class DPOTrainer(HFTrainer):
             return self._generate_pair_of_texts(*args, **kwargs)
         self._check_finite()
         samples, pairs = super().get_batch_samples(*args, **kwargs)
-        if self.objective.is_over_step:
+        if self.pair_loss.is_over_step:
             self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(samples), self._measure)
         return samples, pairs
 
@@ -340,13 +322,13 @@ class DPOTrainer(HFTrainer):
 
     def _measure(self, model: nn.Module, batch: Any, in_step: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return losses (B,) with their graph, of the step if `in_step`; the table of pairs; and the router loss."""
-        terms: dict[str, Any] = batch.terms(self.objective.terms)
+        terms: dict[str, Any] = batch.terms(self.pair_loss.terms)
         is_initial = self._comparison.is_own_reference and self.state.global_step == 0 and not self._was_trained
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
         losses = losses if scores.weights is None else losses * scores.weights
         table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
-        if in_step and self.objective.is_over_step:
+        if in_step and self.pair_loss.is_over_step:
             losses = self._whole_step.next_losses(table, scores[:2], batch)
             table[:, 0] = losses.detach()
         return losses, table, scores.router_loss
@@ -364,15 +346,21 @@ class DPOTrainer(HFTrainer):
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
         if resume_from_checkpoint:
             require_complete(Path(resume_from_checkpoint))
-        self._was_trained |= self.state.global_step > 0
-        self.compute_reference(skip_first_step=not (self._was_trained or resume_from_checkpoint))
-        reshard(self.model)
+        self._is_resuming = bool(resume_from_checkpoint)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._comparison.refuse_initial_policy()
         self._check_finite()
         if isinstance(self.reference, Precomputed):
             self.reference.store.save()
         return output
+
+    def prepare_run(self) -> None:
+        """Begin with a new policy, if there is one, and compute what a run needs before its first step."""
+        if self.model_init is not None:
+            self.begin()
+        self._was_trained |= self.model_init is None and self.state.global_step > 0
+        self.compute_reference(skip_first_step=not (self._was_trained or self._is_resuming))
+        reshard(self.model)
 
     def begin_run(self, state: dict[str, Any]) -> None:
         """Start the metrics of a run, or continue those of a checkpoint."""
@@ -389,6 +377,13 @@ class DPOTrainer(HFTrainer):
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
         return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
+
+    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
+        """Search as transformers.Trainer does, by default for the lowest evaluation loss.
+
+        Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
+        """
+        return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -429,13 +424,13 @@ class DPOTrainer(HFTrainer):
         batch = self.as_batch(self.batch_on_device(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
             losses, table, _ = self._measure(model, batch)
-        return losses.mean(), table, self._whole_step.inputs(table, batch) if self.objective.is_over_step else None
+        return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluated = table = np.asarray(output.predictions)
-        if self.objective.is_over_step:
+        if self.pair_loss.is_over_step:
             table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)).numpy()
         output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
         return output
