@@ -4,9 +4,13 @@ DPO only compares chosen with rejected, so it may lower the probability of both 
 data (Ren and Sutherland 2024, arXiv:2407.10490; Yang et al. 2025, arXiv:2502.07599). Some of it is normal.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 #: Fall of the chosen log-probability per token since the first record, in nats, that is no longer normal: the
 #: perplexity of chosen responses grows by two thirds. Runs by the usual recipes stay within 0.2.
@@ -15,51 +19,67 @@ MAX_FALL = 0.5
 RECORDS = 3
 
 
-@dataclass
-class DisplacementGuard:
-    """Watches the log records of a run.
+class DisplacementGuard(TrainerCallback):  # type: ignore[misc]
+    """Watches the log records of training, and warns the first time that they show displacement.
 
-    Attributes:
-        first: chosen log-ratio per token in the first record, in nats.
-        recent: chosen log-ratio per token and margin of the latest records, oldest first.
-        found: whether displacement was found.
+    Args:
+        action: what to do besides: nothing (warn), end the run (stop), or call `add_sft` (sft).
+        add_sft: adds the loss `sft` to that of the run.
     """
 
-    first: float | None = None
-    recent: list[tuple[float, float]] = field(default_factory=list)
-    found: bool = False
+    def __init__(self, action: Literal["warn", "stop", "sft"], add_sft: Callable[[], None]) -> None:
+        self.action = action
+        self.add_sft = add_sft
+        self._clear()
 
-    def add(self, logs: Mapping[str, float], step: int) -> str | None:
-        """Add a log record of training, and return a warning the first time that displacement is found.
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start anew, or continue after the records of the checkpoint."""
+        self._clear()
+        found = [self.find(record) for record in state.log_history]
+        if self.action == "sft" and any(found):
+            self.add_sft()
 
-        Args:
-            logs: the record, with logratios/chosen_per_token and rewards/margins.
-            step: number of optimizer steps so far.
-        """
-        chosen, margin = logs["logratios/chosen_per_token"], logs["rewards/margins"]
-        self.first = chosen if self.first is None else self.first
-        self.recent = [*self.recent, (chosen, margin)][-RECORDS:]
-        fall = self.first - chosen
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Look at the newest record."""
+        warning = self.find(state.log_history[-1])
+        if warning is None:
+            return
+        if state.is_world_process_zero:
+            logger.warning(warning)
+        if self.action == "sft":
+            self.add_sft()
+        control.should_training_stop |= self.action == "stop"
+
+    def find(self, record: dict[str, float]) -> str | None:
+        """Add a log record, and return a warning the first time that displacement is found; skip other records."""
+        if "logratios/chosen_per_token" not in record:
+            return None
+        chosen, margin = record["logratios/chosen_per_token"], record["rewards/margins"]
+        self._first = chosen if self._first is None else self._first
+        self._recent = [*self._recent, (chosen, margin)][-RECORDS:]
+        fall = self._first - chosen
         is_growing = all(
             later[0] < earlier[0] and later[1] > earlier[1]
-            for earlier, later in zip(self.recent, self.recent[1:], strict=False)
+            for earlier, later in zip(self._recent, self._recent[1:], strict=False)
         )
-        if self.found or len(self.recent) < RECORDS or fall < MAX_FALL or not is_growing:
+        if self._found or len(self._recent) < RECORDS or fall < MAX_FALL or not is_growing:
             return None
-        self.found = True
+        self._found = True
+        done = {
+            "warn": "on_displacement=stop ends such a run, on_displacement=sft adds the loss sft",
+            "stop": "the run ends here",
+            "sft": "the loss sft is added from here on",
+        }
         return (
-            f"At step {step} the chosen responses have lost {fall:.2f} nats per token since the first record, while the "
-            f"margin grows ({margin:.3g}): the policy moves away from both responses.\n"
-            "  Try a lower learning rate, a higher beta, the loss rpo or a sum with sft, or pairs that differ more "
-            "(on_displacement=sft adds the loss sft, on_displacement=stop ends the run)."
+            f"At step {record['step']}, chosen responses have lost {fall:.2f} nats per token since the first record, "
+            f"while the margin grows ({margin:.3g}): the policy moves away from both responses.\n"
+            "  Try a lower learning rate, a higher beta, the loss rpo or a sum with sft, or pairs that differ more; "
+            f"{done[self.action]}."
         )
 
-    def state(self) -> dict[str, Any]:
-        """Return the state that a checkpoint needs."""
-        return {"displacement": {"first": self.first, "recent": self.recent, "found": self.found}}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` returned; start anew if it is empty."""
-        saved = state.get("displacement", {})
-        self.first, self.found = saved.get("first"), saved.get("found", False)
-        self.recent = [(chosen, margin) for chosen, margin in saved.get("recent", [])]
+    def _clear(self) -> None:
+        self._first: float | None = None  # chosen log-ratio per token in the first record, in nats
+        self._recent: list[tuple[float, float]] = []  # that and the margin of the latest records, oldest first
+        self._found = False

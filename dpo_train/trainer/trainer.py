@@ -79,6 +79,8 @@ class DPOTrainer(HFTrainer):
         disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
         processing_class: another name for `tokenizer`.
         chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
+        compute_metrics: returns further metrics of an evaluation, by name, from a transformers.EvalPrediction whose
+            `predictions` are the (pairs, len(COLUMNS)) table of `trainer.metrics`.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class DPOTrainer(HFTrainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         template_date: str | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
@@ -129,12 +132,16 @@ class DPOTrainer(HFTrainer):
             self._read = RowReader(
                 tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
             )
-            train_dataset = self._read(train_dataset, name="the training set", split="train")
+            train_dataset = self._read(
+                train_dataset, name="the training set", split="train", weights=args.pair_weights
+            )
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
-        elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
-            raise UsageError("max_length, max_prompt_length and truncation_mode have no effect with a data_collator.")
+        elif (max_length, max_prompt_length, truncation_mode, args.pair_weights) != (None, None, "keep_end", None):
+            raise UsageError(
+                "max_length, max_prompt_length, truncation_mode and pair_weights have no effect with a data_collator."
+            )
         super().__init__(
-            model=None if model is None else self._prepare_policy(model),
+            model=None if model is None else self._prepare_policy(load_model(model, args)),
             args=args,
             data_collator=data_collator or DPODataCollatorWithPadding(label_pad_token_id, padding_value),
             train_dataset=train_dataset,
@@ -147,6 +154,7 @@ class DPOTrainer(HFTrainer):
         )
         self._ref_model = ref_model
         self._preprocess_logits = preprocess_logits_for_metrics
+        self._compute_metrics = compute_metrics
         self._has_own_collator = data_collator is None
         self._is_resuming = False
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
@@ -162,6 +170,7 @@ class DPOTrainer(HFTrainer):
         self.loss_type = str(self.pair_loss)
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
         self._router_weight = router_weight(network.config)
+        add_tags(self.model)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
             check_data(rows, network, self.pair_loss)
         self.pair_metrics = PairMetrics(self.accelerator)
@@ -185,9 +194,23 @@ class DPOTrainer(HFTrainer):
             wraps_later=self.is_fsdp_enabled or self.is_deepspeed_enabled,
             prepare=self._prepare_reference,
         )
+        self._watch()
+
+    def _watch(self) -> None:
+        """Add the callbacks that watch the policy, in place of those for an earlier one."""
+        for kind in (DisplacementGuard, ReferenceSync):
+            self.remove_callback(kind)
+        self.add_callback(DisplacementGuard(self.args.on_displacement, self._add_sft))
+        if self.args.sync_ref_model:
+            self.add_callback(make_reference_sync(self.reference, self.model, self.args))
+
+    def _add_sft(self) -> None:
+        self.pair_loss = self._whole_step.objective = self.pair_loss.with_sft()
+        self.loss_type = str(self.pair_loss)
 
     def _prepare_policy(self, model: Any) -> Any:
-        model = with_adapter(load_model(model), self.peft_config)
+        set_router_weight(without_adapter(model), self.args.router_aux_loss_coef)
+        model = with_adapter(model, self.peft_config)
         return without_dropout(model) if self.disable_dropout else model
 
     def call_model_init(self, trial: Any = None) -> Any:
@@ -327,7 +350,8 @@ class DPOTrainer(HFTrainer):
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
         losses = losses if scores.weights is None else losses * scores.weights
-        table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
+        tokens = batch.response_lengths("chosen")
+        table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps, tokens)
         if in_step and self.pair_loss.is_over_step:
             losses = self._whole_step.next_losses(table, scores[:2], batch)
             table[:, 0] = losses.detach()
