@@ -196,7 +196,7 @@ def _check_sync(args: DPOConfig, *, uses_reference: bool) -> None:
     for option in ("precompute_reference", "reference_cache"):
         if value := getattr(args, option):
             raise UsageError(
-                f"the reference changes, so its log-probabilities cannot be stored; leave out {argument(option, value)}.",
+                f"the reference changes, so its values cannot be stored; leave out {argument(option, value)}.",
                 "sync_ref_model",
                 True,
             )

@@ -30,13 +30,15 @@ class DisplacementGuard(TrainerCallback):  # type: ignore[misc]
     def __init__(self, action: Literal["warn", "stop", "sft"], add_sft: Callable[[], None]) -> None:
         self.action = action
         self.add_sft = add_sft
-        self._clear()
+        self._first: float | None = None  # chosen log-ratio per token in the first record, in nats
+        self._recent: list[tuple[float, float]] = []  # that and the margin of the latest records, oldest first
+        self._found = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start anew, or continue after the records of the checkpoint."""
-        self._clear()
+        self._first, self._recent, self._found = None, [], False
         found = [self.find(record) for record in state.log_history]
         if self.action == "sft" and any(found):
             self.add_sft()
@@ -78,8 +80,3 @@ class DisplacementGuard(TrainerCallback):  # type: ignore[misc]
             "  Try a lower learning rate, a higher beta, the loss rpo or a sum with sft, or pairs that differ more; "
             f"{done[self.action]}."
         )
-
-    def _clear(self) -> None:
-        self._first: float | None = None  # chosen log-ratio per token in the first record, in nats
-        self._recent: list[tuple[float, float]] = []  # that and the margin of the latest records, oldest first
-        self._found = False

@@ -20,6 +20,17 @@ GROUPS = (
 MAIN, LOSS, ADAPTER, BATCHES, TOKENS, EVALUATION, RUN = GROUPS
 
 
+class OptionMetadata(dict[str, Any]):
+    """Metadata of a dataclass field that is an option of the command line.
+
+    transformers.HfArgumentParser passes every key that it sees to argparse, which only takes `help` of these.
+    """
+
+    def keys(self) -> Any:
+        """Return the keys that argparse takes."""
+        return {"help": None}.keys()
+
+
 def option(
     help: str,
     *,
@@ -28,7 +39,7 @@ def option(
     metavar: str | None = None,
     show_default: str | bool = True,
     minimum: int | None = None,
-) -> dict[str, Any]:
+) -> OptionMetadata:
     """Return the metadata that make a dataclass field an option of the command line.
 
     Args:
@@ -39,14 +50,9 @@ def option(
         show_default: the default in words, or whether to show it.
         minimum: of a number.
     """
-    return {
-        "help": help,
-        "group": group,
-        "names": names,
-        "metavar": metavar,
-        "show_default": show_default,
-        "minimum": minimum,
-    }
+    return OptionMetadata(
+        help=help, group=group, names=names, metavar=metavar, show_default=show_default, minimum=minimum
+    )
 
 
 def _read_losses() -> dict[str, ast.FunctionDef]:
@@ -116,7 +122,14 @@ class DPOOptions:
     )
     # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
     learning_rate: float = field(
-        default=1e-6, metadata=option("Peak learning rate.", group=MAIN, names=("--learning-rate", "--lr"), metavar="X")
+        default=1e-6,
+        metadata=option(
+            "Peak learning rate.",
+            group=MAIN,
+            names=("--learning-rate", "--lr"),
+            metavar="X",
+            show_default="1e-06; 1e-05 for an adapter",
+        ),
     )
     # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.
     warmup_steps: float = field(
@@ -298,7 +311,7 @@ class DPOOptions:
         default=10, metadata=option("Log the metrics every N steps.", group=EVALUATION, metavar="N")
     )
     logging_first_step: bool = field(default=True, metadata=option("Log the first step too.", group=EVALUATION))
-    report_to: str | list[str] | None = field(
+    report_to: None | str | list[str] = field(  # in the order that transformers.HfArgumentParser can read
         default="none",
         metadata=option("Trackers: tensorboard, wandb, mlflow, ... (repeatable).", group=EVALUATION, metavar="NAME"),
     )
@@ -309,4 +322,8 @@ class DPOOptions:
     loss_options: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Options of losses that a program added to LOSSES, by name, as JSON."},
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata=option("Run the Python code that comes with a model or a tokenizer.", group=RUN),
     )

@@ -5,8 +5,8 @@
 
 TRL is a checkout of huggingface/trl, or its bare repository; `--commit` names a commit of the latter. Its tests are
 read and not copied into this repository. Models and datasets of the Hub are replaced by the toys of toys.py.
-`--against FOLDER` runs the suite on the TRL that is installed in a folder (pip install --no-deps --target FOLDER trl), to
-check the toys. Tests of vision models and tests that need a GPU or a package that is missing are skipped.
+`--against FOLDER` runs the suite on TRL itself, installed by `pip install --no-deps --target FOLDER trl`, to check the
+toys. Tests of vision models and tests that need a GPU or a package that is missing are skipped.
 """
 
 import argparse

@@ -88,7 +88,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=600,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator([json.dumps(rows) for rows in datasets().values()], trainer)
     return PreTrainedTokenizerFast(
@@ -181,7 +184,10 @@ def write_remote_model(folder: Path, tokenizer: Any, ids: dict[str, Any]) -> Non
     tokenizer.save_pretrained(folder)
     (folder / "modeling_remote.py").write_text(REMOTE_CODE, encoding="utf-8")
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    classes = {"AutoConfig": "modeling_remote.RemoteConfig", "AutoModelForCausalLM": "modeling_remote.RemoteForCausalLM"}
+    classes = {
+        "AutoConfig": "modeling_remote.RemoteConfig",
+        "AutoModelForCausalLM": "modeling_remote.RemoteForCausalLM",
+    }
     settings |= {"model_type": "remote", "architectures": ["RemoteForCausalLM"], "auto_map": classes}
     (folder / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 

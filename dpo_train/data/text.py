@@ -75,7 +75,9 @@ class RowReader:
         if data is None:
             return None
         if isinstance(data, Mapping):
-            return {key: self(value, name=f"{name} {key!r}", split=split, weights=weights) for key, value in data.items()}
+            return {
+                key: self(value, name=f"{name} {key!r}", split=split, weights=weights) for key, value in data.items()
+            }
         if isinstance(data, str | Path):
             return self._rows_of_folder(Path(data), split, weights)
         if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
@@ -89,7 +91,9 @@ class RowReader:
                 raise UsageError(
                     f"{name}: it is tokenized already, so {', '.join(self.options)} has no effect; leave it out."
                 )
-            return PairRows(data, name, weights) if isinstance(data, datasets.Dataset) else _weighted(data, name, weights)
+            return (
+                PairRows(data, name, weights) if isinstance(data, datasets.Dataset) else _weighted(data, name, weights)
+            )
         missing = [column for column in FIELDS if column not in columns]
         if missing:
             raise UsageError(

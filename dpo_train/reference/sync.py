@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from dpo_data.errors import UsageError
+from dpo_train.config import DPOConfig
 from dpo_train.reference.live import FrozenModel, LiveReference, ModelOnDemand, Reference
 from dpo_train.sharding import is_sharded
 
@@ -65,7 +66,7 @@ class ReferenceSync(TrainerCallback):  # type: ignore[misc]
         self.reference.load_state_dict(load_file(file), strict=False)
 
 
-def make_reference_sync(reference: Reference, policy: Any, *, alpha: float, steps: int) -> ReferenceSync:
+def make_reference_sync(reference: Reference, policy: Any, args: DPOConfig) -> ReferenceSync:
     """Return the callback that moves a reference toward the policy.
 
     Raises: UsageError: the reference has no weights of its own that could move, or not those of the policy.
@@ -79,5 +80,5 @@ def make_reference_sync(reference: Reference, policy: Any, *, alpha: float, step
         )
     shapes = {name: weight.shape for name, weight in policy.named_parameters()}
     if shapes != {name: weight.shape for name, weight in network.named_parameters()}:
-        raise UsageError("sync_ref_model needs a reference of the policy's architecture: their weights differ in shape.")
-    return ReferenceSync(network, alpha, steps)
+        raise UsageError("sync_ref_model needs a reference of the policy's architecture; the shapes of weights differ.")
+    return ReferenceSync(network, args.ref_model_mixup_alpha, args.ref_model_sync_steps)

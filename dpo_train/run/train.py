@@ -11,12 +11,12 @@ from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import UsageError, argument, first_line
-from dpo_train.adapters import MERGED_BASE, adapter_base
+from dpo_train.adapters import MERGED_BASE
 from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
-from dpo_train.run.describe import describe_adapter, describe_batch, describe_path
+from dpo_train.run.describe import describe_batch, describe_path
 from dpo_train.run.inputs import Inputs, load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.run.outputs import RunResult, run_report, write_pairs
@@ -79,8 +79,6 @@ def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
 
 def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> RunResult:
     options, splits = inputs.options, inputs.splits
-    if (base := adapter_base(str(options.model))) is not None:
-        say(f"adapter    {describe_adapter(options, base)}")
     packing = trainer.resolve_packing()
     say(f"batch      {describe_batch(inputs.args, shared=packing.reason is None)}")
     say(f"path       {describe_path(trainer)}")

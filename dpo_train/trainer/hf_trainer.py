@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
+from dpo_train.trainer.metrics import evaluation_loss
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
@@ -33,6 +34,9 @@ class HFTrainer(Trainer):  # type: ignore[misc]
             state: what `checkpoint_state` returned when the checkpoint was saved; empty for a new run.
         """
 
+    def begin_step(self, batches: Sequence[Any]) -> None:
+        """Prepare for the micro-batches of an optimizer step."""
+
     def checkpoint_state(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the state that transformers saves."""
         return {}
@@ -40,6 +44,13 @@ class HFTrainer(Trainer):  # type: ignore[misc]
     def as_batch(self, inputs: Any) -> PaddedBatch | PackedBatch:
         """Return a batch with its type; the dict of a collator is a padded batch."""
         return inputs if isinstance(inputs, PackedBatch) else PaddedBatch.from_dict(inputs, self.label_pad_token_id)
+
+    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
+        """Search as transformers.Trainer does, by default for the lowest evaluation loss.
+
+        Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
+        """
+        return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
 
     def micro_batches_on_device(self, batches: Sequence[Any]) -> Iterator[PaddedBatch | PackedBatch]:
         """Yield the micro-batches of an optimizer step, which Trainer collected, on the device of this process."""
@@ -85,6 +96,12 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         if isinstance(inputs, PackedBatch | StepBatch):
             return inputs.to(self.args.device)
         return super()._prepare_inputs(inputs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Collect the micro-batches of an optimizer step, and call `begin_step`."""
+        batches, pairs = super().get_batch_samples(*args, **kwargs)
+        self.begin_step(batches)
+        return batches, pairs
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Return the pairs of an optimizer step over all ranks. Trainer counts the tokens of batches with `labels`."""

@@ -102,14 +102,15 @@ class PairMetrics:
         """Return True if there are no pairs since the last log."""
         return self._sums is None
 
-    def add(self, table: Tensor, weights: Tensor, batch: Batch, step: int) -> None:
+    def add(self, table: Tensor, weights: Tensor, batch: Batch, step: int, router_loss: Tensor | None = None) -> None:
         """Add the pairs of a batch.
 
         Args:
             table: their (B, len(COLUMNS)) table.
-            weights: (B,), 1 for pairs that count.
+            weights: (B,), 0 for pairs that do not count.
             batch: the batch.
             step: the optimizer step that they are part of, from 1.
+            router_loss: of the batch, for a mixture of experts that outputs one.
         """
         losses = table[:, METRICS.index("loss")]
         rows = torch.zeros_like(losses, dtype=torch.int64) if batch.row is None else batch.row
@@ -119,7 +120,8 @@ class PairMetrics:
         if batch.row is not None:
             counted = rows if batch.weight is None else rows.where(batch.weight > 0, -1)
             self._recent.append((step, counted, table))
-        sums = torch.cat([table, torch.ones_like(table[:, :1])], dim=1).T @ weights
+        router = torch.zeros_like(losses) if router_loss is None else router_loss.detach().float().expand_as(losses)
+        sums = torch.cat([table, router[:, None], torch.ones_like(table[:, :1])], dim=1).T @ weights
         self._sums = sums if self._sums is None else self._sums + sums
 
     def first_non_finite_row(self) -> int | None:
@@ -131,12 +133,16 @@ class PairMetrics:
         self._first_bad_row = None
         return None if row == _NO_ROW else row
 
-    def reduce(self) -> dict[str, float]:
-        """Return the mean metrics of all pairs since the last call, over all ranks; every rank must call it."""
-        *sums, pairs = self._accelerator.reduce(self._sums, "sum").tolist()
+    def reduce(self, *, aux_loss: bool = False) -> dict[str, float]:
+        """Return the mean metrics of all pairs since the last call, over all ranks; every rank must call it.
+
+        Args:
+            aux_loss: return the mean router loss too.
+        """
+        *sums, router, pairs = self._accelerator.reduce(self._sums, "sum").tolist()
         self._sums = None
         self._move_to_history()
-        return by_name([value / pairs for value in sums])
+        return by_name([value / pairs for value in sums]) | ({"aux_loss": router / pairs} if aux_loss else {})
 
     def history(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the metrics of all pairs since training began or resumed, oldest first; every rank must call it.
@@ -160,8 +166,9 @@ class PairMetrics:
         return None if self._sums is None else self._sums.tolist()
 
     def load_state(self, sums: list[float] | None) -> None:
-        """Restore what `state` returned."""
-        self._sums = None if sums is None else torch.tensor(sums, device=self._accelerator.device)
+        """Restore what `state` returned; sums of other columns, of an earlier version, are left out."""
+        known = sums is not None and len(sums) == len(COLUMNS) + 2
+        self._sums = torch.tensor(sums, device=self._accelerator.device) if known else None
 
     def _move_to_history(self) -> None:
         """Move the batches since the last log to arrays in main memory."""

@@ -1,6 +1,6 @@
 """DPOTrainer: direct preference optimization as a transformers Trainer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
@@ -30,27 +30,31 @@ from dpo_train.config import (
 )
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
-from dpo_train.diagnosis import not_finite, warn_if_not_learning
+from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
+from dpo_train.displacement import DisplacementGuard
 from dpo_train.logprobs.scoring import TensorDict
-from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
-from dpo_train.reference.live import LiveReference, ModelOnDemand, Reference
+from dpo_train.models import frozen, load_model, set_router_weight, without_adapter, without_dropout
+from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
+from dpo_train.reference.sync import ReferenceSync, make_reference_sync
 from dpo_train.sharding import is_sharded, reshard
 from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
 from dpo_train.trainer.comparison import make_comparison
-from dpo_train.trainer.generation import generate_texts
-from dpo_train.trainer.hf_trainer import HFTrainer
+from dpo_train.trainer.generation import GeneratingTrainer
 from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
-from dpo_train.trainer.metrics import PairMetrics, by_name, evaluation_loss, pair_table
+from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS, Packing
 from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
 
+#: Tags of a trained model on the Hub.
+MODEL_TAGS = ["dpo", "dpo-train"]
+
 Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
 
 
-class DPOTrainer(HFTrainer):
+class DPOTrainer(GeneratingTrainer):
     """Trains a causal language model to prefer the chosen over the rejected response of each pair.
 
     The loss of an optimizer step is the sum over its pairs divided by their number, for any number of micro-batches and
@@ -76,7 +80,8 @@ class DPOTrainer(HFTrainer):
         max_prompt_length: maximum tokens of a prompt; for text.
         peft_config: makes the policy a new adapter on the model, as an object of peft or a dict; an adapter that the
             model has already is merged.
-        disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
+        disable_dropout: disable dropout in policy and reference, so that they agree before the first step; that of a
+            new adapter, which has no effect before it, is left as `peft_config` has it.
         processing_class: another name for `tokenizer`.
         chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
         compute_metrics: returns further metrics of an evaluation, by name, from a transformers.EvalPrediction whose
@@ -126,24 +131,26 @@ class DPOTrainer(HFTrainer):
         self.max_prompt_length = max_prompt_length
         self.peft_config = peft_config
         self.disable_dropout = disable_dropout
+        self._loading = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
+        if model is not None and not isinstance(model, str) and args.model_init_kwargs:
+            raise UsageError("the model is loaded already.", "model_init_kwargs", args.model_init_kwargs)
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
             self._read = RowReader(
                 tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
             )
-            train_dataset = self._read(
-                train_dataset, name="the training set", split="train", weights=args.pair_weights
-            )
+            train_dataset = self._read(train_dataset, name="the training set", split="train", weights=args.pair_weights)
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
         elif (max_length, max_prompt_length, truncation_mode, args.pair_weights) != (None, None, "keep_end", None):
             raise UsageError(
                 "max_length, max_prompt_length, truncation_mode and pair_weights have no effect with a data_collator."
             )
         super().__init__(
-            model=None if model is None else self._prepare_policy(load_model(model, args)),
+            model=None if model is None else self._prepare_policy(model),
             args=args,
-            data_collator=data_collator or DPODataCollatorWithPadding(label_pad_token_id, padding_value),
+            data_collator=data_collator
+            or DPODataCollatorWithPadding(label_pad_token_id, padding_value, args.pad_to_multiple_of),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
@@ -152,11 +159,12 @@ class DPOTrainer(HFTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        warn_if_rate_is_small(args.learning_rate, self.model)
         self._ref_model = ref_model
         self._preprocess_logits = preprocess_logits_for_metrics
         self._compute_metrics = compute_metrics
         self._has_own_collator = data_collator is None
-        self._is_resuming = False
+        self._checkpoint: Path | None = None
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
         self.begin()
@@ -169,8 +177,8 @@ class DPOTrainer(HFTrainer):
         self.pair_loss = make_objective(args, self.beta)
         self.loss_type = str(self.pair_loss)
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
-        self._router_weight = router_weight(network.config)
-        add_tags(self.model)
+        self._router_weight = set_router_weight(network.config, args.router_aux_loss_coef)
+        self.model.add_model_tags(MODEL_TAGS)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
             check_data(rows, network, self.pair_loss)
         self.pair_metrics = PairMetrics(self.accelerator)
@@ -201,24 +209,25 @@ class DPOTrainer(HFTrainer):
         for kind in (DisplacementGuard, ReferenceSync):
             self.remove_callback(kind)
         self.add_callback(DisplacementGuard(self.args.on_displacement, self._add_sft))
-        if self.args.sync_ref_model:
-            self.add_callback(make_reference_sync(self.reference, self.model, self.args))
+        self._sync = make_reference_sync(self.reference, self.model, self.args) if self.args.sync_ref_model else None
+        if self._sync is not None:
+            self.add_callback(self._sync)
 
     def _add_sft(self) -> None:
         self.pair_loss = self._whole_step.objective = self.pair_loss.with_sft()
         self.loss_type = str(self.pair_loss)
 
     def _prepare_policy(self, model: Any) -> Any:
-        set_router_weight(without_adapter(model), self.args.router_aux_loss_coef)
-        model = with_adapter(model, self.peft_config)
-        return without_dropout(model) if self.disable_dropout else model
+        model = with_adapter(load_model(model, self._loading), self.peft_config)
+        # A new adapter has the dropout that its configuration names.
+        return without_dropout(model, keep_adapter=self.peft_config is not None) if self.disable_dropout else model
 
     def call_model_init(self, trial: Any = None) -> Any:
         """Return a new policy from `model_init`."""
         return self._prepare_policy(super().call_model_init(trial))
 
     def _prepare_reference(self, model: Any) -> Any:
-        reference: Any = frozen(model)
+        reference: Any = frozen(load_model(model, self._loading))
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
@@ -227,14 +236,9 @@ class DPOTrainer(HFTrainer):
         return reference
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer, under its name before transformers 5."""
-        return self.processing_class
-
-    @property
-    def reference(self) -> Reference:
-        """The reference that the policy is compared with."""
-        return self._comparison.reference
+    def aux_loss_enabled(self) -> bool:
+        """True if the router loss of a mixture of experts is added to the loss."""
+        return self._router_weight > 0
 
     @property
     def padding_reason(self) -> str | None:
@@ -314,34 +318,11 @@ class DPOTrainer(HFTrainer):
         losses, table, _ = self._measure(model, self.as_batch(batch))
         return losses.mean(), by_name(table.mean(0).tolist(), prefix="eval_" if train_eval == "eval" else "")
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Return texts that policy and reference generate for a batch's prompts: `get_batch_samples(model, batch)`.
-
-        transformers.Trainer has another method of this name, which collects the micro-batches of a step; that one is
-        called if the first argument is not a model.
-        """
-        if isinstance(args[0] if args else kwargs.get("model"), nn.Module):
-            return self._generate_pair_of_texts(*args, **kwargs)
+    def begin_step(self, batches: Sequence[Any]) -> None:
+        """Compute the losses of a step that depend on all of its pairs, before its first micro-batch."""
         self._check_finite()
-        samples, pairs = super().get_batch_samples(*args, **kwargs)
         if self.pair_loss.is_over_step:
-            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(samples), self._measure)
-        return samples, pairs
-
-    def _generate_pair_of_texts(self, model: Any, batch: TensorDict) -> tuple[list[str], list[str]]:
-        policy = self.accelerator.unwrap_model(model)
-        return self.generate_texts(policy, batch), self.generate_texts(self.reference, batch)
-
-    def generate_texts(self, writer: Any, batch: TensorDict) -> list[str]:
-        """Return the texts that a model or reference generates for the prompts of a padded batch."""
-        return generate_texts(
-            writer,
-            self.batch_on_device(batch),
-            self.tokenizer,
-            label_pad_token_id=self.label_pad_token_id,
-            max_length=self.max_length,
-            max_positions=getattr(self.model.config, "max_position_embeddings", None),
-        )
+            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(batches), self._measure)
 
     def _measure(self, model: nn.Module, batch: Any, in_step: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return losses (B,) with their graph, of the step if `in_step`; the table of pairs; and the router loss."""
@@ -370,7 +351,7 @@ class DPOTrainer(HFTrainer):
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
         if resume_from_checkpoint:
             require_complete(Path(resume_from_checkpoint))
-        self._is_resuming = bool(resume_from_checkpoint)
+        self._checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._comparison.refuse_initial_policy()
         self._check_finite()
@@ -383,7 +364,9 @@ class DPOTrainer(HFTrainer):
         if self.model_init is not None:
             self.begin()
         self._was_trained |= self.model_init is None and self.state.global_step > 0
-        self.compute_reference(skip_first_step=not (self._was_trained or self._is_resuming))
+        if self._sync is not None and self._checkpoint is not None:
+            self._sync.load(self._checkpoint)
+        self.compute_reference(skip_first_step=not (self._was_trained or self._checkpoint))
         reshard(self.model)
 
     def begin_run(self, state: dict[str, Any]) -> None:
@@ -401,13 +384,6 @@ class DPOTrainer(HFTrainer):
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
         return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
-
-    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
-        """Search as transformers.Trainer does, by default for the lowest evaluation loss.
-
-        Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
-        """
-        return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -434,7 +410,7 @@ class DPOTrainer(HFTrainer):
         weights = torch.ones_like(losses) if batch.weight is None else batch.weight
         if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
             self._comparison.warn_if_policy_differs(by_name(table.T), self.model, beta=self.beta)
-        self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
+        self.pair_metrics.add(table, weights, batch, self.state.global_step + 1, router_loss)
         pairs = weights.sum()
         loss = (losses * weights).sum()
         if router_loss is not None and self._router_weight:
@@ -450,13 +426,20 @@ class DPOTrainer(HFTrainer):
             losses, table, _ = self._measure(model, batch)
         return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluated = table = np.asarray(output.predictions)
         if self.pair_loss.is_over_step:
             table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)).numpy()
-        output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
+        metrics = by_name(table.mean(0, dtype="float64").tolist())
+        if self.args.generate_during_eval and isinstance(rows := dataloader.dataset, PairRows):
+            metrics |= self.generated_metrics(rows)
+        if self._compute_metrics is not None:
+            metrics |= self._compute_metrics(EvalPrediction(predictions=table, label_ids=None))
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -464,7 +447,7 @@ class DPOTrainer(HFTrainer):
         if "loss" in logs and not self.pair_metrics.is_empty:
             self._check_finite()
             # The loss is Trainer's, the mean of the steps' losses, in which a short last step has the same weight.
-            logs |= self.pair_metrics.reduce() | {"loss": logs["loss"]}
+            logs |= self.pair_metrics.reduce(aux_loss=self.aux_loss_enabled) | {"loss": logs["loss"]}
             self._warned_not_learning = self._warned_not_learning or warn_if_not_learning(
                 logs, self.state.global_step, beta=self.beta, policy=self.model, reference=self.reference
             )

@@ -27,5 +27,3 @@ class DPOTrainer(dpo_train.DPOTrainer):
     def __init__(self, model: Any = None, ref_model: Any = None, args: Any = None, **options: Any) -> None:
         moved = {name: getattr(args, name, default) for name, default in MOVED.items()}
         super().__init__(model, ref_model, args=args, **moved, **options)
-
-
