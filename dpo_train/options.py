@@ -178,6 +178,43 @@ class DPOOptions:
     use_weighting: bool = field(
         default=False, metadata=option("Weigh pairs by how likely the policy is to write them (WPO).", group=LOSS)
     )
+    pair_weights: str | None = field(
+        default=None,
+        metadata=option(
+            "Column with the weight of each training pair; in a step they are divided by their sum.",
+            group=LOSS,
+            metavar="COLUMN",
+            show_default="all pairs count the same",
+        ),
+    )
+    router_aux_loss_coef: float | None = field(
+        default=None,
+        metadata=option(
+            "Weight of the load-balancing loss of a mixture of experts.",
+            group=LOSS,
+            metavar="X",
+            show_default="as the model's configuration says",
+        ),
+    )
+    on_displacement: Literal["warn", "stop", "sft"] = field(
+        default="warn",
+        metadata=option(
+            "What to do if chosen responses become unlikely while margins grow: warn, stop, or add the loss sft.",
+            group=LOSS,
+        ),
+    )
+    sync_ref_model: bool = field(
+        default=False,
+        metadata=option("Move the reference toward the policy at intervals (TR-DPO).", group=LOSS),
+    )
+    ref_model_mixup_alpha: float = field(
+        default=0.6,
+        metadata=option("Share of the policy in the moved reference, above 0 and up to 1.", group=LOSS, metavar="X"),
+    )
+    ref_model_sync_steps: int = field(
+        default=512,
+        metadata=option("Steps between two moves of the reference.", group=LOSS, metavar="N", minimum=1),
+    )
     reference_free: bool = field(
         default=False,
         metadata=option("Compare with a reference for which all responses are equally likely.", group=LOSS),
@@ -217,6 +254,26 @@ class DPOOptions:
             minimum=1,
         ),
     )
+    precompute_ref_batch_size: int | None = field(
+        default=None,
+        metadata=option(
+            "Maximum pairs in a forward pass of the reference.",
+            group=BATCHES,
+            metavar="N",
+            show_default="what memory allows",
+            minimum=1,
+        ),
+    )
+    pad_to_multiple_of: int | None = field(
+        default=None,
+        metadata=option(
+            "Pad sequences to a multiple of N tokens, instead of sharing prefixes.",
+            group=BATCHES,
+            metavar="N",
+            show_default="no padding beyond the longest",
+            minimum=1,
+        ),
+    )
     reduce_activation_memory: bool = field(
         default=True,
         metadata=option(
@@ -237,6 +294,13 @@ class DPOOptions:
             show_default="before and after training",
         ),
     )
+    generate_during_eval: bool = field(
+        default=False,
+        metadata=option(
+            "In each evaluation, generate responses and log their length and their KL divergence from the reference.",
+            group=EVALUATION,
+        ),
+    )
     save_steps: float = field(
         default=500,
         metadata=option(
@@ -251,6 +315,14 @@ class DPOOptions:
     report_to: None | str | list[str] = field(  # noqa: RUF036
         default="none",
         metadata=option("Trackers: tensorboard, wandb, mlflow, ... (repeatable).", group=EVALUATION, metavar="NAME"),
+    )
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Arguments of from_pretrained, as JSON, for models that are loaded by name."},
+    )
+    loss_options: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Options of losses that a program added to LOSSES, by name, as JSON."},
     )
     trust_remote_code: bool = field(
         default=False,

@@ -1,6 +1,7 @@
 """Rows of text or messages given in memory, tokenized and truncated."""
 
 import logging
+import math
 import reprlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,14 @@ import pyarrow as pa
 
 from dpo_data.errors import UsageError
 from dpo_data.options import Form
-from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, carried_columns, pair_schema, token_schema
+from dpo_data.prepared.schema import (
+    SCORES,
+    TOKEN_COLUMNS,
+    PairColumns,
+    carried_columns,
+    pair_schema,
+    token_schema,
+)
 from dpo_data.records import FIELDS
 from dpo_data.tokens.build import TokenBatch, truncate_and_build
 from dpo_data.tokens.cache import load_encoder
@@ -47,7 +55,7 @@ class RowReader:
             options["truncation_mode"] = self.truncation_mode
         return {name: value for name, value in options.items() if value is not None}
 
-    def __call__(self, data: Any, *, name: str, split: str) -> Any:
+    def __call__(self, data: Any, *, name: str, split: str, weights: str | None = None) -> Any:
         """Return a dataset as rows of token ids; text is tokenized.
 
         Args:
@@ -56,6 +64,7 @@ class RowReader:
                 folder; or several of these by name.
             name: name of the dataset in error messages.
             split: split of a prepared folder.
+            weights: column with the weights of the pairs; None for 1.
 
         Returns: `PairRows`; a datasets.IterableDataset of the same rows for an iterable one; a dict of these for a
             dict.
@@ -66,9 +75,11 @@ class RowReader:
         if data is None:
             return None
         if isinstance(data, Mapping):
-            return {key: self(value, name=f"{name} {key!r}", split=split) for key, value in data.items()}
+            return {
+                key: self(value, name=f"{name} {key!r}", split=split, weights=weights) for key, value in data.items()
+            }
         if isinstance(data, str | Path):
-            return self._rows_of_folder(Path(data), split)
+            return self._rows_of_folder(Path(data), split, weights)
         if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
             raise UsageError(
                 f"{name}: expected a datasets.Dataset or IterableDataset, or the path of a prepared folder; "
@@ -80,7 +91,9 @@ class RowReader:
                 raise UsageError(
                     f"{name}: it is tokenized already, so {', '.join(self.options)} has no effect; leave it out."
                 )
-            return PairRows(data, name) if isinstance(data, datasets.Dataset) else data
+            return (
+                PairRows(data, name, weights) if isinstance(data, datasets.Dataset) else _weighted(data, name, weights)
+            )
         missing = [column for column in FIELDS if column not in columns]
         if missing:
             raise UsageError(
@@ -89,14 +102,17 @@ class RowReader:
             )
         if self.tokenizer is None:
             raise UsageError(f"{name}: text needs DPOTrainer(tokenizer=...).")
-        pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name)
+        if weights is not None and weights not in columns:
+            raise UsageError(f"{name}: there is no such column; it has {', '.join(columns)}.", "pair_weights", weights)
+        pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name, weights)
         if isinstance(data, datasets.Dataset) and len(data) == 0:
             raise _no_pairs(name)
         if isinstance(data, datasets.IterableDataset):
-            return data.map(pairs.encode_columns, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns)
-        return PairRows(pairs.encode(data), name)
+            encoded = data.map(pairs.encode_columns, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns)
+            return _weighted(encoded, name, weights)
+        return PairRows(pairs.encode(data), name, weights)
 
-    def _rows_of_folder(self, folder: Path, split: str) -> PairRows:
+    def _rows_of_folder(self, folder: Path, split: str, weights: str | None) -> PairRows:
         if self.tokenizer is None:
             raise UsageError(f"{folder}: to choose its token cache, DPOTrainer(tokenizer=...) is needed.")
         cache = training_tokens(
@@ -106,7 +122,19 @@ class RowReader:
         splits = cache.dataset()
         if split not in splits:
             raise UsageError(f"{folder}: it has no {split} split, only {', '.join(splits)}.")
-        return PairRows(splits[split], f"{folder} {split}")
+        return PairRows(splits[split], f"{folder} {split}", weights)
+
+
+def _weighted(data: datasets.IterableDataset, name: str, column: str | None) -> datasets.IterableDataset:
+    """Return rows of token ids with the value of a column as their weight; 1 without one, also if they had another."""
+
+    def weigh(row: dict[str, Any]) -> dict[str, float]:
+        value = 1.0 if column is None else row.get(column)
+        if not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise UsageError(f"{name}: {value} is not a weight above 0.", "pair_weights", column)
+        return {"weight": float(value)}
+
+    return data.map(weigh)
 
 
 #: Rows tokenized in one call.
@@ -116,11 +144,12 @@ _ENCODED_ROWS = 512
 class _PairTokenizer:
     """Tokenizes text pairs and conversations in memory, by the same rules as a token cache."""
 
-    def __init__(self, tokenizer: Any, options: TokenOptions, name: str) -> None:
+    def __init__(self, tokenizer: Any, options: TokenOptions, name: str, weights: str | None = None) -> None:
         self._tokenizer = tokenizer
         self._given = options
         self._of_form: dict[Form, tuple[Encoder, TokenOptions]] = {}
         self._said: set[str] = set()
+        self._weights = weights
         self.name = name
 
     def encode(self, dataset: datasets.Dataset) -> datasets.Dataset:
@@ -142,7 +171,8 @@ class _PairTokenizer:
         """Encode a batch of columns, as datasets.IterableDataset.map passes it."""
         batch = self._encode(columns, 0)
         self._say(batch.counts)
-        encoded: dict[str, list[Any]] = batch.rows.select(list(TOKEN_COLUMNS)).to_pydict()
+        kept = [*TOKEN_COLUMNS, *([self._weights] if self._weights else [])]
+        encoded: dict[str, list[Any]] = batch.rows.select(kept).to_pydict()
         return encoded
 
     def _say(self, counts: TokenCounts) -> None:
@@ -166,7 +196,9 @@ class _PairTokenizer:
     def _carried(self, columns: dict[str, list[Any]], start: int) -> pa.RecordBatch:
         """Return the columns that rows of token ids have besides the ids."""
         count = len(columns["prompt"])
-        schema = pair_schema("text", PairColumns(scores={"chosen_score", "rejected_score"} <= set(columns)))
+        kept = {self._weights: "number"} if self._weights and self._weights not in SCORES else {}
+        scores = {"chosen_score", "rejected_score"} <= set(columns)
+        schema = pair_schema("text", PairColumns(scores=scores, kept=kept))
         carried = pa.schema([schema.field(name) for name in carried_columns(schema)])
         origins = [f"{self.name}, row {start + row}" for row in range(count)]
         defaults: dict[str, list[Any]] = {"origin": origins, "margin": [None] * count}

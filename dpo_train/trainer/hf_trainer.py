@@ -21,6 +21,7 @@ from dpo_train.trainer.checkpoints import (
     run_identity,
     write_manifest,
 )
+from dpo_train.trainer.metrics import evaluation_loss
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
@@ -31,7 +32,9 @@ class HFTrainer(Trainer):  # type: ignore[misc]
 
     label_pad_token_id: int
     #: Checkpoint that the run resumes from; None for a new run.
-    checkpoint: Path | None = None
+    _checkpoint: Path | None = None
+    #: Whether the reference is the policy as it is before its first step.
+    is_own_reference: bool
     #: The policy that was first trained, and the hash of its weights then: a later run of this trainer may resume it.
     _initial_weights: tuple[Any, str | None] | None = None
 
@@ -45,6 +48,9 @@ class HFTrainer(Trainer):  # type: ignore[misc]
             state: what `checkpoint_state` returned when the checkpoint was saved; empty for a new run.
         """
 
+    def begin_step(self, batches: Sequence[Any]) -> None:
+        """Prepare for the micro-batches of an optimizer step."""
+
     def checkpoint_state(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the state that transformers saves."""
         return {}
@@ -52,6 +58,13 @@ class HFTrainer(Trainer):  # type: ignore[misc]
     def as_batch(self, inputs: Any) -> PaddedBatch | PackedBatch:
         """Return a batch with its type; the dict of a collator is a padded batch."""
         return inputs if isinstance(inputs, PackedBatch) else PaddedBatch.from_dict(inputs, self.label_pad_token_id)
+
+    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
+        """Search as transformers.Trainer does, by default for the lowest evaluation loss.
+
+        Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
+        """
+        return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
 
     def micro_batches_on_device(self, batches: Sequence[Any]) -> Iterator[PaddedBatch | PackedBatch]:
         """Yield the micro-batches of an optimizer step, which Trainer collected, on the device of this process."""
@@ -97,6 +110,12 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         if isinstance(inputs, PackedBatch | StepBatch):
             return inputs.to(self.args.device)
         return super()._prepare_inputs(inputs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Collect the micro-batches of an optimizer step, and call `begin_step`."""
+        batches, pairs = super().get_batch_samples(*args, **kwargs)
+        self.begin_step(batches)
+        return batches, pairs
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """Return the pairs of an optimizer step over all ranks. Trainer counts the tokens of batches with `labels`."""
@@ -147,7 +166,7 @@ class HFTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint with the loss since the last log record, which Trainer would lose."""
-        state = self.checkpoint_state()
+        state = self._checkpoint_state()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: state.pop(name) for name, value in [*state.items()] if isinstance(value, np.ndarray)}
@@ -175,14 +194,14 @@ class HFTrainer(Trainer):  # type: ignore[misc]
 
         Raises: UsageError: the checkpoint to resume from is incomplete, or another run saved it.
         """
-        if self.checkpoint is None and self.args.save_strategy == "no":
+        if self._checkpoint is None and self.args.save_strategy == "no":
             return
         if self._initial_weights is None or self._initial_weights[0] is not self.model:
             self._initial_weights = self.model, policy_identity(self.model)
         self._identity = run_identity(self, self._initial_weights[1])
-        if self.checkpoint is not None:
-            require_complete(self.checkpoint)
-            check_manifest(self.checkpoint, self._identity, self.args)
+        if self._checkpoint is not None:
+            require_complete(self._checkpoint)
+            check_manifest(self._checkpoint, self._identity, self.args)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model; for an adapter on merged weights, which exist nowhere else, those too."""

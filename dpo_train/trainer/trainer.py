@@ -1,6 +1,6 @@
 """DPOTrainer: direct preference optimization as a transformers Trainer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
@@ -31,26 +31,30 @@ from dpo_train.config import (
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
+from dpo_train.displacement import DisplacementGuard
 from dpo_train.logprobs.scoring import TensorDict
-from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
-from dpo_train.reference.live import LiveReference, ModelOnDemand, Reference
+from dpo_train.models import frozen, load_model, set_router_weight, without_adapter, without_dropout
+from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
+from dpo_train.reference.sync import ReferenceSync, make_reference_sync
 from dpo_train.sharding import is_sharded, reshard
 from dpo_train.trainer.checkpoints import newest_checkpoint
 from dpo_train.trainer.comparison import make_comparison
-from dpo_train.trainer.generation import generate_texts
-from dpo_train.trainer.hf_trainer import HFTrainer
+from dpo_train.trainer.generation import GeneratingTrainer
 from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
-from dpo_train.trainer.metrics import PairMetrics, by_name, evaluation_loss, pair_table
+from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS, Packing
 from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
 
+#: Tags of a trained model on the Hub.
+MODEL_TAGS = ["dpo", "dpo-train"]
+
 Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
 
 
-class DPOTrainer(HFTrainer):
+class DPOTrainer(GeneratingTrainer):
     """Trains a causal language model to prefer the chosen over the rejected response of each pair.
 
     The loss of an optimizer step is the sum over its pairs divided by their number, for any number of micro-batches and
@@ -80,6 +84,8 @@ class DPOTrainer(HFTrainer):
             new adapter, which has no effect before it, is left as `peft_config` has it.
         processing_class: another name for `tokenizer`.
         chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
+        compute_metrics: returns further metrics of an evaluation, by name, from a transformers.EvalPrediction whose
+            `predictions` are the (pairs, len(COLUMNS)) table of `trainer.metrics`.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class DPOTrainer(HFTrainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         template_date: str | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
@@ -124,21 +131,26 @@ class DPOTrainer(HFTrainer):
         self.max_prompt_length = max_prompt_length
         self.peft_config = peft_config
         self.disable_dropout = disable_dropout
-        self._trust_remote_code: bool = args.trust_remote_code
+        self._loading = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
+        if model is not None and not isinstance(model, str) and args.model_init_kwargs:
+            raise UsageError("the model is loaded already.", "model_init_kwargs", args.model_init_kwargs)
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
             self._read = RowReader(
                 tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
             )
-            train_dataset = self._read(train_dataset, name="the training set", split="train")
+            train_dataset = self._read(train_dataset, name="the training set", split="train", weights=args.pair_weights)
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
-        elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
-            raise UsageError("max_length, max_prompt_length and truncation_mode have no effect with a data_collator.")
+        elif (max_length, max_prompt_length, truncation_mode, args.pair_weights) != (None, None, "keep_end", None):
+            raise UsageError(
+                "max_length, max_prompt_length, truncation_mode and pair_weights have no effect with a data_collator."
+            )
         super().__init__(
             model=None if model is None else self._prepare_policy(model),
             args=args,
-            data_collator=data_collator or DPODataCollatorWithPadding(label_pad_token_id, padding_value),
+            data_collator=data_collator
+            or DPODataCollatorWithPadding(label_pad_token_id, padding_value, args.pad_to_multiple_of),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
@@ -147,8 +159,10 @@ class DPOTrainer(HFTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        warn_if_rate_is_small(args.learning_rate, self.model)
         self._ref_model = ref_model
         self._preprocess_logits = preprocess_logits_for_metrics
+        self._compute_metrics = compute_metrics
         self._has_own_collator = data_collator is None
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
@@ -159,11 +173,12 @@ class DPOTrainer(HFTrainer):
         args, network = self.args, without_adapter(self.model)
         self.beta: float = args.beta
         self.reference_free: bool = args.reference_free
+        self.is_own_reference = self._ref_model is None
         self.pair_loss = make_objective(args, self.beta)
         self.loss_type = str(self.pair_loss)
-        warn_if_rate_is_small(args.learning_rate, self.model)
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
-        self._router_weight = router_weight(network.config)
+        self._router_weight = set_router_weight(network.config, args.router_aux_loss_coef)
+        self.model.add_model_tags(MODEL_TAGS)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
             check_data(rows, network, self.pair_loss)
         self.pair_metrics = PairMetrics(self.accelerator)
@@ -187,9 +202,23 @@ class DPOTrainer(HFTrainer):
             wraps_later=self.is_fsdp_enabled or self.is_deepspeed_enabled,
             prepare=self._prepare_reference,
         )
+        self._watch()
+
+    def _watch(self) -> None:
+        """Add the callbacks that watch the policy, in place of those for an earlier one."""
+        for kind in (DisplacementGuard, ReferenceSync):
+            self.remove_callback(kind)
+        self.add_callback(DisplacementGuard(self.args.on_displacement, self._add_sft))
+        self._sync = make_reference_sync(self.reference, self.model, self.args) if self.args.sync_ref_model else None
+        if self._sync is not None:
+            self.add_callback(self._sync)
+
+    def _add_sft(self) -> None:
+        self.pair_loss = self._whole_step.objective = self.pair_loss.with_sft()
+        self.loss_type = str(self.pair_loss)
 
     def _prepare_policy(self, model: Any) -> Any:
-        model = with_adapter(load_model(model, trust_remote_code=self._trust_remote_code), self.peft_config)
+        model = with_adapter(load_model(model, self._loading), self.peft_config)
         # A new adapter has the dropout that its configuration names.
         return without_dropout(model, keep_adapter=self.peft_config is not None) if self.disable_dropout else model
 
@@ -198,7 +227,7 @@ class DPOTrainer(HFTrainer):
         return self._prepare_policy(super().call_model_init(trial))
 
     def _prepare_reference(self, model: Any) -> Any:
-        reference: Any = frozen(load_model(model, trust_remote_code=self._trust_remote_code))
+        reference: Any = frozen(load_model(model, self._loading))
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
@@ -207,19 +236,9 @@ class DPOTrainer(HFTrainer):
         return reference
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer, under its name before transformers 5."""
-        return self.processing_class
-
-    @property
-    def is_own_reference(self) -> bool:
-        """True if the reference is the policy as it is before its first step."""
-        return self._comparison.is_own_reference
-
-    @property
-    def reference(self) -> Reference:
-        """The reference that the policy is compared with."""
-        return self._comparison.reference
+    def aux_loss_enabled(self) -> bool:
+        """True if the router loss of a mixture of experts is added to the loss."""
+        return self._router_weight > 0
 
     @property
     def padding_reason(self) -> str | None:
@@ -299,34 +318,11 @@ class DPOTrainer(HFTrainer):
         losses, table, _ = self._measure(model, self.as_batch(batch))
         return losses.mean(), by_name(table.mean(0).tolist(), prefix="eval_" if train_eval == "eval" else "")
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Return texts that policy and reference generate for a batch's prompts: `get_batch_samples(model, batch)`.
-
-        transformers.Trainer has another method of this name, which collects the micro-batches of a step; that one is
-        called if the first argument is not a model.
-        """
-        if isinstance(args[0] if args else kwargs.get("model"), nn.Module):
-            return self._generate_pair_of_texts(*args, **kwargs)
+    def begin_step(self, batches: Sequence[Any]) -> None:
+        """Compute the losses of a step that depend on all of its pairs, before its first micro-batch."""
         self._check_finite()
-        samples, pairs = super().get_batch_samples(*args, **kwargs)
         if self.pair_loss.is_over_step:
-            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(samples), self._measure)
-        return samples, pairs
-
-    def _generate_pair_of_texts(self, model: Any, batch: TensorDict) -> tuple[list[str], list[str]]:
-        policy = self.accelerator.unwrap_model(model)
-        return self.generate_texts(policy, batch), self.generate_texts(self.reference, batch)
-
-    def generate_texts(self, writer: Any, batch: TensorDict) -> list[str]:
-        """Return the texts that a model or reference generates for the prompts of a padded batch."""
-        return generate_texts(
-            writer,
-            self.batch_on_device(batch),
-            self.tokenizer,
-            label_pad_token_id=self.label_pad_token_id,
-            max_length=self.max_length,
-            max_positions=getattr(self.model.config, "max_position_embeddings", None),
-        )
+            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(batches), self._measure)
 
     def _measure(self, model: nn.Module, batch: Any, in_step: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return losses (B,) with their graph, of the step if `in_step`; the table of pairs; and the router loss."""
@@ -335,7 +331,8 @@ class DPOTrainer(HFTrainer):
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
         losses = losses if scores.weights is None else losses * scores.weights
-        table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
+        tokens = batch.response_lengths("chosen")
+        table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps, tokens)
         if in_step and self.pair_loss.is_over_step:
             losses = self._whole_step.next_losses(table, scores[:2], batch)
             table[:, 0] = losses.detach()
@@ -352,7 +349,7 @@ class DPOTrainer(HFTrainer):
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
-        self.checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        self._checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._comparison.refuse_initial_policy()
         self._check_finite()
@@ -366,7 +363,9 @@ class DPOTrainer(HFTrainer):
             self.begin()
         self.identify_run()
         self._was_trained |= self.model_init is None and self.state.global_step > 0
-        self.compute_reference(skip_first_step=not (self._was_trained or self.checkpoint))
+        if self._sync is not None and self._checkpoint is not None:
+            self._sync.load(self._checkpoint)
+        self.compute_reference(skip_first_step=not (self._was_trained or self._checkpoint))
         reshard(self.model)
 
     def begin_run(self, state: dict[str, Any]) -> None:
@@ -383,13 +382,6 @@ class DPOTrainer(HFTrainer):
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
         return {**self.pair_metrics.state(), **self._whole_step.state()}
-
-    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
-        """Search as transformers.Trainer does, by default for the lowest evaluation loss.
-
-        Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
-        """
-        return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -416,7 +408,7 @@ class DPOTrainer(HFTrainer):
         weights = torch.ones_like(losses) if batch.weight is None else batch.weight
         if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
             self._comparison.warn_if_policy_differs(by_name(table.T), self.model, beta=self.beta)
-        self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
+        self.pair_metrics.add(table, weights, batch, self.state.global_step + 1, router_loss)
         pairs = weights.sum()
         loss = (losses * weights).sum()
         if router_loss is not None and self._router_weight:
@@ -432,13 +424,20 @@ class DPOTrainer(HFTrainer):
             losses, table, _ = self._measure(model, batch)
         return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluated = table = np.asarray(output.predictions)
         if self.pair_loss.is_over_step:
             table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)).numpy()
-        output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
+        metrics = by_name(table.mean(0, dtype="float64").tolist())
+        if self.args.generate_during_eval and isinstance(rows := dataloader.dataset, PairRows):
+            metrics |= self.generated_metrics(rows)
+        if self._compute_metrics is not None:
+            metrics |= self._compute_metrics(EvalPrediction(predictions=table, label_ids=None))
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -446,7 +445,7 @@ class DPOTrainer(HFTrainer):
         if "loss" in logs and not self.pair_metrics.is_empty:
             self._check_finite()
             # The loss is Trainer's, the mean of the steps' losses, in which a short last step has the same weight.
-            logs |= self.pair_metrics.reduce() | {"loss": logs["loss"]}
+            logs |= self.pair_metrics.reduce(aux_loss=self.aux_loss_enabled) | {"loss": logs["loss"]}
             self._warned_not_learning = self._warned_not_learning or warn_if_not_learning(
                 logs, self.state.global_step, beta=self.beta, policy=self.model, reference=self.reference
             )
