@@ -16,7 +16,7 @@ from dpo_data.errors import UsageError
 from dpo_train.adapters import with_adapter
 from dpo_train.attention.register import shared_prefixes
 from dpo_train.batches.batch import StepBatch
-from dpo_train.batches.packed import collate_packed, collate_step
+from dpo_train.batches.packed import collate_step
 from dpo_train.batches.padded import DPODataCollatorWithPadding, concatenate_sides
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import (
@@ -41,7 +41,14 @@ from dpo_train.sharding import is_sharded, reshard
 from dpo_train.trainer.checkpoints import newest_checkpoint
 from dpo_train.trainer.comparison import make_comparison
 from dpo_train.trainer.generation import GeneratingTrainer
-from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
+from dpo_train.trainer.loaders import (
+    check_data,
+    datasets_in,
+    make_evaluation_loader,
+    make_loader,
+    make_sampler,
+    pair_rows_in,
+)
 from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS, Packing
 from dpo_train.trainer.whole_step import WholeStep
@@ -419,10 +426,12 @@ class DPOTrainer(GeneratingTrainer):
 
     def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Any]:
         """Return the loss, the (B, len(COLUMNS)) table and, for losses over several pairs, their inputs, of a batch."""
-        batch = self.as_batch(self.batch_on_device(inputs))
+        batches = [*self.micro_batches_on_device([inputs])]
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses, table, _ = self._measure(model, batch)
-        return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
+            tables = [self._measure(model, batch)[1] for batch in batches]
+        table = torch.cat(tables)
+        inputs = [self._whole_step.inputs(*each) for each in zip(tables, batches, strict=True)]
+        return table[:, 0].mean(), table, torch.cat(inputs) if self.pair_loss.is_over_step else None
 
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -495,5 +504,4 @@ class DPOTrainer(GeneratingTrainer):
         if self.state.global_step > 0:
             self._comparison.refuse_initial_policy()
         self._comparison.compute_missing(rows)
-        sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
-        return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)
+        return make_evaluation_loader(rows, self.args, self.resolve_packing(), self.accelerator)
