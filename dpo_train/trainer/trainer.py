@@ -40,7 +40,17 @@ from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
 from dpo_train.trainer.comparison import make_comparison
 from dpo_train.trainer.generation import generate_texts
 from dpo_train.trainer.hf_trainer import HFTrainer
-from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
+from dpo_train.trainer.loaders import (
+    EVALUATION,
+    TRAIN,
+    check_data,
+    datasets_in,
+    make_loader,
+    make_sampler,
+    make_stream_loader,
+    one_dataset,
+    pair_rows_in,
+)
 from dpo_train.trainer.metrics import PairMetrics, by_name, evaluation_loss, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS, Packing
 from dpo_train.trainer.whole_step import WholeStep
@@ -127,10 +137,16 @@ class DPOTrainer(HFTrainer):
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
             self._read = RowReader(
-                tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
+                tokenizer,
+                max_length,
+                max_prompt_length,
+                truncation_mode,
+                chat_template_kwargs,
+                template_date,
+                check=lambda rows: check_data(rows, without_adapter(self.model), self.pair_loss),
             )
-            train_dataset = self._read(train_dataset, name="the training set", split="train")
-            eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
+            train_dataset = self._read(one_dataset(train_dataset, "train_dataset"), name=TRAIN, split="train")
+            eval_dataset = self._read(eval_dataset, name=EVALUATION, split="test")
         elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
             raise UsageError("max_length, max_prompt_length and truncation_mode have no effect with a data_collator.")
         super().__init__(
@@ -424,14 +440,18 @@ class DPOTrainer(HFTrainer):
         batch = self.as_batch(self.batch_on_device(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
             losses, table, _ = self._measure(model, batch)
+        if batch.weight is not None:
+            table[batch.weight == 0] = torch.nan  # a pair that only fills up a batch
         return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        self.evaluated = table = np.asarray(output.predictions)
+        is_pair = ~np.isnan(output.predictions).all(1)
+        self.evaluated = table = np.asarray(output.predictions)[is_pair]
         if self.pair_loss.is_over_step:
-            table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)).numpy()
+            table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)[is_pair]).numpy()
+        output = output._replace(predictions=table)
         output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
         return output
 
@@ -464,10 +484,16 @@ class DPOTrainer(HFTrainer):
     def get_train_dataloader(self) -> Any:
         """Return micro-batches whose steps have the same pairs for any number of ranks and micro-batches."""
         rows = self.train_dataset
+        if isinstance(rows, datasets.IterableDataset) and self._has_own_collator:
+            drop_last = self.args.dataloader_drop_last
+            return self._stream_loader(rows, self.micro_batch_size, drop_last=drop_last)
         if rows is None or not hasattr(rows, "__len__"):
             return super().get_train_dataloader()
         collate = collate_step if self.resolve_packing().reason is None else self.data_collator
         return make_loader(rows, self._make_sampler(), collate, self.args, self.accelerator)
+
+    def _stream_loader(self, pairs: Any, size: int, **options: Any) -> Any:
+        return make_stream_loader(pairs, size, self.data_collator, self.args, self.accelerator, **options)
 
     def _make_sampler(self) -> StepSampler:
         return make_sampler(
@@ -479,12 +505,21 @@ class DPOTrainer(HFTrainer):
         )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Return the batches of an evaluation set in its order; computes log-probabilities that a reference lacks."""
+        """Return the batches of an evaluation set in its order; computes log-probabilities that a reference lacks.
+
+        Args:
+            eval_dataset: text, token ids, or the path of a prepared folder, as for the constructor; or the name of one
+                of its evaluation sets. None for the only one.
+        """
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping):
+        if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping) and rows in self.eval_dataset:
             rows = self.eval_dataset[rows]
-        if isinstance(rows, datasets.Dataset) and isinstance(self.data_collator, DPODataCollatorWithPadding):
-            rows = self._read(rows, name="the evaluation set", split="test")
+        elif eval_dataset is not None and self._has_own_collator:
+            rows = self._read(one_dataset(rows, "the evaluation set"), name=EVALUATION, split="test")
+        if isinstance(rows, datasets.IterableDataset) and self._has_own_collator:
+            return self._stream_loader(rows, self.args.eval_batch_size)
+        if isinstance(rows, PairRows):
+            check_data(rows, without_adapter(self.model), self.pair_loss)
         if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
         if self.state.global_step > 0:
@@ -492,3 +527,7 @@ class DPOTrainer(HFTrainer):
         self._comparison.compute_missing(rows)
         sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
         return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """Return the batches of a dataset for `predict`, which takes what `evaluate` takes."""
+        return self.get_eval_dataloader(test_dataset)
