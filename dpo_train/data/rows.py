@@ -2,7 +2,7 @@
 
 import bisect
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import datasets
@@ -99,6 +99,7 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
             raise no_pairs(name)
         self.name = name
         self._first_row = first_row
+        self._dataset = dataset.with_format(None)
         self._table: pa.Table = dataset.with_format("arrow")[:]
         self._columns = {column: self._read_tokens(column) for column in TOKEN_COLUMNS}
         self._score_margins = self._read_score_margins()
@@ -138,9 +139,35 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    def __getitem__(self, row: int | Sequence[int]) -> Any:
-        """Return the `TokenPair` of a row, or of several; ~row is the same pair with weight 0, to fill up a batch."""
-        return self._pair(row) if isinstance(row, int) else [self._pair(number) for number in row]
+    def __getitem__(self, key: Any) -> Any:
+        """Return rows or columns as a datasets.Dataset does, with ids as lists; a single row with its pair's fields."""
+        values = self._dataset[key]
+        if not isinstance(key, int):
+            return values
+        pair = self._pair(key if key >= 0 else key + len(self))
+        ids: dict[str, Any] = {column: self._columns[column][pair["row"]].tolist() for column in TOKEN_COLUMNS}
+        return {**values, **pair, **ids}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def column_names(self) -> list[str]:
+        """Columns of the dataset."""
+        names: list[str] = self._dataset.column_names
+        return names
+
+    def select(self, rows: Sequence[int]) -> datasets.Dataset:
+        """Return some rows as a datasets.Dataset."""
+        return self._dataset.select(rows)
+
+    def pairs(self, rows: Iterable[Any]) -> list[TokenPair]:
+        """Return pairs of token ids; ~row is the same pair as row with weight 0, to fill up a batch."""
+        return [self._pair(int(row)) for row in rows]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[TokenPair]:
+        """Return pairs of token ids, for torch's DataLoader."""
+        return self.pairs(rows)
 
     def _pair(self, row: int) -> TokenPair:
         weight = 1.0

@@ -33,9 +33,10 @@ def token_stream(
         )
         if check is not None:
             check(rows)
-        pairs: list[TokenPair] = rows[range(len(rows))]
+        pairs: list[TokenPair] = rows.pairs(range(len(rows)))
         fields = [field for field in pairs[0] if field not in ("row", "weight")]
-        return {field: [pair[field] for pair in pairs] for field in fields}  # type: ignore[literal-required]
+        columns: dict[str, list[Any]] = {field: [pair[field] for pair in pairs] for field in fields}  # type: ignore[literal-required]
+        return columns | {field: [ids.tolist() for ids in columns[field]] for field in TOKEN_COLUMNS}
 
     return data.map(read, with_indices=True, batched=True, batch_size=CHECKED_ROWS, remove_columns=columns)
 

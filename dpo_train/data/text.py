@@ -187,7 +187,7 @@ class _PairTokenizer:
         """Return the columns that rows of token ids have besides the ids, given those of the dataset."""
         scores = SCORES if set(SCORES) <= set(columns) else ()
         kept = [name for name in ("source", "prompt_key", *GIVEN_LOGPS) if name in columns]
-        return [*scores, *kept, "id", "origin"]
+        return [*scores, *kept, "id", "origin", "prompt"]
 
     def _say(self, counts: TokenCounts) -> None:
         """Log what the chat template does with the pairs, each kind once."""
@@ -222,6 +222,9 @@ class _PairTokenizer:
         arrays: dict[str, pa.Array] = {}
         for name in self.carried(columns):
             values = columns.get(name, [None] * count)
+            if name == "prompt":
+                arrays[name] = pa.array(values)  # for callbacks that generate texts
+                continue
             if name in (*SCORES, *GIVEN_LOGPS):
                 self._require(name, values, start, _is_number, "is a number")
                 arrays[name] = pa.array([None if value is None else float(value) for value in values], pa.float64())

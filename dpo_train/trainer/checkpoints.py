@@ -30,6 +30,19 @@ def newest_checkpoint(run: Path) -> Path:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
+def checkpoint_to_resume(resume: str | bool | None, run: Path) -> str | None:
+    """Return the checkpoint of `train(resume_from_checkpoint=...)`, which is complete; True is the latest one of a run.
+
+    Raises:
+        UsageError: there is no such checkpoint, or it is incomplete.
+    """
+    if not resume:
+        return None
+    checkpoint = newest_checkpoint(run) if resume is True else Path(resume)
+    require_complete(checkpoint)
+    return str(checkpoint)
+
+
 def require_complete(checkpoint: Path) -> None:
     """Raise UsageError if a file of a checkpoint is missing or truncated, which would silently change the run."""
     for what, names in _STATE.items():

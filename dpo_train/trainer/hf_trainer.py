@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
+from dpo_train.trainer.metrics import evaluation_loss
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
@@ -132,6 +133,17 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         """Set the arguments of a trial; Trainer calls this in every run, after it has called `model_init`."""
         super()._hp_search_setup(trial)
         self.prepare_run()
+
+    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
+        """Search as transformers.Trainer does, by default for the lowest evaluation loss.
+
+        Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
+        """
+        return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """Return the batches of a dataset for `predict`, which takes what `evaluate` takes."""
+        return self.get_eval_dataloader(test_dataset)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint with the loss since the last log record, which Trainer would lose."""

@@ -35,8 +35,8 @@ from dpo_train.logprobs.scoring import TensorDict
 from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
 from dpo_train.reference.live import LiveReference, ModelOnDemand, Reference
 from dpo_train.reference.precompute import Precomputed
-from dpo_train.sharding import is_sharded, reshard
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
+from dpo_train.sharding import require_sharding, reshard
+from dpo_train.trainer.checkpoints import checkpoint_to_resume
 from dpo_train.trainer.comparison import make_comparison
 from dpo_train.trainer.generation import generate_texts
 from dpo_train.trainer.hf_trainer import HFTrainer
@@ -51,7 +51,7 @@ from dpo_train.trainer.loaders import (
     one_dataset,
     pair_rows_in,
 )
-from dpo_train.trainer.metrics import PairMetrics, by_name, evaluation_loss, pair_table
+from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS, Packing
 from dpo_train.trainer.whole_step import WholeStep
 
@@ -358,10 +358,7 @@ class DPOTrainer(HFTrainer):
             UsageError: there is no such checkpoint, or it is incomplete.
             NotFiniteError: the loss became NaN or infinite.
         """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
-        if resume_from_checkpoint:
-            require_complete(Path(resume_from_checkpoint))
+        resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, Path(self.args.output_dir))
         self._is_resuming = bool(resume_from_checkpoint)
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._comparison.refuse_initial_policy()
@@ -380,11 +377,7 @@ class DPOTrainer(HFTrainer):
 
     def begin_run(self, state: dict[str, Any]) -> None:
         """Start the metrics of a run, or continue those of a checkpoint."""
-        if self.args.fsdp and not is_sharded(self.model):
-            raise UsageError(
-                "fsdp was requested and is not active: every process would hold the whole model.\n"
-                "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
-            )
+        require_sharding(self.args, self.model)
         self.pair_metrics.clear()
         self.pair_metrics.load_state(state.get("sums"))
         self._whole_step.load_state(state)
@@ -393,13 +386,6 @@ class DPOTrainer(HFTrainer):
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
         return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
-
-    def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
-        """Search as transformers.Trainer does, by default for the lowest evaluation loss.
-
-        Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
-        """
-        return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -527,7 +513,3 @@ class DPOTrainer(HFTrainer):
         self._comparison.compute_missing(rows)
         sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
         return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)
-
-    def get_test_dataloader(self, test_dataset: Any) -> Any:
-        """Return the batches of a dataset for `predict`, which takes what `evaluate` takes."""
-        return self.get_eval_dataloader(test_dataset)
