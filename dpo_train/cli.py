@@ -188,7 +188,8 @@ def _option_type(annotation: Any) -> tuple[Any, bool]:
     kinds = [annotation] if get_origin(annotation) in (list, dict, Literal, None) else list(get_args(annotation))
     for kind in kinds:
         if get_origin(kind) is list:
-            return (float if get_args(kind) == (float,) else str), True
+            (item,) = get_args(kind) or (str,)
+            return (item if item in (int, float) else str), True
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Enum):
             return Literal[tuple(member.value for member in kind)], False

@@ -20,6 +20,17 @@ GROUPS = (
 MAIN, LOSS, ADAPTER, BATCHES, TOKENS, EVALUATION, RUN = GROUPS
 
 
+class OptionMetadata(dict[str, Any]):
+    """Metadata of a dataclass field that is an option of the command line.
+
+    transformers.HfArgumentParser passes every key that it sees to argparse, which only takes `help` of these.
+    """
+
+    def keys(self) -> Any:
+        """Return the keys that argparse takes."""
+        return {"help": None}.keys()
+
+
 def option(
     help: str,
     *,
@@ -28,7 +39,7 @@ def option(
     metavar: str | None = None,
     show_default: str | bool = True,
     minimum: int | None = None,
-) -> dict[str, Any]:
+) -> OptionMetadata:
     """Return the metadata that make a dataclass field an option of the command line.
 
     Args:
@@ -39,14 +50,9 @@ def option(
         show_default: the default in words, or whether to show it.
         minimum: of a number.
     """
-    return {
-        "help": help,
-        "group": group,
-        "names": names,
-        "metavar": metavar,
-        "show_default": show_default,
-        "minimum": minimum,
-    }
+    return OptionMetadata(
+        help=help, group=group, names=names, metavar=metavar, show_default=show_default, minimum=minimum
+    )
 
 
 def _read_losses() -> dict[str, ast.FunctionDef]:
@@ -116,7 +122,14 @@ class DPOOptions:
     )
     # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
     learning_rate: float = field(
-        default=1e-6, metadata=option("Peak learning rate.", group=MAIN, names=("--learning-rate", "--lr"), metavar="X")
+        default=1e-6,
+        metadata=option(
+            "Peak learning rate.",
+            group=MAIN,
+            names=("--learning-rate", "--lr"),
+            metavar="X",
+            show_default="1e-06; 1e-05 for an adapter",
+        ),
     )
     # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.
     warmup_steps: float = field(
@@ -165,6 +178,43 @@ class DPOOptions:
     use_weighting: bool = field(
         default=False, metadata=option("Weigh pairs by how likely the policy is to write them (WPO).", group=LOSS)
     )
+    pair_weights: str | None = field(
+        default=None,
+        metadata=option(
+            "Column with the weight of each training pair; in a step they are divided by their sum.",
+            group=LOSS,
+            metavar="COLUMN",
+            show_default="all pairs count the same",
+        ),
+    )
+    router_aux_loss_coef: float | None = field(
+        default=None,
+        metadata=option(
+            "Weight of the load-balancing loss of a mixture of experts.",
+            group=LOSS,
+            metavar="X",
+            show_default="as the model's configuration says",
+        ),
+    )
+    on_displacement: Literal["warn", "stop", "sft"] = field(
+        default="warn",
+        metadata=option(
+            "What to do if chosen responses become unlikely while margins grow: warn, stop, or add the loss sft.",
+            group=LOSS,
+        ),
+    )
+    sync_ref_model: bool = field(
+        default=False,
+        metadata=option("Move the reference toward the policy at intervals (TR-DPO).", group=LOSS),
+    )
+    ref_model_mixup_alpha: float = field(
+        default=0.6,
+        metadata=option("Share of the policy in the moved reference, above 0 and up to 1.", group=LOSS, metavar="X"),
+    )
+    ref_model_sync_steps: int = field(
+        default=512,
+        metadata=option("Steps between two moves of the reference.", group=LOSS, metavar="N", minimum=1),
+    )
     reference_free: bool = field(
         default=False,
         metadata=option("Compare with a reference for which all responses are equally likely.", group=LOSS),
@@ -204,6 +254,26 @@ class DPOOptions:
             minimum=1,
         ),
     )
+    precompute_ref_batch_size: int | None = field(
+        default=None,
+        metadata=option(
+            "Maximum pairs in a forward pass of the reference.",
+            group=BATCHES,
+            metavar="N",
+            show_default="what memory allows",
+            minimum=1,
+        ),
+    )
+    pad_to_multiple_of: int | None = field(
+        default=None,
+        metadata=option(
+            "Pad sequences to a multiple of N tokens, instead of sharing prefixes.",
+            group=BATCHES,
+            metavar="N",
+            show_default="no padding beyond the longest",
+            minimum=1,
+        ),
+    )
     reduce_activation_memory: bool = field(
         default=True,
         metadata=option(
@@ -224,6 +294,13 @@ class DPOOptions:
             show_default="before and after training",
         ),
     )
+    generate_during_eval: bool = field(
+        default=False,
+        metadata=option(
+            "In each evaluation, generate responses and log their length and their KL divergence from the reference.",
+            group=EVALUATION,
+        ),
+    )
     save_steps: float = field(
         default=500,
         metadata=option(
@@ -234,7 +311,20 @@ class DPOOptions:
         default=10, metadata=option("Log the metrics every N steps.", group=EVALUATION, metavar="N")
     )
     logging_first_step: bool = field(default=True, metadata=option("Log the first step too.", group=EVALUATION))
-    report_to: str | list[str] | None = field(
+    # In the order that transformers.HfArgumentParser can read.
+    report_to: None | str | list[str] = field(  # noqa: RUF036
         default="none",
         metadata=option("Trackers: tensorboard, wandb, mlflow, ... (repeatable).", group=EVALUATION, metavar="NAME"),
+    )
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Arguments of from_pretrained, as JSON, for models that are loaded by name."},
+    )
+    loss_options: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Options of losses that a program added to LOSSES, by name, as JSON."},
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata=option("Run the Python code that comes with a model or a tokenizer.", group=RUN),
     )

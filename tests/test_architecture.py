@@ -27,7 +27,7 @@ LAYERS = {
         {"cli", "__main__"},
         {"run"},
         {"trainer"},
-        {"reference", "logprobs", "diagnosis"},
+        {"reference", "logprobs", "diagnosis", "displacement"},
         {"data", "batches", "attention", "config", "sharding"},
         {"objective"},
         {"adapters", "models", "losses", "memory", "options"},

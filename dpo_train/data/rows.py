@@ -25,7 +25,7 @@ KEY_BATCH_ROWS = 4096
 
 
 class TokenPair(TypedDict):
-    """One pair: token ids as views of the Arrow file, its row number, and its weight (1, or 0 to fill up a batch)."""
+    """One pair: token ids as views of the Arrow file, its row number, and its weight (0 if it fills up a batch)."""
 
     prompt_ids: np.ndarray
     chosen_ids: np.ndarray
@@ -82,14 +82,22 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         dataset: has prompt_ids, chosen_ids and rejected_ids; may have origin ("file:line"), chosen_score and
             rejected_score.
         name: name of the dataset in error messages.
+        weights: column with the weights of the pairs; None for 1.
         first_row: number of the first row in error messages.
 
     Raises:
-        UsageError: a column is missing or has another type, there are no rows, a prompt or response is empty, or a
-            token id is null or negative.
+        UsageError: a column is missing or has another type, there are no rows, a prompt or response is empty, a token
+            id is null or negative, or a weight is not above 0.
     """
 
-    def __init__(self, dataset: datasets.Dataset, name: str = "the dataset", *, first_row: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        name: str = "the dataset",
+        weights: str | None = None,
+        *,
+        first_row: int = 0,
+    ) -> None:
         missing = [column for column in TOKEN_COLUMNS if column not in dataset.column_names]
         if missing:
             raise UsageError(
@@ -103,6 +111,7 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         self._table: pa.Table = dataset.with_format("arrow")[:]
         self._columns = {column: self._read_tokens(column) for column in TOKEN_COLUMNS}
         self._score_margins = self._read_score_margins()
+        self._weights = None if weights is None else self._read_weights(weights)
         for column, tokens in self._columns.items():
             empty = np.flatnonzero(tokens.lengths == 0)
             if len(empty):
@@ -170,16 +179,16 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         return self.pairs(rows)
 
     def _pair(self, row: int) -> TokenPair:
-        weight = 1.0
-        if row < 0:
-            row, weight = ~row, 0.0
+        if fills_up := row < 0:
+            row = ~row
+        weight = 1.0 if self._weights is None else float(self._weights[row])
         ids = self._columns
         pair: TokenPair = {
             "prompt_ids": ids["prompt_ids"][row],
             "chosen_ids": ids["chosen_ids"][row],
             "rejected_ids": ids["rejected_ids"][row],
             "row": row,
-            "weight": weight,
+            "weight": 0.0 if fills_up else weight,
         }
         if self._score_margins is not None:
             pair["score_margin"] = float(self._score_margins[row])
@@ -268,6 +277,30 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
             raise UsageError(f"{self.name}: {name} must be numbers, but is {column.type}.")
         numbers: np.ndarray = column.cast(pa.float64()).to_numpy()
         return numbers
+
+    def _read_weights(self, column: str) -> np.ndarray:
+        """Return the weights of the pairs, (n,)."""
+        names = self._table.column_names
+        if column not in names:
+            raise UsageError(
+                f"{self.name}: there is no such column; it has {', '.join(names)}.\n"
+                "  dpo-data convert --keep COLUMN carries a column of the raw rows over.",
+                "pair_weights",
+                column,
+            )
+        try:
+            weights: np.ndarray = self._table.column(column).cast(pa.float64()).to_numpy()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UsageError(f"{self.name}: is not a column of numbers.", "pair_weights", column) from error
+        wrong = np.flatnonzero(~((weights > 0) & np.isfinite(weights)))
+        if len(wrong):
+            raise UsageError(
+                f"{self.origin(int(wrong[0]))}: {weights[wrong[0]]} is not a weight above 0, as in {len(wrong)} of "
+                f"{len(self)} pairs.\n  Remove pairs that should not count.",
+                "pair_weights",
+                column,
+            )
+        return weights
 
     def origin(self, row: int) -> str:
         """Return where a pair came from: "file:line", or the name of the dataset and the row number."""

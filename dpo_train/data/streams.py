@@ -15,7 +15,11 @@ CHECKED_ROWS = 256
 
 
 def token_stream(
-    data: datasets.IterableDataset, name: str, columns: list[str], check: Callable[[PairRows], None] | None
+    data: datasets.IterableDataset,
+    name: str,
+    columns: list[str],
+    weights: str | None,
+    check: Callable[[PairRows], None] | None,
 ) -> datasets.IterableDataset:
     """Return the pairs of a tokenized iterable dataset, which are checked when they are read.
 
@@ -23,18 +27,20 @@ def token_stream(
         data: has prompt_ids, chosen_ids and rejected_ids.
         name: name of the dataset in error messages.
         columns: of the dataset; those that pairs do not have are left out.
+        weights: column with the weights of the pairs; None for 1.
         check: raises UsageError if pairs cannot be used.
     """
-    used = [column for column in (*TOKEN_COLUMNS, *SCORES, *GIVEN_LOGPS, "origin") if column in columns]
+    known = {*TOKEN_COLUMNS, *SCORES, *GIVEN_LOGPS, "origin", weights}
+    used = [column for column in columns if column in known]
 
     def read(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
         rows = PairRows(
-            datasets.Dataset.from_dict({column: batch[column] for column in used}), name, first_row=numbers[0]
+            datasets.Dataset.from_dict({column: batch[column] for column in used}), name, weights, first_row=numbers[0]
         )
         if check is not None:
             check(rows)
         pairs: list[TokenPair] = rows.pairs(range(len(rows)))
-        fields = [field for field in pairs[0] if field not in ("row", "weight")]
+        fields = [field for field in pairs[0] if field != "row"]
         columns: dict[str, list[Any]] = {field: [pair[field] for pair in pairs] for field in fields}  # type: ignore[literal-required]
         return columns | {field: [ids.tolist() for ids in columns[field]] for field in TOKEN_COLUMNS}
 
@@ -74,5 +80,5 @@ class RankBatches(torch.utils.data.IterableDataset[list[dict[str, Any]]]):
             if len(group) < together and self._drop_last:
                 return
             size = -(-len(group) // self._ranks)
-            own = [{**pair, "weight": 1.0} for pair in group[self._rank * size : (self._rank + 1) * size]]
+            own = group[self._rank * size : (self._rank + 1) * size]
             yield own + [{**group[0], "weight": 0.0}] * (size - len(own))

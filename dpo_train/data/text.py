@@ -54,7 +54,7 @@ class RowReader:
             options["truncation_mode"] = self.truncation_mode
         return {name: value for name, value in options.items() if value is not None}
 
-    def __call__(self, data: Any, *, name: str, split: str) -> Any:
+    def __call__(self, data: Any, *, name: str, split: str, weights: str | None = None) -> Any:
         """Return a dataset as rows of token ids; text is tokenized.
 
         Args:
@@ -63,6 +63,7 @@ class RowReader:
                 folder; or several of these by name.
             name: name of the dataset in error messages.
             split: split of a prepared folder.
+            weights: column with the weights of the pairs; None for 1.
 
         Returns: `PairRows`; a datasets.IterableDataset of the same rows for an iterable one; a dict of these for a
             dict.
@@ -73,9 +74,11 @@ class RowReader:
         if data is None or isinstance(data, PairRows):
             return data
         if isinstance(data, Mapping):
-            return {key: self(value, name=f"{name} {key!r}", split=split) for key, value in data.items()}
+            return {
+                key: self(value, name=f"{name} {key!r}", split=split, weights=weights) for key, value in data.items()
+            }
         if isinstance(data, str | Path):
-            return self._rows_of_folder(Path(data), split)
+            return self._rows_of_folder(Path(data), split, weights)
         if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
             raise UsageError(
                 f"{name}: expected a datasets.Dataset or IterableDataset, or the path of a prepared folder; "
@@ -85,7 +88,7 @@ class RowReader:
         data, is_stream = _unformatted(data), isinstance(data, datasets.IterableDataset)
         columns = data.column_names or list(next(iter(data), {}))
         if set(TOKEN_COLUMNS) <= set(columns):
-            return self._token_rows(data, name, columns)
+            return self._token_rows(data, name, columns, weights)
         missing = [column for column in FIELDS if column not in columns and column != "prompt"]
         if missing:
             raise UsageError(
@@ -94,28 +97,30 @@ class RowReader:
             )
         if self.tokenizer is None:
             raise UsageError(f"{name}: text needs DPOTrainer(tokenizer=...).")
-        pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name)
+        if weights is not None and weights not in columns:
+            raise UsageError(f"{name}: there is no such column; it has {', '.join(columns)}.", "pair_weights", weights)
+        pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name, weights)
         if not is_stream:
             if len(data) == 0:
                 raise no_pairs(name)
-            return PairRows(pairs.encode(data), name)
+            return PairRows(pairs.encode(data), name, weights)
         encoded = data.map(
             pairs.encode_columns, with_indices=True, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns
         )
-        return token_stream(encoded, name, [*TOKEN_COLUMNS, *pairs.carried(columns)], self.check)
+        return token_stream(encoded, name, [*TOKEN_COLUMNS, *pairs.carried(columns)], weights, self.check)
 
-    def _token_rows(self, data: Any, name: str, columns: list[str]) -> Any:
+    def _token_rows(self, data: Any, name: str, columns: list[str], weights: str | None) -> Any:
         if self.options:
             raise UsageError(
                 f"{name}: it is tokenized already, so {', '.join(self.options)} has no effect; leave it out."
             )
         if isinstance(data, datasets.IterableDataset):
-            return token_stream(data, name, columns, self.check)
+            return token_stream(data, name, columns, weights, self.check)
         if data.format["type"] == "custom":
             raise UsageError(f"{name}: token ids are read without its transform; apply that with map before.")
-        return PairRows(data, name)
+        return PairRows(data, name, weights)
 
-    def _rows_of_folder(self, folder: Path, split: str) -> PairRows:
+    def _rows_of_folder(self, folder: Path, split: str, weights: str | None) -> PairRows:
         if self.tokenizer is None:
             raise UsageError(f"{folder}: to choose its token cache, DPOTrainer(tokenizer=...) is needed.")
         cache = training_tokens(
@@ -125,7 +130,7 @@ class RowReader:
         splits = cache.dataset()
         if split not in splits:
             raise UsageError(f"{folder}: it has no {split} split, only {', '.join(splits)}.")
-        return PairRows(splits[split], f"{folder} {split}")
+        return PairRows(splits[split], f"{folder} {split}", weights)
 
 
 def _unformatted(data: Any) -> Any:
@@ -141,11 +146,12 @@ _ENCODED_ROWS = 512
 class _PairTokenizer:
     """Tokenizes text pairs and conversations in memory, by the same rules as a token cache."""
 
-    def __init__(self, tokenizer: Any, options: TokenOptions, name: str) -> None:
+    def __init__(self, tokenizer: Any, options: TokenOptions, name: str, weights: str | None = None) -> None:
         self._tokenizer = tokenizer
         self._given = options
         self._of_form: dict[Form, tuple[Encoder, TokenOptions]] = {}
         self._said: set[str] = set()
+        self._weights = weights
         self._dropped: TokenCounts | None = None
         self._next_warning = 1
         self.name = name
@@ -187,7 +193,8 @@ class _PairTokenizer:
         """Return the columns that rows of token ids have besides the ids, given those of the dataset."""
         scores = SCORES if set(SCORES) <= set(columns) else ()
         kept = [name for name in ("source", "prompt_key", *GIVEN_LOGPS) if name in columns]
-        return [*scores, *kept, "id", "origin", "prompt"]
+        weights = [self._weights] if self._weights is not None and self._weights not in scores else []
+        return [*scores, *weights, *kept, "id", "origin", "prompt"]
 
     def _say(self, counts: TokenCounts) -> None:
         """Log what the chat template does with the pairs, each kind once."""
@@ -225,7 +232,7 @@ class _PairTokenizer:
             if name == "prompt":
                 arrays[name] = pa.array(values)  # for callbacks that generate texts
                 continue
-            if name in (*SCORES, *GIVEN_LOGPS):
+            if name in (*SCORES, *GIVEN_LOGPS, self._weights):
                 self._require(name, values, start, _is_number, "is a number")
                 arrays[name] = pa.array([None if value is None else float(value) for value in values], pa.float64())
                 continue

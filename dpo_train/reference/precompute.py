@@ -106,6 +106,7 @@ class Precomputed:
         wanted: np.ndarray,
         *,
         max_tokens: int,
+        max_pairs: int | None = None,
         skip: Callable[[], np.ndarray] | None = None,
         show_progress: bool = False,
     ) -> None:
@@ -115,6 +116,7 @@ class Precomputed:
             rows: the dataset.
             wanted: row numbers, (n,).
             max_tokens: maximum tokens per forward pass.
+            max_pairs: maximum pairs per forward pass; None for no limit.
             skip: returns rows that need not be computed, because the first step provides them; called only if some of
                 the wanted rows are missing.
             show_progress: draw a progress bar on stderr.
@@ -135,7 +137,7 @@ class Precomputed:
         if skip is not None and len(missing):
             missing = np.setdiff1d(missing, skip())
         missing = missing[np.argsort(rows.prompts[missing], kind="stable")]
-        budget = TokenBudget(rows, max_tokens)
+        budget = TokenBudget(rows, max_tokens, max_pairs)
         last_save, computed = time.monotonic(), []
         hidden = not show_progress or not len(missing)
         with tqdm(total=len(missing), desc="reference", unit="pair", leave=False, disable=hidden) as progress:

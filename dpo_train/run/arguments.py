@@ -12,10 +12,13 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from dpo_data.errors import UsageError, argument, did_you_mean, first_line, require_packages
 from dpo_train.adapters import adapter_config
 from dpo_train.config import DPOConfig
-from dpo_train.run.options import RunOptions
+from dpo_train.diagnosis import ADAPTER_LEARNING_RATE
+from dpo_train.run.options import LORA_OPTIONS, RunOptions
 
 #: Pairs in one forward pass, unless the user decides: the default of TrainingArguments.
 _MICRO_BATCH = 8
+#: peft's name for all linear layers but the head.
+ALL_LINEAR = "all-linear"
 
 
 def check_options(options: RunOptions) -> None:
@@ -31,11 +34,14 @@ def check_options(options: RunOptions) -> None:
             f"  Resume it: {argument('resume', True)}. Replace it: {argument('overwrite', True)}. "
             f"Or name another folder: {argument('output', 'FOLDER')}."
         )
-    continues = options.model is not None and adapter_config(options.model) is not None
-    if continues or (options.reference is not None and adapter_config(options.reference) is not None):
+    continues = options.lora_r is None and trains_adapter(options)
+    adapters = [name for name in (options.model, options.reference) if name and adapter_config(name) is not None]
+    if adapters:
         require_packages("an adapter", "peft")
     if options.lora_r is not None:
         require_packages(argument("lora_r"), "peft")
+    elif given := [name for name in LORA_OPTIONS if getattr(options, name)]:
+        raise UsageError(f"{argument(given[0])} is an option of a new adapter; pass {argument('lora_r')} too.")
     elif continues:
         pass
     elif options.merge_adapter:
@@ -62,6 +68,11 @@ def check_options(options: RunOptions) -> None:
     _check_trackers(options.training.get("report_to"))
 
 
+def trains_adapter(options: RunOptions) -> bool:
+    """Return True if a run trains an adapter, a new one or that of the model."""
+    return options.lora_r is not None or (options.model is not None and adapter_config(options.model) is not None)
+
+
 def _check_trackers(names: Any) -> None:
     available = get_available_reporting_integrations()
     for name in [names] if isinstance(names, str) else names or []:
@@ -78,14 +89,29 @@ def _check_trackers(names: Any) -> None:
 
 
 def lora_config(options: RunOptions) -> Any:
-    """Return the configuration of a LoRA adapter on all linear layers, or None without `lora_r`."""
+    """Return the configuration of a LoRA adapter, or None without `lora_r`.
+
+    Raises: UsageError: the dropout is not in [0, 1).
+    """
     if options.lora_r is None:
         return None
     from peft import LoraConfig
 
-    # alpha = 2 r, as the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
+    dropout = options.lora_dropout or 0.0
+    if not 0 <= dropout < 1:
+        raise UsageError("must be in [0, 1).", "lora_dropout", dropout)
+    modules = options.lora_target_modules or [ALL_LINEAR]
     return LoraConfig(
-        r=options.lora_r, lora_alpha=2 * options.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=options.lora_r,
+        # As the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
+        lora_alpha=options.lora_alpha or 2 * options.lora_r,
+        lora_dropout=dropout,
+        target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else modules,
+        use_rslora=options.lora_rslora,
+        use_dora=options.lora_dora,
+        modules_to_save=options.lora_modules_to_save,
+        trainable_token_indices=options.lora_token_indices,
+        task_type="CAUSAL_LM",
     )
 
 
@@ -95,14 +121,14 @@ def loading_options(options: RunOptions) -> dict[str, Any]:
     Source: Dettmers et al. 2023, arXiv:2305.14314, section 3.
     """
     if not options.load_in_4bit:
-        return {"dtype": options.dtype}
+        return {"dtype": options.dtype, "trust_remote_code": options.trust_remote_code}
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32 if options.dtype in ("float32", "auto") else getattr(torch, options.dtype),
     )
-    return {"dtype": options.dtype, "quantization_config": config}
+    return {"dtype": options.dtype, "trust_remote_code": options.trust_remote_code, "quantization_config": config}
 
 
 def training_arguments(options: RunOptions) -> DPOConfig:
@@ -118,6 +144,8 @@ def training_arguments(options: RunOptions) -> DPOConfig:
     if options.early_stopping is not None:
         given |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_strategy": "best"}
     given |= _micro_batches(options.batch_size, int(os.environ.get("WORLD_SIZE", "1")), given)
+    if trains_adapter(options):
+        given.setdefault("learning_rate", ADAPTER_LEARNING_RATE)
     home = options.cache_dir or options.data
     if os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone
         given.setdefault("reference_cache", str(home / "reference"))

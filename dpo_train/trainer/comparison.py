@@ -109,6 +109,7 @@ class Comparison:
                 rows,
                 np.arange(len(rows)) if wanted is None else wanted,
                 max_tokens=2 * self.packing.max_tokens,  # without gradients, no activations are kept
+                max_pairs=self.args.precompute_ref_batch_size,
                 skip=skip,
                 show_progress=self.packed.accelerator.is_main_process and not self.args.disable_tqdm,
             )
@@ -250,12 +251,22 @@ def make_comparison(
             policy,
             packed if reason is None else padded,
             precompute=args.precompute_reference,
-            live_reason=reason or ("FSDP and DeepSpeed wrap the model too late" if wraps_later else None),
+            live_reason=reason or _live_reason(args, wraps_later),
             cache=args.reference_cache,
             prepare=prepare,
         )
     packing = None if reason is None else Packing(reason)
     return Comparison(args, policy, reference, packed, padded, packing, is_own_reference=ref_model is None)
+
+
+def _live_reason(args: DPOConfig, wraps_later: bool) -> str | None:
+    """Return why the reference must be able to compute during training; None if its values can be stored before."""
+    reasons = {
+        "FSDP and DeepSpeed wrap the model too late": wraps_later,
+        "sync_ref_model changes the reference": args.sync_ref_model,
+        "generate_during_eval compares new responses with the reference": args.generate_during_eval,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _without_rounding_error(reference: Tensor, policy: Tensor, error: float) -> Tensor:

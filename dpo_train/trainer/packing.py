@@ -77,6 +77,8 @@ def padding_reason(
         reason = "preprocess_logits_for_metrics needs the logits"
     elif args.ld_alpha is not None:
         reason = "ld_alpha weighs the log-probabilities of single tokens, which are not stored"
+    elif args.pad_to_multiple_of is not None:
+        reason = "pad_to_multiple_of was set"
     elif args.use_weighting:
         reason = "use_weighting needs the logits"
     elif not all(isinstance(rows, PairRows) for rows in data):

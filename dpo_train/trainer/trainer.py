@@ -1,24 +1,21 @@
 """DPOTrainer: direct preference optimization as a transformers Trainer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, TrainOutput
 from transformers.utils import logging
 
 from dpo_data.errors import UsageError
 from dpo_train.adapters import with_adapter
 from dpo_train.attention.register import shared_prefixes
 from dpo_train.batches.batch import StepBatch
-from dpo_train.batches.packed import collate_packed, collate_step
 from dpo_train.batches.padded import DPODataCollatorWithPadding, concatenate_sides
-from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import (
     DEFAULT_BETA,
     DPOConfig,
@@ -30,37 +27,31 @@ from dpo_train.config import (
 )
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
-from dpo_train.diagnosis import not_finite, warn_if_not_learning
+from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
+from dpo_train.displacement import DisplacementGuard
 from dpo_train.logprobs.scoring import TensorDict
-from dpo_train.models import frozen, load_model, router_weight, without_adapter, without_dropout
-from dpo_train.reference.live import LiveReference, ModelOnDemand, Reference
+from dpo_train.models import frozen, load_model, set_router_weight, without_adapter, without_dropout
+from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
+from dpo_train.reference.sync import ReferenceSync, make_reference_sync
 from dpo_train.sharding import require_sharding, reshard
-from dpo_train.trainer.checkpoints import checkpoint_to_resume
+from dpo_train.trainer.checkpoints import newest_checkpoint
 from dpo_train.trainer.comparison import make_comparison
-from dpo_train.trainer.generation import generate_texts
-from dpo_train.trainer.hf_trainer import HFTrainer
-from dpo_train.trainer.loaders import (
-    EVALUATION,
-    TRAIN,
-    check_data,
-    datasets_in,
-    make_loader,
-    make_sampler,
-    make_stream_loader,
-    one_dataset,
-    pair_rows_in,
-)
+from dpo_train.trainer.generation import GeneratingTrainer
+from dpo_train.trainer.loaders import EVALUATION, TRAIN, datasets_in, one_dataset, pair_rows_in
 from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
-from dpo_train.trainer.packing import PADDED_METHODS, Packing
+from dpo_train.trainer.packing import PADDED_METHODS
 from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
 
+#: Tags of a trained model on the Hub.
+MODEL_TAGS = ["dpo", "dpo-train"]
+
 Data: TypeAlias = Any  # datasets.Dataset | datasets.IterableDataset | str | Path, none of which mypy can see
 
 
-class DPOTrainer(HFTrainer):
+class DPOTrainer(GeneratingTrainer):
     """Trains a causal language model to prefer the chosen over the rejected response of each pair.
 
     The loss of an optimizer step is the sum over its pairs divided by their number, for any number of micro-batches and
@@ -86,9 +77,12 @@ class DPOTrainer(HFTrainer):
         max_prompt_length: maximum tokens of a prompt; for text.
         peft_config: makes the policy a new adapter on the model, as an object of peft or a dict; an adapter that the
             model has already is merged.
-        disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
+        disable_dropout: disable dropout in policy and reference, so that they agree before the first step; that of a
+            new adapter, which has no effect before it, is left as `peft_config` has it.
         processing_class: another name for `tokenizer`.
         chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
+        compute_metrics: returns further metrics of an evaluation, by name, from a transformers.EvalPrediction whose
+            `predictions` are the (pairs, len(COLUMNS)) table of `trainer.metrics`.
     """
 
     def __init__(
@@ -115,6 +109,7 @@ class DPOTrainer(HFTrainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         template_date: str | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
@@ -133,6 +128,9 @@ class DPOTrainer(HFTrainer):
         self.max_prompt_length = max_prompt_length
         self.peft_config = peft_config
         self.disable_dropout = disable_dropout
+        self._loading = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
+        if model is not None and not isinstance(model, str) and args.model_init_kwargs:
+            raise UsageError("the model is loaded already.", "model_init_kwargs", args.model_init_kwargs)
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
@@ -143,16 +141,21 @@ class DPOTrainer(HFTrainer):
                 truncation_mode,
                 chat_template_kwargs,
                 template_date,
-                check=lambda rows: check_data(rows, without_adapter(self.model), self.pair_loss),
+                check=self.check_rows,
             )
-            train_dataset = self._read(one_dataset(train_dataset, "train_dataset"), name=TRAIN, split="train")
+            train_dataset = self._read(
+                one_dataset(train_dataset, "train_dataset"), name=TRAIN, split="train", weights=args.pair_weights
+            )
             eval_dataset = self._read(eval_dataset, name=EVALUATION, split="test")
-        elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
-            raise UsageError("max_length, max_prompt_length and truncation_mode have no effect with a data_collator.")
+        elif (max_length, max_prompt_length, truncation_mode, args.pair_weights) != (None, None, "keep_end", None):
+            raise UsageError(
+                "max_length, max_prompt_length, truncation_mode and pair_weights have no effect with a data_collator."
+            )
         super().__init__(
             model=None if model is None else self._prepare_policy(model),
             args=args,
-            data_collator=data_collator or DPODataCollatorWithPadding(label_pad_token_id, padding_value),
+            data_collator=data_collator
+            or DPODataCollatorWithPadding(label_pad_token_id, padding_value, args.pad_to_multiple_of),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
@@ -161,10 +164,11 @@ class DPOTrainer(HFTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        warn_if_rate_is_small(args.learning_rate, self.model)
         self._ref_model = ref_model
         self._preprocess_logits = preprocess_logits_for_metrics
+        self._compute_metrics = compute_metrics
         self._has_own_collator = data_collator is None
-        self._is_resuming = False
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
         self.begin()
@@ -174,12 +178,14 @@ class DPOTrainer(HFTrainer):
         args, network = self.args, without_adapter(self.model)
         self.beta: float = args.beta
         self.reference_free: bool = args.reference_free
+        self.is_own_reference = self._ref_model is None
         self.pair_loss = make_objective(args, self.beta)
         self.loss_type = str(self.pair_loss)
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
-        self._router_weight = router_weight(network.config)
+        self._router_weight = set_router_weight(network.config, args.router_aux_loss_coef)
+        self.model.add_model_tags(MODEL_TAGS)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
-            check_data(rows, network, self.pair_loss)
+            self.check_rows(rows)
         self.pair_metrics = PairMetrics(self.accelerator)
         self._whole_step = WholeStep(self.pair_loss, self.dpo_loss, self.accelerator)
         self._was_trained = self._warned_not_learning = False
@@ -201,17 +207,32 @@ class DPOTrainer(HFTrainer):
             wraps_later=self.is_fsdp_enabled or self.is_deepspeed_enabled,
             prepare=self._prepare_reference,
         )
+        self._watch()
+
+    def _watch(self) -> None:
+        """Add the callbacks that watch the policy, in place of those for an earlier one."""
+        for kind in (DisplacementGuard, ReferenceSync):
+            self.remove_callback(kind)
+        self.add_callback(DisplacementGuard(self.args.on_displacement, self._add_sft))
+        self._sync = make_reference_sync(self.reference, self.model, self.args) if self.args.sync_ref_model else None
+        if self._sync is not None:
+            self.add_callback(self._sync)
+
+    def _add_sft(self) -> None:
+        self.pair_loss = self._whole_step.objective = self.pair_loss.with_sft()
+        self.loss_type = str(self.pair_loss)
 
     def _prepare_policy(self, model: Any) -> Any:
-        model = with_adapter(load_model(model), self.peft_config)
-        return without_dropout(model) if self.disable_dropout else model
+        model = with_adapter(load_model(model, self._loading), self.peft_config)
+        # A new adapter has the dropout that its configuration names.
+        return without_dropout(model, keep_adapter=self.peft_config is not None) if self.disable_dropout else model
 
     def call_model_init(self, trial: Any = None) -> Any:
         """Return a new policy from `model_init`."""
         return self._prepare_policy(super().call_model_init(trial))
 
     def _prepare_reference(self, model: Any) -> Any:
-        reference: Any = frozen(model)
+        reference: Any = frozen(load_model(model, self._loading))
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
@@ -220,26 +241,9 @@ class DPOTrainer(HFTrainer):
         return reference
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer, under its name before transformers 5."""
-        return self.processing_class
-
-    @property
-    def reference(self) -> Reference:
-        """The reference that the policy is compared with."""
-        return self._comparison.reference
-
-    @property
-    def padding_reason(self) -> str | None:
-        """Why sequences are padded; None if they are packed, or if `resolve_packing` was not called yet."""
-        return self._comparison.padding_reason
-
-    def resolve_packing(self) -> Packing:
-        """Decide between packing and padding; the first call computes two pairs both ways to compare the results."""
-        if self._comparison.packing is None and self.place_model_on_device:
-            self.move_to_device(self.model)
-        data = pair_rows_in(self.train_dataset, self.eval_dataset)
-        return self._comparison.resolve_packing(data, self.data_collator)
+    def aux_loss_enabled(self) -> bool:
+        """True if the router loss of a mixture of experts is added to the loss."""
+        return self._router_weight > 0
 
     def compute_reference(self, *, skip_first_step: bool = False) -> None:
         """Compute the reference log-probabilities that training needs and the store lacks; `train` calls this.
@@ -307,34 +311,11 @@ class DPOTrainer(HFTrainer):
         losses, table, _ = self._measure(model, self.as_batch(batch))
         return losses.mean(), by_name(table.mean(0).tolist(), prefix="eval_" if train_eval == "eval" else "")
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Return texts that policy and reference generate for a batch's prompts: `get_batch_samples(model, batch)`.
-
-        transformers.Trainer has another method of this name, which collects the micro-batches of a step; that one is
-        called if the first argument is not a model.
-        """
-        if isinstance(args[0] if args else kwargs.get("model"), nn.Module):
-            return self._generate_pair_of_texts(*args, **kwargs)
+    def begin_step(self, batches: Sequence[Any]) -> None:
+        """Compute the losses of a step that depend on all of its pairs, before its first micro-batch."""
         self._check_finite()
-        samples, pairs = super().get_batch_samples(*args, **kwargs)
         if self.pair_loss.is_over_step:
-            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(samples), self._measure)
-        return samples, pairs
-
-    def _generate_pair_of_texts(self, model: Any, batch: TensorDict) -> tuple[list[str], list[str]]:
-        policy = self.accelerator.unwrap_model(model)
-        return self.generate_texts(policy, batch), self.generate_texts(self.reference, batch)
-
-    def generate_texts(self, writer: Any, batch: TensorDict) -> list[str]:
-        """Return the texts that a model or reference generates for the prompts of a padded batch."""
-        return generate_texts(
-            writer,
-            self.batch_on_device(batch),
-            self.tokenizer,
-            label_pad_token_id=self.label_pad_token_id,
-            max_length=self.max_length,
-            max_positions=getattr(self.model.config, "max_position_embeddings", None),
-        )
+            self._whole_step.begin_with(self.model_wrapped, self.micro_batches_on_device(batches), self._measure)
 
     def _measure(self, model: nn.Module, batch: Any, in_step: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return losses (B,) with their graph, of the step if `in_step`; the table of pairs; and the router loss."""
@@ -343,7 +324,8 @@ class DPOTrainer(HFTrainer):
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
         losses = losses if scores.weights is None else losses * scores.weights
-        table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps)
+        tokens = batch.response_lengths("chosen")
+        table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps, tokens)
         if in_step and self.pair_loss.is_over_step:
             losses = self._whole_step.next_losses(table, scores[:2], batch)
             table[:, 0] = losses.detach()
@@ -358,8 +340,9 @@ class DPOTrainer(HFTrainer):
             UsageError: there is no such checkpoint, or it is incomplete.
             NotFiniteError: the loss became NaN or infinite.
         """
-        resume_from_checkpoint = checkpoint_to_resume(resume_from_checkpoint, Path(self.args.output_dir))
-        self._is_resuming = bool(resume_from_checkpoint)
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
+        self._checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._comparison.refuse_initial_policy()
         self._check_finite()
@@ -371,21 +354,23 @@ class DPOTrainer(HFTrainer):
         """Begin with a new policy, if there is one, and compute what a run needs before its first step."""
         if self.model_init is not None:
             self.begin()
+        self.identify_run()
         self._was_trained |= self.model_init is None and self.state.global_step > 0
-        self.compute_reference(skip_first_step=not (self._was_trained or self._is_resuming))
+        if self._sync is not None and self._checkpoint is not None:
+            self._sync.load(self._checkpoint)
+        self.compute_reference(skip_first_step=not (self._was_trained or self._checkpoint))
         reshard(self.model)
 
     def begin_run(self, state: dict[str, Any]) -> None:
         """Start the metrics of a run, or continue those of a checkpoint."""
         require_sharding(self.args, self.model)
-        self.pair_metrics.clear()
-        self.pair_metrics.load_state(state.get("sums"))
+        self.pair_metrics.load_state(state)
         self._whole_step.load_state(state)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
-        return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
+        return {**self.pair_metrics.state(), **self._whole_step.state()}
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -412,7 +397,7 @@ class DPOTrainer(HFTrainer):
         weights = torch.ones_like(losses) if batch.weight is None else batch.weight
         if self.state.global_step == 0 and self._comparison.is_own_reference and self.pair_metrics.is_empty:
             self._comparison.warn_if_policy_differs(by_name(table.T), self.model, beta=self.beta)
-        self.pair_metrics.add(table, weights, batch, self.state.global_step + 1)
+        self.pair_metrics.add(table, weights, batch, self.state.global_step + 1, router_loss)
         pairs = weights.sum()
         loss = (losses * weights).sum()
         if router_loss is not None and self._router_weight:
@@ -430,15 +415,22 @@ class DPOTrainer(HFTrainer):
             table[batch.weight == 0] = torch.nan  # a pair that only fills up a batch
         return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         is_pair = ~np.isnan(output.predictions).all(1)
         self.evaluated = table = np.asarray(output.predictions)[is_pair]
         if self.pair_loss.is_over_step:
             table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)[is_pair]).numpy()
         output = output._replace(predictions=table)
-        output.metrics.update(by_name(table.mean(0, dtype="float64").tolist(), prefix=f"{metric_key_prefix}_"))
+        metrics = by_name(table.mean(0, dtype="float64").tolist())
+        if self.args.generate_during_eval and isinstance(rows := dataloader.dataset, PairRows):
+            metrics |= self.generated_metrics(rows)
+        if self._compute_metrics is not None:
+            metrics |= self._compute_metrics(EvalPrediction(predictions=table, label_ids=None))
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -446,7 +438,7 @@ class DPOTrainer(HFTrainer):
         if "loss" in logs and not self.pair_metrics.is_empty:
             self._check_finite()
             # The loss is Trainer's, the mean of the steps' losses, in which a short last step has the same weight.
-            logs |= self.pair_metrics.reduce() | {"loss": logs["loss"]}
+            logs |= self.pair_metrics.reduce(aux_loss=self.aux_loss_enabled) | {"loss": logs["loss"]}
             self._warned_not_learning = self._warned_not_learning or warn_if_not_learning(
                 logs, self.state.global_step, beta=self.beta, policy=self.model, reference=self.reference
             )
@@ -464,52 +456,3 @@ class DPOTrainer(HFTrainer):
         """Return the operations of a batch: 6 per parameter and token for the policy, 2 for a live reference."""
         per_parameter = 8 if isinstance(self.reference, LiveReference) else 6
         return per_parameter * self.tokens_and_pairs(inputs)[0] * self._num_parameters
-
-    # ---- data loaders --------------------------------------------------------------------------------------------
-
-    def get_train_dataloader(self) -> Any:
-        """Return micro-batches whose steps have the same pairs for any number of ranks and micro-batches."""
-        rows = self.train_dataset
-        if isinstance(rows, datasets.IterableDataset) and self._has_own_collator:
-            drop_last = self.args.dataloader_drop_last
-            return self._stream_loader(rows, self.micro_batch_size, drop_last=drop_last)
-        if rows is None or not hasattr(rows, "__len__"):
-            return super().get_train_dataloader()
-        collate = collate_step if self.resolve_packing().reason is None else self.data_collator
-        return make_loader(rows, self._make_sampler(), collate, self.args, self.accelerator)
-
-    def _stream_loader(self, pairs: Any, size: int, **options: Any) -> Any:
-        return make_stream_loader(pairs, size, self.data_collator, self.args, self.accelerator, **options)
-
-    def _make_sampler(self) -> StepSampler:
-        return make_sampler(
-            self.train_dataset,
-            self.args,
-            self.resolve_packing(),
-            micro_batch=self.micro_batch_size,
-            ranks=self.accelerator.num_processes,
-        )
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Return the batches of an evaluation set in its order; computes log-probabilities that a reference lacks.
-
-        Args:
-            eval_dataset: text, token ids, or the path of a prepared folder, as for the constructor; or the name of one
-                of its evaluation sets. None for the only one.
-        """
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping) and rows in self.eval_dataset:
-            rows = self.eval_dataset[rows]
-        elif eval_dataset is not None and self._has_own_collator:
-            rows = self._read(one_dataset(rows, "the evaluation set"), name=EVALUATION, split="test")
-        if isinstance(rows, datasets.IterableDataset) and self._has_own_collator:
-            return self._stream_loader(rows, self.args.eval_batch_size)
-        if isinstance(rows, PairRows):
-            check_data(rows, without_adapter(self.model), self.pair_loss)
-        if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
-            return super().get_eval_dataloader(rows if eval_dataset is not None else None)
-        if self.state.global_step > 0:
-            self._comparison.refuse_initial_policy()
-        self._comparison.compute_missing(rows)
-        sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
-        return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import typer
 from train_cli import dpo_train
-from transformers import TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 
-from dpo_train import LOSSES
+from dpo_train import LOSSES, DPOConfig
 from dpo_train.cli import app, run_options
 from dpo_train.losses import options_of
 from dpo_train.run.options import RunOptions
@@ -155,3 +155,9 @@ def test_options_of_the_chat_template_are_those_of_tokenize(tmp_path: Path) -> N
     file = tmp_path / "options.yaml"
     file.write_text("data: prepared\ntemplate_date: '2026-11-25'\nchat_template_kwargs:\n  enable_thinking: false\n")
     assert parsed("--config", file).truncation() == given
+
+
+def test_training_arguments_can_be_read_by_the_parser_of_transformers() -> None:
+    words = ["--output_dir", "run", "--beta", "0.2", "--f_divergence_type", "js_divergence", "--report_to", "none"]
+    (args,) = HfArgumentParser(DPOConfig).parse_args_into_dataclasses(words)
+    assert (args.beta, args.f_divergence_type, args.report_to) == (0.2, "js_divergence", [])
