@@ -29,7 +29,7 @@ _LOSS_OPTIONS = [
     field.name
     for options in (DPOOptions, LossOptions)
     for field in dataclasses.fields(options)
-    if field.metadata["group"] == LOSS and field.name not in ("precompute_reference", "reference_cache")
+    if field.metadata.get("group") == LOSS and field.name not in ("precompute_reference", "reference_cache")
 ]
 #: Training arguments that identify a run, or that only say where and how it runs.
 _NOT_COMPARED = re.compile(
