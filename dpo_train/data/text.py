@@ -182,7 +182,8 @@ class _PairTokenizer:
         """
         batch = self._encode(columns, rows[0])
         self._say(batch.counts)
-        self._dropped = TokenCounts.total([self._dropped, batch.counts] if self._dropped else [batch.counts])
+        read_before = [self._dropped] if self._dropped is not None and rows[0] else []  # in this epoch
+        self._dropped = TokenCounts.total([*read_before, batch.counts])
         if (dropped := sum(self._dropped.dropped.values())) >= self._next_warning:
             self._next_warning = 10 ** len(str(dropped))
             read = self._dropped.pairs_read
