@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from dpo_data.errors import InputError, UsageError, argument
 from dpo_train.adapters import load_with_adapter
@@ -36,6 +36,29 @@ def load_model(model: Any, options: Mapping[str, Any]) -> Any:
                 f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
             ) from error
         raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def require_causal(model: Any, role: str) -> Any:
+    """Return a model that predicts the next token of a text.
+
+    Args:
+        model: a model.
+        role: what it is for, in the message.
+
+    Raises:
+        UsageError: it is another kind of model.
+    """
+    network = without_adapter(model)
+    kind = f"{role}: {type(network).__name__} "
+    if not isinstance(network, PreTrainedModel):
+        raise UsageError(
+            f"{kind}is not a model of transformers.\n  Load one with AutoModelForCausalLM, or pass its name or path."
+        )
+    if getattr(network.config, "is_encoder_decoder", False):
+        raise UsageError(f"{kind}is an encoder-decoder.\n  DPOTrainer trains causal language models (decoders).")
+    if not network.can_generate():
+        raise UsageError(f"{kind}has no head that predicts tokens.\n  Load the same weights with AutoModelForCausalLM.")
+    return model
 
 
 def without_adapter(model: Any) -> Any:

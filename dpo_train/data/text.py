@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, argument
 from dpo_data.options import Form
 from dpo_data.prepared.schema import TOKEN_COLUMNS, token_schema
 from dpo_data.records import FIELDS
@@ -169,6 +169,12 @@ class _PairTokenizer:
             warnings.warn(
                 f"{self.name}: {sum(counts.dropped.values())} of {len(dataset)} pairs are dropped: {_reasons(counts)}.",
                 stacklevel=2,
+            )
+        if (counts.prompts_cut or counts.responses_cut) and (given := set(GIVEN_LOGPS) & {*dataset.column_names}):
+            raise UsageError(
+                f"{self.name}: {' and '.join(sorted(given))} belong to whole responses, but "
+                f"{counts.prompts_cut + counts.responses_cut:,} prompts and responses are truncated; raise "
+                f"{argument('max_length')}"
             )
         self._say(counts)
         table = pa.Table.from_batches([batch.rows for batch in batches])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ from dpo_train.data.text import RowReader
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
 from dpo_train.displacement import DisplacementGuard
 from dpo_train.logprobs.scoring import TensorDict
-from dpo_train.models import frozen, load_model, set_router_weight, without_adapter, without_dropout
+from dpo_train.models import frozen, load_model, require_causal, set_router_weight, without_adapter, without_dropout
 from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.reference.sync import ReferenceSync, make_reference_sync
@@ -118,6 +119,10 @@ class DPOTrainer(GeneratingTrainer):
                 "ref_model is the model itself, which changes during training.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
+        if (model is None) == (model_init is None):
+            raise UsageError("pass either a model or a model_init, not both." if model is not None else "pass a model.")
+        if isinstance(train_dataset, datasets.IterableDataset) and args.max_steps < 0:
+            raise UsageError("is needed for an iterable dataset, whose length is unknown.", "max_steps", args.max_steps)
         args.beta = resolve_beta(beta, args.beta)
         make_objective(args, args.beta)
         check_reference(args, given=ref_model is not None)
@@ -223,7 +228,8 @@ class DPOTrainer(GeneratingTrainer):
         self.loss_type = str(self.pair_loss)
 
     def _prepare_policy(self, model: Any) -> Any:
-        model = with_adapter(load_model(model, self._loading), self.peft_config)
+        model = require_causal(load_model(model, self._loading), "model")
+        model = with_adapter(model, self.peft_config)
         # A new adapter has the dropout that its configuration names.
         return without_dropout(model, keep_adapter=self.peft_config is not None) if self.disable_dropout else model
 
@@ -232,7 +238,7 @@ class DPOTrainer(GeneratingTrainer):
         return self._prepare_policy(super().call_model_init(trial))
 
     def _prepare_reference(self, model: Any) -> Any:
-        reference: Any = frozen(load_model(model, self._loading))
+        reference: Any = frozen(require_causal(load_model(model, self._loading), "ref_model"))
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:

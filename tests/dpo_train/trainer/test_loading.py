@@ -204,8 +204,8 @@ def test_columns_of_a_stream_that_pairs_do_not_have_are_left_out(config: Config,
 def test_scores_of_a_stream_are_used(config: Config, pairs: datasets.Dataset) -> None:
     scored = pairs.add_column("chosen_score", [2] * 12).add_column("rejected_score", [0.5] * 12)
     trainer = DPOTrainer(make_tiny_model(), args=config(loss_type="odpo"), train_dataset=scored.to_iterable_dataset())
-    # Before the first step the log-ratios are 0: -log sigmoid(-log 1.5) = log 2.5.
-    assert trainer.evaluate(scored.to_iterable_dataset())["eval_loss"] == pytest.approx(0.916291, abs=1e-5)
+    # Before the first step the log-ratios are 0, and the margin of the scores is 1.5: log(1 + exp(1.5)).
+    assert trainer.evaluate(scored.to_iterable_dataset())["eval_loss"] == pytest.approx(1.701413, abs=1e-5)
     with pytest.raises(UsageError, match="needs chosen_score"):
         trainer.evaluate(pairs.to_iterable_dataset())
 
