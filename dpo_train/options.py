@@ -311,7 +311,8 @@ class DPOOptions:
         default=10, metadata=option("Log the metrics every N steps.", group=EVALUATION, metavar="N")
     )
     logging_first_step: bool = field(default=True, metadata=option("Log the first step too.", group=EVALUATION))
-    report_to: None | str | list[str] = field(  # in the order that transformers.HfArgumentParser can read
+    # In the order that transformers.HfArgumentParser can read.
+    report_to: None | str | list[str] = field(  # noqa: RUF036
         default="none",
         metadata=option("Trackers: tensorboard, wandb, mlflow, ... (repeatable).", group=EVALUATION, metavar="NAME"),
     )

@@ -1,10 +1,10 @@
 """Rows of text or messages given in memory, tokenized and truncated."""
 
 import logging
-import math
+import numbers
 import reprlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,7 @@ import pyarrow as pa
 
 from dpo_data.errors import UsageError
 from dpo_data.options import Form
-from dpo_data.prepared.schema import (
-    SCORES,
-    TOKEN_COLUMNS,
-    PairColumns,
-    carried_columns,
-    pair_schema,
-    token_schema,
-)
+from dpo_data.prepared.schema import TOKEN_COLUMNS, token_schema
 from dpo_data.records import FIELDS
 from dpo_data.tokens.build import TokenBatch, truncate_and_build
 from dpo_data.tokens.cache import load_encoder
@@ -30,14 +23,19 @@ from dpo_data.tokens.manifest import TokenCounts
 from dpo_data.tokens.options import TokenOptions, token_options
 from dpo_data.tokens.remarks import remark_lines
 from dpo_train.data.caches import training_tokens
-from dpo_train.data.rows import PairRows, _no_pairs
+from dpo_train.data.prompts import has_implicit_prompts, with_prompts
+from dpo_train.data.rows import GIVEN_LOGPS, SCORES, PairRows, no_pairs
+from dpo_train.data.streams import token_stream
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads a dataset as rows of token ids; lengths in tokens, None for defaults of `dpo_data.tokenize`."""
+    """Reads a dataset as rows of token ids; lengths in tokens, None for defaults of `dpo_data.tokenize`.
+
+    `check` raises UsageError for pairs that cannot be used, when an iterable dataset yields them.
+    """
 
     tokenizer: Any = None
     max_length: int | None = None
@@ -45,6 +43,7 @@ class RowReader:
     truncation_mode: str = "keep_end"
     chat_template_kwargs: Mapping[str, Any] | None = None
     template_date: str | None = None
+    check: Callable[[PairRows], None] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -72,8 +71,8 @@ class RowReader:
         Raises:
             UsageError: columns are missing, text has no tokenizer, or truncation is requested for token ids.
         """
-        if data is None:
-            return None
+        if data is None or isinstance(data, PairRows):
+            return data
         if isinstance(data, Mapping):
             return {
                 key: self(value, name=f"{name} {key!r}", split=split, weights=weights) for key, value in data.items()
@@ -83,18 +82,14 @@ class RowReader:
         if not isinstance(data, datasets.Dataset | datasets.IterableDataset):
             raise UsageError(
                 f"{name}: expected a datasets.Dataset or IterableDataset, or the path of a prepared folder; "
-                f"this is a {type(data).__name__}.\n  datasets.Dataset.from_list(rows) makes a dataset from a list."
+                f"this is a {type(data).__name__}.\n  datasets.Dataset.from_list(rows) makes a dataset from a list, "
+                "from_pandas(frame) from a table of pandas."
             )
+        data, is_stream = _unformatted(data), isinstance(data, datasets.IterableDataset)
         columns = data.column_names or list(next(iter(data), {}))
         if set(TOKEN_COLUMNS) <= set(columns):
-            if self.options:
-                raise UsageError(
-                    f"{name}: it is tokenized already, so {', '.join(self.options)} has no effect; leave it out."
-                )
-            return (
-                PairRows(data, name, weights) if isinstance(data, datasets.Dataset) else _weighted(data, name, weights)
-            )
-        missing = [column for column in FIELDS if column not in columns]
+            return self._token_rows(data, name, columns, weights)
+        missing = [column for column in FIELDS if column not in columns and column != "prompt"]
         if missing:
             raise UsageError(
                 f"{name}: no column {', '.join(missing)}; it has {', '.join(columns) or 'no columns'}.\n"
@@ -105,12 +100,25 @@ class RowReader:
         if weights is not None and weights not in columns:
             raise UsageError(f"{name}: there is no such column; it has {', '.join(columns)}.", "pair_weights", weights)
         pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name, weights)
-        if isinstance(data, datasets.Dataset) and len(data) == 0:
-            raise _no_pairs(name)
+        if not is_stream:
+            if len(data) == 0:
+                raise no_pairs(name)
+            return PairRows(pairs.encode(data), name, weights)
+        encoded = data.map(
+            pairs.encode_columns, with_indices=True, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns
+        )
+        return token_stream(encoded, name, [*TOKEN_COLUMNS, *pairs.carried(columns)], weights, self.check)
+
+    def _token_rows(self, data: Any, name: str, columns: list[str], weights: str | None) -> Any:
+        if self.options:
+            raise UsageError(
+                f"{name}: it is tokenized already, so {', '.join(self.options)} has no effect; leave it out."
+            )
         if isinstance(data, datasets.IterableDataset):
-            encoded = data.map(pairs.encode_columns, batched=True, batch_size=_ENCODED_ROWS, remove_columns=columns)
-            return _weighted(encoded, name, weights)
-        return PairRows(pairs.encode(data), name, weights)
+            return token_stream(data, name, columns, weights, self.check)
+        if data.format["type"] == "custom":
+            raise UsageError(f"{name}: token ids are read without its transform; apply that with map before.")
+        return PairRows(data, name, weights)
 
     def _rows_of_folder(self, folder: Path, split: str, weights: str | None) -> PairRows:
         if self.tokenizer is None:
@@ -125,16 +133,10 @@ class RowReader:
         return PairRows(splits[split], f"{folder} {split}", weights)
 
 
-def _weighted(data: datasets.IterableDataset, name: str, column: str | None) -> datasets.IterableDataset:
-    """Return rows of token ids with the value of a column as their weight; 1 without one, also if they had another."""
-
-    def weigh(row: dict[str, Any]) -> dict[str, float]:
-        value = 1.0 if column is None else row.get(column)
-        if not (isinstance(value, int | float) and 0 < value < math.inf):
-            raise UsageError(f"{name}: {value} is not a weight above 0.", "pair_weights", column)
-        return {"weight": float(value)}
-
-    return data.map(weigh)
+def _unformatted(data: Any) -> Any:
+    """Return a dataset that yields Python objects, whatever its format; a transform is kept."""
+    is_transformed = isinstance(data, datasets.Dataset) and data.format["type"] == "custom"
+    return data if is_transformed else data.with_format(None)
 
 
 #: Rows tokenized in one call.
@@ -150,6 +152,8 @@ class _PairTokenizer:
         self._of_form: dict[Form, tuple[Encoder, TokenOptions]] = {}
         self._said: set[str] = set()
         self._weights = weights
+        self._dropped: TokenCounts | None = None
+        self._next_warning = 1
         self.name = name
 
     def encode(self, dataset: datasets.Dataset) -> datasets.Dataset:
@@ -167,13 +171,30 @@ class _PairTokenizer:
         self._say(counts)
         return datasets.Dataset(pa.Table.from_batches([batch.rows for batch in batches]))
 
-    def encode_columns(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Encode a batch of columns, as datasets.IterableDataset.map passes it."""
-        batch = self._encode(columns, 0)
+    def encode_columns(self, columns: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
+        """Encode a batch of columns and the numbers of their rows, as datasets.IterableDataset.map passes them.
+
+        Dropped pairs are counted in a warning, the first one and whenever their number has ten times as many.
+        """
+        batch = self._encode(columns, rows[0])
         self._say(batch.counts)
-        kept = [*TOKEN_COLUMNS, *([self._weights] if self._weights else [])]
-        encoded: dict[str, list[Any]] = batch.rows.select(kept).to_pydict()
+        self._dropped = TokenCounts.total([self._dropped, batch.counts] if self._dropped else [batch.counts])
+        if (dropped := sum(self._dropped.dropped.values())) >= self._next_warning:
+            self._next_warning = 10 ** len(str(dropped))
+            read = self._dropped.pairs_read
+            warnings.warn(
+                f"{self.name}: {dropped:,} of the first {read:,} pairs are dropped: {_reasons(self._dropped)}.",
+                stacklevel=2,
+            )
+        encoded: dict[str, list[Any]] = batch.rows.to_pydict()
         return encoded
+
+    def carried(self, columns: Collection[str]) -> list[str]:
+        """Return the columns that rows of token ids have besides the ids, given those of the dataset."""
+        scores = SCORES if set(SCORES) <= set(columns) else ()
+        kept = [name for name in ("source", "prompt_key", *GIVEN_LOGPS) if name in columns]
+        weights = [self._weights] if self._weights is not None and self._weights not in scores else []
+        return [*scores, *weights, *kept, "id", "origin", "prompt"]
 
     def _say(self, counts: TokenCounts) -> None:
         """Log what the chat template does with the pairs, each kind once."""
@@ -184,6 +205,7 @@ class _PairTokenizer:
 
     def _encode(self, columns: dict[str, list[Any]], start: int) -> TokenBatch:
         """Encode columns of rows, the first of which is row `start` of the dataset."""
+        columns = self._with_prompts(columns, start)
         form: Form = "text" if isinstance(columns["prompt"][0], str) else "conversational"
         if form not in self._of_form:
             self._of_form[form] = load_encoder(self._tokenizer, form, self._given, data=self.name)
@@ -193,29 +215,42 @@ class _PairTokenizer:
         encoded = encode(encoder, columns, start)
         return truncate_and_build(rows, encoded, options, encoder.bos_token_id, token_schema(rows.schema))
 
-    def _carried(self, columns: dict[str, list[Any]], start: int) -> pa.RecordBatch:
+    def _with_prompts(self, columns: dict[str, list[Any]], start: int) -> dict[str, list[Any]]:
+        if not has_implicit_prompts(columns):
+            return columns
+        if "prompts" not in self._said:
+            self._said.add("prompts")
+            _log.warning("%s: the prompt of a pair is what both of its responses begin with.", self.name)
+        return with_prompts(columns, self.name, start)
+
+    def _carried(self, columns: Mapping[str, Sequence[Any]], start: int) -> pa.RecordBatch:
         """Return the columns that rows of token ids have besides the ids."""
-        count = len(columns["prompt"])
-        kept = {self._weights: "number"} if self._weights and self._weights not in SCORES else {}
-        scores = {"chosen_score", "rejected_score"} <= set(columns)
-        schema = pair_schema("text", PairColumns(scores=scores, kept=kept))
-        carried = pa.schema([schema.field(name) for name in carried_columns(schema)])
-        origins = [f"{self.name}, row {start + row}" for row in range(count)]
-        defaults: dict[str, list[Any]] = {"origin": origins, "margin": [None] * count}
-        values = {name: columns.get(name, defaults.get(name, [""] * count)) for name in carried.names}
-        try:
-            return pa.RecordBatch.from_pydict(values, schema=carried)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UsageError(f"{self.name}: {', '.join(carried.names)} are numbers and strings: {error}") from error
+        count = len(columns["chosen"])
+        arrays: dict[str, pa.Array] = {}
+        for name in self.carried(columns):
+            values = columns.get(name, [None] * count)
+            if name == "prompt":
+                arrays[name] = pa.array(values)  # for callbacks that generate texts
+                continue
+            if name in (*SCORES, *GIVEN_LOGPS, self._weights):
+                self._require(name, values, start, _is_number, "is a number")
+                arrays[name] = pa.array([None if value is None else float(value) for value in values], pa.float64())
+                continue
+            self._require(name, values, start, _is_name, "is text or a whole number")
+            names = ["" if value is None else str(value) for value in values]
+            if name == "origin":
+                names = [value or f"{self.name}, row {start + row}" for row, value in enumerate(names)]
+            arrays[name] = pa.array(names, pa.string())
+        return pa.RecordBatch.from_pydict(arrays)
 
     def _encode_texts(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
         for field in FIELDS:
-            self._require(field, columns[field], start, lambda value: isinstance(value, str))
+            self._require(field, columns[field], start, lambda value: isinstance(value, str), _ONE_FORM)
         return encoder.encode_texts(Texts(columns["prompt"], columns["chosen"], columns["rejected"]))
 
     def _encode_conversations(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
         for field in FIELDS:
-            self._require(field, columns[field], start, _are_messages)
+            self._require(field, columns[field], start, _are_messages, _ONE_FORM)
         texts = encoder.render(
             columns["prompt"],
             columns["chosen"],
@@ -225,13 +260,26 @@ class _PairTokenizer:
         )
         return encoder.encode_rendered(texts)
 
-    def _require(self, field: str, values: Sequence[Any], start: int, is_right: Callable[[Any], bool]) -> None:
+    def _require(
+        self, field: str, values: Sequence[Any], start: int, is_right: Callable[[Any], bool], rule: str
+    ) -> None:
         for row, value in enumerate(values, start):
             if not is_right(value):
-                raise UsageError(
-                    f"{self.name}, row {row}: prompt, chosen and rejected are all text or all lists of messages with "
-                    f"role and content, which is text; {field} is {reprlib.repr(value)}."
-                )
+                where = f"{self.name}, row {row}"
+                if rule is _ONE_FORM:
+                    raise UsageError(f"{where}: {rule}; {field} is {reprlib.repr(value)}.")
+                raise UsageError(f"{where}: {field} {rule}, but here it is {reprlib.repr(value)}.")
+
+
+_ONE_FORM = "prompt, chosen and rejected are all text or all lists of messages with role and content, which is text"
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or isinstance(value, str | numbers.Integral)
 
 
 def _are_messages(value: Any) -> bool:

@@ -145,7 +145,7 @@ class Precomputed:
                 part = missing[start : start + PLAN_ROWS]
                 micro_batches = budget.split_into_micro_batches(part, accelerator.num_processes)
                 for micro_batch in micro_batches[accelerator.process_index]:
-                    batch = collate_packed([rows[row] for row in micro_batch])
+                    batch = collate_packed(rows.pairs(micro_batch))
                     logps = self._response_logps(batch.to(accelerator.device))
                     computed.append((batch.keys.numpy(), logps.cpu().numpy(), batch.lengths.numpy()))
                 progress.update(len(part))
@@ -162,7 +162,7 @@ class Precomputed:
     def _spot_check(self, rows: PairRows, known: np.ndarray) -> None:
         """Compare the stored values of two short pairs with those that the reference computes."""
         shortest = known[np.argsort(rows.pair_lengths[known], kind="stable")[:2]]
-        batch = collate_packed([rows[int(row)] for row in shortest]).to(self.scorer.accelerator.device)
+        batch = collate_packed(rows.pairs(shortest)).to(self.scorer.accelerator.device)
         stored = torch.from_numpy(self.store.find(batch.keys.cpu().numpy())[0])
         self._compare(stored, self.compute(batch).cpu())
 

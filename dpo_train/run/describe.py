@@ -57,10 +57,13 @@ def show_result(result: "RunResult") -> None:
     """Print the evaluation before and after a run, and where its files are, to standard output."""
     from rich.console import Console
 
-    from dpo_train.run.report import before_and_after
+    from dpo_train.run.report import before_and_after, saved_model
 
     if result.before:
-        Console().print(before_and_after(result.before, result.after))
+        console = Console()
+        table = before_and_after(result.before, result.after, saved_model(result.steps, result.saved_step))
+        table.box = table.box if console.is_terminal else None
+        console.print(table)
     if result.steps:
         print(f"steps    {result.steps}")
     files = {

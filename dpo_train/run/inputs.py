@@ -61,9 +61,7 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     options = dataclasses.replace(options, reference=_reference_path(options))
     args = training_arguments(options)
     make_objective(args, resolve_beta(DEFAULT_BETA, args.beta))
-    checkpoint = newest_checkpoint(options.output) if options.resume else None
-    if checkpoint is not None:
-        require_complete(checkpoint)
+    checkpoint = _checkpoint(options, args)
     model = str(options.model)
     for name in filter(None, (model, options.reference)):
         _require_weights(name)  # they are loaded last, or never
@@ -86,6 +84,25 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     if needed not in splits:
         raise UsageError(f"{tokens.path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")
     return Inputs(options, args, tokens, splits, tokenizer, checkpoint)
+
+
+def _checkpoint(options: RunOptions, args: DPOConfig) -> Path | None:
+    """Return the checkpoint to resume from, or None for a new run.
+
+    Raises: UsageError: there is no such checkpoint, or it is incomplete.
+    """
+    given = args.resume_from_checkpoint
+    if given is None and not options.resume:
+        return None
+    if given is not None and options.resume:
+        raise UsageError(
+            f"{argument('resume')} and {argument('resume_from_checkpoint')} exclude each other; pass only one."
+        )
+    checkpoint = newest_checkpoint(options.output) if given is None else Path(given)
+    if not checkpoint.is_dir():
+        raise UsageError("there is no such checkpoint.", "resume_from_checkpoint", checkpoint)
+    require_complete(checkpoint)
+    return checkpoint
 
 
 def _lines(say: Callable[[str], None], every_s: float = 10.0) -> Callable[[float | None, int], None]:

@@ -102,7 +102,7 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
     trained = trainer.pair_metrics.history()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
-        write_pairs(trainer, trained, options.output)
+        write_pairs(trainer, trained, options.output, saved_step=result.saved_step)
         write_report(options.output, run_report(options, result, trainer, compared))
     if inputs.args.world_size > 1:
         trainer.end()  # gloo's threads may abort the process at its exit otherwise
@@ -110,19 +110,27 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
 
 
 def _evaluated(trainer: DPOTrainer, inputs: Inputs) -> RunResult:
-    """Return the result of a run, after an evaluation of its last step if there was none."""
-    splits = inputs.splits
-    evaluations = [record for record in trainer.state.log_history if "eval_loss" in record]
-    if "test" in splits and not (evaluations and evaluations[-1]["step"] == trainer.state.global_step):
-        trainer.evaluate()
-        evaluations.append(trainer.state.log_history[-1])
+    """Return the result of a run, after an evaluation of its model if the last one was of another step."""
+    splits, state = inputs.splits, trainer.state
+    step = state.global_step
+    if inputs.args.load_best_model_at_end and state.best_model_checkpoint is not None and not inputs.options.eval_only:
+        step = int(state.best_model_checkpoint.rpartition("-")[2])
+    evaluations = [record for record in state.log_history if "eval_loss" in record]
+    if "test" in splits and not (evaluations and evaluations[-1]["step"] == step):
+        if step == state.global_step:
+            trainer.evaluate()
+            evaluations.append(state.log_history[-1])
+        else:  # not logged, because the log has this step already
+            measured = trainer.evaluation_loop(trainer.get_eval_dataloader(), "Evaluation").metrics
+            evaluations.append({**measured, "step": step})
     return RunResult(
         output=inputs.options.output,
         tokens=inputs.tokens.path,
-        steps=trainer.state.global_step,
+        steps=state.global_step,
         pairs=len(splits["train"]) if "train" in splits else 0,
         before=evaluations[0] if evaluations else {},
         after=evaluations[-1] if evaluations else {},
+        saved_step=step,
     )
 
 

@@ -12,8 +12,7 @@ from dpo_data.errors import UsageError
 from dpo_train.data.rows import PairRows
 from dpo_train.logprobs.scoring import TensorDict
 from dpo_train.reference.live import NoReference, Reference, own_network
-from dpo_train.trainer.comparison import Comparison
-from dpo_train.trainer.hf_trainer import HFTrainer
+from dpo_train.trainer.loading import LoadingTrainer
 
 #: Maximum tokens of prompt and generated text, if there is no max_length.
 DEFAULT_MAX_LENGTH = 512
@@ -21,12 +20,11 @@ DEFAULT_MAX_LENGTH = 512
 GENERATED_PROMPTS = 8
 
 
-class GeneratingTrainer(HFTrainer):
+class GeneratingTrainer(LoadingTrainer):
     """A trainer whose policy and reference generate texts for the prompts of pairs."""
 
     max_length: int | None
     data_collator: Any
-    _comparison: Comparison
 
     @property
     def reference(self) -> Reference:
@@ -75,7 +73,7 @@ class GeneratingTrainer(HFTrainer):
         Args:
             rows: the evaluation set.
         """
-        pairs = [rows[row] for row in range(min(GENERATED_PROMPTS, len(rows)))]
+        pairs = rows.pairs(range(min(GENERATED_PROMPTS, len(rows))))
         batch = self.data_collator(pairs)
         self.model.eval()
         with torch.random.fork_rng(), torch.no_grad():

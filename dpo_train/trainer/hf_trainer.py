@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
@@ -13,6 +14,13 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
+from dpo_train.trainer.checkpoints import (
+    check_manifest,
+    policy_identity,
+    require_complete,
+    run_identity,
+    write_manifest,
+)
 from dpo_train.trainer.metrics import evaluation_loss
 
 
@@ -23,6 +31,12 @@ class HFTrainer(Trainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = True
 
     label_pad_token_id: int
+    #: Checkpoint that the run resumes from; None for a new run.
+    _checkpoint: Path | None = None
+    #: Whether the reference is the policy as it is before its first step.
+    is_own_reference: bool
+    #: The policy that was first trained, and the hash of its weights then: a later run of this trainer may resume it.
+    _initial_weights: tuple[Any, str | None] | None = None
 
     def prepare_run(self) -> None:
         """Prepare for a run whose policy and arguments are final, before a checkpoint is loaded."""
@@ -152,11 +166,15 @@ class HFTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint with the loss since the last log record, which Trainer would lose."""
-        state = self.checkpoint_state()
+        state = self._checkpoint_state()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
+        arrays = {name: state.pop(name) for name, value in [*state.items()] if isinstance(value, np.ndarray)}
+        np.savez(folder / f"pairs_{self.args.process_index}.npz", **arrays)
         pending = {"loss": self._tr_loss.item(), "last_logged": self._globalstep_last_logged, **state}
         (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
+        if self.args.should_save:
+            write_manifest(folder, self._identity, self.args)
         super()._save_checkpoint(model, trial)
 
     def _load_checkpoint_state(self, checkpoint: str | None) -> dict[str, Any]:
@@ -165,7 +183,25 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         pending: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         self._tr_loss.fill_(pending["loss"])
         self._globalstep_last_logged = pending["last_logged"]
-        return pending
+        # The run may have more or fewer processes than the one that saved the checkpoint.
+        files = sorted(Path(checkpoint).glob("pairs_*.npz"))[self.args.process_index :: self.args.world_size]
+        parts = [dict(np.load(each, allow_pickle=False)) for each in files]
+        parts = [part for part in parts if part]
+        return pending | {name: np.concatenate([part[name] for part in parts]) for name in (parts or [{}])[0]}
+
+    def identify_run(self) -> None:
+        """Compute the identity of a run that saves or resumes, whose policy is as it is before its first step.
+
+        Raises: UsageError: the checkpoint to resume from is incomplete, or another run saved it.
+        """
+        if self._checkpoint is None and self.args.save_strategy == "no":
+            return
+        if self._initial_weights is None or self._initial_weights[0] is not self.model:
+            self._initial_weights = self.model, policy_identity(self.model)
+        self._identity = run_identity(self, self._initial_weights[1])
+        if self._checkpoint is not None:
+            require_complete(self._checkpoint)
+            check_manifest(self._checkpoint, self._identity, self.args)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model; for an adapter on merged weights, which exist nowhere else, those too."""

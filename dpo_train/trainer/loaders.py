@@ -3,17 +3,34 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import datasets
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import DataLoaderShard
 
 from dpo_data.errors import UsageError
 from dpo_train.batches.budget import TokenBudget
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
+from dpo_train.data.streams import RankBatches
 from dpo_train.models import vocabulary_size
 from dpo_train.objective import Objective
 from dpo_train.trainer.packing import Packing
+
+#: Names of the datasets of a run in messages.
+TRAIN, EVALUATION = "the training set", "the evaluation set"
+
+
+def one_dataset(data: Any, name: str) -> Any:
+    """Return a dataset.
+
+    Raises:
+        UsageError: it is several datasets by name.
+    """
+    if isinstance(data, Mapping):
+        raise UsageError(f"{name}: this is several datasets ({', '.join(map(str, data))}); pass one of them.")
+    return data
 
 
 def datasets_in(*data: Any) -> Iterator[Any]:
@@ -78,3 +95,29 @@ def make_loader(rows: PairRows, sampler: Any, collate: Any, args: DPOConfig, acc
         prefetch_factor=args.dataloader_prefetch_factor,
     )
     return accelerator.prepare(loader)
+
+
+def make_stream_loader(
+    pairs: datasets.IterableDataset, size: int, collate: Any, args: DPOConfig, accelerator: Accelerator, **options: Any
+) -> Any:
+    """Return a data loader of this rank's batches of a stream of pairs.
+
+    Args:
+        pairs: the stream, which every rank reads.
+        size: pairs per batch and rank.
+        collate: makes a batch.
+        args: the arguments of the run.
+        accelerator: of the processes that train together.
+        options: of `RankBatches`.
+    """
+    batches = RankBatches(pairs, size, rank=accelerator.process_index, ranks=accelerator.num_processes, **options)
+    # accelerate would send every batch from the first process, which needs batches of one length.
+    return DataLoaderShard(
+        batches,
+        batch_size=None,
+        collate_fn=collate,
+        num_workers=args.dataloader_num_workers,
+        pin_memory=args.dataloader_pin_memory,
+        persistent_workers=args.dataloader_persistent_workers,
+        prefetch_factor=args.dataloader_prefetch_factor,
+    )

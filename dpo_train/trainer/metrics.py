@@ -1,7 +1,7 @@
 """Metrics of pairs: sums between two log records, and the history of every pair that was trained on."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ METRICS = (
 )
 #: All columns of a table of pairs.
 COLUMNS = (*METRICS, "reference_logps/chosen", "reference_logps/rejected")
+
+#: Arrays of the history of pairs, by their names in a checkpoint.
+_HISTORY = ("pair_steps", "pair_rows", "pair_table")
 
 _NO_ROW = torch.iinfo(torch.int64).max
 
@@ -145,7 +148,7 @@ class PairMetrics:
         return by_name([value / pairs for value in sums]) | ({"aux_loss": router / pairs} if aux_loss else {})
 
     def history(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the metrics of all pairs since training began or resumed, oldest first; every rank must call it.
+        """Return the metrics of all pairs since training began, oldest first; every rank must call it.
 
         Returns: steps (n,), rows of the training set (n,), and the (n, len(COLUMNS)) table; a pair that was trained on
             twice appears twice.
@@ -161,14 +164,24 @@ class PairMetrics:
         order = order[rows[order] >= 0]
         return steps[order], rows[order], table[order]
 
-    def state(self) -> list[float] | None:
-        """Return the sums since the last log, to be saved with a checkpoint."""
-        return None if self._sums is None else self._sums.tolist()
+    def state(self) -> dict[str, Any]:
+        """Return the sums since the last log and this process's share of the history, to be saved in a checkpoint."""
+        self._move_to_history()
+        history = dict(zip(_HISTORY, map(np.concatenate, zip(*self._history, strict=True)), strict=False))
+        return {"sums": None if self._sums is None else self._sums.tolist(), **history}
 
-    def load_state(self, sums: list[float] | None) -> None:
-        """Restore what `state` returned; sums of other columns, of an earlier version, are left out."""
-        known = sums is not None and len(sums) == len(COLUMNS) + 2
-        self._sums = torch.tensor(sums, device=self._accelerator.device) if known else None
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned; start anew if it is empty.
+
+        Other columns, of an earlier version, are left out.
+        """
+        self.clear()
+        sums = state.get("sums")
+        if sums is not None and len(sums) == len(COLUMNS) + 2:
+            self._sums = torch.tensor(sums, device=self._accelerator.device)
+        steps, rows, table = (state.get(name) for name in _HISTORY)
+        if table is not None and table.shape[1] == len(COLUMNS):
+            self._history.append((steps, rows, table))
 
     def _move_to_history(self) -> None:
         """Move the batches since the last log to arrays in main memory."""

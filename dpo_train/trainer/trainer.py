@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,7 @@ from dpo_data.errors import UsageError
 from dpo_train.adapters import with_adapter
 from dpo_train.attention.register import shared_prefixes
 from dpo_train.batches.batch import StepBatch
-from dpo_train.batches.packed import collate_packed, collate_step
 from dpo_train.batches.padded import DPODataCollatorWithPadding, concatenate_sides
-from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import (
     DEFAULT_BETA,
     DPOConfig,
@@ -37,13 +34,13 @@ from dpo_train.models import frozen, load_model, set_router_weight, without_adap
 from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.reference.sync import ReferenceSync, make_reference_sync
-from dpo_train.sharding import is_sharded, reshard
-from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
+from dpo_train.sharding import require_sharding, reshard
+from dpo_train.trainer.checkpoints import newest_checkpoint
 from dpo_train.trainer.comparison import make_comparison
 from dpo_train.trainer.generation import GeneratingTrainer
-from dpo_train.trainer.loaders import check_data, datasets_in, make_loader, make_sampler, pair_rows_in
+from dpo_train.trainer.loaders import EVALUATION, TRAIN, datasets_in, one_dataset, pair_rows_in
 from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
-from dpo_train.trainer.packing import PADDED_METHODS, Packing
+from dpo_train.trainer.packing import PADDED_METHODS
 from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
@@ -138,10 +135,18 @@ class DPOTrainer(GeneratingTrainer):
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
             self._read = RowReader(
-                tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
+                tokenizer,
+                max_length,
+                max_prompt_length,
+                truncation_mode,
+                chat_template_kwargs,
+                template_date,
+                check=self.check_rows,
             )
-            train_dataset = self._read(train_dataset, name="the training set", split="train", weights=args.pair_weights)
-            eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
+            train_dataset = self._read(
+                one_dataset(train_dataset, "train_dataset"), name=TRAIN, split="train", weights=args.pair_weights
+            )
+            eval_dataset = self._read(eval_dataset, name=EVALUATION, split="test")
         elif (max_length, max_prompt_length, truncation_mode, args.pair_weights) != (None, None, "keep_end", None):
             raise UsageError(
                 "max_length, max_prompt_length, truncation_mode and pair_weights have no effect with a data_collator."
@@ -164,7 +169,6 @@ class DPOTrainer(GeneratingTrainer):
         self._preprocess_logits = preprocess_logits_for_metrics
         self._compute_metrics = compute_metrics
         self._has_own_collator = data_collator is None
-        self._checkpoint: Path | None = None
         #: What the last evaluation measured of every pair, (pairs, len(COLUMNS)).
         self.evaluated: np.ndarray | None = None
         self.begin()
@@ -174,13 +178,14 @@ class DPOTrainer(GeneratingTrainer):
         args, network = self.args, without_adapter(self.model)
         self.beta: float = args.beta
         self.reference_free: bool = args.reference_free
+        self.is_own_reference = self._ref_model is None
         self.pair_loss = make_objective(args, self.beta)
         self.loss_type = str(self.pair_loss)
         self._num_parameters: int = sum(parameter.numel() for parameter in network.parameters())
         self._router_weight = set_router_weight(network.config, args.router_aux_loss_coef)
         self.model.add_model_tags(MODEL_TAGS)
         for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
-            check_data(rows, network, self.pair_loss)
+            self.check_rows(rows)
         self.pair_metrics = PairMetrics(self.accelerator)
         self._whole_step = WholeStep(self.pair_loss, self.dpo_loss, self.accelerator)
         self._was_trained = self._warned_not_learning = False
@@ -239,18 +244,6 @@ class DPOTrainer(GeneratingTrainer):
     def aux_loss_enabled(self) -> bool:
         """True if the router loss of a mixture of experts is added to the loss."""
         return self._router_weight > 0
-
-    @property
-    def padding_reason(self) -> str | None:
-        """Why sequences are padded; None if they are packed, or if `resolve_packing` was not called yet."""
-        return self._comparison.padding_reason
-
-    def resolve_packing(self) -> Packing:
-        """Decide between packing and padding; the first call computes two pairs both ways to compare the results."""
-        if self._comparison.packing is None and self.place_model_on_device:
-            self.move_to_device(self.model)
-        data = pair_rows_in(self.train_dataset, self.eval_dataset)
-        return self._comparison.resolve_packing(data, self.data_collator)
 
     def compute_reference(self, *, skip_first_step: bool = False) -> None:
         """Compute the reference log-probabilities that training needs and the store lacks; `train` calls this.
@@ -349,8 +342,6 @@ class DPOTrainer(GeneratingTrainer):
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
-        if resume_from_checkpoint:
-            require_complete(Path(resume_from_checkpoint))
         self._checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
         self._comparison.refuse_initial_policy()
@@ -363,6 +354,7 @@ class DPOTrainer(GeneratingTrainer):
         """Begin with a new policy, if there is one, and compute what a run needs before its first step."""
         if self.model_init is not None:
             self.begin()
+        self.identify_run()
         self._was_trained |= self.model_init is None and self.state.global_step > 0
         if self._sync is not None and self._checkpoint is not None:
             self._sync.load(self._checkpoint)
@@ -371,19 +363,14 @@ class DPOTrainer(GeneratingTrainer):
 
     def begin_run(self, state: dict[str, Any]) -> None:
         """Start the metrics of a run, or continue those of a checkpoint."""
-        if self.args.fsdp and not is_sharded(self.model):
-            raise UsageError(
-                "fsdp was requested and is not active: every process would hold the whole model.\n"
-                "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
-            )
-        self.pair_metrics.clear()
-        self.pair_metrics.load_state(state.get("sums"))
+        require_sharding(self.args, self.model)
+        self.pair_metrics.load_state(state)
         self._whole_step.load_state(state)
 
     def checkpoint_state(self) -> dict[str, Any]:
         """Return the metrics since the last log record, unless the loss is NaN or infinite."""
         self._check_finite()
-        return {"sums": self.pair_metrics.state(), **self._whole_step.state()}
+        return {**self.pair_metrics.state(), **self._whole_step.state()}
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Run forward and backward of a batch, or of each packed micro-batch of a step in turn."""
@@ -424,6 +411,8 @@ class DPOTrainer(GeneratingTrainer):
         batch = self.as_batch(self.batch_on_device(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
             losses, table, _ = self._measure(model, batch)
+        if batch.weight is not None:
+            table[batch.weight == 0] = torch.nan  # a pair that only fills up a batch
         return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
 
     def evaluation_loop(
@@ -431,9 +420,11 @@ class DPOTrainer(GeneratingTrainer):
     ) -> EvalLoopOutput:
         """Evaluate with metrics that are means over pairs; `predictions` is the (pairs, len(COLUMNS)) table."""
         output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
-        self.evaluated = table = np.asarray(output.predictions)
+        is_pair = ~np.isnan(output.predictions).all(1)
+        self.evaluated = table = np.asarray(output.predictions)[is_pair]
         if self.pair_loss.is_over_step:
-            table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)).numpy()
+            table[:, 0] = self._whole_step.losses(torch.as_tensor(output.label_ids)[is_pair]).numpy()
+        output = output._replace(predictions=table)
         metrics = by_name(table.mean(0, dtype="float64").tolist())
         if self.args.generate_during_eval and isinstance(rows := dataloader.dataset, PairRows):
             metrics |= self.generated_metrics(rows)
@@ -465,37 +456,3 @@ class DPOTrainer(GeneratingTrainer):
         """Return the operations of a batch: 6 per parameter and token for the policy, 2 for a live reference."""
         per_parameter = 8 if isinstance(self.reference, LiveReference) else 6
         return per_parameter * self.tokens_and_pairs(inputs)[0] * self._num_parameters
-
-    # ---- data loaders --------------------------------------------------------------------------------------------
-
-    def get_train_dataloader(self) -> Any:
-        """Return micro-batches whose steps have the same pairs for any number of ranks and micro-batches."""
-        rows = self.train_dataset
-        if rows is None or not hasattr(rows, "__len__"):
-            return super().get_train_dataloader()
-        collate = collate_step if self.resolve_packing().reason is None else self.data_collator
-        return make_loader(rows, self._make_sampler(), collate, self.args, self.accelerator)
-
-    def _make_sampler(self) -> StepSampler:
-        return make_sampler(
-            self.train_dataset,
-            self.args,
-            self.resolve_packing(),
-            micro_batch=self.micro_batch_size,
-            ranks=self.accelerator.num_processes,
-        )
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Return the batches of an evaluation set in its order; computes log-probabilities that a reference lacks."""
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping):
-            rows = self.eval_dataset[rows]
-        if isinstance(rows, datasets.Dataset) and isinstance(self.data_collator, DPODataCollatorWithPadding):
-            rows = self._read(rows, name="the evaluation set", split="test")
-        if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
-            return super().get_eval_dataloader(rows if eval_dataset is not None else None)
-        if self.state.global_step > 0:
-            self._comparison.refuse_initial_policy()
-        self._comparison.compute_missing(rows)
-        sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
-        return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)

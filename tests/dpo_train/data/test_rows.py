@@ -30,7 +30,7 @@ def test_a_selection_of_rows_is_read_in_its_own_order() -> None:
 
 def test_a_row_saved_to_disk_is_a_view_of_the_mapped_file(tmp_path: object) -> None:
     make_pairs(4).save_to_disk(str(tmp_path))
-    row = PairRows(datasets.load_from_disk(str(tmp_path)))[2]
+    [row] = PairRows(datasets.load_from_disk(str(tmp_path))).pairs([2])
     assert isinstance(row["chosen_ids"], np.ndarray)
     assert row["chosen_ids"].dtype == np.int32
     assert not row["chosen_ids"].flags.owndata
