@@ -226,7 +226,7 @@ def _training_parameters() -> list[Any]:
 
 
 def _names(options: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(options) if field.metadata]
+    return [field.name for field in dataclasses.fields(options) if _group(field)]
 
 
 #: Options that become fields of `DPOConfig`.

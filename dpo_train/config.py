@@ -22,9 +22,20 @@ class DPOConfig(DPOOptions, LossOptions, TrainingArguments):  # type: ignore[mis
 
     Options of single losses are None for the loss's own default; a loss that has no such option refuses it. Options of
     losses that were added to `LOSSES` are in `loss_options`.
+
+    Attributes:
+        has_default_schedule: whether no schedule was named. The default is transformers' linear one, but its warmup
+            begins above 0, so that the first step trains too.
     """
 
     _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs", "loss_options")
+
+    def __post_init__(self) -> None:
+        """Resolve the schedule, and what TrainingArguments resolve."""
+        self.has_default_schedule = self.lr_scheduler_type is None
+        if self.has_default_schedule:
+            self.lr_scheduler_type = "linear"
+        super().__post_init__()
 
 
 def trainer_arguments(args: TrainingArguments) -> TrainingArguments:

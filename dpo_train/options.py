@@ -153,6 +153,15 @@ class DPOOptions:
             "Warmup of the learning rate, in steps; below 1, as a share of all steps.", group=MAIN, metavar="N"
         ),
     )
+    lr_scheduler_type: str | None = field(
+        default=None,
+        metadata=option(
+            "Schedule of the learning rate, of transformers.",
+            group=MAIN,
+            metavar="NAME",
+            show_default="linear, with a warmup that begins above 0",
+        ),
+    )
     num_train_epochs: float = field(
         default=1.0,
         metadata=option(

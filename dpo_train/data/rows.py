@@ -174,9 +174,9 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         """Return pairs of token ids; ~row is the same pair as row with weight 0, to fill up a batch."""
         return [self._pair(int(row)) for row in rows]
 
-    def __getitems__(self, rows: Sequence[int]) -> list[TokenPair]:
-        """Return pairs of token ids, for torch's DataLoader."""
-        return self.pairs(rows)
+    def __getitems__(self, rows: Sequence[Any]) -> list[Any]:
+        """Return the pairs of a batch, or those of each micro-batch of a step, for torch's DataLoader."""
+        return [self._pair(row) if isinstance(row, int) else self.pairs(row) for row in rows]
 
     def _pair(self, row: int) -> TokenPair:
         if fills_up := row < 0:

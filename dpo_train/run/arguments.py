@@ -52,6 +52,8 @@ def check_options(options: RunOptions) -> None:
             f"{argument('load_in_4bit')} freezes the weights, which leaves nothing to train; pass {argument('lora_r')} "
             "too."
         )
+    if not 0 <= (options.lora_dropout or 0) < 1:
+        raise UsageError("must be in [0, 1).", "lora_dropout", options.lora_dropout)
     if options.load_in_4bit:
         if options.merge_adapter:
             raise UsageError(
@@ -90,23 +92,17 @@ def _check_trackers(names: Any) -> None:
 
 
 def lora_config(options: RunOptions) -> Any:
-    """Return the configuration of a LoRA adapter, or None without `lora_r`.
-
-    Raises: UsageError: the dropout is not in [0, 1).
-    """
+    """Return the configuration of a LoRA adapter, or None without `lora_r`."""
     if options.lora_r is None:
         return None
     from peft import LoraConfig
 
-    dropout = options.lora_dropout or 0.0
-    if not 0 <= dropout < 1:
-        raise UsageError("must be in [0, 1).", "lora_dropout", dropout)
     modules = options.lora_target_modules or [ALL_LINEAR]
     return LoraConfig(
         r=options.lora_r,
         # As the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
         lora_alpha=options.lora_alpha or 2 * options.lora_r,
-        lora_dropout=dropout,
+        lora_dropout=options.lora_dropout or 0.0,
         target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else modules,
         use_rslora=options.lora_rslora,
         use_dora=options.lora_dora,

@@ -11,7 +11,7 @@ from transformers.utils import cached_file
 
 from dpo_data.errors import InputError, UsageError, argument, loading
 from dpo_train.adapters import adapter_base, load_with_adapter
-from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta
+from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta, trainer_arguments
 from dpo_train.data.caches import model_of_tokens, training_tokens
 from dpo_train.run.arguments import check_options, training_arguments
 from dpo_train.run.options import RunOptions
@@ -60,7 +60,7 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
         options = dataclasses.replace(options, model=model)
     options = dataclasses.replace(options, reference=_reference_path(options))
     args = training_arguments(options)
-    make_objective(args, resolve_beta(DEFAULT_BETA, args.beta))
+    make_objective(trainer_arguments(args), resolve_beta(DEFAULT_BETA, args.beta))
     checkpoint = _checkpoint(options, args)
     model = str(options.model)
     for name in filter(None, (model, options.reference)):

@@ -14,7 +14,7 @@ from dpo_data.reports.html.charts import Curve
 from dpo_data.reports.html.fragments import render_fragment
 from dpo_data.reports.html.rendering import Content, Section, render_page
 from dpo_train.data.caches import DataCard
-from dpo_train.run.curves import Record, draw_curves, evaluation_points, is_tied, training_points
+from dpo_train.run.curves import Record, draw_curves, evaluation_points, is_tied, is_untrained, training_points
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -128,6 +128,8 @@ def _tiles(report: RunReport) -> list[tuple[str, str]]:
     training = [record for record in report.records if "loss" in record]
     prefix, record = ("eval_", report.after) if report.after else ("", training[-1] if training else {})
     where = "test" if prefix else "last training record"
+    if record and not prefix and is_untrained(record):
+        where += ", of the untrained policy"
     for name, decimals in (("loss", 3), ("rewards/accuracies", 3), ("rewards/margins", 3)):
         if prefix + name in record:
             tiles.append((f"{record[prefix + name]:.{decimals}f}".replace("-", "−"), f"{_HEADLINES[name]}, {where}"))

@@ -25,11 +25,11 @@ logger = logging.get_logger(__name__)
 #: File of a checkpoint that says which run saved it.
 MANIFEST = "dpo_train.json"
 #: Options of the loss and the reference, which are part of a run's identity; the others only say where values are kept.
-_LOSS_OPTIONS = [
+_LOSS_OPTIONS = ["loss_options"] + [
     field.name
     for options in (DPOOptions, LossOptions)
     for field in dataclasses.fields(options)
-    if field.metadata["group"] == LOSS and field.name not in ("precompute_reference", "reference_cache")
+    if field.metadata.get("group") == LOSS and field.name not in ("precompute_reference", "reference_cache")
 ]
 #: Training arguments that identify a run, or that only say where and how it runs.
 _NOT_COMPARED = re.compile(

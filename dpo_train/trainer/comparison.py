@@ -108,7 +108,7 @@ class Comparison:
             self.reference.compute_missing(
                 rows,
                 np.arange(len(rows)) if wanted is None else wanted,
-                max_tokens=2 * self.packing.max_tokens,  # without gradients, no activations are kept
+                max_tokens=self.packing.max_tokens,
                 max_pairs=self.args.precompute_ref_batch_size,
                 skip=skip,
                 show_progress=self.packed.accelerator.is_main_process and not self.args.disable_tqdm,

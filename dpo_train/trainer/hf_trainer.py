@@ -1,5 +1,6 @@
 """All overrides and uses of private members of transformers.Trainer, read against transformers 5.19 and 5.23."""
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,17 @@ from dpo_train.trainer.checkpoints import (
     write_manifest,
 )
 from dpo_train.trainer.metrics import evaluation_loss
+
+
+def linear_schedule(step: int, *, warmup: int, steps: int) -> float:
+    """Return the share of the peak learning rate in a step, counted from 0: linear warmup, linear decay to 0.
+
+    >>> [linear_schedule(step, warmup=1, steps=5) for step in range(6)]
+    [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(steps - step, 0) / max(steps - warmup, 1)
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
@@ -159,6 +171,15 @@ class HFTrainer(Trainer):  # type: ignore[misc]
             **kwargs,
         )
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the scheduler of the learning rate: transformers', or the default one of `DPOConfig`."""
+        if self.lr_scheduler is None and getattr(self.args, "has_default_schedule", False):
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            schedule = functools.partial(linear_schedule, warmup=warmup, steps=num_training_steps)
+            self.lr_scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, schedule)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def _hp_search_setup(self, trial: Any) -> None:
         """Set the arguments of a trial; Trainer calls this in every run, after it has called `model_init`."""
         super()._hp_search_setup(trial)
@@ -166,7 +187,7 @@ class HFTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint with the loss since the last log record, which Trainer would lose."""
-        state = self._checkpoint_state()
+        state = self.checkpoint_state()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: state.pop(name) for name, value in [*state.items()] if isinstance(value, np.ndarray)}

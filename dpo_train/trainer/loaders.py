@@ -1,5 +1,6 @@
 """Datasets of a run: check them, and load their batches."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from accelerate.data_loader import DataLoaderShard
 
 from dpo_data.errors import UsageError
 from dpo_train.batches.budget import TokenBudget
+from dpo_train.batches.packed import collate_within
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
@@ -81,6 +83,13 @@ def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_bat
         prompts=rows.prompts if is_packed and not args.scatter_prompts else None,
         budget=TokenBudget(rows, packing.max_tokens) if is_packed else None,
     )
+
+
+def make_evaluation_loader(rows: PairRows, args: DPOConfig, packing: Packing, accelerator: Accelerator) -> Any:
+    """Return a data loader of packed rows in their order, each batch in micro-batches within the token budget."""
+    sampler = torch.utils.data.BatchSampler(range(len(rows)), args.eval_batch_size, drop_last=False)
+    collate = functools.partial(collate_within, max_tokens=packing.max_tokens)
+    return make_loader(rows, sampler, collate, args, accelerator)
 
 
 def make_loader(rows: PairRows, sampler: Any, collate: Any, args: DPOConfig, accelerator: Accelerator) -> Any:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import datasets
-import torch
 
-from dpo_train.batches.packed import collate_packed, collate_step
+from dpo_train.batches.packed import collate_step
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
@@ -17,6 +16,7 @@ from dpo_train.trainer.hf_trainer import HFTrainer
 from dpo_train.trainer.loaders import (
     EVALUATION,
     check_data,
+    make_evaluation_loader,
     make_loader,
     make_sampler,
     make_stream_loader,
@@ -94,8 +94,7 @@ class LoadingTrainer(HFTrainer):
         if self.state.global_step > 0:
             self._comparison.refuse_initial_policy()
         self._comparison.compute_missing(rows)
-        sampler = torch.utils.data.BatchSampler(range(len(rows)), self.args.eval_batch_size, drop_last=False)
-        return make_loader(rows, sampler, collate_packed, self.args, self.accelerator)
+        return make_evaluation_loader(rows, self.args, self.resolve_packing(), self.accelerator)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         """Return the batches of a dataset for `predict`, which takes what `evaluate` takes."""

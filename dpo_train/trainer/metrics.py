@@ -179,8 +179,8 @@ class PairMetrics:
         sums = state.get("sums")
         if sums is not None and len(sums) == len(COLUMNS) + 2:
             self._sums = torch.tensor(sums, device=self._accelerator.device)
-        steps, rows, table = (state.get(name) for name in _HISTORY)
-        if table is not None and table.shape[1] == len(COLUMNS):
+        if _HISTORY[-1] in state and state[_HISTORY[-1]].shape[1] == len(COLUMNS):
+            steps, rows, table = (state[name] for name in _HISTORY)
             self._history.append((steps, rows, table))
 
     def _move_to_history(self) -> None:

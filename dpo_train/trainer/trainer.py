@@ -189,6 +189,11 @@ class DPOTrainer(GeneratingTrainer):
         self.pair_metrics = PairMetrics(self.accelerator)
         self._whole_step = WholeStep(self.pair_loss, self.dpo_loss, self.accelerator)
         self._was_trained = self._warned_not_learning = False
+        if type(self).get_batch_metrics is not DPOTrainer.get_batch_metrics:
+            raise UsageError(
+                "get_batch_metrics is overridden, but neither training nor evaluation calls it.\n"
+                "  Override dpo_loss for another loss, and pass compute_metrics for further metrics."
+            )
         overridden = [name for name in PADDED_METHODS if getattr(type(self), name) is not getattr(DPOTrainer, name)]
         self._comparison = make_comparison(
             args,
@@ -408,12 +413,15 @@ class DPOTrainer(GeneratingTrainer):
 
     def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Any]:
         """Return the loss, the (B, len(COLUMNS)) table and, for losses over several pairs, their inputs, of a batch."""
-        batch = self.as_batch(self.batch_on_device(inputs))
+        batches = [*self.micro_batches_on_device([inputs])]
         with torch.no_grad(), self.compute_loss_context_manager():
-            losses, table, _ = self._measure(model, batch)
-        if batch.weight is not None:
-            table[batch.weight == 0] = torch.nan  # a pair that only fills up a batch
-        return losses.mean(), table, self._whole_step.inputs(table, batch) if self.pair_loss.is_over_step else None
+            tables = [self._measure(model, batch)[1] for batch in batches]
+        for table, batch in zip(tables, batches, strict=True):
+            if batch.weight is not None:
+                table[batch.weight == 0] = torch.nan  # a pair that only fills up a batch
+        table = torch.cat(tables)
+        inputs = [self._whole_step.inputs(*each) for each in zip(tables, batches, strict=True)]
+        return table[:, 0].nanmean(), table, torch.cat(inputs) if self.pair_loss.is_over_step else None
 
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
