@@ -1,4 +1,4 @@
-"""Weights of training pairs: normalized by their sum in a step, whatever the micro-batches; other columns never count."""
+"""Weights of training pairs: normalized by their sum in a step; other columns never count."""
 
 from collections.abc import Callable
 from typing import Any
