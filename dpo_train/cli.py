@@ -24,7 +24,7 @@ from dpo_data.cli.runner import (
     run,
 )
 from dpo_data.errors import UsageError, did_you_mean, reading, require_packages
-from dpo_train.options import GROUPS, MAIN, RUN, DPOOptions, LossOptions
+from dpo_train.options import GROUPS, MAIN, RUN, DPOOptions, LossOptions, added_options
 from dpo_train.run.options import RunOptions
 
 #: Packages that a run needs beyond the dependencies of dpo-data.
@@ -215,9 +215,11 @@ def _training_parameters() -> list[Any]:
     """Return the options of transformers.TrainingArguments for which dpo-train has none of its own."""
     require_packages("dpo-train", *PACKAGES)
     from dpo_train.config import DPOConfig
+    from dpo_train.losses import LOSSES
 
     own = {*_names(RunOptions), *_TRAINING, "output_dir"}
     fields = [field for field in dataclasses.fields(DPOConfig) if field.init and field.name not in own]
+    fields += dataclasses.fields(added_options(LOSSES))
     holder = typer.Typer(add_completion=False)
     holder.command()(_with_signature(lambda: None, [_option(field) for field in fields]))
     return list(typer.main.get_command(holder).params)

@@ -31,10 +31,7 @@ def load_model(model: Any, options: Mapping[str, Any]) -> Any:
         )
     except (OSError, ValueError, TypeError) as error:
         if "trust_remote_code" in str(error) and not options.get("trust_remote_code"):
-            raise UsageError(
-                f"{model}: the model contains custom code, which would run on this machine.\n"
-                f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
-            ) from error
+            raise custom_code_error(model) from error
         raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
@@ -59,6 +56,14 @@ def require_causal(model: Any, role: str) -> Any:
     if not network.can_generate():
         raise UsageError(f"{kind}has no head that predicts tokens.\n  Load the same weights with AutoModelForCausalLM.")
     return model
+
+
+def custom_code_error(model: str) -> UsageError:
+    """Return the error for a model that needs Python code of its own."""
+    return UsageError(
+        f"{model}: the model contains custom code, which would run on this machine.\n"
+        f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
+    )
 
 
 def without_adapter(model: Any) -> Any:

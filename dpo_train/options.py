@@ -1,8 +1,9 @@
 """Options of training as plain dataclasses, which the command line lists without loading torch or transformers."""
 
 import ast
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -101,7 +102,21 @@ def _described(name: str, docstring: str) -> str:
 
 _LOSSES = _read_losses()
 #: Options of single losses, from their signatures.
-LossOptions = make_dataclass("LossOptions", _loss_options(_LOSSES))
+LossOptions: Any = make_dataclass("LossOptions", _loss_options(_LOSSES))
+
+
+def added_options(losses: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return a dataclass of the options that only losses have which a program added to `LOSSES`."""
+    fields: dict[str, Any] = {}
+    known = {"beta", *LossOptions.__dataclass_fields__}
+    for loss, function in losses.items():
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind == parameter.KEYWORD_ONLY and parameter.name not in known:
+                text = f"{_described(parameter.name, inspect.getdoc(function) or '')}Losses: {loss}."
+                shown = "required" if parameter.default is parameter.empty else str(parameter.default)
+                metadata = option(text, group=LOSS, metavar="X", show_default=shown)
+                fields.setdefault(parameter.name, field(default=None, metadata=metadata))
+    return make_dataclass("AddedOptions", [(name, float | None, each) for name, each in fields.items()])
 
 
 @dataclass
@@ -327,11 +342,21 @@ class DPOOptions:
     )
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": "Arguments of from_pretrained, as JSON, for models that are loaded by name."},
+        metadata=option(
+            'Further arguments of from_pretrained for model and reference, as in \'{"attn_implementation": "sdpa"}\'.',
+            group=RUN,
+            metavar="JSON",
+            show_default="none",
+        ),
     )
     loss_options: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": "Options of losses that a program added to LOSSES, by name, as JSON."},
+        metadata=option(
+            "Options of losses that a program added to LOSSES, by name.",
+            group=LOSS,
+            metavar="JSON",
+            show_default="the losses' own",
+        ),
     )
     trust_remote_code: bool = field(
         default=False,

@@ -34,7 +34,8 @@ LAYERS = {
     ],
 }
 #: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads
-#: prepared folders, their tokens and transcripts, `run` writes its report with the pages of dpo_data, `cli` is run as dpo-data is.
+#: prepared folders, their tokens and transcripts, `run` writes its report with the pages of dpo_data, `cli` is run as
+#: dpo-data is.
 BRIDGES = {
     "dpo_train": {"__init__"},  # for __version__
     "dpo_train.cli": {"cli"},

@@ -26,18 +26,14 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 #: A ChatML template with tools, tool calls and an optional block of reasoning.
-TEMPLATE = """\
-{%- if tools %}<|im_start|>system
-tools: {{ tools | tojson }}<|im_end|>
-{% endif -%}
-{%- for message in messages %}<|im_start|>{{ message.role }}
-{%- if message.thinking %}
-({{ message.thinking }}){% endif %}
-{{ message.content or "" }}
-{%- for call in message.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% endif -%}"""
+TEMPLATE = (
+    "{% if tools %}{{ '<|im_start|>system\ntools: ' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% if message.thinking %}{{ '(' + message.thinking + ')\n' }}{% endif %}"
+    "{{ message.content or '' }}"
+    "{% for call in message.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}{{ '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 THINGS = (
     "bread", "rain", "a map", "the sea", "chess", "a violin", "salt", "a bicycle", "the moon", "wool", "a lighthouse",

@@ -1,5 +1,6 @@
 """The objects of peft and transformers that the options of a run stand for: adapter, quantization, arguments."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ def check_options(options: RunOptions) -> None:
             f"{argument('load_in_4bit')} freezes the weights, which leaves nothing to train; pass {argument('lora_r')} "
             "too."
         )
+    if not 0 <= (options.lora_dropout or 0) < 1:
+        raise UsageError("must be in [0, 1).", "lora_dropout", options.lora_dropout)
     if options.load_in_4bit:
         if options.merge_adapter:
             raise UsageError(
@@ -89,23 +92,17 @@ def _check_trackers(names: Any) -> None:
 
 
 def lora_config(options: RunOptions) -> Any:
-    """Return the configuration of a LoRA adapter, or None without `lora_r`.
-
-    Raises: UsageError: the dropout is not in [0, 1).
-    """
+    """Return the configuration of a LoRA adapter, or None without `lora_r`."""
     if options.lora_r is None:
         return None
     from peft import LoraConfig
 
-    dropout = options.lora_dropout or 0.0
-    if not 0 <= dropout < 1:
-        raise UsageError("must be in [0, 1).", "lora_dropout", dropout)
     modules = options.lora_target_modules or [ALL_LINEAR]
     return LoraConfig(
         r=options.lora_r,
         # As the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
         lora_alpha=options.lora_alpha or 2 * options.lora_r,
-        lora_dropout=dropout,
+        lora_dropout=options.lora_dropout or 0.0,
         target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else modules,
         use_rslora=options.lora_rslora,
         use_dora=options.lora_dora,
@@ -120,15 +117,32 @@ def loading_options(options: RunOptions) -> dict[str, Any]:
 
     Source: Dettmers et al. 2023, arXiv:2305.14314, section 3.
     """
+    loading = {
+        "dtype": options.dtype,
+        "trust_remote_code": options.trust_remote_code,
+        **_from_json(options, "model_init_kwargs"),
+    }
     if not options.load_in_4bit:
-        return {"dtype": options.dtype, "trust_remote_code": options.trust_remote_code}
+        return loading
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32 if options.dtype in ("float32", "auto") else getattr(torch, options.dtype),
     )
-    return {"dtype": options.dtype, "trust_remote_code": options.trust_remote_code, "quantization_config": config}
+    return {**loading, "quantization_config": config}
+
+
+def _from_json(options: RunOptions, name: str) -> dict[str, Any]:
+    """Return the values of an option that the command line has as JSON; empty without it."""
+    given = options.training.get(name) or {}
+    try:
+        given = json.loads(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise UsageError(f"is not JSON: {error}.", name, given) from error
+    if not isinstance(given, dict):
+        raise UsageError("must map names to values.", name, given)
+    return given
 
 
 def training_arguments(options: RunOptions) -> DPOConfig:
@@ -136,7 +150,10 @@ def training_arguments(options: RunOptions) -> DPOConfig:
 
     Raises: UsageError: transformers refuses an option, or the batch size cannot be split.
     """
-    given = dict(options.training)
+    given = {name: value for name, value in options.training.items() if name != "model_init_kwargs"}
+    added = {name: given.pop(name) for name in [*given] if name not in DPOConfig.__dataclass_fields__}
+    if added:  # options of losses that a program added to LOSSES
+        given["loss_options"] = _from_json(options, "loss_options") | added
     if given.get("bf16") and not torch.cuda.is_available():
         given.setdefault("use_cpu", True)
     if "eval_steps" in given:
@@ -147,7 +164,9 @@ def training_arguments(options: RunOptions) -> DPOConfig:
     if trains_adapter(options):
         given.setdefault("learning_rate", ADAPTER_LEARNING_RATE)
     home = options.cache_dir or options.data
-    if os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone
+    if given.get("sync_ref_model"):
+        pass  # a reference that changes is not kept
+    elif os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone
         given.setdefault("reference_cache", str(home / "reference"))
     try:
         return DPOConfig(output_dir=str(options.output), disable_tqdm=not sys.stderr.isatty(), **given)

@@ -194,6 +194,11 @@ class DPOTrainer(GeneratingTrainer):
         self.pair_metrics = PairMetrics(self.accelerator)
         self._whole_step = WholeStep(self.pair_loss, self.dpo_loss, self.accelerator)
         self._was_trained = self._warned_not_learning = False
+        if type(self).get_batch_metrics is not DPOTrainer.get_batch_metrics:
+            raise UsageError(
+                "get_batch_metrics is overridden, but neither training nor evaluation calls it.\n"
+                "  Override dpo_loss for another loss, and pass compute_metrics for further metrics."
+            )
         overridden = [name for name in PADDED_METHODS if getattr(type(self), name) is not getattr(DPOTrainer, name)]
         self._comparison = make_comparison(
             args,

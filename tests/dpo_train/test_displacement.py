@@ -1,8 +1,10 @@
 """The displacement guard, on planted records and in runs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 from toys import make_tiny_model
 from transformers import TrainerControl, TrainerState
@@ -10,6 +12,7 @@ from transformers import TrainerControl, TrainerState
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
 from dpo_train.displacement import DisplacementGuard
+from dpo_train.trainer.metrics import COLUMNS
 
 Config = Callable[..., DPOConfig]
 COLLAPSE = [(0.0, 0.0), (-0.2, 0.5), (-0.4, 1.0), (-0.6, 1.5), (-0.9, 2.0)]
@@ -62,9 +65,10 @@ def test_a_resumed_run_continues_after_the_records_of_its_checkpoint(seen: int, 
     assert not control.should_training_stop
 
 
-def planted(config: Config, pairs: datasets.Dataset, **options: object) -> DPOTrainer:
-    """Train with a learning rate at which the toy's chosen responses collapse."""
-    args = config(**{"max_steps": 12, "learning_rate": 3e-2, "loss_type": "ipo", "beta": 0.01, **options})
+def trained(config: Config, pairs: datasets.Dataset, **options: Any) -> DPOTrainer:
+    """Train with apo_down, which lowers chosen too: at this learning rate, without end."""
+    constant = {"lr_scheduler_type": "constant", "warmup_steps": 0, "per_device_train_batch_size": 12}
+    args = config(**{**constant, "max_steps": 8, "learning_rate": 1e-2, "loss_type": "apo_down", **options})
     trainer = DPOTrainer(make_tiny_model(), args=args, train_dataset=pairs)
     trainer.train()
     return trainer
@@ -74,19 +78,40 @@ def falls(trainer: DPOTrainer) -> list[float]:
     return [each["logratios/chosen_per_token"] for each in trainer.state.log_history if "rewards/margins" in each]
 
 
-def test_a_planted_collapse_stops_or_gets_the_loss_sft(
-    config: Config, pairs: datasets.Dataset, caplog: pytest.LogCaptureFixture
+def test_a_planted_collapse_is_warned_about_stops_or_gets_the_loss_sft(
+    config: Config, pairs: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unguarded = planted(config, pairs)
-    assert falls(unguarded)[-1] < -0.5
-    stopped = planted(config, pairs, on_displacement="stop")
-    assert stopped.state.global_step < 12
-    helped = planted(config, pairs, on_displacement="sft")
-    assert helped.loss_type == "ipo + sft"
-    assert falls(helped)[-1] > falls(unguarded)[-1]
+    said: list[str] = []
+    monkeypatch.setattr("dpo_train.displacement.logger.warning", said.append)
+    warned = trained(config, pairs)
+    assert [message.partition(",")[0] for message in said] == ["At step 3"]
+    stopped = trained(config, pairs, on_displacement="stop")
+    assert (warned.state.global_step, stopped.state.global_step) == (8, 3)
+    helped = trained(config, pairs, on_displacement="sft")
+    assert helped.loss_type == "apo_down + sft"
+    assert falls(warned)[-1] < falls(warned)[2] < 0 < falls(helped)[-1]
+
+
+def test_a_run_that_raises_chosen_is_silent(
+    config: Config, pairs: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("dpo_train.displacement.logger.warning", said.append)
+    trained(config, pairs, loss_type="sigmoid", learning_rate=1e-3)
+    assert said == []
+
+
+def test_chosen_per_token_is_measured_for_each_pair(config: Config, pairs: datasets.Dataset) -> None:
+    trainer = trained(config, pairs, max_steps=1)
+    _, rows, table = trainer.pair_metrics.history()
+    values = dict(zip(COLUMNS, table.T, strict=True))
+    tokens = [len(pairs[int(row)]["chosen_ids"]) for row in rows]
+    np.testing.assert_allclose(values["logps/chosen_per_token"], values["logps/chosen"] / tokens, rtol=1e-6)
+    ratio = (values["logps/chosen"] - values["reference_logps/chosen"]) / tokens
+    np.testing.assert_allclose(values["logratios/chosen_per_token"], ratio, atol=1e-6)
 
 
 def test_the_loss_sft_is_not_added_to_a_loss_that_has_it(config: Config, pairs: datasets.Dataset) -> None:
     with pytest.raises(UsageError) as caught:
-        planted(config, pairs, on_displacement="sft", loss_type="rpo")
+        trained(config, pairs, on_displacement="sft", loss_type="rpo")
     assert str(caught.value) == "on_displacement=sft: the loss rpo has the loss sft already."

@@ -4,9 +4,12 @@ DPOConfig takes the options that are arguments of our DPOTrainer, and `precomput
 `precompute_reference`; False is our None, which decides by itself.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dpo_train
+from dpo_data.errors import UsageError
 
 __version__ = "1.16.0"
 
@@ -26,4 +29,18 @@ class DPOConfig(dpo_train.DPOConfig):  # type: ignore[misc]
 class DPOTrainer(dpo_train.DPOTrainer):
     def __init__(self, model: Any = None, ref_model: Any = None, args: Any = None, **options: Any) -> None:
         moved = {name: getattr(args, name, default) for name, default in MOVED.items()}
-        super().__init__(model, ref_model, args=args, **moved, **options)
+        with renamed_messages():
+            super().__init__(model, ref_model, args=args, **moved, **options)
+
+    def evaluate(self, *args: Any, **options: Any) -> Any:
+        with renamed_messages():
+            return super().evaluate(*args, **options)
+
+
+@contextmanager
+def renamed_messages() -> Iterator[None]:
+    """Raise errors of arguments with TRL's name of the option that has another one here."""
+    try:
+        yield
+    except UsageError as error:
+        raise ValueError(str(error).replace("precompute_reference", "precompute_ref_log_probs")) from error
