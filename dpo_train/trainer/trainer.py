@@ -42,6 +42,7 @@ from dpo_train.trainer.generation import GeneratingTrainer
 from dpo_train.trainer.loaders import EVALUATION, TRAIN, datasets_in, one_dataset, pair_rows_in
 from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS
+from dpo_train.trainer.preflight import check_arguments, check_best_metric
 from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
@@ -126,6 +127,9 @@ class DPOTrainer(GeneratingTrainer):
         args.beta = resolve_beta(beta, args.beta)
         make_objective(args, args.beta)
         check_reference(args, given=ref_model is not None)
+        check_arguments(args)
+        if compute_metrics is None and type(self) is DPOTrainer:  # else there may be further metrics
+            check_best_metric(args, [*eval_dataset] if isinstance(eval_dataset, Mapping) else None)
         self.label_pad_token_id = label_pad_token_id
         self.padding_value = padding_value
         self.truncation_mode = truncation_mode
