@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from dpo_data.errors import InputError, UsageError, argument
-from dpo_train.adapters import load_with_adapter
+from dpo_train.adapters import adapter_base, load_with_adapter
 
 
 def load_model(model: Any, options: Mapping[str, Any]) -> Any:
@@ -64,6 +64,22 @@ def custom_code_error(model: str) -> UsageError:
         f"{model}: the model contains custom code, which would run on this machine.\n"
         f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
     )
+
+
+def tokenizer_of(model: Any, options: Mapping[str, Any]) -> Any:
+    """Return the tokenizer that was saved with a model or its base model; None if none is found.
+
+    Args:
+        model: the model, which knows its name, or its name or path.
+        options: arguments of `from_pretrained`.
+    """
+    name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
+    for folder in filter(None, (name, adapter_base(name) if name else None)):
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=options.get("trust_remote_code", False))
+        except (OSError, ValueError, TypeError, KeyError):  # no tokenizer there
+            continue
+    return None
 
 
 def without_adapter(model: Any) -> Any:

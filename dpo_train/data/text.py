@@ -133,6 +133,20 @@ class RowReader:
         return PairRows(splits[split], f"{folder} {split}", weights)
 
 
+def has_text(*data: Any) -> bool:
+    """Return True if datasets, or some of several by name, have to be tokenized; False for None."""
+    if any(isinstance(part, Mapping) and has_text(*part.values()) for part in data):
+        return True
+    return any(
+        isinstance(part, str | Path)
+        or (
+            isinstance(part, datasets.Dataset | datasets.IterableDataset)
+            and not set(TOKEN_COLUMNS) <= set(part.column_names or next(iter(part), {}))
+        )
+        for part in data
+    )
+
+
 def _unformatted(data: Any) -> Any:
     """Return a dataset that yields Python objects, whatever its format; a transform is kept."""
     is_transformed = isinstance(data, datasets.Dataset) and data.format["type"] == "custom"

@@ -220,3 +220,14 @@ def test_an_implicit_prompt_is_said(
     decode = make_tiny_tokenizer().decode
     assert decode(trainer.train_dataset[0]["prompt_ids"]) == "The sky is"
     assert decode(trainer.train_dataset[0]["chosen_ids"]) == " blue.<eos>"
+
+
+def test_the_tokenizer_of_the_model_is_used_for_text(
+    config: Config, model_folder: Path, texts: datasets.Dataset
+) -> None:
+    by_name = DPOTrainer(str(model_folder), args=config(), train_dataset=texts)
+    loaded = DPOTrainer(LlamaForCausalLM.from_pretrained(model_folder), args=config(), train_dataset=texts)
+    assert by_name.tokenizer is not None
+    assert by_name.train_dataset[2]["chosen_ids"] == loaded.train_dataset[2]["chosen_ids"]
+    with pytest.raises(UsageError, match="text needs"):
+        DPOTrainer(make_tiny_model(), args=config(), train_dataset=texts)
