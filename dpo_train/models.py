@@ -31,11 +31,16 @@ def load_model(model: Any, options: Mapping[str, Any]) -> Any:
         )
     except (OSError, ValueError, TypeError) as error:
         if "trust_remote_code" in str(error) and not options.get("trust_remote_code"):
-            raise UsageError(
-                f"{model}: the model contains custom code, which would run on this machine.\n"
-                f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
-            ) from error
+            raise custom_code_error(model) from error
         raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def custom_code_error(model: str) -> UsageError:
+    """Return the error for a model that needs Python code of its own."""
+    return UsageError(
+        f"{model}: the model contains custom code, which would run on this machine.\n"
+        f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
+    )
 
 
 def without_adapter(model: Any) -> Any:

@@ -139,6 +139,8 @@ def _unformatted(data: Any) -> Any:
     return data if is_transformed else data.with_format(None)
 
 
+#: Column with the prompt as it was given, which callbacks generate responses to.
+_PROMPT = "given_prompt"
 #: Rows tokenized in one call.
 _ENCODED_ROWS = 512
 
@@ -169,7 +171,9 @@ class _PairTokenizer:
                 stacklevel=2,
             )
         self._say(counts)
-        return datasets.Dataset(pa.Table.from_batches([batch.rows for batch in batches]))
+        table = pa.Table.from_batches([batch.rows for batch in batches])
+        names = ["prompt" if name == _PROMPT else name for name in table.column_names]
+        return datasets.Dataset(table.replace_schema_metadata(None).rename_columns(names))
 
     def encode_columns(self, columns: dict[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
         """Encode a batch of columns and the numbers of their rows, as datasets.IterableDataset.map passes them.
@@ -178,7 +182,8 @@ class _PairTokenizer:
         """
         batch = self._encode(columns, rows[0])
         self._say(batch.counts)
-        self._dropped = TokenCounts.total([self._dropped, batch.counts] if self._dropped else [batch.counts])
+        read_before = [self._dropped] if self._dropped is not None and rows[0] else []  # in this epoch
+        self._dropped = TokenCounts.total([*read_before, batch.counts])
         if (dropped := sum(self._dropped.dropped.values())) >= self._next_warning:
             self._next_warning = 10 ** len(str(dropped))
             read = self._dropped.pairs_read
@@ -194,7 +199,7 @@ class _PairTokenizer:
         scores = SCORES if set(SCORES) <= set(columns) else ()
         kept = [name for name in ("source", "prompt_key", *GIVEN_LOGPS) if name in columns]
         weights = [self._weights] if self._weights is not None and self._weights not in scores else []
-        return [*scores, *weights, *kept, "id", "origin", "prompt"]
+        return [*scores, *weights, *kept, "id", "origin", _PROMPT]
 
     def _say(self, counts: TokenCounts) -> None:
         """Log what the chat template does with the pairs, each kind once."""
@@ -229,8 +234,8 @@ class _PairTokenizer:
         arrays: dict[str, pa.Array] = {}
         for name in self.carried(columns):
             values = columns.get(name, [None] * count)
-            if name == "prompt":
-                arrays[name] = pa.array(values)  # for callbacks that generate texts
+            if name == _PROMPT:
+                arrays[name] = pa.array(columns["prompt"])
                 continue
             if name in (*SCORES, *GIVEN_LOGPS, self._weights):
                 self._require(name, values, start, _is_number, "is a number")

@@ -13,6 +13,7 @@ from dpo_data.errors import InputError, UsageError, argument, loading
 from dpo_train.adapters import adapter_base, load_with_adapter
 from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta, trainer_arguments
 from dpo_train.data.caches import model_of_tokens, training_tokens
+from dpo_train.models import custom_code_error
 from dpo_train.run.arguments import check_options, training_arguments
 from dpo_train.run.options import RunOptions
 from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
@@ -141,12 +142,19 @@ def load_pretrained(factory: Any, model: str, *, trust_remote_code: bool = False
 
     A model comes with its adapter. A tokenizer that was saved with an adapter is preferred to the base model's.
 
-    Raises: InputError: it cannot be loaded.
+    Raises:
+        InputError: it cannot be loaded.
+        UsageError: it needs Python code of its own, which `trust_remote_code` does not allow.
     """
 
     def load(name: str) -> Any:
-        with loading(name, _WHAT[factory]) as found:
-            return factory.from_pretrained(found, trust_remote_code=trust_remote_code, **options)
+        try:
+            with loading(name, _WHAT[factory]) as found:
+                return factory.from_pretrained(found, trust_remote_code=trust_remote_code, **options)
+        except InputError as error:
+            if "trust_remote_code" in str(error.__cause__) and not trust_remote_code:
+                raise custom_code_error(model) from error
+            raise
 
     with loading(model, _WHAT[factory]) as name:
         base = adapter_base(name)

@@ -119,7 +119,7 @@ class GeneratingTrainer(LoadingTrainer):
         padding = getattr(tokenizer, "pad_token_id", None)
         padding = getattr(tokenizer, "eos_token_id", None) if padding is None else padding
         input_ids, attention_mask = left_padded_prompts(
-            self.batch_on_device(batch), label_pad_token_id=self.label_pad_token_id, padding=padding or 0
+            self.as_padded(batch), label_pad_token_id=self.label_pad_token_id, padding=padding or 0
         )
         with torch.no_grad():
             ids: Tensor = writer.generate(

@@ -14,7 +14,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
+from dpo_train.batches.packed import collate_packed
 from dpo_train.batches.sampler import StepSampler
+from dpo_train.logprobs.scoring import TensorDict
 from dpo_train.trainer.checkpoints import (
     check_manifest,
     policy_identity,
@@ -43,6 +45,7 @@ class HFTrainer(Trainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = True
 
     label_pad_token_id: int
+    data_collator: Any
     #: Checkpoint that the run resumes from; None for a new run.
     _checkpoint: Path | None = None
     #: Whether the reference is the policy as it is before its first step.
@@ -68,7 +71,10 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         return {}
 
     def as_batch(self, inputs: Any) -> PaddedBatch | PackedBatch:
-        """Return a batch with its type; the dict of a collator is a padded batch."""
+        """Return a batch with its type: the dict of a collator is a padded batch, a whole step one packed batch."""
+        if isinstance(inputs, StepBatch):
+            first, *others = inputs.micro_batches
+            return collate_packed(inputs.rows()).to(self.args.device) if others else first
         return inputs if isinstance(inputs, PackedBatch) else PaddedBatch.from_dict(inputs, self.label_pad_token_id)
 
     def hyperparameter_search(self, hp_space: Any = None, compute_objective: Any = None, **kwargs: Any) -> Any:
@@ -77,6 +83,13 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         Every trial has a new policy from `model_init`, which is its own reference without `ref_model`.
         """
         return super().hyperparameter_search(hp_space, compute_objective or evaluation_loss, **kwargs)
+
+    def as_padded(self, inputs: Any) -> TensorDict:
+        """Return a batch of any loader of this trainer as the dict of tensors that a collator makes, on the device."""
+        if isinstance(inputs, PackedBatch | StepBatch):
+            inputs = self.data_collator(inputs.rows())
+        tensors: TensorDict = self.batch_on_device(inputs)
+        return tensors
 
     def micro_batches_on_device(self, batches: Sequence[Any]) -> Iterator[PaddedBatch | PackedBatch]:
         """Yield the micro-batches of an optimizer step, which Trainer collected, on the device of this process."""

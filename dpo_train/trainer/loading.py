@@ -6,6 +6,7 @@ from typing import Any
 import datasets
 
 from dpo_train.batches.packed import collate_step
+from dpo_train.batches.padded import DPODataCollatorWithPadding
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
@@ -31,7 +32,6 @@ class LoadingTrainer(HFTrainer):
 
     pair_loss: Objective
     _read: RowReader
-    _has_own_collator: bool
     _comparison: Comparison
 
     @property
@@ -46,6 +46,11 @@ class LoadingTrainer(HFTrainer):
         data = pair_rows_in(self.train_dataset, self.eval_dataset)
         return self._comparison.resolve_packing(data, self.data_collator)
 
+    @property
+    def _has_rows(self) -> bool:
+        """True if datasets are rows of token ids; a collator of the user's gets its own rows."""
+        return isinstance(self.data_collator, DPODataCollatorWithPadding)
+
     def check_rows(self, rows: PairRows) -> None:
         """Raise UsageError if the model or the loss cannot take some pairs."""
         check_data(rows, without_adapter(self.model), self.pair_loss)
@@ -53,7 +58,7 @@ class LoadingTrainer(HFTrainer):
     def get_train_dataloader(self) -> Any:
         """Return micro-batches whose steps have the same pairs for any number of ranks and micro-batches."""
         rows = self.train_dataset
-        if isinstance(rows, datasets.IterableDataset) and self._has_own_collator:
+        if isinstance(rows, datasets.IterableDataset) and self._has_rows:
             drop_last = self.args.dataloader_drop_last
             return self._stream_loader(rows, self.micro_batch_size, drop_last=drop_last)
         if rows is None or not hasattr(rows, "__len__"):
@@ -83,9 +88,9 @@ class LoadingTrainer(HFTrainer):
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(rows, str) and isinstance(self.eval_dataset, Mapping) and rows in self.eval_dataset:
             rows = self.eval_dataset[rows]
-        elif eval_dataset is not None and self._has_own_collator:
-            rows = self._read(one_dataset(rows, "the evaluation set"), name=EVALUATION, split="test")
-        if isinstance(rows, datasets.IterableDataset) and self._has_own_collator:
+        elif eval_dataset is not None and self._has_rows:
+            rows = self._read(one_dataset(rows, EVALUATION), name=EVALUATION, split="test")
+        if isinstance(rows, datasets.IterableDataset) and self._has_rows:
             return self._stream_loader(rows, self.args.eval_batch_size)
         if isinstance(rows, PairRows):
             self.check_rows(rows)

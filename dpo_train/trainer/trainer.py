@@ -25,7 +25,7 @@ from dpo_train.config import (
     resolve_beta,
     trainer_arguments,
 )
-from dpo_train.data.rows import PairRows
+from dpo_train.data.rows import PairRows, no_pairs
 from dpo_train.data.text import RowReader
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
 from dpo_train.displacement import DisplacementGuard
@@ -273,6 +273,7 @@ class DPOTrainer(GeneratingTrainer):
 
         Returns: `concatenated_*`, (2B, longest T).
         """
+        batch = batch if isinstance(batch, Mapping) else self.as_padded(batch)
         return concatenate_sides(batch, padding_value=self.padding_value, label_pad_token_id=self.label_pad_token_id)
 
     def concatenated_forward(self, model: nn.Module, batch: TensorDict) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -281,7 +282,7 @@ class DPOTrainer(GeneratingTrainer):
         Returns: chosen and rejected log-probabilities, (B,) float32, summed over each response's tokens, in nats;
             chosen and rejected logits, (B, K, V), of the last K positions. Those before predict no response token.
         """
-        return self._comparison.padded.forward(model, batch)[:4]
+        return self._comparison.padded.forward(model, self.as_padded(batch))[:4]
 
     def dpo_loss(
         self,
@@ -313,7 +314,7 @@ class DPOTrainer(GeneratingTrainer):
         self, model: nn.Module, batch: Any, train_eval: Literal["train", "eval"] = "train"
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of a batch, and its metrics by name, with the prefix "eval_" in evaluation."""
-        losses, table, _ = self._measure(model, self.as_batch(batch))
+        losses, table, _ = self._measure(model, self.as_batch(self.batch_on_device(batch)))
         return losses.mean(), by_name(table.mean(0).tolist(), prefix="eval_" if train_eval == "eval" else "")
 
     def begin_step(self, batches: Sequence[Any]) -> None:
@@ -349,6 +350,8 @@ class DPOTrainer(GeneratingTrainer):
             resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
         self._checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        if output.global_step == 0 and self._checkpoint is None:
+            raise no_pairs(TRAIN)
         self._comparison.refuse_initial_policy()
         self._check_finite()
         if isinstance(self.reference, Precomputed):
