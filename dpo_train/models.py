@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpo_data.errors import InputError, UsageError, argument
-from dpo_train.adapters import load_with_adapter
+from dpo_train.adapters import adapter_base, load_with_adapter
 
 
 def load_model(model: Any, options: Mapping[str, Any]) -> Any:
@@ -41,6 +41,25 @@ def custom_code_error(model: str) -> UsageError:
         f"{model}: the model contains custom code, which would run on this machine.\n"
         f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
     )
+
+
+def tokenizer_of(model: Any, options: Mapping[str, Any]) -> Any:
+    """Return the tokenizer that was saved with a model or an adapter, by its name; None if there is none.
+
+    Args:
+        model: the model, or its name or path.
+        options: arguments of `from_pretrained`, of which trust_remote_code and revision are used.
+    """
+    name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", None)
+    if not name:
+        return None
+    used = {option: options[option] for option in ("trust_remote_code", "revision") if option in options}
+    for place in filter(None, (name, adapter_base(name))):
+        try:
+            return AutoTokenizer.from_pretrained(place, **used)
+        except (OSError, ValueError, TypeError, KeyError):  # there is none, or it is broken: text will need one
+            continue
+    return None
 
 
 def without_adapter(model: Any) -> Any:

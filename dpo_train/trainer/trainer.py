@@ -30,7 +30,7 @@ from dpo_train.data.text import RowReader
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
 from dpo_train.displacement import DisplacementGuard
 from dpo_train.logprobs.scoring import TensorDict
-from dpo_train.models import frozen, load_model, set_router_weight, without_adapter, without_dropout
+from dpo_train.models import frozen, load_model, set_router_weight, tokenizer_of, without_adapter, without_dropout
 from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.reference.sync import ReferenceSync, make_reference_sync
@@ -68,7 +68,7 @@ class DPOTrainer(GeneratingTrainer):
         truncation_mode: keep_end or keep_start, which end of a truncated prompt to keep; for text.
         train_dataset: pairs to train on.
         eval_dataset: pairs to evaluate on, or several such datasets by name.
-        tokenizer: tokenizes text, and is saved with the model.
+        tokenizer: tokenizes text, and is saved with the model; None for the one that was saved with `model`.
         model_init: returns the policy, instead of `model`.
         callbacks: further callbacks.
         optimizers: optimizer and scheduler, instead of those of `args`.
@@ -131,6 +131,7 @@ class DPOTrainer(GeneratingTrainer):
         self._loading = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
         if model is not None and not isinstance(model, str) and args.model_init_kwargs:
             raise UsageError("the model is loaded already.", "model_init_kwargs", args.model_init_kwargs)
+        tokenizer = tokenizer_of(model, self._loading) if tokenizer is None else tokenizer
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
