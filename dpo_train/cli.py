@@ -161,7 +161,9 @@ def _option(field: Any) -> inspect.Parameter:
         default = default if isinstance(default, bool) else None
         shown = {True: "on", False: False, None: shown if isinstance(shown, str) else "unset"}[default]
     if is_list:
-        kind, shown, default = list[kind], default or False, None  # type: ignore[valid-type]
+        is_required = default is inspect.Parameter.empty
+        kind, shown = list[kind], False if is_required else default or False  # type: ignore[valid-type]
+        default = default if is_required else None
     dashed = field.name.replace("_", "-")
     usual = [f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}"]
     values = "|".join(get_args(kind)) if get_origin(kind) is Literal else None
@@ -189,7 +191,7 @@ def _option_type(annotation: Any) -> tuple[Any, bool]:
     for kind in kinds:
         if get_origin(kind) is list:
             (item,) = get_args(kind) or (str,)
-            return (item if item in (int, float) else str), True
+            return (item if item in (int, float, Path) else str), True
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Enum):
             return Literal[tuple(member.value for member in kind)], False

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from dpo_data.errors import InputError, UsageError, argument
-from dpo_train.adapters import load_with_adapter
+from dpo_train.adapters import adapter_base, load_with_adapter
 
 
 def load_model(model: Any, options: Mapping[str, Any]) -> Any:
@@ -35,12 +35,52 @@ def load_model(model: Any, options: Mapping[str, Any]) -> Any:
         raise InputError(f"{model}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
+def require_causal(model: Any, role: str) -> Any:
+    """Return a model that predicts the next token of a text.
+
+    Args:
+        model: a model.
+        role: what it is for, in the message.
+
+    Raises:
+        UsageError: it is another kind of model.
+    """
+    network = without_adapter(model)
+    kind = f"{role}: {type(network).__name__} "
+    if not isinstance(network, PreTrainedModel):
+        raise UsageError(
+            f"{kind}is not a model of transformers.\n  Load one with AutoModelForCausalLM, or pass its name or path."
+        )
+    if getattr(network.config, "is_encoder_decoder", False):
+        raise UsageError(f"{kind}is an encoder-decoder.\n  DPOTrainer trains causal language models (decoders).")
+    if not network.can_generate():
+        raise UsageError(f"{kind}has no head that predicts tokens.\n  Load the same weights with AutoModelForCausalLM.")
+    return model
+
+
 def custom_code_error(model: str) -> UsageError:
     """Return the error for a model that needs Python code of its own."""
     return UsageError(
         f"{model}: the model contains custom code, which would run on this machine.\n"
         f"  Read it, and allow it if you trust it: {argument('trust_remote_code', True)}."
     )
+
+
+def tokenizer_of(model: Any, options: Mapping[str, Any]) -> Any:
+    """Return the tokenizer that was saved with a model or its base model; None if none is found.
+
+    Args:
+        model: the model, which knows its name, or its name or path.
+        options: arguments of `from_pretrained`, of which trust_remote_code and revision are used.
+    """
+    name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
+    used = {option: options[option] for option in ("trust_remote_code", "revision") if option in options}
+    for folder in filter(None, (name, adapter_base(name) if name else None)):
+        try:
+            return AutoTokenizer.from_pretrained(folder, **used)
+        except (OSError, ValueError, TypeError, KeyError):  # no tokenizer there
+            continue
+    return None
 
 
 def without_adapter(model: Any) -> Any:

@@ -15,7 +15,13 @@ Side = Literal["chosen", "rejected"]
 SIDES: tuple[Side, Side] = ("chosen", "rejected")
 
 #: Optional fields of a row that become (B,) tensors of its batch, and their types.
-PAIR_FIELDS = (("row", torch.int64), ("weight", torch.float32), ("score_margin", torch.float32))
+PAIR_FIELDS = (
+    ("row", torch.int64),
+    ("weight", torch.float32),
+    ("score_margin", torch.float32),
+    ("reference_chosen_logps", torch.float32),
+    ("reference_rejected_logps", torch.float32),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +32,16 @@ class Batch(ABC):
         row: (B,) int64, the pairs' row numbers in their dataset; None for rows without a number.
         weight: (B,) float32, 1 for a pair that counts and 0 for one that only fills up a batch; None if all count.
         score_margin: (B,) float32, chosen score minus rejected score; None for data without scores.
+        reference_chosen_logps: (B,) float32, log-probability of the chosen response under the reference, where the
+            dataset has it.
+        reference_rejected_logps: (B,) float32, of the rejected one.
     """
 
     row: Tensor | None = None
     weight: Tensor | None = None
     score_margin: Tensor | None = None
+    reference_chosen_logps: Tensor | None = None
+    reference_rejected_logps: Tensor | None = None
 
     @property
     @abstractmethod

@@ -19,6 +19,7 @@ from dpo_train.batches.packed import response_keys
 #: TRL's columns.
 SCORES = ("chosen_score", "rejected_score")
 GIVEN_LOGPS = ("reference_chosen_logps", "reference_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
+_SPELLINGS = (GIVEN_LOGPS[:2], GIVEN_LOGPS[2:])
 
 #: Rows hashed together: few enough to stay in a processor's cache.
 KEY_BATCH_ROWS = 4096
@@ -33,6 +34,8 @@ class TokenPair(TypedDict):
     row: int
     weight: float
     score_margin: NotRequired[float]
+    reference_chosen_logps: NotRequired[float]
+    reference_rejected_logps: NotRequired[float]
 
 
 class TokenColumn:
@@ -111,6 +114,7 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         self._table: pa.Table = dataset.with_format("arrow")[:]
         self._columns = {column: self._read_tokens(column) for column in TOKEN_COLUMNS}
         self._score_margins = self._read_score_margins()
+        self._given_logps = self._read_given_logps()
         self._weights = None if weights is None else self._read_weights(weights)
         for column, tokens in self._columns.items():
             empty = np.flatnonzero(tokens.lengths == 0)
@@ -190,6 +194,8 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
             "row": row,
             "weight": 0.0 if fills_up else weight,
         }
+        if self._given_logps is not None:
+            pair["reference_chosen_logps"], pair["reference_rejected_logps"] = self._given_logps[row].tolist()
         if self._score_margins is not None:
             pair["score_margin"] = float(self._score_margins[row])
         return pair
@@ -269,6 +275,25 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
             return None
         margins: np.ndarray = np.subtract(*(self._numbers(name) for name in SCORES))
         return margins
+
+    @property
+    def has_given_logps(self) -> bool:
+        """True if the dataset has the log-probabilities of its responses under the reference."""
+        return self._given_logps is not None
+
+    def _read_given_logps(self) -> np.ndarray | None:
+        """Return the reference log-probabilities in the dataset, (n, 2), chosen and rejected; None without columns."""
+        names = next((names for names in _SPELLINGS if set(names) <= set(self._table.column_names)), None)
+        if names is None:
+            return None
+        logps = np.stack([self._numbers(name) for name in names], axis=1)
+        wrong = np.flatnonzero(~(logps <= 0).all(1))
+        if len(wrong):
+            raise UsageError(
+                f"{self.origin(int(wrong[0]))}: {' and '.join(names)} are log-probabilities, summed over a response, "
+                f"but here they are {' and '.join(map(str, logps[wrong[0]].tolist()))}."
+            )
+        return logps
 
     def _numbers(self, name: str) -> np.ndarray:
         """Return a column of numbers, (n,) float64, with NaN for null."""

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import torch
 
+from dpo_data.errors import UsageError
 from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_train.data.rows import GIVEN_LOGPS, SCORES, PairRows, TokenPair
 
@@ -30,7 +31,12 @@ def token_stream(
         weights: column with the weights of the pairs; None for 1.
         check: raises UsageError if pairs cannot be used.
     """
-    known = {*TOKEN_COLUMNS, *SCORES, *GIVEN_LOGPS, "origin", weights}
+    if given := [column for column in columns if column in GIVEN_LOGPS]:
+        raise UsageError(
+            f"{name}: {' and '.join(given)} of an iterable dataset are not used; remove these columns, or make it a "
+            "datasets.Dataset."
+        )
+    known = {*TOKEN_COLUMNS, *SCORES, "origin", weights}
     used = [column for column in columns if column in known]
 
     def read(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, argument
 from dpo_data.options import Form
 from dpo_data.prepared.schema import TOKEN_COLUMNS, token_schema
 from dpo_data.records import FIELDS
@@ -133,6 +133,20 @@ class RowReader:
         return PairRows(splits[split], f"{folder} {split}", weights)
 
 
+def has_text(*data: Any) -> bool:
+    """Return True if datasets, or some of several by name, have to be tokenized; False for None."""
+    if any(isinstance(part, Mapping) and has_text(*part.values()) for part in data):
+        return True
+    return any(
+        isinstance(part, str | Path)
+        or (
+            isinstance(part, datasets.Dataset | datasets.IterableDataset)
+            and not set(TOKEN_COLUMNS) <= set(part.column_names or next(iter(part), {}))
+        )
+        for part in data
+    )
+
+
 def _unformatted(data: Any) -> Any:
     """Return a dataset that yields Python objects, whatever its format; a transform is kept."""
     is_transformed = isinstance(data, datasets.Dataset) and data.format["type"] == "custom"
@@ -169,6 +183,12 @@ class _PairTokenizer:
             warnings.warn(
                 f"{self.name}: {sum(counts.dropped.values())} of {len(dataset)} pairs are dropped: {_reasons(counts)}.",
                 stacklevel=2,
+            )
+        if (counts.prompts_cut or counts.responses_cut) and (given := set(GIVEN_LOGPS) & {*dataset.column_names}):
+            raise UsageError(
+                f"{self.name}: {' and '.join(sorted(given))} belong to whole responses, but "
+                f"{counts.prompts_cut + counts.responses_cut:,} prompts and responses are truncated; raise "
+                f"{argument('max_length')}"
             )
         self._say(counts)
         table = pa.Table.from_batches([batch.rows for batch in batches])

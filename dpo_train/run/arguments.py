@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers import BitsAndBytesConfig
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from dpo_data.errors import UsageError, argument, did_you_mean, first_line, require_packages
-from dpo_train.adapters import adapter_config
+from dpo_train.adapters import MERGED_BASE, adapter_config
 from dpo_train.config import DPOConfig
 from dpo_train.diagnosis import ADAPTER_LEARNING_RATE
 from dpo_train.run.options import LORA_OPTIONS, RunOptions
@@ -27,6 +28,15 @@ def check_options(options: RunOptions) -> None:
     output = options.output
     if output.exists() and not output.is_dir():
         raise UsageError("is a file; name a folder.", "output", output)
+    data = [("data", folder) for folder in options.folders]
+    for name, folder in (("model", options.model), ("reference", options.reference), *data):
+        if folder is not None and _is_replaced(Path(folder), options):
+            raise UsageError(
+                f"the run would overwrite it: {argument('output', output)} is the same folder.\n"
+                f"  Name another one: {argument('output', 'FOLDER')}.",
+                name,
+                folder,
+            )
     if options.resume and options.overwrite:
         raise UsageError(f"{argument('resume')} and {argument('overwrite')} exclude each other; pass only one.")
     if (output / "metrics.jsonl").exists() and not (options.resume or options.overwrite):
@@ -74,6 +84,15 @@ def check_options(options: RunOptions) -> None:
 def trains_adapter(options: RunOptions) -> bool:
     """Return True if a run trains an adapter, a new one or that of the model."""
     return options.lora_r is not None or (options.model is not None and adapter_config(options.model) is not None)
+
+
+def _is_replaced(folder: Path, options: RunOptions) -> bool:
+    """Return True if a run writes into a folder that it reads, or deletes it with an earlier run."""
+    folder, output = folder.expanduser().resolve(), options.output.resolve()
+    if not folder.exists() or not folder.is_relative_to(output):
+        return False
+    parts = folder.relative_to(output).parts
+    return not parts or (options.overwrite and (parts[0].startswith("checkpoint-") or parts[0] == MERGED_BASE))
 
 
 def _check_trackers(names: Any) -> None:
@@ -163,7 +182,7 @@ def training_arguments(options: RunOptions) -> DPOConfig:
     given |= _micro_batches(options.batch_size, int(os.environ.get("WORLD_SIZE", "1")), given)
     if trains_adapter(options):
         given.setdefault("learning_rate", ADAPTER_LEARNING_RATE)
-    home = options.cache_dir or options.data
+    home = options.cache_dir or options.folders[0]
     if given.get("sync_ref_model"):
         pass  # a reference that changes is not kept
     elif os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone

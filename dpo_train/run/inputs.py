@@ -12,11 +12,12 @@ from transformers.utils import cached_file
 from dpo_data.errors import InputError, UsageError, argument, loading
 from dpo_train.adapters import adapter_base, load_with_adapter
 from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta, trainer_arguments
-from dpo_train.data.caches import model_of_tokens, training_tokens
+from dpo_train.data.caches import joined_splits, model_of_tokens, training_tokens
 from dpo_train.models import custom_code_error
 from dpo_train.run.arguments import check_options, training_arguments
 from dpo_train.run.options import RunOptions
 from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
+from dpo_train.trainer.preflight import check_arguments, check_best_metric
 
 #: Name of a reference: the model under the adapter that is trained.
 BASE = "base"
@@ -30,7 +31,7 @@ class Inputs(NamedTuple):
     Attributes:
         options: of the run; the model is known.
         args: of the trainer.
-        tokens: the token cache.
+        tokens: the token cache of each folder.
         splits: its splits by name.
         tokenizer: of the model.
         checkpoint: to resume from, if any.
@@ -38,7 +39,7 @@ class Inputs(NamedTuple):
 
     options: RunOptions
     args: DPOConfig
-    tokens: Any
+    tokens: list[Any]
     splits: Any
     tokenizer: Any
     checkpoint: Path | None
@@ -56,12 +57,14 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     """
     check_options(options)
     if options.model is None:
-        model = model_of_tokens(options.data, key=options.tokens, cache_dir=options.cache_dir)
+        model = model_of_tokens(options.folders[0], key=options.tokens, cache_dir=options.cache_dir)
         say(f"model      {model}, whose tokenizer made the token cache")
         options = dataclasses.replace(options, model=model)
     options = dataclasses.replace(options, reference=_reference_path(options))
     args = training_arguments(options)
     make_objective(trainer_arguments(args), resolve_beta(DEFAULT_BETA, args.beta))
+    check_arguments(args)
+    check_best_metric(args)
     checkpoint = _checkpoint(options, args)
     model = str(options.model)
     for name in filter(None, (model, options.reference)):
@@ -70,20 +73,23 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     tokenizer = load_pretrained(AutoTokenizer, model, trust_remote_code=remote)
     if options.reference is not None:
         load_pretrained(AutoConfig, options.reference, trust_remote_code=remote)
-    tokens = training_tokens(
-        options.data,
-        model=model,
-        tokenizer=tokenizer,
-        key=options.tokens,
-        cache_dir=options.cache_dir,
-        options=options.truncation(),
-        scratch=scratch,
-        progress=_lines(say),
-    )
-    splits = tokens.dataset()
+    tokens = [
+        training_tokens(
+            folder,
+            model=model,
+            tokenizer=tokenizer,
+            key=options.tokens,
+            cache_dir=options.cache_dir,
+            options=options.truncation(),
+            scratch=scratch,
+            progress=_lines(say),
+        )
+        for folder in options.folders
+    ]
+    splits = joined_splits(tokens)
     needed = "test" if options.eval_only else "train"
     if needed not in splits:
-        raise UsageError(f"{tokens.path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")
+        raise UsageError(f"{tokens[0].path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")
     return Inputs(options, args, tokens, splits, tokenizer, checkpoint)
 
 

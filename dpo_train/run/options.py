@@ -27,7 +27,13 @@ _TRUNCATION = ("max_length", "max_prompt_length", "truncation_mode", "on_overlon
 class RunOptions:
     """Options of a run; `training` holds the options of `DPOConfig` that were given, by field name."""
 
-    data: Path = field(metadata=option("Prepared folder, made by dpo-data convert.", group=MAIN, metavar="FOLDER"))
+    data: Path | list[Path] = field(
+        metadata=option(
+            "Prepared folder, made by dpo-data convert; several are concatenated (repeatable).",
+            group=MAIN,
+            metavar="FOLDER",
+        )
+    )
     model: str | None = field(
         default=None,
         metadata=option(
@@ -213,6 +219,11 @@ class RunOptions:
     def trust_remote_code(self) -> bool:
         """Whether Python code that comes with a model or a tokenizer may run."""
         return bool(self.training.get("trust_remote_code", False))
+
+    @property
+    def folders(self) -> list[Path]:
+        """The prepared folders to train on."""
+        return [self.data] if isinstance(self.data, Path) else list(self.data)
 
     def truncation(self) -> dict[str, Any]:
         """Return the options of `dpo_data.tokenize` that were given.

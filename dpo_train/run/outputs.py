@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dpo_data.inspect.run_pairs import worst_pairs
+from dpo_data.errors import UsageError
+from dpo_data.inspect.run_pairs import JudgedPair, worst_pairs
 from dpo_data.run_pairs import RUN_PAIRS
 from dpo_train.data.caches import data_card
 from dpo_train.data.rows import PairRows
@@ -84,14 +85,25 @@ def write_pairs(
     write_measured_rows(run, parts)
 
 
+def _worst_pairs(options: RunOptions) -> list[JudgedPair]:
+    found = []
+    for folder in options.folders:
+        try:
+            found += worst_pairs(folder, options.output, count=WORST_PAIRS)
+        except UsageError:  # a short run may have measured no pair of one folder
+            if len(options.folders) == 1:
+                raise
+    return sorted(found, key=lambda pair: pair.margin)[:WORST_PAIRS]
+
+
 def run_report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samples: list[Sample]) -> RunReport:
     """Return the content of the reports of a run."""
     measured = (options.output / RUN_PAIRS).is_file()
     return RunReport(
-        title=f"{Path(str(options.model)).name} on {options.data}",
+        title=f"{Path(str(options.model)).name} on {', '.join(map(str, options.folders))}",
         model=str(options.model),
-        data=options.data,
-        card=data_card(options.data),
+        data=options.folders[0],
+        card=data_card(*options.folders),
         loss=trainer.loss_type,
         steps=result.steps,
         saved_step=result.saved_step,
@@ -100,7 +112,7 @@ def run_report(options: RunOptions, result: RunResult, trainer: DPOTrainer, samp
         before=result.before,
         after=result.after,
         options=used_options(dataclasses.asdict(options), trainer.args, beta=trainer.beta),
-        worst=worst_pairs(options.data, options.output, count=WORST_PAIRS) if measured else [],
+        worst=_worst_pairs(options) if measured else [],
         samples=samples,
         trained=not options.eval_only,
     )

@@ -86,7 +86,7 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
             steps = args.max_steps if args.max_steps > 0 else -(-len(rows["train"]) * args.num_train_epochs // step)
         return Plan(
             model=str(options.model),
-            tokens=None if tokens.path.is_relative_to(scratch) else tokens.path,
+            tokens=None if tokens[0].path.is_relative_to(scratch) else tokens[0].path,
             pairs={name: len(split) for name, split in rows.items()},
             longest_pair=longest,
             distinct_tokens=rows["train"].distinct_tokens if "train" in rows else 0,

@@ -12,6 +12,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import UsageError, argument, first_line
 from dpo_train.adapters import MERGED_BASE
+from dpo_train.data.caches import describe_tokens
 from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
@@ -38,8 +39,10 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
     """
     transformers.utils.logging.disable_progress_bar()
     inputs = load_inputs(options, say)
-    say(f"tokens     {inputs.tokens.path}")
-    say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
+    for tokens in inputs.tokens:
+        say(f"tokens     {tokens.path}")
+    for title, text in describe_tokens(inputs.tokens):
+        say(f"{title:10} {text}")
     try:
         return _run(_make_trainer(inputs, quiet), inputs, say)
     except ImportError as error:  # of an optimizer or kernel that an option asks transformers for
@@ -125,7 +128,7 @@ def _evaluated(trainer: DPOTrainer, inputs: Inputs) -> RunResult:
             evaluations.append({**measured, "step": step})
     return RunResult(
         output=inputs.options.output,
-        tokens=inputs.tokens.path,
+        tokens=inputs.tokens[0].path,
         steps=state.global_step,
         pairs=len(splits["train"]) if "train" in splits else 0,
         before=evaluations[0] if evaluations else {},

@@ -30,6 +30,7 @@ from dpo_train.logprobs.scoring import (
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_adapter
 from dpo_train.reference.factory import make_reference, padded_reference
+from dpo_train.reference.given import GivenLogps, uses_given_logps
 from dpo_train.reference.live import InitialPolicy, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.trainer.packing import Packing, padding_reason, resolve_packing
@@ -245,7 +246,10 @@ def make_comparison(
         use_weighting=args.use_weighting,
     )
     reference: Reference = NoReference()
-    if needs_reference:
+    is_given = needs_reference and uses_given_logps(data, ref_model=ref_model)
+    if is_given:
+        reference = GivenLogps()
+    elif needs_reference:
         reference = make_reference(
             ref_model,
             policy,
@@ -256,7 +260,9 @@ def make_comparison(
             prepare=prepare,
         )
     packing = None if reason is None else Packing(reason)
-    return Comparison(args, policy, reference, packed, padded, packing, is_own_reference=ref_model is None)
+    return Comparison(
+        args, policy, reference, packed, padded, packing, is_own_reference=ref_model is None and not is_given
+    )
 
 
 def _live_reason(args: DPOConfig, wraps_later: bool) -> str | None:

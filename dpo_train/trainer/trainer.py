@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,19 @@ from dpo_train.config import (
     trainer_arguments,
 )
 from dpo_train.data.rows import PairRows, no_pairs
-from dpo_train.data.text import RowReader
+from dpo_train.data.text import RowReader, has_text
 from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
 from dpo_train.displacement import DisplacementGuard
 from dpo_train.logprobs.scoring import TensorDict
-from dpo_train.models import frozen, load_model, set_router_weight, without_adapter, without_dropout
+from dpo_train.models import (
+    frozen,
+    load_model,
+    require_causal,
+    set_router_weight,
+    tokenizer_of,
+    without_adapter,
+    without_dropout,
+)
 from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.reference.sync import ReferenceSync, make_reference_sync
@@ -41,6 +50,7 @@ from dpo_train.trainer.generation import GeneratingTrainer
 from dpo_train.trainer.loaders import EVALUATION, TRAIN, datasets_in, one_dataset, pair_rows_in
 from dpo_train.trainer.metrics import PairMetrics, by_name, pair_table
 from dpo_train.trainer.packing import PADDED_METHODS
+from dpo_train.trainer.preflight import check_arguments, check_best_metric
 from dpo_train.trainer.whole_step import WholeStep
 
 logger = logging.get_logger(__name__)
@@ -68,7 +78,7 @@ class DPOTrainer(GeneratingTrainer):
         truncation_mode: keep_end or keep_start, which end of a truncated prompt to keep; for text.
         train_dataset: pairs to train on.
         eval_dataset: pairs to evaluate on, or several such datasets by name.
-        tokenizer: tokenizes text, and is saved with the model.
+        tokenizer: tokenizes text, and is saved with the model; None for the one that was saved with `model`.
         model_init: returns the policy, instead of `model`.
         callbacks: further callbacks.
         optimizers: optimizer and scheduler, instead of those of `args`.
@@ -118,9 +128,16 @@ class DPOTrainer(GeneratingTrainer):
                 "ref_model is the model itself, which changes during training.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
+        if (model is None) == (model_init is None):
+            raise UsageError("pass either a model or a model_init, not both." if model is not None else "pass a model.")
+        if isinstance(train_dataset, datasets.IterableDataset) and args.max_steps < 0:
+            raise UsageError("is needed for an iterable dataset, whose length is unknown.", "max_steps", args.max_steps)
         args.beta = resolve_beta(beta, args.beta)
         make_objective(args, args.beta)
         check_reference(args, given=ref_model is not None)
+        check_arguments(args)
+        if compute_metrics is None and type(self) is DPOTrainer:  # else there may be further metrics
+            check_best_metric(args, [*eval_dataset] if isinstance(eval_dataset, Mapping) else None)
         self.label_pad_token_id = label_pad_token_id
         self.padding_value = padding_value
         self.truncation_mode = truncation_mode
@@ -131,6 +148,8 @@ class DPOTrainer(GeneratingTrainer):
         self._loading = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
         if model is not None and not isinstance(model, str) and args.model_init_kwargs:
             raise UsageError("the model is loaded already.", "model_init_kwargs", args.model_init_kwargs)
+        if tokenizer is None and (isinstance(model, str) or has_text(train_dataset, eval_dataset)):
+            tokenizer = tokenizer_of(model, self._loading)
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
@@ -228,7 +247,8 @@ class DPOTrainer(GeneratingTrainer):
         self.loss_type = str(self.pair_loss)
 
     def _prepare_policy(self, model: Any) -> Any:
-        model = with_adapter(load_model(model, self._loading), self.peft_config)
+        model = require_causal(load_model(model, self._loading), "model")
+        model = with_adapter(model, self.peft_config)
         # A new adapter has the dropout that its configuration names.
         return without_dropout(model, keep_adapter=self.peft_config is not None) if self.disable_dropout else model
 
@@ -237,7 +257,7 @@ class DPOTrainer(GeneratingTrainer):
         return self._prepare_policy(super().call_model_init(trial))
 
     def _prepare_reference(self, model: Any) -> Any:
-        reference: Any = frozen(load_model(model, self._loading))
+        reference: Any = frozen(require_causal(load_model(model, self._loading), "ref_model"))
         if hasattr(reference, "config"):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:

@@ -204,8 +204,8 @@ def test_columns_of_a_stream_that_pairs_do_not_have_are_left_out(config: Config,
 def test_scores_of_a_stream_are_used(config: Config, pairs: datasets.Dataset) -> None:
     scored = pairs.add_column("chosen_score", [2] * 12).add_column("rejected_score", [0.5] * 12)
     trainer = DPOTrainer(make_tiny_model(), args=config(loss_type="odpo"), train_dataset=scored.to_iterable_dataset())
-    # Before the first step the log-ratios are 0: -log sigmoid(-log 1.5) = log 2.5.
-    assert trainer.evaluate(scored.to_iterable_dataset())["eval_loss"] == pytest.approx(0.916291, abs=1e-5)
+    # Before the first step the log-ratios are 0, and the margin of the scores is 1.5: log(1 + exp(1.5)).
+    assert trainer.evaluate(scored.to_iterable_dataset())["eval_loss"] == pytest.approx(1.701413, abs=1e-5)
     with pytest.raises(UsageError, match="needs chosen_score"):
         trainer.evaluate(pairs.to_iterable_dataset())
 
@@ -220,3 +220,14 @@ def test_an_implicit_prompt_is_said(
     decode = make_tiny_tokenizer().decode
     assert decode(trainer.train_dataset[0]["prompt_ids"]) == "The sky is"
     assert decode(trainer.train_dataset[0]["chosen_ids"]) == " blue.<eos>"
+
+
+def test_the_tokenizer_of_the_model_is_used_for_text(
+    config: Config, model_folder: Path, texts: datasets.Dataset
+) -> None:
+    by_name = DPOTrainer(str(model_folder), args=config(), train_dataset=texts)
+    loaded = DPOTrainer(LlamaForCausalLM.from_pretrained(model_folder), args=config(), train_dataset=texts)
+    assert by_name.tokenizer is not None
+    assert by_name.train_dataset[2]["chosen_ids"] == loaded.train_dataset[2]["chosen_ids"]
+    with pytest.raises(UsageError, match="text needs"):
+        DPOTrainer(make_tiny_model(), args=config(), train_dataset=texts)
