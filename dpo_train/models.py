@@ -58,6 +58,13 @@ def require_causal(model: Any, role: str) -> Any:
     return model
 
 
+def share_weights(model: Any, other: Any) -> bool:
+    """Return True if two models have parameters in common, as an adapter and the model under it do."""
+    if not isinstance(model, nn.Module) or not isinstance(other, nn.Module):
+        return False
+    return not {*map(id, model.parameters())}.isdisjoint(map(id, other.parameters()))
+
+
 def custom_code_error(model: str) -> UsageError:
     """Return the error for a model that needs Python code of its own."""
     return UsageError(

@@ -36,6 +36,7 @@ from dpo_train.models import (
     load_model,
     require_causal,
     set_router_weight,
+    share_weights,
     tokenizer_of,
     without_adapter,
     without_dropout,
@@ -123,9 +124,9 @@ class DPOTrainer(GeneratingTrainer):
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
-        if isinstance(ref_model, nn.Module) and ref_model is model:
+        if share_weights(model, ref_model):
             raise UsageError(
-                "ref_model is the model itself, which changes during training.\n"
+                "ref_model is the model itself, or shares weights with it, which change during training.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
         if (model is None) == (model_init is None):
