@@ -58,6 +58,13 @@ def require_causal(model: Any, role: str) -> Any:
     return model
 
 
+def share_weights(model: Any, other: Any) -> bool:
+    """Return True if two models have parameters in common, as an adapter and the model under it do."""
+    if not isinstance(model, nn.Module) or not isinstance(other, nn.Module):
+        return False
+    return not {*map(id, model.parameters())}.isdisjoint(map(id, other.parameters()))
+
+
 def custom_code_error(model: str) -> UsageError:
     """Return the error for a model that needs Python code of its own."""
     return UsageError(
@@ -71,12 +78,13 @@ def tokenizer_of(model: Any, options: Mapping[str, Any]) -> Any:
 
     Args:
         model: the model, which knows its name, or its name or path.
-        options: arguments of `from_pretrained`.
+        options: arguments of `from_pretrained`, of which trust_remote_code and revision are used.
     """
     name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
+    used = {option: options[option] for option in ("trust_remote_code", "revision") if option in options}
     for folder in filter(None, (name, adapter_base(name) if name else None)):
         try:
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=options.get("trust_remote_code", False))
+            return AutoTokenizer.from_pretrained(folder, **used)
         except (OSError, ValueError, TypeError, KeyError):  # no tokenizer there
             continue
     return None

@@ -36,6 +36,7 @@ from dpo_train.models import (
     load_model,
     require_causal,
     set_router_weight,
+    share_weights,
     tokenizer_of,
     without_adapter,
     without_dropout,
@@ -123,9 +124,9 @@ class DPOTrainer(GeneratingTrainer):
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
-        if isinstance(ref_model, nn.Module) and ref_model is model:
+        if share_weights(model, ref_model):
             raise UsageError(
-                "ref_model is the model itself, which changes during training.\n"
+                "ref_model is the model itself, or shares weights with it, which change during training.\n"
                 "  Leave it out: without ref_model, the reference is the model as it is before the first step."
             )
         if (model is None) == (model_init is None):
@@ -148,9 +149,9 @@ class DPOTrainer(GeneratingTrainer):
         self._loading = {"trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
         if model is not None and not isinstance(model, str) and args.model_init_kwargs:
             raise UsageError("the model is loaded already.", "model_init_kwargs", args.model_init_kwargs)
-
         if tokenizer is None and (isinstance(model, str) or has_text(train_dataset, eval_dataset)):
             tokenizer = tokenizer_of(model, self._loading)
+
         set_seed(args.seed)  # the weights of a new adapter are drawn here
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
             self._read = RowReader(

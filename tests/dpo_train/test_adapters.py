@@ -337,3 +337,32 @@ def test_a_small_learning_rate_of_an_adapter_is_warned_about(
 ) -> None:
     DPOTrainer(adapted(), args=config(learning_rate=rate), train_dataset=pairs)
     assert (f"The learning rate {rate:g} is small for an adapter" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("kind", ["new", "continued", "merged"])
+def test_a_resumed_run_of_an_adapter_ends_as_an_uninterrupted_one(
+    kind: str, config: Config, pairs: datasets.Dataset, sft: Path, tmp_path: Path
+) -> None:
+    peft_config = None if kind == "continued" else {"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+
+    def trained(checkpoint: str | None = None) -> dict[str, torch.Tensor]:
+        model = make_tiny_model() if kind == "new" else str(sft)
+        args = config(max_steps=4, save_strategy="steps", save_steps=2)
+        trainer = DPOTrainer(model, args=args, train_dataset=pairs, peft_config=peft_config)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return {name: weight for name, weight in weights(trainer.model).items() if "lora_" in name}
+
+    straight = trained()
+    torch.testing.assert_close(trained(str(tmp_path / "run" / "checkpoint-2")), straight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["itself", "the model under its adapter", "another adapter of the same model"])
+def test_a_reference_that_shares_weights_with_the_policy_is_refused(
+    kind: str, config: Config, pairs: datasets.Dataset
+) -> None:
+    base = make_tiny_model()
+    policy = adapted(model=base)
+    references = {"itself": policy, "the model under its adapter": policy.get_base_model()}
+    reference = references.get(kind) or adapted(model=base)
+    with pytest.raises(UsageError, match="ref_model is the model itself, or shares weights with it"):
+        DPOTrainer(policy, reference, args=config(), train_dataset=pairs)

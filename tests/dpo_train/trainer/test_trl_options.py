@@ -11,8 +11,8 @@ import pytest
 import torch
 from architectures import make
 from naive import naive_logps
-from toys import make_pairs, make_tiny_model, make_tiny_tokenizer
-from transformers import EvalPrediction
+from toys import make_pairs, make_text_pairs, make_tiny_model, make_tiny_tokenizer
+from transformers import EvalPrediction, LlamaForCausalLM
 
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
@@ -175,3 +175,14 @@ def test_a_trained_model_has_the_tags_of_its_training(config: Config, pairs: dat
     assert trainer.ref_model is None
     reference = make_tiny_model(1)
     assert DPOTrainer(make_tiny_model(), reference, args=config(), train_dataset=pairs).ref_model is reference
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_the_tokenizer_is_that_of_the_model(config: Config, model_folder: Path, is_loaded: bool) -> None:
+    text = datasets.Dataset.from_list(make_text_pairs(4))
+    model = LlamaForCausalLM.from_pretrained(model_folder) if is_loaded else str(model_folder)
+    trainer = DPOTrainer(model, args=config(), train_dataset=text)
+    given = DPOTrainer(make_tiny_model(), args=config(), train_dataset=text, tokenizer=make_tiny_tokenizer())
+    assert trainer.train_dataset[0]["prompt_ids"] == given.train_dataset[0]["prompt_ids"]
+    with pytest.raises(UsageError, match=r"text needs DPOTrainer\(tokenizer=...\)"):
+        DPOTrainer(make_tiny_model(), args=config(), train_dataset=text)
