@@ -11,13 +11,13 @@ from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import UsageError, argument, first_line
-from dpo_train.adapters import MERGED_BASE, adapter_base
-from dpo_train.data.caches import describe_truncation
+from dpo_train.adapters import MERGED_BASE
+from dpo_train.data.caches import describe_tokens
 from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
-from dpo_train.run.describe import describe_adapter, describe_batch, describe_path
+from dpo_train.run.describe import describe_batch, describe_path
 from dpo_train.run.inputs import Inputs, load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.run.outputs import RunResult, run_report, write_pairs
@@ -39,10 +39,10 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
     """
     transformers.utils.logging.disable_progress_bar()
     inputs = load_inputs(options, say)
-    say(f"tokens     {inputs.tokens.path}")
-    say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
-    if cut := describe_truncation(inputs.tokens):
-        say(f"truncated  {cut}")
+    for tokens in inputs.tokens:
+        say(f"tokens     {tokens.path}")
+    for title, text in describe_tokens(inputs.tokens):
+        say(f"{title:10} {text}")
     try:
         return _run(_make_trainer(inputs, quiet), inputs, say)
     except ImportError as error:  # of an optimizer or kernel that an option asks transformers for
@@ -82,8 +82,6 @@ def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
 
 def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> RunResult:
     options, splits = inputs.options, inputs.splits
-    if (base := adapter_base(str(options.model))) is not None:
-        say(f"adapter    {describe_adapter(options, base)}")
     packing = trainer.resolve_packing()
     say(f"batch      {describe_batch(inputs.args, shared=packing.reason is None)}")
     say(f"path       {describe_path(trainer)}")
@@ -107,7 +105,7 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
     trained = trainer.pair_metrics.history()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
-        write_pairs(trainer, trained, options.output)
+        write_pairs(trainer, trained, options.output, saved_step=result.saved_step)
         write_report(options.output, run_report(options, result, trainer, compared))
     if inputs.args.world_size > 1:
         trainer.end()  # gloo's threads may abort the process at its exit otherwise
@@ -115,19 +113,27 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
 
 
 def _evaluated(trainer: DPOTrainer, inputs: Inputs) -> RunResult:
-    """Return the result of a run, after an evaluation of its last step if there was none."""
-    splits = inputs.splits
-    evaluations = [record for record in trainer.state.log_history if "eval_loss" in record]
-    if "test" in splits and not (evaluations and evaluations[-1]["step"] == trainer.state.global_step):
-        trainer.evaluate()
-        evaluations.append(trainer.state.log_history[-1])
+    """Return the result of a run, after an evaluation of its model if the last one was of another step."""
+    splits, state = inputs.splits, trainer.state
+    step = state.global_step
+    if inputs.args.load_best_model_at_end and state.best_model_checkpoint is not None and not inputs.options.eval_only:
+        step = int(state.best_model_checkpoint.rpartition("-")[2])
+    evaluations = [record for record in state.log_history if "eval_loss" in record]
+    if "test" in splits and not (evaluations and evaluations[-1]["step"] == step):
+        if step == state.global_step:
+            trainer.evaluate()
+            evaluations.append(state.log_history[-1])
+        else:  # not logged, because the log has this step already
+            measured = trainer.evaluation_loop(trainer.get_eval_dataloader(), "Evaluation").metrics
+            evaluations.append({**measured, "step": step})
     return RunResult(
         output=inputs.options.output,
-        tokens=inputs.tokens.path,
-        steps=trainer.state.global_step,
+        tokens=inputs.tokens[0].path,
+        steps=state.global_step,
         pairs=len(splits["train"]) if "train" in splits else 0,
         before=evaluations[0] if evaluations else {},
         after=evaluations[-1] if evaluations else {},
+        saved_step=step,
     )
 
 
