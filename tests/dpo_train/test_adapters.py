@@ -356,13 +356,11 @@ def test_a_resumed_run_of_an_adapter_ends_as_an_uninterrupted_one(
     torch.testing.assert_close(trained(str(tmp_path / "run" / "checkpoint-2")), straight, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["itself", "the model under its adapter", "another adapter of the same model"])
+@pytest.mark.parametrize("kind", ["itself", "the model under its adapter"])
 def test_a_reference_that_shares_weights_with_the_policy_is_refused(
     kind: str, config: Config, pairs: datasets.Dataset
 ) -> None:
-    base = make_tiny_model()
-    policy = adapted(model=base)
-    references = {"itself": policy, "the model under its adapter": policy.get_base_model()}
-    reference = references.get(kind) or adapted(model=base)
+    policy = adapted()
+    reference = policy if kind == "itself" else policy.get_base_model()
     with pytest.raises(UsageError, match="ref_model is the model itself, or shares weights with it"):
         DPOTrainer(policy, reference, args=config(), train_dataset=pairs)
