@@ -257,12 +257,12 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         """Number of tokens of the longest pair: prompt plus longer response."""
         return int(self.pair_lengths.max())
 
-    def column(self, name: str, rows: np.ndarray) -> list[Any]:
-        """Return the values of a text column in some rows; None for each if there is no such column."""
+    def column(self, name: str, rows: np.ndarray) -> list[str | None]:
+        """Return the values of a column in some rows as text; None for each if there is no such column."""
         if name not in self._table.column_names:
             return [None] * len(rows)
-        values: list[Any] = self._table.column(name).take(pa.array(rows)).to_pylist()
-        return values
+        values = self._table.column(name).take(pa.array(rows)).to_pylist()
+        return [None if value is None else str(value) for value in values]
 
     @property
     def has_scores(self) -> bool:

@@ -217,7 +217,7 @@ class _PairTokenizer:
     def carried(self, columns: Collection[str]) -> list[str]:
         """Return the columns that rows of token ids have besides the ids, given those of the dataset."""
         scores = SCORES if set(SCORES) <= set(columns) else ()
-        kept = [name for name in ("source", "prompt_key", *GIVEN_LOGPS) if name in columns]
+        kept = [name for name in ("prompt_key", *GIVEN_LOGPS) if name in columns]
         weights = [self._weights] if self._weights is not None and self._weights not in scores else []
         return [*scores, *weights, *kept, "id", "origin", _PROMPT]
 
