@@ -130,9 +130,14 @@ def required_number(row: Row, field: str, path: str = "") -> float:
 def required_choice(row: Row, field: str, choices: Collection[Any], path: str = "") -> Any:
     """Return a required field that must be one of `choices`.
 
+    A string or a float that holds one of them counts as it, because tables write numbers so.
+
     Raises: RowError: missing_field or wrong_type.
     """
     value = required(row, field, path)
+    if isinstance(value, str | float):
+        text = str(value).strip().removesuffix(".0")
+        value = next((choice for choice in choices if text == str(choice)), value)
     if isinstance(value, list | Mapping) or value not in choices:
         allowed = ", ".join(map(str, choices))
         raise RowError("wrong_type", path + field, f"{path}{field} is {value!r}, not one of {allowed}.")

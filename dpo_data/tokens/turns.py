@@ -142,13 +142,12 @@ class _PromptCutter:
         return cut_prompts(from_lists([ids]), kept, "keep_end", self._encoder.bos_token_id).values
 
     def _begin(self, ids: Ids) -> int:
-        """Return the number of ids that a prompt has before the text of its first turn; 0 if that is unknown."""
+        """Return the number of ids that a prompt has before the text of its first turn; all if unknown."""
         for text in self._marked_prompts():
             marked = self._encoder.encode([text]).values
             size = min(len(ids), len(marked))
             differs = np.flatnonzero(ids[:size] != marked[:size])
             return int(differs[0]) if len(differs) else size
-        # Without it the system message is not kept.
         return len(ids)
 
     def _marked_prompts(self) -> Iterator[str]:

@@ -337,14 +337,15 @@ def test_arguments_of_the_template_are_an_object(tmp_path, write_rows, value):
 
 def test_the_same_rows_have_the_same_ids_in_json_lines_and_in_parquet(tmp_path, write_rows):
     def row(name: str, **arguments: Any) -> dict[str, Any]:
+        # Keys in alphabetical order: pyarrow 18 sorts them.
         properties = {key: {"type": "string"} for key in arguments}
-        function = {"name": name, "parameters": {"type": "object", "properties": properties}}
-        call = {"type": "function", "function": {"name": name, "arguments": arguments}}
+        function = {"name": name, "parameters": {"properties": properties, "type": "object"}}
+        call = {"function": {"arguments": arguments, "name": name}, "type": "function"}
         return {
             "prompt": [{"role": "user", "content": f"{name}?"}],
             "chosen": [{"role": "assistant", "content": None, "tool_calls": [call]}],
             "rejected": [{"role": "assistant", "content": "No."}],
-            "tools": [{"type": "function", "function": function}],
+            "tools": [{"function": function, "type": "function"}],
             "chat_template_kwargs": {f"{name}_on": True},
         }
 
@@ -358,7 +359,7 @@ def test_the_same_rows_have_the_same_ids_in_json_lines_and_in_parquet(tmp_path, 
         found.append(batch.drop_columns(["origin"]).to_pylist())
     assert found[0] == found[1]
     assert found[0][0]["chosen"][0]["tool_calls"] == (
-        '[{"type":"function","function":{"name":"weather","arguments":{"city":"Lima"}}}]'
+        '[{"function":{"arguments":{"city":"Lima"},"name":"weather"},"type":"function"}]'
     )
 
 

@@ -117,6 +117,17 @@ def test_turns_of_text_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
         RowReader(tokenizer, truncation_unit="turn")(data, name="the training set", split="train")
 
 
+def test_truncation_is_refused_with_a_collator_of_ones_own(
+    tiny_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: Callable[..., DPOConfig]
+) -> None:
+    data = datasets.Dataset.from_list(ROWS)
+    given = {"args": config(), "train_dataset": data, "tokenizer": tokenizer, "data_collator": list}
+    with pytest.raises(
+        UsageError, match="max_length, truncation_unit: without effect with a data_collator of your own"
+    ):
+        DPOTrainer(tiny_model, max_length=60, truncation_unit="turn", **given)
+
+
 # On the command line.
 
 
