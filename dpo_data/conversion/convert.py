@@ -16,9 +16,10 @@ from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
 from dpo_data.errors import InputError, RowError, argument
 from dpo_data.options import FIRST_ROWS, Form, Progress, silent
+from dpo_data.prepared.building import building
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.quarantine import QuarantinedRow
-from dpo_data.prepared.writer import PreparedWriter, building
+from dpo_data.prepared.writer import PreparedWriter
 from dpo_data.readers.inputs import find_inputs
 
 #: Rows that must all lack the same field, if a file has no more, so that nothing is written.

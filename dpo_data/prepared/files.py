@@ -2,12 +2,27 @@
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST = "manifest.json"
 #: Where a folder is built; a folder that has it without a manifest is unfinished.
 PARTIAL = ".partial"
+#: In `PARTIAL`, as long as a run builds there; always empty.
+LOCK = "lock"
+#: Present version of each kind of folder: this program reads it and all before.
+VERSIONS = {"prepared": 2, "tokens": 2}
+
+
+def is_file_name(name: str) -> bool:
+    """Return True if a name from a file, such as a manifest, is that of a file below the folder, and no other path.
+
+    >>> [is_file_name(name) for name in ("README.md", "train/data-00000-of-00001.arrow", "../a", "/a", "a/../../b")]
+    [True, True, False, False, False]
+    """
+    path = PurePosixPath(name)
+    is_relative = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    return is_relative and str(path) == name and "\\" not in name and "\0" not in name and path.parts[0] != PARTIAL
 
 
 def is_utf8(path: Path) -> bool:

@@ -18,11 +18,12 @@ import pyarrow as pa
 from dpo_data.engine.threads import map_in_threads
 from dpo_data.errors import PreparedError, UsageError, argument, as_flag, reading
 from dpo_data.options import DEFAULT_MAX_INVALID, DEFAULT_MAX_LENGTH, Form, OnOverlong, Progress, TruncationMode, silent
+from dpo_data.prepared.building import building
 from dpo_data.prepared.files import MANIFEST, hash_file, hash_json
 from dpo_data.prepared.manifest import load_manifest, write_manifest
 from dpo_data.prepared.reader import Prepared, is_prepared, load_dataset, open_prepared, read_shard, shard_schema
 from dpo_data.prepared.schema import token_schema
-from dpo_data.prepared.writer import SplitWriter, building, finish_folder
+from dpo_data.prepared.writer import SplitWriter, finish_folder
 from dpo_data.slices import slices
 from dpo_data.tokens.build import encode_rows, truncate_and_build
 from dpo_data.tokens.dropped import DROPPED, DroppedWriter, read_dropped
