@@ -13,6 +13,7 @@ OnError = Literal["quarantine", "stop"]
 TruncationMode = Literal["keep_end", "keep_start"]
 OnOverlong = Literal["truncate", "drop", "fail"]
 Severity = Literal["error", "warning"]
+Verify = Literal["fast", "full"]
 SplitName = Literal["train", "test"]
 SPLITS = get_args(SplitName)
 InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]

@@ -28,6 +28,8 @@ _UNNAMED = {"prepared": ("provenance.json", "report.json", "report.html"), "toke
 _QUARANTINE = "quarantine"
 #: How long a run waits for one that is about to end, in seconds.
 _LOCK_TIMEOUT_S = 0.2
+#: In the name of a folder that was set aside.
+_DAMAGED = ".damaged"
 
 
 @contextmanager
@@ -48,12 +50,7 @@ def building(folder: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     partial = folder / PARTIAL
     existed = folder.exists()
     with writing(folder):
-        try:
-            _replaced_names(folder, kind, overwrite=overwrite)  # before anything is written
-        except (UsageError, FileNotFoundError):
-            if not os.path.lexists(partial) or not _is_partial_of_ours(partial):
-                raise
-            # Another run may be publishing the folder: decide again with the lock.
+        _check_before_lock(folder, kind, overwrite=overwrite)
         lock = _acquire_lock(folder)
     try:
         try:
@@ -97,13 +94,34 @@ def set_aside(folder: Path) -> Path:
 
     Raises: UsageError: the system refuses to.
     """
-    aside, number = folder.with_name(f"{folder.name}.damaged"), 1
+    aside, number = folder.with_name(folder.name + _DAMAGED), 1
     while os.path.lexists(aside):
         number += 1
-        aside = folder.with_name(f"{folder.name}.damaged-{number}")
+        aside = folder.with_name(f"{folder.name}{_DAMAGED}-{number}")
     with writing(folder):
         folder.rename(aside)
     return aside
+
+
+def is_set_aside(folder: Path) -> bool:
+    """Return True if a folder has the name of one that was set aside."""
+    return _DAMAGED in folder.name
+
+
+def _check_before_lock(folder: Path, kind: Kind, *, overwrite: bool) -> None:
+    """Raise UsageError if a folder must not be replaced; nothing is decided about one that another run may publish."""
+    for attempt in range(3):
+        try:
+            _replaced_names(folder, kind, overwrite=overwrite)
+        except FileNotFoundError:  # another run has moved a file meanwhile
+            continue
+        except UsageError:
+            if os.path.lexists(folder / PARTIAL) and _is_partial_of_ours(folder / PARTIAL):
+                return
+            if attempt == 2:
+                raise
+        else:
+            return
 
 
 def _replaced_names(folder: Path, kind: Kind, *, overwrite: bool) -> set[str]:

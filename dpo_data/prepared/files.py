@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from xxhash import xxh3_128_hexdigest
 
 MANIFEST = "manifest.json"
 #: Where a folder is built; a folder that has it without a manifest is unfinished.
@@ -38,6 +41,15 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fast_hash(path: Path) -> str:
+    """Return the XXH3 of the bytes of a file that is not empty, 128 bits in hexadecimal.
+
+    It finds damage at 11 GB/s, SHA-256 at 0.9 GB/s: benchmarks/results/damage_amd-epyc-2-cores_202611.md.
+    """
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return xxh3_128_hexdigest(content)
 
 
 def hash_json(content: Any) -> str:

@@ -76,7 +76,9 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
         scratch=scratch,
         progress=_lines(say),
     )
-    splits = tokens.dataset()
+    if tokens.set_aside is not None:
+        say(f"tokens     a damaged cache was moved to {tokens.set_aside}")
+    splits = tokens.dataset(options.verify)
     needed = "test" if options.eval_only else "train"
     if needed not in splits:
         raise UsageError(f"{tokens.path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")

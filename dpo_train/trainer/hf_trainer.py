@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from dpo_train.adapters import MERGED_BASE, save_merged_base
 from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.sampler import StepSampler
+from dpo_train.trainer.checkpoints import mark_incomplete, write_checkpoint_manifest
 
 
 class HFTrainer(Trainer):  # type: ignore[misc]
@@ -126,13 +127,18 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint with the loss since the last log record, which Trainer would lose."""
+        """Save a checkpoint with its manifest, and with the loss since the last log record, which Trainer would lose."""
         state = self.checkpoint_state()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
+        if self.args.should_save:
+            mark_incomplete(folder)  # an earlier run may have saved it
         pending = {"loss": self._tr_loss.item(), "last_logged": self._globalstep_last_logged, **state}
         (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process saves files of its own
+        if self.args.should_save and folder.is_dir():  # unless it was among those that save_total_limit removes
+            write_checkpoint_manifest(folder)
 
     def _load_checkpoint_state(self, checkpoint: str | None) -> dict[str, Any]:
         if checkpoint is None or not (file := Path(checkpoint) / self._pending_name).exists():

@@ -290,7 +290,7 @@ def test_two_processes_that_write_one_folder_never_mix_their_files(tmp_path):
         writer.start()
     reads, seen = Counter[str](), set[str]()
     deadline = time.monotonic() + 30
-    while len(seen) < 100 and time.monotonic() < deadline:
+    while any(sum(str(writer.pid) in each for each in seen) < 20 for writer in writers) and time.monotonic() < deadline:
         try:
             before = (folder / "manifest.json").read_text()
             content = {(folder / name).read_text() for name in ("x", "y")}
@@ -304,8 +304,7 @@ def test_two_processes_that_write_one_folder_never_mix_their_files(tmp_path):
     for writer in writers:
         writer.join()
     assert reads["mixed"] == 0
-    assert len(seen) >= 100
     for counts in by_process:
-        assert counts["published"] > 10
+        assert counts["published"] >= 20
         assert counts.keys() <= {"published", "refused"}
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "x", "y"]
