@@ -127,7 +127,7 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint with its manifest, and with the loss since the last log record, which Trainer would lose."""
+        """Save a checkpoint with its manifest, and the loss since the last log record, which Trainer would lose."""
         state = self.checkpoint_state()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
