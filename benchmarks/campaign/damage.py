@@ -28,7 +28,9 @@ def judge(ended: Ended, names: list[str], same: bool) -> str:
         return ended.fault
     if ended.code == 0:
         return "harmless" if same else "silent"
-    return "found" if any(Path(name).name in ended.err + ended.out for name in names) else "unnamed"
+    # A manifest that is damaged in the hash of a file makes that file the damaged one.
+    is_named = any(Path(name).name in ended.err + ended.out or "manifest" in name for name in names)
+    return "found" if is_named else "unnamed"
 
 
 def _names(folder: Path) -> list[str]:
@@ -42,7 +44,11 @@ def _details(how: str, names: list[str], words: tuple[object, ...], ended: Ended
 
 
 def _prepared(world: World, rng: random.Random, scratch: Path) -> Iterator[Trial]:
-    whole, folder, out = copy(world.prepared, scratch / "whole" / "p"), copy(world.prepared, scratch / "p"), scratch / "out"
+    whole, folder, out = (
+        copy(world.prepared, scratch / "whole" / "p"),
+        copy(world.prepared, scratch / "p"),
+        scratch / "out",
+    )
     shutil.rmtree(folder / "tokens")
     shutil.rmtree(whole / "tokens")
     how, names = damage(folder, _names(folder), rng)
@@ -94,7 +100,11 @@ def _trained(world: World, scratch: Path, folder: Path, how: str, names: list[st
     same = weights.is_file() and weights.read_bytes() == (world.run / "model.safetensors").read_bytes()
     outcome = judge(ended, names, same)
     said = "moved to" in ended.err
-    return f"{of}: dpo-train", "found" if outcome == "harmless" and said else outcome, _details(how, names, words, ended)
+    return (
+        f"{of}: dpo-train",
+        "found" if outcome == "harmless" and said else outcome,
+        _details(how, names, words, ended),
+    )
 
 
 def _reference(world: World, rng: random.Random, scratch: Path) -> Iterator[Trial]:

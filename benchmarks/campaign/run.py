@@ -9,6 +9,7 @@ printed with the seed and number of its trial, and the exit code is 1 if there i
 import argparse
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--output", type=Path, default=None, help=f"write a table there, as in {RESULTS}")
     options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     started = time.monotonic()
     counts: dict[str, Counter[str]] = {}
     faults: list[str] = []
@@ -66,9 +68,9 @@ def main() -> None:
         f"- `python benchmarks/campaign/run.py --seed {' '.join(map(str, options.seed))} --scale {options.scale:g}`, "
         f"{time.monotonic() - started:.0f} s",
         "",
-        "Found: refused, reported or repaired, and the file was named; a killed run whose repetition gave the same bytes;",
-        "a broken input that was refused or whose rows are accounted for. Harmless: the command does not read what was",
-        "damaged, and its result is that of whole files. Unnamed: refused without the name of the file.",
+        "Found: refused, reported or repaired, and the file was named; or a killed run whose repetition gave the same",
+        "bytes; or a broken input that was refused, or whose rows are accounted for. Harmless: the command does not",
+        "read what was damaged, and its result is that of whole files. Unnamed: refused without the file's name.",
         "",
         table(["what", *COLUMNS], rows),
         "",

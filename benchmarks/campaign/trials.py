@@ -56,7 +56,7 @@ class Child:
         return Ended(os.waitstatus_to_exitcode(status), *self._printed())
 
     def _printed(self) -> tuple[str, str]:
-        return tuple((self.folder / name).read_text(errors="replace") for name in ("out", "err"))  # type: ignore[return-value]
+        return tuple((self.folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))  # type: ignore[return-value]
 
 
 def start(folder: Path, *words: object) -> Child:
@@ -86,7 +86,7 @@ def fork(folder: Path, task: Callable[[], int]) -> Child:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number, name in ((1, "out"), (2, "err")):
+        for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace")
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace")

@@ -45,6 +45,11 @@ class Prepared:
             refuse_damaged(self.path, damaged_files(self.path, {shard: self.manifest.files[shard]}))
             yield from read_shard(self.path / shard)
 
+    def require_undamaged_shards(self) -> None:
+        """Raise PreparedError if a shard is missing or damaged."""
+        shards = [shard for split in self.manifest.splits.values() for shard in split.shards]
+        refuse_damaged(self.path, damaged_files(self.path, {shard: self.manifest.files[shard] for shard in shards}))
+
     def quarantined(self) -> Iterator[QuarantinedRow]:
         """Yield the quarantined rows."""
         return read_quarantine(self.path, self.manifest.files)

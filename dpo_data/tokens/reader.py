@@ -1,6 +1,7 @@
 """Token caches of a prepared folder: found, listed, opened and verified."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dpo_data.errors import PreparedError, as_flag
 from dpo_data.options import Verify
 from dpo_data.prepared.building import is_set_aside
-from dpo_data.prepared.files import MANIFEST, hash_json
+from dpo_data.prepared.files import MANIFEST, PARTIAL, hash_json
 from dpo_data.prepared.manifest import load_manifest
 from dpo_data.prepared.reader import Prepared, damaged_files, is_prepared, load_dataset, refuse_damaged
 from dpo_data.tokens.manifest import TOKENS_VERSION, TokensManifest
 from dpo_data.tokens.options import token_options
+
+#: Name of a token cache.
+_KEY = re.compile("[0-9a-f]{16}")
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -86,8 +90,33 @@ def list_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> list
     return [cache for cache in all_tokens(prepared, cache_dir) if cache.manifest.text_hash == wanted]
 
 
+def damaged_manifests(prepared: Prepared, cache_dir: str | Path | None = None) -> dict[str, str]:
+    """Return the manifests of token caches that are missing or cannot be read, as `tokens/KEY/manifest.json`, and why.
+
+    Caches of other versions, unfinished ones, and folders that have not the name of a cache are left out.
+    """
+    damaged = {}
+    for path in sorted(tokens_folder(prepared, cache_dir).glob("*")):
+        if not _KEY.fullmatch(path.name) or not path.is_dir() or (path / PARTIAL).exists() or not any(path.iterdir()):
+            continue
+        try:
+            version = json.loads((path / MANIFEST).read_bytes())["version"]
+            is_other = isinstance(version, int) and version != TOKENS_VERSION
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            is_other = False
+        if is_other:
+            continue
+        try:
+            open_tokens(path)
+        except PreparedError:
+            damaged[f"tokens/{path.name}/{MANIFEST}"] = "is missing or damaged: the token cache cannot be used"
+    return damaged
+
+
 def refuse_old_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> None:
-    """Raise PreparedError if a token cache of the folder's present text has an older version of the format."""
+    """Raise PreparedError if a token cache is damaged, or one of the folder's present text has an older version."""
+    again = "Tokenize again with the same options: the damaged cache is moved aside."
+    refuse_damaged(Path(cache_dir or prepared.path), damaged_manifests(prepared, cache_dir), again)
     wanted = text_hash(prepared)
     for path in sorted(tokens_folder(prepared, cache_dir).glob(f"*/{MANIFEST}")):
         try:
