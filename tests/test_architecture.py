@@ -40,7 +40,7 @@ BRIDGES = {
     "dpo_train.cli": {"cli"},
     "dpo_train.data": {"options", "prepared", "records", "run_pairs", "tokens"},
     "dpo_train.trainer": {"prepared"},  # which hashes files
-    "dpo_train.run": {"inspect", "options", "reports", "run_pairs"},
+    "dpo_train.run": {"inspect", "options", "prepared", "reports", "run_pairs"},
 }
 HEAVY = {"torch", "transformers", "datasets", "pandas", "pydantic", "pyarrow", "numpy"}
 

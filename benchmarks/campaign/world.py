@@ -8,26 +8,7 @@ from pathlib import Path
 from toys import make_tiny_model, make_tiny_tokenizer
 from trials import fork, run
 
-WORDS = [
-    *[
-        "please",
-        "thanks",
-        "the",
-        "a",
-        "house",
-        "river",
-        "why",
-        "how",
-        "blue",
-        "7",
-        "tree",
-        "ünïcode",
-        "语言",
-        "quick",
-        "answer",
-    ],
-    "\n\t",
-]
+WORDS = ["please", "the house", "river", "why", "7", "ünïcode", "语言", "\n\t", "quick answer"]
 TRAIN = ("--use-cpu", "--max-steps", 4, "--batch-size", 4, "--learning-rate", "1e-3", "--logging-steps", 1)
 TRAIN = (*TRAIN, "--save-steps", 2, "--quiet")
 

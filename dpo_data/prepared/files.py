@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from mmap import ACCESS_READ, mmap
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -50,6 +52,19 @@ def fast_hash(path: Path) -> str:
     """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         return xxh3_128_hexdigest(content)
+
+
+def replace_texts(texts: Mapping[Path, str]) -> None:
+    """Write files anew, as UTF-8; the old ones stay unless all of the new ones can be written."""
+    partial = {path: path.with_name(f".{path.name}.partial") for path in texts}
+    try:
+        for path, text in texts.items():
+            partial[path].write_text(text, encoding="utf-8")
+        for path in texts:
+            os.replace(partial[path], path)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
 
 
 def hash_json(content: Any) -> str:
