@@ -25,6 +25,8 @@ Axis = Literal["better", "safer"]
 
 DEFAULT_MAX_LENGTH = 1024
 DEFAULT_MAX_INVALID = 0.05
+#: Longest row of a text file: some ten times the longest contexts of today's models, and little memory.
+DEFAULT_MAX_ROW_BYTES = 100_000_000
 #: Rows at the start of the first file that decide what --form auto means.
 FIRST_ROWS = 1000
 DEFAULT_AUDIT_LENGTHS = (256, 512, 1024, 2048, 4096)

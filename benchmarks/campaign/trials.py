@@ -64,8 +64,8 @@ def start(folder: Path, *words: object) -> Child:
     folder.mkdir(parents=True, exist_ok=True)
 
     def command() -> int:
-        from dpo_data.cli.app import main as dpo_data
-        from dpo_train.cli import main as dpo_train
+        from dpo_data.__main__ import main as dpo_data
+        from dpo_train.__main__ import main as dpo_train
 
         sys.argv = [str(word) for word in words]
         try:

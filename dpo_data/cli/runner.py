@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from dpo_data.errors import DataError, as_flag, did_you_mean, first_line
 from dpo_data.options import Progress
 
-EXIT_CODES = "Exit codes: 0 fine, 1 findings, 2 usage or unreadable input, 130 stopped with Ctrl-C, 143 by SIGTERM."
+EXIT_CODES = "Exit codes: 0 fine, 1 findings, 2 usage or unreadable input, 130 stopped with Ctrl-C."
 CONTEXT = {"help_option_names": ["--help", "-h"], "max_content_width": 120}
 
 #: Arguments in Python whose option has another name.

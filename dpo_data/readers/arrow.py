@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_data.errors import RowError
+from dpo_data.options import DEFAULT_MAX_ROW_BYTES
 from dpo_data.readers.rows import Block, Format, RawRow
 from dpo_data.readers.tables import require_distinct_columns
 from dpo_data.slices import SLICE_BYTES, SLICE_ROWS, slices
@@ -18,8 +19,8 @@ BLOCK_BYTES = 2 << 20
 BYTES_TYPES = {"binary", "large_binary", "binary_view"}
 
 
-def read_parquet(stream: Any) -> Iterator[Block]:
-    """Yield the blocks of a Parquet file."""
+def read_parquet(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> Iterator[Block]:
+    """Yield the blocks of a Parquet file, whose rows are limited by their own format."""
     file = pq.ParquetFile(stream)
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     row_bytes = sum(group.total_byte_size for group in groups) // max(1, file.metadata.num_rows)
@@ -27,8 +28,8 @@ def read_parquet(stream: Any) -> Iterator[Block]:
     return _blocks(file.iter_batches(batch_size=rows))
 
 
-def read_arrow(stream: Any) -> Iterator[Block]:
-    """Yield the blocks of an Arrow or Feather file."""
+def read_arrow(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> Iterator[Block]:
+    """Yield the blocks of an Arrow or Feather file, whose rows are limited by their own format."""
     return _blocks(_sound(_arrow_batches(stream)))
 
 
