@@ -7,6 +7,8 @@ EXTRAS := train,lora,checks
 SCALE ?= 1
 # Neither the demo nor the tests use the network.
 export HF_HUB_OFFLINE := 1
+# One process a core, at most eight: each loads torch.
+PYTEST := pytest -q --numprocesses logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo venv lint test test-all test-lowest campaign docs docs-pages schemas clean
@@ -25,13 +27,13 @@ lint: .venv/installed-dev ## ruff, ruff format and mypy
 	$(BIN)/mypy
 
 test: lint docs-pages ## lint, docs/reference/ anew, and the tests that are not marked slow, in less than five minutes
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/$(PYTEST) -m "not slow"
 
 test-all: lint docs-pages ## lint, docs/reference/ anew, and every test
-	$(BIN)/pytest -q
+	$(BIN)/$(PYTEST)
 
 test-lowest: .venv-lowest/installed ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
-	.venv-lowest/bin/pytest -q -m "not slow"
+	.venv-lowest/bin/$(PYTEST) -m "not slow"
 
 campaign: .venv/installed-dev ## kill runs, damage files and break inputs at random, with two seeds; SCALE=20 for hours
 	$(BIN)/python benchmarks/campaign/run.py --seed 1 2 --scale $(SCALE)

@@ -155,9 +155,11 @@ def as_keyword(name: str, value: object = None) -> str:
 def as_flag(name: str, value: object = None) -> str:
     """Return an argument as it is written on a command line.
 
-    >>> as_flag("max_length"), as_flag("limit", 0), as_flag("overwrite", True)
-    ('--max-length', '--limit 0', '--overwrite')
+    >>> as_flag("max_length"), as_flag("limit", 0), as_flag("overwrite", True), as_flag("keep_system", False)
+    ('--max-length', '--limit 0', '--overwrite', '--no-keep-system')
     """
+    if str(value) == "False":
+        return f"--no-{name.replace('_', '-')}"
     flag = f"--{name.replace('_', '-')}"
     return flag if value is None or str(value) == "True" else f"{flag} {value}"
 

@@ -11,6 +11,7 @@ Form = Literal["text", "conversational"]
 FormChoice = Literal["auto", "text", "conversational"]
 OnError = Literal["quarantine", "stop"]
 TruncationMode = Literal["keep_end", "keep_start"]
+TruncationUnit = Literal["token", "turn"]
 OnOverlong = Literal["truncate", "drop", "fail"]
 Severity = Literal["error", "warning"]
 Verify = Literal["fast", "full"]
@@ -52,6 +53,14 @@ def parse_template_arguments(words: Iterable[str]) -> dict[str, Any] | None:
         else:
             raise UsageError("must be NAME=VALUE, as in enable_thinking=false.", "chat_template_kwargs", word)
     return arguments or None
+
+
+def parse_share(option: str, text: str) -> float:
+    """Return the share that a text like 5% or 0.05 means."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError as error:
+        raise UsageError("must be a share, as in 5% or 0.05.", option, text) from error
 
 
 def _from_json(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,21 @@ class Ragged:
     def _gather(self, starts: NDArray[np.int64], lengths: Lengths) -> "Ragged":
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return Ragged(self.values[np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)
+
+
+def from_lists(ids: Sequence[Sequence[int] | NDArray[np.int32]]) -> Ragged:
+    """Return sequences of ids, joined."""
+    offsets = np.concatenate([[0], np.cumsum(np.fromiter(map(len, ids), np.int64, len(ids)))])
+    return Ragged(np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1]), offsets)
+
+
+def merged(first: Ragged, second: Ragged, is_first: NDArray[np.bool_]) -> Ragged:
+    """Return the sequences of `first` that `is_first`, (N,), marks, and in place of the others those of `second`."""
+    if is_first.all():
+        return first
+    places = np.arange(len(is_first))
+    places[~is_first] = len(is_first) + np.arange(len(second.lengths))
+    return joined([first, second]).take(places)
 
 
 def joined(parts: Sequence[Ragged]) -> Ragged:

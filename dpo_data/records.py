@@ -1,9 +1,9 @@
 """Row types shared by all modules: preference pairs, scored responses, and the content keys of pairs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,6 +70,9 @@ class ConversationalPair(Scores):
     chosen: list[Message]
     rejected: list[Message]
     tools: Annotated[str | None, Field(description="Tools available in the dialogue, as JSON.")] = None
+    chat_template_kwargs: Annotated[
+        str | None, Field(description="Variables of the chat template for this dialogue, as JSON.")
+    ] = None
 
     @property
     def texts(self) -> PairTexts:
@@ -171,8 +174,8 @@ def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
     """
     if isinstance(pair, TextPair):
         return pair.prompt.encode(), pair.chosen.encode(), pair.rejected.encode()
-    tools = (pair.tools or "").encode()
-    return canonical(pair.prompt) + tools, canonical(pair.chosen), canonical(pair.rejected)
+    context = f"{pair.tools or ''}{pair.chat_template_kwargs or ''}".encode()
+    return canonical(pair.prompt) + context, canonical(pair.chosen), canonical(pair.rejected)
 
 
 def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
@@ -207,3 +210,14 @@ def _further_parts(message: Message) -> tuple[str | None, ...]:
     if any(reasoning):
         return (*tools, *reasoning)
     return tools if any(tools) else ()
+
+
+def without_nulls(value: Any) -> Any:
+    """Return nested data without the keys that have no value, which Parquet adds for every key of another row.
+
+    >>> without_nulls({"city": "Lima", "query": None, "parts": [None, {"a": None}]})
+    {'city': 'Lima', 'parts': [None, {}]}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_nulls(part) for name, part in value.items() if part is not None}
+    return [without_nulls(part) for part in value] if isinstance(value, list) else value

@@ -1,4 +1,8 @@
 import gc
+import os
+
+# The tests run in several processes: torch's threads would fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_finish() -> None:

@@ -34,11 +34,12 @@ LAYERS = {
     ],
 }
 #: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads
-#: prepared folders and their tokens, `run` writes its report with the pages of dpo_data, `cli` is run as dpo-data is.
+#: prepared folders, their tokens, and messages in any notation, `run` writes its report with the pages of dpo_data,
+#: `cli` is run as dpo-data is.
 BRIDGES = {
     "dpo_train": {"__init__"},  # for __version__
     "dpo_train.cli": {"cli"},
-    "dpo_train.data": {"options", "prepared", "records", "run_pairs", "tokens"},
+    "dpo_train.data": {"options", "prepared", "records", "run_pairs", "sources", "tokens"},
     "dpo_train.trainer": {"prepared"},  # which hashes files
     "dpo_train.run": {"inspect", "options", "prepared", "reports", "run_pairs"},
 }

@@ -25,8 +25,11 @@ MIN_DEVIATION = 2.0
 _SPECIAL = r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|\[/?INST\]|</?s>|<(?:bos|eos|end_of_turn)>"
 _START = re.compile(rf"\s*({_SPECIAL}|(?:#+ *)?(?:Assistant|AI|Bot|Answer|Response|Output|A):)")
 _END = re.compile(rf"({_SPECIAL}|###)\s*\Z")
-#: Characters at each end of a response that may hold a marker.
-MARKER_CHARACTERS = 64
+#: First characters of the markers at the start, and last ones of those at the end: few responses have them.
+_FIRST_CHARACTERS = frozenset("<[#ABRO")
+_LAST_CHARACTERS = frozenset(">]#")
+#: Characters at each end of a response in which white space and markers count.
+END_CHARACTERS = 64
 
 
 def marks(texts: PairTexts) -> Iterator[tuple[str, str]]:
@@ -38,14 +41,21 @@ def marks(texts: PairTexts) -> Iterator[tuple[str, str]]:
     _, chosen, rejected = texts
     if not chosen or not rejected:
         return
-    if chosen[0].isspace() or rejected[0].isspace():
-        starts = [text[: len(text) - len(text.lstrip())] for text in (chosen, rejected)]
-        yield from _white_space("begins with", *starts)
-    if chosen[-1].isspace() or rejected[-1].isspace():
-        ends = [text[len(text.rstrip()) :] for text in (chosen, rejected)]
-        yield from _white_space("ends with", *ends)
-    yield from _markers("begins with", *(_START.match(text[:MARKER_CHARACTERS]) for text in (chosen, rejected)))
-    yield from _markers("ends with", *(_END.search(text[-MARKER_CHARACTERS:]) for text in (chosen, rejected)))
+    heads = chosen[:END_CHARACTERS], rejected[:END_CHARACTERS]
+    tails = chosen[-END_CHARACTERS:], rejected[-END_CHARACTERS:]
+    starts = heads[0].lstrip(), heads[1].lstrip()
+    ends = tails[0].rstrip(), tails[1].rstrip()
+    # Lengths and single characters first: they are nearly always enough.
+    if len(heads[0]) - len(starts[0]) != len(heads[1]) - len(starts[1]):
+        yield from _white_space(
+            "begins with", *(head[: len(head) - len(start)] for head, start in zip(heads, starts, strict=True))
+        )
+    if len(tails[0]) - len(ends[0]) != len(tails[1]) - len(ends[1]):
+        yield from _white_space("ends with", *(tail[len(end) :] for tail, end in zip(tails, ends, strict=True)))
+    if starts[0][:1] in _FIRST_CHARACTERS or starts[1][:1] in _FIRST_CHARACTERS:
+        yield from _markers("begins with", *map(_START.match, starts))
+    if ends[0][-1:] in _LAST_CHARACTERS or ends[1][-1:] in _LAST_CHARACTERS:
+        yield from _markers("ends with", *map(_END.search, ends))
 
 
 def _markers(verb: str, chosen: re.Match[str] | None, rejected: re.Match[str] | None) -> Iterator[tuple[str, str]]:
@@ -58,10 +68,9 @@ def _markers(verb: str, chosen: re.Match[str] | None, rejected: re.Match[str] | 
 
 def _white_space(verb: str, chosen: str, rejected: str) -> Iterator[tuple[str, str]]:
     """Yield the white space that one side has beyond that of the other."""
-    if len(chosen) != len(rejected):
-        name = "chosen" if len(chosen) > len(rejected) else "rejected"
-        extra = chosen[len(rejected) :] or rejected[len(chosen) :]
-        yield f"{verb} {'a line break' if chr(10) in extra else 'a space'}", name
+    name = "chosen" if len(chosen) > len(rejected) else "rejected"
+    extra = chosen[len(rejected) :] or rejected[len(chosen) :]
+    yield f"{verb} {'a line break' if chr(10) in extra else 'a space'}", name
 
 
 @dataclass

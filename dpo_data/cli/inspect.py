@@ -10,15 +10,18 @@ from dpo_data.cli.options import (
     PREPARED,
     TOKENS,
     AgainstOption,
+    ByOption,
     CacheDirOption,
     ChatTemplateKwargsOption,
     ChatTemplateOption,
     DeepOption,
+    KeepSystemOption,
     MaxLengthOption,
     MaxPromptLengthOption,
     PreparedArgument,
     TemplateDateOption,
     TruncationModeOption,
+    TruncationUnitOption,
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
@@ -54,6 +57,7 @@ def report(
     cache_dir: CacheDirOption = None,
     deep: DeepOption = False,
     against: AgainstOption = [],  # noqa: B006
+    by: ByOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -93,6 +97,7 @@ def report(
             cache_dir=cache_dir,
             deep=deep,
             against=against,
+            by=by,
             progress=show_progress,
         )
     page = write_page(content, path / HTML_NAME if output is None else output)
@@ -143,7 +148,9 @@ def show(
     ] = None,
     max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
     max_prompt_length: MaxPromptLengthOption = None,
-    truncation_mode: TruncationModeOption = "keep_end",
+    truncation_mode: TruncationModeOption = None,
+    truncation_unit: TruncationUnitOption = None,
+    keep_system: KeepSystemOption = None,
     chat_template: ChatTemplateOption = None,
     chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
     template_date: TemplateDateOption = None,
@@ -185,6 +192,8 @@ def show(
         max_length=max_length or None,
         max_prompt_length=max_prompt_length,
         truncation_mode=truncation_mode,
+        truncation_unit=truncation_unit,
+        keep_system=keep_system,
         chat_template=read_template(chat_template),
         chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
         template_date=template_date,
@@ -199,6 +208,7 @@ def show(
 def diff(
     a: Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared folder.", show_default=False)],
     b: Annotated[Path, typer.Argument(metavar="OTHER", help="The folder to compare it with.", show_default=False)],
+    by: ByOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -213,7 +223,7 @@ def diff(
     from dpo_data.reports.terminal.tables import echo
 
     with progress("Comparing", quiet=quiet) as show_progress:
-        found = diff_(a, b, progress=show_progress)
+        found = diff_(a, b, by=by, progress=show_progress)
     if json:
         print_json(found.model_dump(mode="json"))
     elif not quiet:

@@ -8,7 +8,7 @@ import typer
 
 from dpo_data.cli.runner import choices
 from dpo_data.errors import UsageError, reading
-from dpo_data.options import SIDES, Axis, InputFormat, OnOverlong, TruncationMode
+from dpo_data.options import SIDES, Axis, InputFormat, OnOverlong, TruncationMode, TruncationUnit
 
 if TYPE_CHECKING:
     from dpo_data.tokens.cache import TokenCache
@@ -99,9 +99,30 @@ MaxPromptLengthOption = Annotated[
     ),
 ]
 TruncationModeOption = Annotated[
-    TruncationMode,
+    TruncationMode | None,
     typer.Option(
-        metavar=choices(TruncationMode), help="Which end of a truncated prompt to keep.", rich_help_panel=TOKENS
+        metavar=choices(TruncationMode),
+        help="Which end of a truncated prompt to keep.",
+        show_default="keep_end",
+        rich_help_panel=TOKENS,
+    ),
+]
+TruncationUnitOption = Annotated[
+    TruncationUnit | None,
+    typer.Option(
+        metavar=choices(TruncationUnit),
+        help="Drop whole turns from the beginning of a prompt that is too long, or cut tokens only.",
+        show_default="turn for conversations, token with --max-prompt-length or --truncation-mode",
+        rich_help_panel=TOKENS,
+    ),
+]
+KeepSystemOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-system/--no-keep-system",
+        help="Keep the system message when whole turns are dropped.",
+        show_default="keep",
+        rich_help_panel=TOKENS,
     ),
 ]
 OnOverlongOption = Annotated[
@@ -159,6 +180,12 @@ AgainstOption = Annotated[
         rich_help_panel=CHECKS,
     ),
 ]
+ByOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="Also give the numbers by the value of a metadata column that convert --keep kept."
+    ),
+]
 WorkersOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Number of processes.", show_default="one per core")
 ]
@@ -188,14 +215,6 @@ def parse_label_map(words: list[str]) -> dict[str, str]:
             raise UsageError("is given twice.", "label_map", word)
         labels[label] = side
     return labels
-
-
-def parse_share(option: str, text: str) -> float:
-    """Return the share that a text like 5% or 0.05 means."""
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError as error:
-        raise UsageError("must be a share, as in 5% or 0.05.", option, text) from error
 
 
 def read_template(path: Path | None) -> str | None:

@@ -8,6 +8,9 @@ import typer
 from dpo_data.cli.options import DelimiterOption, EncodingOption, InputFormatOption
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json
 
+#: Width of the list of sources when standard output is not a terminal: each is on one line.
+LINE_WIDTH = 500
+
 
 def sources(json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = False) -> None:
     """List supported sources.
@@ -22,7 +25,7 @@ def sources(json: JsonOption = False, quiet: QuietOption = False, verbose: Verbo
     if json:
         print_json([entry.model_dump(mode="json") for entry in entries])
     else:
-        echo(source_table(entries))
+        echo(source_table(entries), plain_width=LINE_WIDTH)
 
 
 def sniff(

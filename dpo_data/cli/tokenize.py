@@ -11,18 +11,19 @@ from dpo_data.cli.options import (
     CacheDirOption,
     ChatTemplateKwargsOption,
     ChatTemplateOption,
+    KeepSystemOption,
     MaxLengthOption,
     MaxPromptLengthOption,
     OnOverlongOption,
     PreparedArgument,
     TemplateDateOption,
     TruncationModeOption,
-    parse_share,
+    TruncationUnitOption,
     read_template,
     tokens_json,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
-from dpo_data.options import DEFAULT_MAX_INVALID, DEFAULT_MAX_LENGTH, parse_template_arguments
+from dpo_data.options import DEFAULT_MAX_INVALID, DEFAULT_MAX_LENGTH, parse_share, parse_template_arguments
 
 
 def tokenize(
@@ -40,7 +41,9 @@ def tokenize(
     path: PreparedArgument = PREPARED,
     max_length: MaxLengthOption = DEFAULT_MAX_LENGTH,
     max_prompt_length: MaxPromptLengthOption = None,
-    truncation_mode: TruncationModeOption = "keep_end",
+    truncation_mode: TruncationModeOption = None,
+    truncation_unit: TruncationUnitOption = None,
+    keep_system: KeepSystemOption = None,
     on_overlong: OnOverlongOption = "truncate",
     chat_template: ChatTemplateOption = None,
     chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
@@ -76,6 +79,8 @@ def tokenize(
             max_length=max_length or None,
             max_prompt_length=max_prompt_length,
             truncation_mode=truncation_mode,
+            truncation_unit=truncation_unit,
+            keep_system=keep_system,
             on_overlong=on_overlong,
             chat_template=read_template(chat_template),
             chat_template_kwargs=parse_template_arguments(chat_template_kwargs),

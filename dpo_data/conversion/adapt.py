@@ -190,8 +190,9 @@ def _require_columns(pair: ConversationalPair, columns: PairColumns) -> None:
             has_column = columns.tools if name.startswith("tool") else name in columns.reasoning
             if not has_column and getattr(message, name):
                 raise RowError("unsupported_field", name, f"a message has {name}, for which the pairs have no column.")
-    if pair.tools and not columns.tools:
-        raise RowError("unsupported_field", "tools", "the row has tools, for which the pairs have no column.")
+    for name, has_column in (("tools", columns.tools), ("chat_template_kwargs", columns.template_arguments)):
+        if getattr(pair, name) and not has_column:
+            raise RowError("unsupported_field", name, f"the row has {name}, for which the pairs have no column.")
 
 
 def _make_pairs(group: AdaptedGroup, source: Source, job: ConversionJob) -> GroupResult:

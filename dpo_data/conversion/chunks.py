@@ -146,9 +146,10 @@ class PairBatchBuilder:
                 columns[name] = text_column([fields[position] for fields in self._fields])
             else:
                 columns[name] = messages_column([getattr(pair, name) for pair in self._pairs], schema.field(name).type)
-        if "tools" in schema.names:
-            tools = [getattr(pair, "tools", None) for pair in self._pairs]
-            columns["tools"] = text_column([None if text is None else text.encode() for text in tools])
+        for name in ("tools", "chat_template_kwargs"):
+            if name in schema.names:
+                texts = [getattr(pair, name, None) for pair in self._pairs]
+                columns[name] = text_column([None if text is None else text.encode() for text in texts])
         for name in SCORES if "margin" in schema.names else ():
             columns[name] = scores_column([getattr(pair, name) for pair in self._pairs])
         for name in set(schema.names) - set(columns):

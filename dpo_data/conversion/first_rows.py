@@ -37,6 +37,7 @@ def decide(plan: ConversionPlan, rows: Sequence[Row]) -> ConversionPlan:
         columns = replace(
             plan.job.columns,
             tools=plan.job.columns.tools or not found.isdisjoint(("tools", *TOOL_FIELDS)),
+            template_arguments="chat_template_kwargs" in found,
             reasoning=tuple(name for name in REASONING_FIELDS if name in found),
         )
         plan = replace(plan, job=replace(plan.job, columns=columns))
@@ -84,7 +85,7 @@ def _require_kept_columns(plan: ConversionPlan, rows: Sequence[Row]) -> None:
 
 
 def message_fields(source: Source, rows: Iterable[Row], options: SourceOptions) -> set[str]:
-    """Return the fields that the messages of some rows have besides role and content, and "tools" if they have some."""
+    """Return the fields that some dialogues have: those of messages besides role and content, tools, and arguments."""
     found: set[str] = set()
     for row in rows:
         try:
@@ -92,7 +93,7 @@ def message_fields(source: Source, rows: Iterable[Row], options: SourceOptions) 
         except (RowError, ValidationError):
             continue
         for item in adapted if isinstance(adapted, list) else [adapted]:
-            found |= {"tools"} if getattr(item, "tools", None) else set()
+            found |= {name for name in ("tools", "chat_template_kwargs") if getattr(item, name, None)}
             for message in _messages(item):
                 found |= {name for name in (*TOOL_FIELDS, *REASONING_FIELDS) if getattr(message, name)}
     return found

@@ -37,10 +37,10 @@ class UnusedColumns:
     def see(self, row: Row) -> None:
         """Count one row."""
         shape = tuple(row)
-        if shape not in self._used:
+        rows = self._rows.get(shape)
+        if rows is None:
             self._used[shape] = self._source.used_columns(row, self._mapping) | self._others
-            self._rows[shape] = 0
-        self._rows[shape] += 1
+        self._rows[shape] = (rows or 0) + 1
         if self._source.has_tools:
             self._keys.update(set(ignored_keys(row, self._used[shape])))
 

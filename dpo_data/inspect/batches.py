@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +84,10 @@ class PairBatch:
         """(N,) by how much chosen is better; NaN where unknown."""
         return row_margins(self.stored)
 
+    def values(self, column: str) -> list[str]:
+        """Return a metadata column as text, (N,)."""
+        return ["(none)" if value is None else _as_text(value) for value in self.stored.column(column).to_pylist()]
+
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Return a column of numbers, (N,); NaN where a row has none."""
         return _numbers(self.stored, column)
@@ -146,6 +150,12 @@ def row_margins(stored: pa.RecordBatch) -> NDArray[np.float64]:
     """
     margin, chosen, rejected = (_numbers(stored, name) for name in ("margin", "chosen_score", "rejected_score"))
     return np.where(np.isnan(margin), chosen - rejected, margin)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _numbers(stored: pa.RecordBatch, column: str) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from dpo_data.checks.row_keys import RowKeyStore
 from dpo_data.errors import UsageError, argument
 from dpo_data.inspect.batches import PairBatch, read_pairs
 from dpo_data.inspect.pairs import PairAt, PairPosition, pairs_at
-from dpo_data.inspect.statistics.collector import StatisticsCollector
+from dpo_data.inspect.statistics.collector import StatisticsCollector, require_slicing
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.options import SPLITS, Progress, silent
@@ -99,12 +99,18 @@ _STEPS: tuple[tuple[str, Mapping[str, str]], ...] = (
 )
 
 
-def diff(a: str | Path, b: str | Path, *, progress: Progress = silent) -> Comparison:
+def diff(a: str | Path, b: str | Path, *, by: str | None = None, progress: Progress = silent) -> Comparison:
     """Return how prepared folder b differs from a. A pair that occurs twice counts twice.
+
+    Args:
+        a: a folder.
+        b: the other one.
+        by: a metadata column of both, by whose values the shifts are also given.
+        progress: called with the share of pairs that were read, and their number.
 
     Raises:
         PreparedError: a folder is unfinished, rejected or damaged.
-        UsageError: one has text and the other conversations.
+        UsageError: one has text and the other conversations; one has no column `by`, or more than 50 values in it.
     """
     import pandas as pd
 
@@ -114,8 +120,10 @@ def diff(a: str | Path, b: str | Path, *, progress: Progress = silent) -> Compar
             f"{a} is {prepared_a.manifest.form}, {b} is {prepared_b.manifest.form}: their pairs cannot be compared.\n"
             f"  Convert one of them again with {argument('form', prepared_a.manifest.form)}."
         )
-    left, statistics_a = _read(prepared_a, progress)
-    right, statistics_b = _read(prepared_b, progress)
+    for prepared in (prepared_a, prepared_b):
+        require_slicing(prepared, by)
+    left, statistics_a = _read(prepared_a, by, progress)
+    right, statistics_b = _read(prepared_b, by, progress)
     pairs_a, pairs_b = len(left), len(right)
     found: dict[str, list[pd.DataFrame]] = {}
     for name, columns in _STEPS:
@@ -162,8 +170,8 @@ class _PairTable:
         return pd.concat(self._batches, ignore_index=True) if self._batches else empty
 
 
-def _read(prepared: Prepared, progress: Progress) -> tuple["pd.DataFrame", Statistics]:
-    table, collector = _PairTable(), StatisticsCollector(LengthStatistics())
+def _read(prepared: Prepared, by: str | None, progress: Progress) -> tuple["pd.DataFrame", Statistics]:
+    table, collector = _PairTable(), StatisticsCollector(LengthStatistics(), by)
     with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as keys:
         read_pairs(prepared, [table, collector], keys=keys, progress=progress)
         return table.result(), collector.result(keys, prepared.manifest.judgments)
@@ -247,7 +255,12 @@ def _numbers(statistics: Statistics) -> dict[str, float]:
             numbers[f"margin, {quantile}"] = getattr(statistics.scores.margin, quantile)
     for file, pairs in statistics.pairs_by_file.items():
         numbers[f"pairs of {file}"] = pairs
+    for value, pairs in statistics.pairs_by_value.items():
+        numbers[f"pairs of {statistics.by} {value}"] = pairs
     for rule in statistics.rules[:1]:
+        for value, score in rule.by_value.items():
+            if score.accuracy is not None:
+                numbers[f"{rule.rule} in {statistics.by} {value}, accuracy"] = score.accuracy
         for file, score in rule.by_file.items() if len(rule.by_file) > 1 else ():
             if score.accuracy is not None:
                 numbers[f"{rule.rule} in {file}, accuracy"] = score.accuracy

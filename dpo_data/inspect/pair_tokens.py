@@ -11,9 +11,9 @@ from dpo_data.inspect.pairs import PairAt
 from dpo_data.prepared.reader import Prepared, read_shard, refuse_damaged
 from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.ragged import Ragged
-from dpo_data.tokens.build import drop_reasons, encode_rows, truncate_pairs
+from dpo_data.tokens.build import TruncatedPairs, drop_reasons, encode_rows, truncate_pairs
 from dpo_data.tokens.cache import TokenCache, list_tokens
-from dpo_data.tokens.encoder import Encoder, tokenizer_hash
+from dpo_data.tokens.encoder import EncodedPairs, Encoder, tokenizer_hash
 from dpo_data.tokens.options import TokenOptions
 from dpo_data.tokens.truncation import cut_prompts
 
@@ -76,19 +76,13 @@ def tokens_of(
         options: options of `tokenize`.
         cache_dir: where the folder's token caches are, if not in the folder.
     """
-    encoded = encode_rows(encoder, prepared.manifest.form, pair.stored)
+    encoded = encode_rows(encoder, prepared.manifest.form, pair.stored, options)
     truncated = truncate_pairs(encoded, options, encoder.bos_token_id)
     kept = truncated.kept
-    stayed = cut_prompts(encoded.prompts.positions, kept.prompt, options.truncation_mode, None).values.tolist()
-    final = truncated.prompts.values.tolist()
-    prompt_ids = encoded.prompts.values.tolist()
-    whole = [(id_, position in set(stayed)) for position, id_ in enumerate(prompt_ids)]
-    if stayed and final[0] != prompt_ids[stayed[0]]:
-        # The begin token replaces the oldest token that would have been kept.
-        whole[stayed[0]] = (prompt_ids[stayed[0]], False)
-        whole.insert(stayed[0] + 1, (final[0], True))
+    whole, final = encoded.prompts.values.tolist(), truncated.prompts.values.tolist()
+    prompt = _cut_by_turns(whole, final) if encoded.turn_cuts else _cut_by_tokens(encoded, truncated, options)
     tokens = DisplayedPair(
-        prompt=_tokens(encoder, whole),
+        prompt=_tokens(encoder, prompt),
         chosen=_tokens(encoder, _first_kept(encoded.chosen, int(kept.chosen[0]))),
         rejected=_tokens(encoder, _first_kept(encoded.rejected, int(kept.rejected[0]))),
         dropped=drop_reasons(truncated, options).get(0),
@@ -103,6 +97,34 @@ def tokens_of(
     )
     cache = next((cache for cache in caches if _cached_ids(cache, pair) == tokens.kept_ids()), None)
     return tokens if cache is None else replace(tokens, cache=cache.manifest.key)
+
+
+def _cut_by_tokens(encoded: EncodedPairs, truncated: TruncatedPairs, options: TokenOptions) -> list[tuple[int, bool]]:
+    """Return the ids of a prompt, and whether truncation keeps them."""
+    positions = cut_prompts(encoded.prompts.positions, truncated.kept.prompt, options.truncation_mode, None)
+    stayed = positions.values.tolist()
+    final = truncated.prompts.values.tolist()
+    ids = encoded.prompts.values.tolist()
+    whole = [(id_, position in set(stayed)) for position, id_ in enumerate(ids)]
+    if stayed and final[0] != ids[stayed[0]]:
+        # The begin token replaces the oldest token that would have been kept.
+        whole[stayed[0]] = (ids[stayed[0]], False)
+        whole.insert(stayed[0] + 1, (final[0], True))
+    return whole
+
+
+def _cut_by_turns(whole: list[int], final: list[int]) -> list[tuple[int, bool]]:
+    """Return the ids of a prompt that were kept or lost, in order; those that it has only without its oldest turns too.
+
+    >>> _cut_by_turns([0, 1, 2, 3, 4], [0, 3, 4])
+    [(0, True), (1, False), (2, False), (3, True), (4, True)]
+    """
+    size = min(len(whole), len(final))
+    begin = next((place for place in range(size) if whole[place] != final[place]), size)
+    end = next((place for place in range(size - begin) if whole[-1 - place] != final[-1 - place]), size - begin)
+    kept = [(id_, True) for id_ in final]
+    lost = [(id_, False) for id_ in whole[begin : len(whole) - end]]
+    return [*kept[:begin], *lost, *kept[begin:]]
 
 
 def _first_kept(ids: Ragged, length: int) -> list[tuple[int, bool]]:

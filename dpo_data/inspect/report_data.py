@@ -12,7 +12,7 @@ from dpo_data.errors import PreparedError
 from dpo_data.excerpts import beginning, ending
 from dpo_data.inspect.findings import extra_checks
 from dpo_data.inspect.pairs import PairAt, pairs_at, positions_of
-from dpo_data.inspect.statistics.collector import StatisticsCollector, named_ids
+from dpo_data.inspect.statistics.collector import StatisticsCollector, named_ids, require_slicing
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.inspect.validation import ValidationReport, open_encoder, read_folder, validation_report
@@ -72,6 +72,7 @@ def report(
     cache_dir: str | Path | None = None,
     deep: bool = False,
     against: Sequence[str | Path] = (),
+    by: str | None = None,
     progress: Progress = silent,
 ) -> DataReport:
     """Return the report on a prepared folder, also on a rejected one.
@@ -87,19 +88,22 @@ def report(
         cache_dir: where the folder's token caches are, if not in the folder.
         deep: run the deep checks too; see `validate`.
         against: evaluation sets whose text is searched for in the pairs; see `validate`.
+        by: a metadata column, by whose values the pairs are also counted and the rules scored.
         progress: called with the share of pairs that were read, and their number.
 
     Raises:
         PreparedError: the folder is unfinished, or a file of it is missing or damaged.
         InputError, UsageError: as `tokenize` for the tokenizer, and for lengths that leave no room.
+        UsageError: there is no column `by`, or it has more than 50 values.
     """
     prepared = Prepared(Path(path), read_manifest(Path(path)))
+    require_slicing(prepared, by)
     manifest = prepared.manifest
     options = token_options(
         chat_template=chat_template, chat_template_kwargs=chat_template_kwargs, template_date=template_date
     )
     encoder, _ = open_encoder(tokenizer, prepared, options, chat_template, data=path, cache_dir=cache_dir)
-    collector = StatisticsCollector(LengthStatistics(encoder, max_lengths, max_prompt_length))
+    collector = StatisticsCollector(LengthStatistics(encoder, max_lengths, max_prompt_length), by)
     with read_folder(prepared, extra_checks(deep, against), collector, encoder, progress) as found:
         statistics = collector.result(found.keys, manifest.judgments)
         positions = found.findings.positions | positions_of(set(named_ids(statistics)), found.keys)

@@ -17,7 +17,7 @@ from dpo_data.errors import UsageError, argument
 from dpo_data.inspect.pair_tokens import DisplayedPair, tokens_of
 from dpo_data.inspect.pairs import PairAt, matching_pairs, pair_at, pairs_with_id
 from dpo_data.inspect.validation import open_encoder
-from dpo_data.options import DEFAULT_MAX_LENGTH, TruncationMode
+from dpo_data.options import DEFAULT_MAX_LENGTH, TruncationMode, TruncationUnit
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import Prepared, read_manifest
 from dpo_data.records import FIELDS
@@ -87,7 +87,9 @@ def show(
     tokenizer: Any = None,
     max_length: int | None = DEFAULT_MAX_LENGTH,
     max_prompt_length: int | None = None,
-    truncation_mode: TruncationMode = "keep_end",
+    truncation_mode: TruncationMode | None = None,
+    truncation_unit: TruncationUnit | None = None,
+    keep_system: bool | None = None,
     chat_template: str | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
     template_date: datetime.date | str | None = None,
@@ -104,6 +106,8 @@ def show(
         max_length: this and the following options: see `tokenize`.
         max_prompt_length: see `tokenize`.
         truncation_mode: see `tokenize`.
+        truncation_unit: see `tokenize`.
+        keep_system: see `tokenize`.
         chat_template: see `tokenize`.
         chat_template_kwargs: see `tokenize`.
         template_date: see `tokenize`.
@@ -118,6 +122,8 @@ def show(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
         truncation_mode=truncation_mode,
+        truncation_unit=truncation_unit,
+        keep_system=keep_system,
         chat_template=chat_template,
         chat_template_kwargs=chat_template_kwargs,
         template_date=template_date,

@@ -12,7 +12,7 @@ from dpo_data.options import Form
 #: Columns of token ids.
 TOKEN_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 #: Columns of a text shard that a token cache leaves out: the texts, and the source, which all rows share.
-_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "tools", "source")
+_TEXT_COLUMNS = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs", "source")
 
 _MESSAGE = [("role", pa.string()), ("content", pa.string())]
 _TOOL_FIELDS = [("tool_calls", pa.string()), ("tool_call_id", pa.string()), ("name", pa.string())]
@@ -32,12 +32,14 @@ class PairColumns:
     Attributes:
         scores: the scores and the margin.
         tools: the tools of a conversation, and tool calls and their results in its messages.
+        template_arguments: variables of the chat template for single conversations.
         reasoning: fields of messages with reasoning.
         kept: metadata column to its type, a key of `KEPT_TYPES`.
     """
 
     scores: bool = False
     tools: bool = False
+    template_arguments: bool = False
     reasoning: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,6 +52,8 @@ def pair_schema(form: Form, columns: PairColumns) -> pa.Schema:
     )
     text = pa.string() if form == "text" else pa.list_(message)
     tool_columns = [("tools", pa.string())] if tools else []
+    if columns.template_arguments and form == "conversational":
+        tool_columns.append(("chat_template_kwargs", pa.string()))
     score_columns = [(name, pa.float64()) for name in SCORES] if columns.scores else []
     return _with_features(
         pa.schema(

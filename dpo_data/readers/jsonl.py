@@ -58,14 +58,22 @@ def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:
             except ValueError:
                 yield RawRow(line, _parse_json(text.decode("utf-8", "surrogateescape")), text)
             else:
-                if (
-                    isinstance(value, dict)
-                    and text.count(b'"') == 4 * len(value)
-                    and set(map(type, value.values())) == STRINGS
-                ):
-                    yield RawRow(line, value, text)  # the quotes around keys and strings, and no others
+                if has_only_strings(value, text):
+                    yield RawRow(line, value, text)
                 else:
                     yield RawRow(line, as_row(value), text, duplicate_key(value, text))
+
+
+def has_only_strings(value: Any, text: bytes) -> bool:
+    """Return True if a JSON text is an object whose values are strings, and no key is there twice.
+
+    False where counting quotes alone does not show it.
+    """
+    if not isinstance(value, dict) or set(map(type, value.values())) != STRINGS:
+        return False
+    # Two quotes around each key, two around each string, and those that the strings escape.
+    escaped = text.count(b'"') - 4 * len(value)
+    return escaped == 0 or (b"\\\\" not in text and escaped == text.count(b'\\"'))
 
 
 def _parse_json(text: str) -> dict[str, Any] | RowError:

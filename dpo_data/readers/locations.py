@@ -135,7 +135,12 @@ def _expand_folder(folder: str, skipping: Skipping) -> list[Location]:
     found = [path for path in _walk(folder, skipping) if file_kind(path).format]
     skipping.note_output_below(folder)
     if not found:
-        raise InputError(f"{folder}: no file of a known format in this folder.\n  Known: {known_formats()}.")
+        reason = f"{folder}: no file of a known format in this folder.\n  "
+        if ours := sorted(path for path in skipping.skipped if made_by_us(path) == "prepared"):
+            raise InputError(
+                f"{reason}It has prepared folders, which `pairs` reads if you name them: {', '.join(ours)}."
+            )
+        raise InputError(f"{reason}Known: {known_formats()}.")
     found.sort(key=lambda path: path.split(os.sep))
     name = os.path.basename(os.path.abspath(folder))  # "." has a name too
     return [Location(path, _within(path, f"{name}/{os.path.relpath(path, folder)}")) for path in found]

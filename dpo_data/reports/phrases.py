@@ -7,7 +7,7 @@ from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, LabelNo
 from dpo_data.inspect.verdict import LEAKS
 from dpo_data.options import Severity
 from dpo_data.tokens.manifest import TokenCounts, TokensManifest
-from dpo_data.tokens.remarks import remark_lines
+from dpo_data.tokens.remarks import cut_counts, remark_lines
 
 
 def gap_name(gap: GapScore) -> str:
@@ -44,6 +44,13 @@ def noise_headline(noise: LabelNoise | None) -> str:
     )
 
 
+#: What the numbers of an audit of truncation mean for conversations.
+CUT_BY_TOKENS = (
+    "Counted as with --truncation-unit token. By turns, the default for conversations, the same pairs are truncated, "
+    "but prompts lose whole turns, and so more tokens; responses lose at most as many."
+)
+
+
 def token_remarks(manifest: TokensManifest) -> list[str]:
     """Return what a reader should know about a token cache beyond its table of counts, in sentences."""
     counts = TokenCounts.total(list(manifest.splits.values()))
@@ -59,4 +66,6 @@ def token_remarks(manifest: TokensManifest) -> list[str]:
         lines.append(f"Arguments of the chat template: {given}.")
     if options.date:
         lines.append(f"The chat template takes {options.date} for today.")
+    if counts.turns_dropped:
+        lines.append(f"Truncated: {cut_counts(counts)}.")
     return [*lines, *remark_lines(counts)]

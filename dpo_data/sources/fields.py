@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dpo_data.errors import RowError
 from dpo_data.options import SplitName
+from dpo_data.records import without_nulls
 
 Row = Mapping[str, Any]
 #: Field of the pair -> column of the raw row, with dots for nested columns.
@@ -129,9 +130,14 @@ def required_number(row: Row, field: str, path: str = "") -> float:
 def required_choice(row: Row, field: str, choices: Collection[Any], path: str = "") -> Any:
     """Return a required field that must be one of `choices`.
 
+    A string or a float that holds one of them counts as it, because tables write numbers so.
+
     Raises: RowError: missing_field or wrong_type.
     """
     value = required(row, field, path)
+    if isinstance(value, str | float):
+        text = str(value).strip().removesuffix(".0")
+        value = next((choice for choice in choices if text == str(choice)), value)
     if isinstance(value, list | Mapping) or value not in choices:
         allowed = ", ".join(map(str, choices))
         raise RowError("wrong_type", path + field, f"{path}{field} is {value!r}, not one of {allowed}.")
@@ -229,7 +235,10 @@ def objects_with(value: Any, *fields: str) -> bool:
 
 
 def json_objects(value: Any, path: str) -> str | None:
-    """Return a list of objects, such as tools or tool calls, as JSON; None if it is empty. JSON is accepted too.
+    """Return a list of objects, such as tools or tool calls, as JSON without null keys; None if it is empty.
+
+    JSON is accepted too. A table adds the keys of other rows, as nulls: without them, rows have the same ids in
+    JSON Lines and in Parquet.
 
     Raises: RowError: wrong_type.
     """
@@ -241,4 +250,4 @@ def json_objects(value: Any, path: str) -> str | None:
         raise RowError("wrong_type", path, f"{path} is not JSON.") from error
     if not isinstance(objects, list) or not all(isinstance(item, Mapping) for item in objects):
         raise RowError("wrong_type", path, f"{path} is not a list of objects.")
-    return json.dumps(objects, ensure_ascii=False, separators=(",", ":")) if objects else None
+    return json.dumps(without_nulls(objects), ensure_ascii=False, separators=(",", ":")) if objects else None

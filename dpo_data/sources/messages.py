@@ -43,6 +43,8 @@ USED_KEYS = frozenset(
 )
 #: Beginning of a list of messages, or of one, that is written as text: JSON, or the repr of Python or NumPy.
 WRITTEN = re.compile(rf"\s*(?:\[\s*|array\(\s*\[\s*)?\{{\s*['\"](?:{'|'.join((*ROLE_KEYS, *CONTENT_KEYS))})['\"]\s*:")
+#: Key of a role anywhere in such a text: an object without one is a text that holds JSON.
+WRITTEN_ROLE = re.compile(rf"['\"](?:{'|'.join(ROLE_KEYS)})['\"]\s*:")
 #: A string, or what the repr of NumPy has in place of Python's: calls around values, and no comma between objects.
 _NUMPY_REPR = re.compile(
     r"""(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<gap>\}\s*(?=\{))|(?:np\.\w+|array)\(|,\s*dtype=\w+|\)""",
@@ -51,18 +53,23 @@ _NUMPY_REPR = re.compile(
 
 
 def written_messages(value: Any, path: str) -> Any:
-    """Return the messages that a string is the text of, as in the cells of a CSV file; any other value unchanged.
+    """Return the messages that a string is the text of, as in the cells of a CSV file, or those in {"messages": [...]}.
+
+    Any other value is returned unchanged.
 
     Raises: RowError: wrong_type, if the text begins as messages do but cannot be parsed.
     """
-    if not isinstance(value, str) or not WRITTEN.match(value):
+    if isinstance(value, Mapping) and [key for key, item in value.items() if item is not None] == ["messages"]:
+        return value["messages"]
+    if not isinstance(value, str) or not WRITTEN.match(value) or not WRITTEN_ROLE.search(value):
         return value
     text = value.strip()
     for parse in (json.loads, ast.literal_eval, _from_numpy_repr):
         try:
-            return parse(text)
+            parsed = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
-            pass
+            continue
+        return parsed if _are_messages(parsed) else value
     try:
         json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
@@ -70,6 +77,17 @@ def written_messages(value: Any, path: str) -> Any:
             "wrong_type", path, f"{path} is text that begins as messages do, but it cannot be parsed."
         ) from None
     return value  # a text that begins with messages
+
+
+def _are_messages(value: Any) -> bool:
+    """Return True if every object has a role, and a content or a call; other objects are a text that holds JSON."""
+    items = value if isinstance(value, list) else [value]
+    return all(
+        isinstance(item, Mapping)
+        and any(key in item for key in ROLE_KEYS)
+        and any(key in item for key in (*CONTENT_KEYS, "tool_calls", "function_call"))
+        for item in items
+    )
 
 
 def from_text(value: Any) -> Any:
@@ -225,7 +243,8 @@ def ignored_keys(row: Row, columns: Collection[str]) -> Iterator[str]:
             continue
         if isinstance(value, list | Mapping) or (isinstance(value, str) and WRITTEN.match(value)):
             try:
-                yield from dict.fromkeys(_ignored_keys(written_messages(value, column), column))
+                parsed = written_messages(value, column) if isinstance(value, str) else value
+                yield from dict.fromkeys(_ignored_keys(parsed, column))
             except RowError:
                 continue
 

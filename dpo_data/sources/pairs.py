@@ -1,28 +1,34 @@
 """Any table with the columns prompt, chosen and rejected, named so or mapped with --map; text or messages.
 
 Further fields, where a row has them: a system text; a history of [question, answer] pairs or of turns; an input that is
-appended to the column `instruction`, as LLaMA-Factory does; tools; scores. Messages may be in any notation of
-`dpo_data.sources.messages`, one message instead of a list, or strings beside messages.
+appended to the column `instruction`, as LLaMA-Factory does; tools; arguments of the chat template; scores. Messages may
+be in any notation of `dpo_data.sources.messages`, one message instead of a list, or strings beside messages.
 
 Without a prompt column, the prompt is the longest shared run of turns of the two message lists or transcripts. Other
 texts need a prompt column: where two texts start to differ is not where a prompt ends, and is often inside a word.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from dpo_data.dialogue import TURN_START, as_messages, is_transcript, shared_prompt
 from dpo_data.errors import RowError
-from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair
+from dpo_data.records import FIELDS, ConversationalPair, Message, PreferencePair, TextPair, without_nulls
 from dpo_data.sources import hh_rlhf
-from dpo_data.sources.fields import FieldMap, Row, json_objects, lookup, missing, number, optional_text
+from dpo_data.sources.fields import FieldMap, Row, as_object, json_objects, lookup, missing, number, optional_text
 from dpo_data.sources.messages import ROLE_KEYS, from_text, message, messages, tools_in, written_messages
 from dpo_data.sources.responses import assistant, require_response, split_dialogues, user
 from dpo_data.sources.source import RowContents, Source, SourceOptions
 
 SIDES = ("chosen", "rejected")
 SCORES = ("chosen_score", "rejected_score", "margin")
-CONTEXT = ("system", "history", "input", "tools")
+CONTEXT = ("system", "history", "input", "tools", "chat_template_kwargs")
+#: Names of the column of a field, if it is not named otherwise.
+NAMES = {
+    "system": ("system", "system_prompt", "system_message"),
+    "history": ("history", "chat_history", "conversation_history"),
+}
 #: Columns of instructions, to which an input belongs.
 INSTRUCTIONS = ("instruction", "instructions")
 #: Keys of the question and the answer in a history of objects.
@@ -38,6 +44,12 @@ class Context(NamedTuple):
     history: list[Message]
     input: str
     tools: str | None
+    chat_template_kwargs: str | None
+
+    @property
+    def is_conversation(self) -> bool:
+        """True if there is something that only a chat template can render."""
+        return bool(self.history or self.tools or self.chat_template_kwargs)
 
 
 def adapt(row: Row, options: SourceOptions) -> PreferencePair:
@@ -47,6 +59,9 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
         no_text_form; for transcripts without a prompt also the errors of hh-rlhf.
     """
     columns = _columns(row, options.mapping)
+    for field, names in NAMES.items():
+        if field not in options.mapping:
+            _require_one(row, field, names)
     values = {field: lookup(row, column) for field, column in columns.items()}
     for side in SIDES:
         if values[side] is None:
@@ -54,16 +69,19 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     prompt, chosen, rejected = (written_messages(values[field], columns[field]) for field in FIELDS)
     are_texts = isinstance(chosen, str) and isinstance(rejected, str)
     are_lists = isinstance(chosen, list) and isinstance(rejected, list)
-    if are_lists and prompt == "":
+    are_transcripts = are_texts and is_transcript(chosen) and is_transcript(rejected)
+    if prompt == "" and (are_lists or are_transcripts):
         prompt = None
-    if prompt is None and not are_lists and ("prompt" in options.mapping or "prompt" in row):
+    if prompt is None and not (are_lists or are_transcripts) and ("prompt" in options.mapping or "prompt" in row):
         raise missing(row, columns["prompt"])
     scores = _scores(values)
     context = _context(values, columns)
     if context.input and isinstance(prompt, str):
         prompt = f"{prompt}\n{context.input}"
-    if prompt is None and are_texts:
+    if are_texts and prompt is None:
         prompt, chosen, rejected = _split_transcripts(chosen, rejected)
+    elif are_transcripts and isinstance(prompt, str):
+        prompt, chosen, rejected = _without_repeated_prompt(prompt, chosen, rejected)
     if options.form == "text":
         if not are_texts:
             raise RowError("wrong_type", "chosen", "chosen or rejected is not a string, but the form is text.")
@@ -81,7 +99,12 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     turns, (first, second) = as_messages([] if prompt is None else prompt, sides)
     turns, first, second = _without_prompt(turns, first, second)
     return ConversationalPair(
-        prompt=_with_context(turns, context), chosen=first, rejected=second, tools=tools, **scores
+        prompt=_with_context(turns, context),
+        chosen=first,
+        rejected=second,
+        tools=tools,
+        chat_template_kwargs=context.chat_template_kwargs,
+        **scores,
     )
 
 
@@ -93,12 +116,22 @@ def _columns(row: Row, mapping: FieldMap) -> dict[str, str]:
     columns = {field: mapping.get(field, field) for field in (*FIELDS, *SCORES)}
     taken = set(columns.values())
     for field in CONTEXT:
-        found = field in row and field not in taken
-        if field == "input":
-            found = found and columns["prompt"].lower() in INSTRUCTIONS
-        if mapping.get(field) or (found and field not in mapping):
-            columns[field] = mapping.get(field, field)
+        names = [name for name in NAMES.get(field, (field,)) if name in row and name not in taken]
+        if field == "input" and columns["prompt"].lower() not in INSTRUCTIONS:
+            names = []
+        if mapping.get(field):
+            columns[field] = mapping[field]
+        elif names and field not in mapping:
+            columns[field] = next((name for name in names if row[name]), names[0])
     return columns
+
+
+def _require_one(row: Row, field: str, names: Sequence[str]) -> None:
+    """Raise RowError if a row has different values under several names of a field."""
+    filled = [name for name in names if row.get(name)]
+    if any(row[name] != row[filled[0]] for name in filled):
+        hint = f"Name the right one: --map {field}=COLUMN."
+        raise RowError("wrong_type", filled[1], f"the row has {' and '.join(filled)}, which differ.", hint)
 
 
 def _scores(values: Mapping[str, Any]) -> dict[str, float | None]:
@@ -130,11 +163,18 @@ def _context(values: Mapping[str, Any], columns: FieldMap) -> Context:
         history=read("history", _history, []),
         input=read("input", _text, ""),
         tools=read("tools", lambda value, path: json_objects(from_text(value), path), None),
+        chat_template_kwargs=read("chat_template_kwargs", _arguments, None),
     )
 
 
 def _text(value: Any, path: str) -> str:
     return optional_text({path: value}, path)
+
+
+def _arguments(value: Any, path: str) -> str | None:
+    """Return an object as JSON without null keys, which a table adds; None if it is empty."""
+    arguments = without_nulls(as_object(from_text(value), path))
+    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":")) if arguments else None
 
 
 def _history(value: Any, path: str) -> list[Message]:
@@ -174,12 +214,22 @@ def _split_transcripts(chosen: str, rejected: str) -> tuple[str, str, str]:
     return chosen[:start], chosen[start:], rejected[start:]
 
 
+def _without_repeated_prompt(prompt: str, chosen: str, rejected: str) -> tuple[str, str, str]:
+    """Return the prompt and the responses of two transcripts that contain the prompt; other texts unchanged."""
+    try:
+        start, first, second = _split_transcripts(chosen, rejected)
+    except RowError:  # responses that only begin like transcripts, or that a check warns about
+        return prompt, chosen, rejected
+    contains_prompt = bool(prompt.strip()) and prompt.strip() in start
+    return (start, first, second) if contains_prompt else (prompt, chosen, rejected)
+
+
 def _text_prompt(prompt: str, context: Context) -> str:
     """Return a text prompt after its system text.
 
     Raises: RowError: no_text_form.
     """
-    for part in ("history", "tools"):
+    for part in ("history", "tools", "chat_template_kwargs"):
         if getattr(context, part):
             raise RowError("no_text_form", part, f"the row has {part}.")
     separator = "" if prompt.startswith("\n") else "\n\n"
@@ -240,14 +290,17 @@ def contents(row: Row, mapping: FieldMap) -> RowContents | None:
     try:
         values = {field: lookup(row, column) for field, column in columns.items()}
         prompt, *sides = (written_messages(values[field], columns[field]) for field in FIELDS)
-        context = _context(values, columns)
     except RowError:
         return None
+    try:
+        is_conversation = _context(values, columns).is_conversation
+    except RowError:  # the row is invalid in either form
+        is_conversation = False
     if any(side is None for side in sides):
         return None
     if prompt is None and all(isinstance(side, str) for side in sides):
         return RowContents("\n\n", sides) if all(map(is_transcript, sides)) else None
-    return RowContents([prompt] if context.history or context.tools else prompt, sides)
+    return RowContents([prompt] if is_conversation else prompt, sides)
 
 
 def looks_like(row: Row) -> bool:
@@ -255,12 +308,18 @@ def looks_like(row: Row) -> bool:
     sides = [row["chosen"], row["rejected"]]
     if all(isinstance(side, str) for side in sides):
         return "prompt" in row or all(map(is_transcript, sides))
-    return all(isinstance(side, list) or ("prompt" in row and isinstance(side, str | Mapping)) for side in sides)
+    return all(
+        isinstance(side, list)
+        or (isinstance(side, Mapping) and "messages" in side)
+        or ("prompt" in row and isinstance(side, str | Mapping))
+        for side in sides
+    )
 
 
 def reads(row: Row, mapping: FieldMap) -> tuple[str, ...]:
     """Return the columns of a row that its pair depends on."""
-    return tuple(_columns(row, mapping).values())
+    others = [name for field, names in NAMES.items() if field not in mapping for name in names if name in row]
+    return (*_columns(row, mapping).values(), *others)
 
 
 SOURCE = Source(

@@ -1,11 +1,14 @@
 """openai/webgpt_comparisons: a question, two answers with quotes from the web, and a score from -1 to 1 for each.
 
 OpenAI's comparisons.jsonl has a list of two records in each line, {question, quotes, answer, tokens, score}; the Hub's
-viewer has them as one record with answer_0, answer_1, score_0 and score_1. Both are read. Equal scores are a tie. The
-quotes differ between the two answers, so they are not part of the prompt, which both share. Citations such as "[1]"
-stay in the answers, because the annotators saw them. The Hub repository has a loading script instead of files.
+viewer has them as one record with answer_0, answer_1, score_0 and score_1. Both are read, and two records in rows of
+their own, as in an array. Equal scores are a tie. The quotes differ between the two answers, so they are not part of
+the prompt, which both share. Citations such as "[1]" stay in the answers, because the annotators saw them. The Hub
+repository has a loading script instead of files.
 Records as read by open-instruct's webgpt.py, and as described in appendix K of the paper (arXiv:2112.09332).
 """
+
+from collections.abc import Sequence
 
 from dpo_data.errors import RowError
 from dpo_data.records import Response, ScoredResponses
@@ -19,7 +22,32 @@ from dpo_data.sources.fields import (
     required_text,
 )
 from dpo_data.sources.responses import assistant, user_prompt
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import AdaptedGroup, Grouping, Source, SourceOptions
+
+
+def adapt_group(rows: Sequence[Row], options: SourceOptions) -> AdaptedGroup:
+    """Return the answers of each row; of rows with one answer to the same question, of two after each other.
+
+    Raises: RowError: as `adapt`, and for an answer without another one.
+    """
+    if not _has_one_answer(rows[0]):
+        return AdaptedGroup([adapt(rows[0], options)])
+    if len(rows) % 2:
+        raise RowError("wrong_type", "question", f"{len(rows)} adjacent rows with one answer each are not in twos.")
+    responses = []
+    for first in range(0, len(rows), 2):
+        scored = _two_records({"records": list(rows[first : first + 2])})
+        of_rows = [r.model_copy(update={"row": first + number}) for number, r in enumerate(scored.responses)]
+        responses.append(scored.model_copy(update={"responses": of_rows}))
+    return AdaptedGroup(responses)
+
+
+def _group_key(row: Row, options: SourceOptions) -> str | None:
+    return repr(row["question"]) if _has_one_answer(row) else None
+
+
+def _has_one_answer(row: Row) -> bool:
+    return "answer" in row and "answer_0" not in row and "records" not in row
 
 
 def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
@@ -56,15 +84,23 @@ def _response(record: Row, answer: str, score: str, path: str) -> Response:
     )
 
 
+def looks_like(row: Row) -> bool:
+    """Return True if the records are those of OpenAI's file, or the question is an object."""
+    if "records" in row:
+        return objects_with(row["records"], "question", "answer", "score")
+    return isinstance(row["question"], dict) and "full_text" in row["question"]
+
+
 SOURCE = Source(
     name="webgpt",
     license="unknown",
     homepage="https://huggingface.co/datasets/openai/webgpt_comparisons",
     direction="the answer with the higher score; equal scores are a tie",
     columns=(),
-    layouts=(("question", "answer_0", "answer_1", "score_0", "score_1"), ("records",)),
+    layouts=(("question", "answer_0", "answer_1", "score_0", "score_1"), ("records",), ("question", "answer", "score")),
     adapt=adapt,
-    looks_like=lambda row: "records" not in row or objects_with(row["records"], "question", "answer", "score"),
+    looks_like=looks_like,
     has_scores=True,
+    grouping=Grouping(_group_key, adapt_group),
     download="https://openaipublic.blob.core.windows.net/webgpt-answer-viewer/comparisons.jsonl",
 )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +13,25 @@ from dpo_data.errors import RowError, argument
 from dpo_data.options import Form
 from dpo_data.prepared.columns import ids_column, numbers_column
 from dpo_data.prepared.schema import carried_columns
-from dpo_data.ragged import Ragged, equal_rows
+from dpo_data.ragged import Ragged, equal_rows, from_lists, merged
 from dpo_data.records import FIELDS
 from dpo_data.tokens.dropped import DroppedPair
 from dpo_data.tokens.encoder import EncodedPairs, Encoder, Texts
 from dpo_data.tokens.manifest import Remark, TokenCounts
+from dpo_data.tokens.messages import Conversation, Messages, stored_conversation
 from dpo_data.tokens.options import TokenOptions
 from dpo_data.tokens.truncation import KeptLengths, cut_prompts, kept_lengths
+from dpo_data.tokens.turns import cut_turns
+
+
+class ConversationColumns(NamedTuple):
+    """N conversations; see `Encoder.render`."""
+
+    prompts: Sequence[Messages]
+    chosen: Sequence[Messages]
+    rejected: Sequence[Messages]
+    tools: Sequence[Any] | None = None
+    arguments: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,10 @@ class TokenBatch:
     counts: TokenCounts
 
 
-def encode_rows(encoder: Encoder, form: Form, rows: pa.RecordBatch) -> EncodedPairs:
-    """Return the ids of prepared rows before truncation."""
+def encode_rows(
+    encoder: Encoder, form: Form, rows: pa.RecordBatch, options: TokenOptions | None = None
+) -> EncodedPairs:
+    """Return the ids of prepared rows before truncation; and, if the options say so, their prompts cut by turns."""
     prompts, chosen, rejected = (rows.column(name).to_pylist() for name in FIELDS)
     if form == "text":
         return encoder.encode_texts(Texts(prompts, chosen, rejected))
@@ -60,7 +75,30 @@ def encode_rows(encoder: Encoder, form: Form, rows: pa.RecordBatch) -> EncodedPa
         rows.column(name).to_pylist() if name in rows.schema.names else None
         for name in ("tools", "chat_template_kwargs")
     )
-    return encoder.encode_rendered(encoder.render(prompts, chosen, rejected, tools, arguments))
+    return encode_conversations(encoder, ConversationColumns(prompts, chosen, rejected, tools, arguments), options)
+
+
+def encode_conversations(
+    encoder: Encoder, columns: ConversationColumns, options: TokenOptions | None = None
+) -> EncodedPairs:
+    """Return the ids of conversations before truncation; and, if the options say so, their prompts cut by turns.
+
+    Args:
+        encoder: the tokenizer.
+        columns: the conversations.
+        options: of tokenization; None for no truncation.
+    """
+    prompts, chosen, rejected, tools, arguments = columns
+    texts = encoder.render(prompts, chosen, rejected, tools, arguments)
+    encoded = encoder.encode_rendered(texts)
+    if options is None or options.truncation_unit != "turn":
+        return encoded
+
+    def conversation_of(row: int) -> Conversation:
+        given = (None if column is None else column[row] for column in (tools, arguments))
+        return stored_conversation(prompts[row], chosen[row], rejected[row], *given)
+
+    return cut_turns(encoder, texts, encoded, conversation_of, options)
 
 
 def truncate_and_build(
@@ -109,10 +147,17 @@ def truncate_pairs(encoded: EncodedPairs, options: TokenOptions, bos_token_id: i
     kept = kept_lengths(
         prompts.lengths, chosen.lengths, rejected.lengths, options.max_length, options.max_prompt_length
     )
+    cut = cut_prompts(prompts, kept.prompt, options.truncation_mode, bos_token_id)
+    if encoded.turn_cuts and options.max_length is not None:
+        by_tokens = np.ones(len(total), bool)
+        by_tokens[list(encoded.turn_cuts)] = False
+        cut = merged(cut, from_lists([part.prompt for _, part in sorted(encoded.turn_cuts.items())]), by_tokens)
+        room = options.max_length - cut.lengths
+        kept = KeptLengths(cut.lengths, np.minimum(chosen.lengths, room), np.minimum(rejected.lengths, room))
     return TruncatedPairs(
         encoded,
         kept,
-        cut_prompts(prompts, kept.prompt, options.truncation_mode, bos_token_id),
+        cut,
         chosen.cut_end(kept.chosen),
         rejected.cut_end(kept.rejected),
         np.zeros(len(total), bool) if options.max_length is None else total > options.max_length,
@@ -149,6 +194,7 @@ def count(pairs: TruncatedPairs, keep: NDArray[np.bool_], reasons: dict[int, str
     response_lost = np.concatenate(
         [(encoded.chosen.lengths - kept.chosen)[keep], (encoded.rejected.lengths - kept.rejected)[keep]]
     )
+    turn_cuts = [cut for row, cut in encoded.turn_cuts.items() if keep[row]]
     return TokenCounts(
         pairs_read=len(keep),
         pairs=int(keep.sum()),
@@ -161,6 +207,8 @@ def count(pairs: TruncatedPairs, keep: NDArray[np.bool_], reasons: dict[int, str
         response_tokens=int(kept.chosen[keep].sum() + kept.rejected[keep].sum()),
         longest_pair=int((kept.prompt + np.maximum(kept.chosen, kept.rejected))[keep].max(initial=0)),
         seams=encoded.seams,
+        turns_dropped=sum(cut.turns for cut in turn_cuts),
+        prompts_cut_between_turns=sum(cut.tokens == 0 for cut in turn_cuts),
         refusals=dict(reversed([(refusal.reason, refusal.message) for refusal in encoded.refused.values()])),
         remarks=count_remarks([remarks for row, remarks in encoded.remarks.items() if keep[row]]),
     )

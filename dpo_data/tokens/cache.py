@@ -22,6 +22,7 @@ from dpo_data.options import (
     OnOverlong,
     Progress,
     TruncationMode,
+    TruncationUnit,
     silent,
 )
 from dpo_data.prepared.building import building, set_aside, set_aside_if_unreadable
@@ -92,7 +93,9 @@ def tokenize(
     tokenizer: Any,
     max_length: int | None = DEFAULT_MAX_LENGTH,
     max_prompt_length: int | None = None,
-    truncation_mode: TruncationMode = "keep_end",
+    truncation_mode: TruncationMode | None = None,
+    truncation_unit: TruncationUnit | None = None,
+    keep_system: bool | None = None,
     on_overlong: OnOverlong = "truncate",
     chat_template: str | None = None,
     chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -109,7 +112,12 @@ def tokenize(
         max_length: maximum tokens in the prompt plus its longer response; None disables truncation.
         max_prompt_length: maximum tokens in the prompt of a pair that exceeds max_length; None keeps the responses
             whole where it can.
-        truncation_mode: "keep_end" keeps the last tokens of a truncated prompt, "keep_start" the first.
+        truncation_mode: "keep_end" keeps the last tokens of a truncated prompt, "keep_start" the first; None is
+            "keep_end".
+        truncation_unit: "turn" drops whole turns from the beginning of a prompt and renders the rest again, "token"
+            cuts tokens only; None is "turn" for conversations, and "token" for text or where max_prompt_length or
+            truncation_mode is given.
+        keep_system: whether "turn" keeps the system message; None: it does.
         on_overlong: "truncate" pairs that exceed max_length, "drop" them (counted), or "fail" at the first.
         chat_template: a Jinja template that replaces the tokenizer's; for conversational data.
         chat_template_kwargs: variables that the template gets, such as enable_thinking=False.
@@ -134,6 +142,8 @@ def tokenize(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
         truncation_mode=truncation_mode,
+        truncation_unit=truncation_unit,
+        keep_system=keep_system,
         on_overlong=on_overlong,
         chat_template=chat_template,
         chat_template_kwargs=chat_template_kwargs,
@@ -173,7 +183,7 @@ def load_encoder(
     data: str | Path,
     caches: Iterable[TokenCache] = (),
 ) -> tuple[Encoder, TokenOptions]:
-    """Return an encoder after checking that it suits the data, and the options with the date of its template.
+    """Return an encoder after checking that it suits the data, and the options with what data and template decide.
 
     Args:
         tokenizer: a name on the Hub, a folder, or a loaded tokenizer.
@@ -184,8 +194,9 @@ def load_encoder(
         caches: token caches of the data, which may have been made with a date.
 
     Raises:
-        UsageError: no end-of-sequence token; a chat template or its options for text; conversations without a
-            template, or with one that is not valid Jinja; a date for a template that writes none.
+        UsageError: no end-of-sequence token; a chat template, its options or truncation by turns for text;
+            conversations without a template, or with one that is not valid Jinja; a date for a template that writes
+            none.
         InputError: the tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
@@ -203,6 +214,7 @@ def load_encoder(
             f"{tokenizer.name_or_path}: the tokenizer has no chat template, and {data} holds conversations.\n"
             f"  Give one with {argument('chat_template')}, or convert with {argument('form', 'text')}."
         )
+    options = options.for_form(form)
     template = ChatTemplate(tokenizer, chat_template, options.chat_template_kwargs)
     if form == "conversational":
         template.check()
@@ -361,7 +373,7 @@ class _CacheWriter:
         batches = map_in_threads(
             _encode,
             _batches(self._checked_path(text_shard)),
-            (encoder, job.prepared.manifest.form),
+            (encoder, job.prepared.manifest.form, job.options),
             threads=CALLS_IN_FLIGHT if encoder.in_threads else 1,
         )
         for rows, encoded in batches:
@@ -400,8 +412,9 @@ def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
         yield from part.combine_chunks().to_batches()
 
 
-def _encode(rows: pa.RecordBatch, job: tuple[Encoder, Form]) -> tuple[pa.RecordBatch, EncodedPairs]:
-    return rows, encode_rows(*job, rows)
+def _encode(rows: pa.RecordBatch, job: tuple[Encoder, Form, TokenOptions]) -> tuple[pa.RecordBatch, EncodedPairs]:
+    encoder, form, options = job
+    return rows, encode_rows(encoder, form, rows, options)
 
 
 def _is_undamaged(cache: TokenCache, shard: TokenShard) -> bool:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from dpo_data.errors import UsageError, loading
 from dpo_data.prepared.files import hash_json
-from dpo_data.ragged import Ragged, equal_rows, joined
+from dpo_data.ragged import Ragged, equal_rows, from_lists, joined, merged
 from dpo_data.tokens.manifest import TokenizerEntry
 from dpo_data.tokens.messages import Conversation, Messages, stored_conversation
 from dpo_data.tokens.rendering import ARGUMENTS_UNUSED, TEMPLATE_REFUSED, Refused, RenderedPair, render_pair
 from dpo_data.tokens.special import EndTokens, without_prefix_space
 from dpo_data.tokens.templates import ChatTemplate
+from dpo_data.tokens.truncation import TurnCut
 
 #: Characters of the word on either side of a seam that are compared: joint tokenization could merge them.
 SEAM_CHARS = 32
@@ -132,6 +133,7 @@ class EncodedPairs:
         seams: number of the 2 N responses that would begin with other tokens if tokenized together with their prompt.
         refused: number of a pair to why it is refused; it has no ids but EOS.
         remarks: number of a pair to what is remarked on it, code to quoted text.
+        turn_cuts: number of a pair to its prompt without the oldest turns, if it is truncated by turns.
     """
 
     prompts: Ragged
@@ -140,6 +142,7 @@ class EncodedPairs:
     seams: int
     refused: dict[int, Refusal] = field(default_factory=dict)
     remarks: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    turn_cuts: dict[int, TurnCut] = field(default_factory=dict)
 
 
 class Encoder:
@@ -233,7 +236,7 @@ class Encoder:
             follows = _begins_with(ids, prompts)
             starts = np.where(follows, prompts.lengths, 0)
             apart = self._encode_without_prefix([text for text, fits in zip(side, follows, strict=True) if not fits])
-            responses.append(_merge(ids.cut(starts, ids.lengths - starts), apart, follows))
+            responses.append(merged(ids.cut(starts, ids.lengths - starts), apart, follows))
             seams += int((~follows).sum())
         return prompts, responses[0], responses[1], seams
 
@@ -245,12 +248,14 @@ class Encoder:
         line_break, *after = self._encode_slowly(["\n", *("\n" + text for text in texts)])
         size = len(line_break)
         alone = self._encode_slowly(texts)
-        return _ragged([ids[size:] if ids[:size] == line_break else own for ids, own in zip(after, alone, strict=True)])
+        return from_lists(
+            [ids[size:] if ids[:size] == line_break else own for ids, own in zip(after, alone, strict=True)]
+        )
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Return the ids of texts, without any added token."""
         if self._backend is None:
-            return _ragged(self._encode_slowly(texts))
+            return from_lists(self._encode_slowly(texts))
         # At every call: the tokenizer is the user's own, who may have turned either on since the last one.
         self._backend = _without_truncation_and_padding(self._backend)
         return self._encode_with(self._backend, texts)
@@ -261,7 +266,7 @@ class Encoder:
     def _encode_with(self, backend: Any, texts: Sequence[str]) -> Ragged:
         backend = _without_truncation_and_padding(backend)
         calls = [
-            _ragged([encoding.ids for encoding in backend.encode_batch_fast(part, add_special_tokens=False)])
+            from_lists([encoding.ids for encoding in backend.encode_batch_fast(part, add_special_tokens=False)])
             for part in _parts(texts)
         ]
         return calls[0] if len(calls) == 1 else joined(calls)
@@ -375,28 +380,10 @@ def _parts(texts: Sequence[str]) -> list[list[str]]:
     return parts
 
 
-def _ragged(ids: Sequence[Sequence[int]]) -> Ragged:
-    offsets = _offsets(np.fromiter(map(len, ids), np.int64, len(ids)))
-    return Ragged(np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1]), offsets)
-
-
 def _begins_with(ids: Ragged, beginnings: Ragged) -> NDArray[np.bool_]:
     """Return (N,) True where a sequence begins with the other's."""
     long_enough: NDArray[np.bool_] = ids.lengths >= beginnings.lengths
     return long_enough & equal_rows(ids.cut_end(np.minimum(ids.lengths, beginnings.lengths)), beginnings)
-
-
-def _merge(first: Ragged, second: Ragged, is_first: NDArray[np.bool_]) -> Ragged:
-    """Return the sequences of `first` that `is_first`, (N,), marks, and in place of the others those of `second`."""
-    if is_first.all():
-        return first
-    joined = Ragged(
-        np.concatenate([first.values, second.values]),
-        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
-    )
-    places = np.arange(len(is_first))
-    places[~is_first] = len(is_first) + np.arange(len(second.lengths))
-    return joined.take(places)
 
 
 def _with_prefix(ids: Ragged, prefix: list[int]) -> Ragged:

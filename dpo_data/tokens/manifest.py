@@ -52,6 +52,12 @@ class TokenCounts(ManifestModel):
         NonNegativeInt,
         Field(description="Responses that would begin with other tokens if tokenized together with their prompt."),
     ]
+    turns_dropped: NonNegativeInt = Field(
+        default=0, description="Turns that were dropped from prompts: a user message with all that follows it."
+    )
+    prompts_cut_between_turns: NonNegativeInt = Field(
+        default=0, description="Of prompts_cut, those that lost whole turns and nothing else."
+    )
     refusals: dict[str, str] = Field(
         default={}, description="Reason to the chat template's own message for the first such pair."
     )

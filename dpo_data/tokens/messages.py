@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+from dpo_data.records import without_nulls
+
 Message = dict[str, Any]
 Messages = list[Message]
 
@@ -98,17 +100,6 @@ def _as_text_alone(content: Any) -> Any:
 
 def _from_json(value: Any) -> Any:
     return without_nulls(json.loads(value) if isinstance(value, str) and value else value)
-
-
-def without_nulls(value: Any) -> Any:
-    """Return nested data without the keys that have no value, which Parquet adds for every key of another row.
-
-    >>> without_nulls({"city": "Lima", "query": None, "parts": [None, {"a": None}]})
-    {'city': 'Lima', 'parts': [None, {}]}
-    """
-    if isinstance(value, Mapping):
-        return {name: without_nulls(part) for name, part in value.items() if part is not None}
-    return [without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def spellings(conversation: Conversation) -> Iterator[Conversation]:

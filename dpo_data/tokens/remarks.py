@@ -7,8 +7,10 @@ from dpo_data.tokens.rendering import (
     EOS_APPENDED,
     PROMPT_CONTINUED,
     PROMPT_END_LEFT_OUT,
+    SYSTEM_CUT,
     TEXT_AFTER_END_CUT,
     THINKING_CLOSED_AT_ONCE,
+    TURN_CUT_REFUSED,
 )
 
 #: Code of a remark on tokenized pairs -> what it says, with the text that it quotes.
@@ -25,7 +27,31 @@ REMARKS = {
     EOS_APPENDED: "the template ends a response with no special token, so {} is appended; make sure that generation "
     "stops there",
     ARGUMENTS_UNUSED: "the template does not use its arguments {}",
+    TURN_CUT_REFUSED: "the template refuses the prompt without its oldest turns, so the prompt loses its oldest tokens "
+    "instead, the system message included: {}",
+    SYSTEM_CUT: "the system message leaves no room for the last turn, and is cut too",
 }
+
+
+def cut_counts(counts: TokenCounts) -> str:
+    """Return how many prompts and responses truncation has cut, in words; "" if none.
+
+    >>> counts = dict.fromkeys(TokenCounts.model_fields, 0) | {"dropped": {}, "refusals": {}, "remarks": {}}
+    >>> cut_counts(TokenCounts(**counts | {"prompts_cut": 3, "prompts_cut_between_turns": 2, "turns_dropped": 5}))
+    '3 prompts (5 turns dropped, 1 prompt cut within a turn)'
+    """
+    cut = [_number(counts.prompts_cut, "prompt")] if counts.prompts_cut else []
+    if counts.turns_dropped:
+        within = counts.prompts_cut - counts.prompts_cut_between_turns
+        also = f", {_number(within, 'prompt')} cut within a turn" if within else ""
+        cut[0] += f" ({_number(counts.turns_dropped, 'turn')} dropped{also})"
+    if counts.responses_cut:
+        cut.append(_number(counts.responses_cut, "response"))
+    return ", ".join(cut)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def remark_lines(counts: TokenCounts) -> list[str]:

@@ -31,6 +31,8 @@ PROMPT_CONTINUED = "prompt_continued"
 TEXT_AFTER_END_CUT = "text_after_end_cut"
 EOS_APPENDED = "eos_appended"
 ARGUMENTS_UNUSED = "arguments_unused"
+TURN_CUT_REFUSED = "turn_cut_refused"
+SYSTEM_CUT = "system_cut"
 
 #: Put behind the last text of a response to find out what the template writes after it.
 MARK = chr(FIRST_MARK)

@@ -8,6 +8,7 @@ and each response keeps its first L - (tokens of the prompt kept). A prompt neve
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpo_data.errors import UsageError, argument
 from dpo_data.options import TruncationMode
@@ -20,6 +21,20 @@ class KeptLengths(NamedTuple):
     prompt: Lengths
     chosen: Lengths
     rejected: Lengths
+
+
+class TurnCut(NamedTuple):
+    """The prompt of a pair without its oldest turns.
+
+    Attributes:
+        prompt: the ids kept.
+        turns: number of turns dropped.
+        tokens: number of tokens cut from the turns that are left.
+    """
+
+    prompt: NDArray[np.int32]
+    turns: int
+    tokens: int
 
 
 def check_limits(max_length: int | None, max_prompt_length: int | None) -> None:

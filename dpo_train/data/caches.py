@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dpo_data.errors import PreparedError, UsageError, argument, as_flag
-from dpo_data.options import Progress, silent
+from dpo_data.options import DEFAULT_MAX_INVALID, Progress, silent
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
+from dpo_data.tokens.manifest import TokenCounts
+from dpo_data.tokens.remarks import cut_counts
 
 
 def training_tokens(
@@ -23,6 +25,8 @@ def training_tokens(
     key: str | None,
     cache_dir: Path | None,
     options: Mapping[str, Any],
+    unit: str | None = None,
+    max_invalid: float = DEFAULT_MAX_INVALID,
     scratch: Path | None = None,
     progress: Progress = silent,
 ) -> TokenCache:
@@ -36,14 +40,18 @@ def training_tokens(
         cache_dir: folder of the caches; None for the prepared folder itself.
         options: truncation options that the user gave, by their names in `dpo_data.tokenize`; empty for the only cache
             of this tokenizer.
+        unit: truncation unit of a new cache, and of the cache that `options` name, if they do not give one.
+        max_invalid: maximum share of the pairs of a new cache that the chat template may refuse.
         scratch: folder for a new cache, if not `cache_dir`.
 
     Raises:
         PreparedError: the folder or the cache must not be used, or another tokenizer made the cache.
         UsageError: several caches fit, or none and there are several ranks.
+        TooManyInvalid: see `dpo_data.tokenize`.
     """
+    wanted = {"truncation_unit": unit, **options} if unit is not None else dict(options)
     command = f"dpo-data tokenize {data} --tokenizer {model}"
-    command += "".join(f" {as_flag(name, _as_word(name, value))}" for name, value in options.items())
+    command += "".join(f" {as_flag(name, _as_word(name, value))}" for name, value in wanted.items())
     command += f" --cache-dir {cache_dir}" if cache_dir else ""
 
     prepared = open_prepared(data)
@@ -55,14 +63,14 @@ def training_tokens(
             raise UsageError(f"{data}: it has no token cache {key}, but {', '.join(caches) or 'none'}.\n  {command}")
         return _of_tokenizer(caches[key], model, tokenizer, command)
     if caches and not options:
-        wanted = tokenizer_hash(tokenizer)
-        fitting = [cache for cache in caches.values() if cache.manifest.tokenizer.hash == wanted]
+        made_by = tokenizer_hash(tokenizer)
+        fitting = [cache for cache in caches.values() if cache.manifest.tokenizer.hash == made_by]
         if len(fitting) > 1:
             listing = "\n".join(f"    --tokens {cache.manifest.key}    {_described(cache)}" for cache in fitting)
             raise UsageError(f"{data}: {len(fitting)} token caches fit {model}; choose one:\n{listing}")
         return _of_tokenizer([*fitting, *caches.values()][0], model, tokenizer, command)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
+        found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **wanted)
         if found is None:
             raise UsageError(
                 f"{data}: there is no such token cache, and distributed runs do not create one.\n"
@@ -70,9 +78,17 @@ def training_tokens(
             )
         return found
     if scratch is not None:
-        found = find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **options)
-        return found or tokenize(data, tokenizer=tokenizer, cache_dir=scratch, progress=progress, **options)
-    return tokenize(data, tokenizer=tokenizer, cache_dir=cache_dir, progress=progress, **options)
+        if found := find_tokens(data, tokenizer=tokenizer, cache_dir=cache_dir, **wanted):
+            return found
+        cache_dir = scratch
+    return tokenize(
+        data, tokenizer=tokenizer, cache_dir=cache_dir, max_invalid=max_invalid, progress=progress, **wanted
+    )
+
+
+def describe_truncation(cache: TokenCache) -> str:
+    """Return how many prompts and responses of a token cache were cut; "" if none."""
+    return cut_counts(TokenCounts.total(list(cache.manifest.splits.values())))
 
 
 def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> str:
@@ -120,7 +136,12 @@ def _described(cache: TokenCache) -> str:
     prompt = f", max_prompt_length {options.max_prompt_length}" if options.max_prompt_length else ""
     arguments = f", chat_template_kwargs {json.dumps(kwargs)}" if (kwargs := options.chat_template_kwargs) else ""
     date = f", template_date {options.date}" if options.date else ""
-    return f"max_length {options.max_length}{prompt}, {options.truncation_mode}, {options.on_overlong}{arguments}{date}"
+    unit = ", by turns" if options.truncation_unit == "turn" else ""
+    unit += " without the system message" if options.keep_system is False else ""
+    return (
+        f"max_length {options.max_length}{prompt}, {options.truncation_mode}{unit}, {options.on_overlong}{arguments}"
+        f"{date}"
+    )
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,20 @@
 import logging
 import reprlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import RowError, UsageError
 from dpo_data.options import Form
 from dpo_data.prepared.schema import TOKEN_COLUMNS, PairColumns, carried_columns, pair_schema, token_schema
 from dpo_data.records import FIELDS
-from dpo_data.tokens.build import TokenBatch, truncate_and_build
+from dpo_data.sources.messages import messages
+from dpo_data.tokens.build import ConversationColumns, TokenBatch, encode_conversations, truncate_and_build
 from dpo_data.tokens.cache import load_encoder
 from dpo_data.tokens.encoder import EncodedPairs, Encoder, Texts
 from dpo_data.tokens.manifest import TokenCounts
@@ -35,17 +36,17 @@ class RowReader:
     max_length: int | None = None
     max_prompt_length: int | None = None
     truncation_mode: str = "keep_end"
+    truncation_unit: str = "token"
+    keep_system: bool | None = None
     chat_template_kwargs: Mapping[str, Any] | None = None
     template_date: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that differ from the defaults, by their names in `dpo_data.tokenize`."""
-        names = ("max_length", "max_prompt_length", "chat_template_kwargs", "template_date")
-        options: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if self.truncation_mode != "keep_end":
-            options["truncation_mode"] = self.truncation_mode
-        return {name: value for name, value in options.items() if value is not None}
+        defaults = {"truncation_mode": "keep_end", "truncation_unit": "token"}
+        names = [field.name for field in fields(self) if field.name != "tokenizer"]
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults.get(name)}
 
     def __call__(self, data: Any, *, name: str, split: str) -> Any:
         """Return a dataset as rows of token ids; text is tokenized.
@@ -89,7 +90,9 @@ class RowReader:
             )
         if self.tokenizer is None:
             raise UsageError(f"{name}: text needs DPOTrainer(tokenizer=...).")
-        pairs = _PairTokenizer(self.tokenizer, token_options(**self.options), name)
+        pairs = _PairTokenizer(
+            self.tokenizer, token_options(**{"truncation_unit": self.truncation_unit, **self.options}), name
+        )
         if isinstance(data, datasets.Dataset) and len(data) == 0:
             raise _no_pairs(name)
         if isinstance(data, datasets.IterableDataset):
@@ -101,7 +104,7 @@ class RowReader:
             raise UsageError(f"{folder}: to choose its token cache, DPOTrainer(tokenizer=...) is needed.")
         cache = training_tokens(
             folder, model=str(self.tokenizer.name_or_path), tokenizer=self.tokenizer, key=None, cache_dir=None,
-            options=self.options,
+            options=self.options, unit=self.truncation_unit,
         )  # fmt: skip
         splits = cache.dataset()
         if split not in splits:
@@ -159,8 +162,10 @@ class _PairTokenizer:
             self._of_form[form] = load_encoder(self._tokenizer, form, self._given, data=self.name)
         encoder, options = self._of_form[form]
         rows = self._carried(columns, start)
-        encode = self._encode_texts if form == "text" else self._encode_conversations
-        encoded = encode(encoder, columns, start)
+        if form == "text":
+            encoded = self._encode_texts(encoder, columns, start)
+        else:
+            encoded = self._encode_conversations(encoder, columns, start, options)
         return truncate_and_build(rows, encoded, options, encoder.bos_token_id, token_schema(rows.schema))
 
     def _carried(self, columns: dict[str, list[Any]], start: int) -> pa.RecordBatch:
@@ -178,42 +183,34 @@ class _PairTokenizer:
 
     def _encode_texts(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
         for field in FIELDS:
-            self._require(field, columns[field], start, lambda value: isinstance(value, str))
+            for row, value in enumerate(columns[field], start):
+                if not isinstance(value, str):
+                    raise self._error(row, f"{field} is {reprlib.repr(value)}")
         return encoder.encode_texts(Texts(columns["prompt"], columns["chosen"], columns["rejected"]))
 
-    def _encode_conversations(self, encoder: Encoder, columns: dict[str, list[Any]], start: int) -> EncodedPairs:
-        for field in FIELDS:
-            self._require(field, columns[field], start, _are_messages)
-        texts = encoder.render(
-            columns["prompt"],
-            columns["chosen"],
-            columns["rejected"],
-            columns.get("tools"),
-            columns.get("chat_template_kwargs"),
-        )
-        return encoder.encode_rendered(texts)
+    def _encode_conversations(
+        self, encoder: Encoder, columns: dict[str, list[Any]], start: int, options: TokenOptions
+    ) -> EncodedPairs:
+        prompts, chosen, rejected = (self._messages(field, columns[field], start) for field in FIELDS)
+        tools, arguments = columns.get("tools"), columns.get("chat_template_kwargs")
+        return encode_conversations(encoder, ConversationColumns(prompts, chosen, rejected, tools, arguments), options)
 
-    def _require(self, field: str, values: Sequence[Any], start: int, is_right: Callable[[Any], bool]) -> None:
+    def _messages(self, field: str, values: Sequence[Any], start: int) -> list[list[dict[str, Any]]]:
+        """Return the messages of a field, with the roles of chat templates, as `dpo-data convert` reads them."""
+        found = []
         for row, value in enumerate(values, start):
-            if not is_right(value):
-                raise UsageError(
-                    f"{self.name}, row {row}: prompt, chosen and rejected are all text or all lists of messages with "
-                    f"role and content, which is text; {field} is {reprlib.repr(value)}."
-                )
+            try:
+                of_row = messages(value, field)
+            except RowError as error:
+                raise self._error(row, error.message.removesuffix(".")) from error
+            found.append([message.model_dump(exclude_none=True) for message in of_row])
+        return found
 
-
-def _are_messages(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(message, Mapping) and isinstance(message.get("role"), str) and _is_text(message.get("content"))
-        for message in value
-    )
-
-
-def _is_text(content: Any) -> bool:
-    """Return True if the content of a message is text, also in parts, or missing."""
-    if isinstance(content, list):
-        return all(isinstance(part, Mapping) and part.get("type") == "text" for part in content)
-    return content is None or isinstance(content, str)
+    def _error(self, row: int, what: str) -> UsageError:
+        return UsageError(
+            f"{self.name}, row {row}: prompt, chosen and rejected are all text or all lists of messages with role and "
+            f"content, which is text; {what}."
+        )
 
 
 def _reasons(counts: TokenCounts) -> str:

@@ -50,6 +50,7 @@ def show_plan(plan: "Plan") -> None:
         "model": plan.model,
         "tokens": plan.tokens or "none fits yet; the run makes the cache",
         "pairs": ", ".join(f"{name} {count:,}" for name, count in plan.pairs.items()),
+        "truncated": plan.truncated,
         "longest": f"{plan.longest_pair:,} tokens, prompt and response",
         "distinct": f"{plan.distinct_tokens:,} tokens in train",
         "path": plan.path,
@@ -58,7 +59,8 @@ def show_plan(plan: "Plan") -> None:
         "memory": f"about {plan.memory_gib:.1f} GiB plus activations (an estimate)",
     }
     for title, value in lines.items():
-        print(f"{title:10} {value}")
+        if value:
+            print(f"{title:10} {value}")
 
 
 def show_result(result: "RunResult") -> None:

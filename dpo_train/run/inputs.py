@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from dpo_data.errors import InputError, UsageError, loading
+from dpo_data.options import DEFAULT_MAX_INVALID, parse_share
 from dpo_train.adapters import adapter_base, load_with_adapter
 from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta
 from dpo_train.data.caches import model_of_tokens, training_tokens
@@ -73,6 +74,9 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
         key=options.tokens,
         cache_dir=options.cache_dir,
         options=options.truncation(),
+        max_invalid=(
+            DEFAULT_MAX_INVALID if options.max_invalid is None else parse_share("max_invalid", options.max_invalid)
+        ),
         scratch=scratch,
         progress=_lines(say),
     )

@@ -6,10 +6,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpo_data.errors import reading
-from dpo_data.options import OnOverlong, TruncationMode, Verify, parse_template_arguments
+from dpo_data.options import (
+    DEFAULT_MAX_INVALID,
+    OnOverlong,
+    TruncationMode,
+    TruncationUnit,
+    Verify,
+    parse_template_arguments,
+)
 from dpo_train.options import ADAPTER, EVALUATION, LOSS, MAIN, RUN, TOKENS, option
 
-_TRUNCATION = ("max_length", "max_prompt_length", "truncation_mode", "on_overlong", "template_date")
+_TRUNCATION = (
+    "max_length",
+    "max_prompt_length",
+    "truncation_mode",
+    "truncation_unit",
+    "keep_system",
+    "on_overlong",
+    "template_date",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +101,18 @@ class RunOptions:
     truncation_mode: TruncationMode | None = field(
         default=None, metadata=option("Which end of a truncated prompt to keep.", group=TOKENS, show_default="keep_end")
     )
+    truncation_unit: TruncationUnit | None = field(
+        default=None,
+        metadata=option(
+            "Drop whole turns from the beginning of a prompt that is too long, or cut tokens only.",
+            group=TOKENS,
+            show_default="turn for conversations, token with --max-prompt-length or --truncation-mode",
+        ),
+    )
+    keep_system: bool | None = field(
+        default=None,
+        metadata=option("Keep the system message when whole turns are dropped.", group=TOKENS, show_default="keep"),
+    )
     on_overlong: OnOverlong | None = field(
         default=None,
         metadata=option("What to do with pairs that exceed --max-length.", group=TOKENS, show_default="truncate"),
@@ -111,6 +138,15 @@ class RunOptions:
             group=TOKENS,
             metavar="YYYY-MM-DD",
             show_default="that of the folder's first token cache, or today",
+        ),
+    )
+    max_invalid: str | None = field(
+        default=None,
+        metadata=option(
+            "Make no token cache if the chat template refuses more than this share of the pairs.",
+            group=TOKENS,
+            metavar="SHARE",
+            show_default=f"{DEFAULT_MAX_INVALID:.0%}",
         ),
     )
     cache_dir: Path | None = field(

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from dpo_data.errors import loading
 from dpo_train.adapters import adapter_config
 from dpo_train.config import DEFAULT_BETA, DPOConfig, check_reference, make_objective, resolve_beta
+from dpo_train.data.caches import describe_truncation
 from dpo_train.data.rows import PairRows
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_dropout
@@ -36,6 +37,7 @@ class Plan:
         model: its path or name on the Hub.
         tokens: the token cache; None if the run has to make it.
         pairs: by split.
+        truncated: prompts and responses that truncation cuts, in words; empty if none.
         longest_pair: in tokens, prompt and longer response.
         distinct_tokens: of the training split, each prompt and each response to it counted once.
         steps: optimizer steps.
@@ -49,6 +51,7 @@ class Plan:
     model: str
     tokens: Path | None
     pairs: Mapping[str, int]
+    truncated: str
     longest_pair: int
     distinct_tokens: int
     steps: int
@@ -88,6 +91,7 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
             model=str(options.model),
             tokens=None if tokens.path.is_relative_to(scratch) else tokens.path,
             pairs={name: len(split) for name, split in rows.items()},
+            truncated=describe_truncation(tokens),
             longest_pair=longest,
             distinct_tokens=rows["train"].distinct_tokens if "train" in rows else 0,
             steps=int(steps),

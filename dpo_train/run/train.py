@@ -12,6 +12,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dpo_data.errors import DataError, UsageError, argument, first_line
 from dpo_train.adapters import MERGED_BASE, adapter_base
+from dpo_train.data.caches import describe_truncation
 from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
@@ -41,6 +42,8 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
     inputs = load_inputs(options, say)
     say(f"tokens     {inputs.tokens.path}")
     say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
+    if cut := describe_truncation(inputs.tokens):
+        say(f"truncated  {cut}")
     try:
         return _run(_make_trainer(inputs, quiet), inputs, say)
     except ImportError as error:  # of an optimizer or kernel that an option asks transformers for

@@ -65,21 +65,19 @@ class DPOTrainer(HFTrainer):
         data_collator: makes the batches that `concatenated_inputs` takes from rows of the dataset.
         label_pad_token_id: label of prompt and padding tokens.
         padding_value: token id of padding.
-        truncation_mode: keep_end or keep_start, which end of a truncated prompt to keep; for text.
+        truncation_mode: keep_end or keep_start, which end of a truncated prompt to keep; for texts and messages.
         train_dataset: pairs to train on.
         eval_dataset: pairs to evaluate on, or several such datasets by name.
-        tokenizer: tokenizes text, and is saved with the model.
+        tokenizer: tokenizes text, and is saved with the model; `processing_class` is another name for it.
         model_init: returns the policy, instead of `model`.
         callbacks: further callbacks.
         optimizers: optimizer and scheduler, instead of those of `args`.
         preprocess_logits_for_metrics: applied to the logits before `logits/*` are computed, in evaluation.
-        max_length: maximum tokens of a prompt plus its response; for text.
-        max_prompt_length: maximum tokens of a prompt; for text.
+        max_length: this and max_prompt_length: see `dpo_data.tokenize`; for texts and messages.
         peft_config: makes the policy a new adapter on the model, as an object of peft or a dict; an adapter that the
             model has already is merged.
         disable_dropout: disable dropout in policy and reference, so that they agree before the first step.
-        processing_class: another name for `tokenizer`.
-        chat_template_kwargs: this and template_date: see `dpo_data.tokenize`; for conversations.
+        chat_template_kwargs: this, template_date, truncation_unit and keep_system: see `dpo_data.tokenize`.
     """
 
     def __init__(
@@ -106,6 +104,8 @@ class DPOTrainer(HFTrainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         template_date: str | None = None,
+        truncation_unit: str = "token",
+        keep_system: bool | None = None,
     ) -> None:
         args = trainer_arguments(args or DPOConfig())
         tokenizer = resolve_alias(tokenizer, processing_class, "tokenizer", "processing_class")
@@ -128,14 +128,15 @@ class DPOTrainer(HFTrainer):
         self.disable_dropout = disable_dropout
 
         set_seed(args.seed)  # the weights of a new adapter are drawn here
+        self._read = RowReader(
+            tokenizer, max_length, max_prompt_length, truncation_mode, truncation_unit, keep_system,
+            chat_template_kwargs, template_date,
+        )  # fmt: skip
         if isinstance(data_collator, DPODataCollatorWithPadding) or data_collator is None:
-            self._read = RowReader(
-                tokenizer, max_length, max_prompt_length, truncation_mode, chat_template_kwargs, template_date
-            )
             train_dataset = self._read(train_dataset, name="the training set", split="train")
             eval_dataset = self._read(eval_dataset, name="the evaluation set", split="test")
-        elif (max_length, max_prompt_length, truncation_mode) != (None, None, "keep_end"):
-            raise UsageError("max_length, max_prompt_length and truncation_mode have no effect with a data_collator.")
+        elif useless := ", ".join(self._read.options):
+            raise UsageError(f"{useless}: without effect with a data_collator of your own.\n  Leave it out.")
         super().__init__(
             model=None if model is None else self._prepare_policy(model),
             args=args,

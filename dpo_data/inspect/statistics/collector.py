@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dpo_data.checks.row_keys import RowKeyStore
+from dpo_data.errors import UsageError, argument, did_you_mean
 from dpo_data.inspect.batches import PairBatch, read_pairs
 from dpo_data.inspect.statistics.label_noise import estimate_label_noise
 from dpo_data.inspect.statistics.lengths import LengthStatistics
@@ -18,25 +19,49 @@ from dpo_data.prepared.manifest import JudgmentCounts
 from dpo_data.prepared.reader import Prepared
 from dpo_data.tokens.encoder import Encoder
 
+#: Values of a column by which pairs are sliced.
+MAX_VALUES = 50
+
+
+def require_slicing(prepared: Prepared, by: str | None) -> None:
+    """Raise UsageError if a prepared folder has no metadata column `by`."""
+    columns = ["source", *prepared.manifest.kept_columns]
+    if by is not None and by not in columns:
+        raise UsageError(
+            f"{prepared.path} has no such metadata column, only {', '.join(columns)}.\n"
+            f"  Keep it when you convert: {argument('keep', by)}.{did_you_mean(by, columns)}",
+            "by",
+            by,
+        )
+
 
 class StatisticsCollector:
     """Observer that feeds every statistic.
 
     Args:
         lengths: the statistics of lengths.
+        by: column by whose values the pairs are sliced; see `require_slicing`.
     """
 
-    def __init__(self, lengths: LengthStatistics) -> None:
-        self.lengths = lengths
+    def __init__(self, lengths: LengthStatistics, by: str | None = None) -> None:
+        self.lengths, self.by = lengths, by
+        self._values = Counter[str | None]()
         self._scores, self._rules = ScoreStatistics(), RuleStatistics()
         self._files = Counter[str]()
 
     def add(self, batch: PairBatch) -> None:
-        """Count more pairs."""
+        """Count more pairs.
+
+        Raises: UsageError: the column has more than `MAX_VALUES` values.
+        """
         self._files.update(batch.files)
+        values = [None] * len(batch.rows) if self.by is None else batch.values(self.by)
+        self._values.update(values)
+        if len(self._values) > MAX_VALUES:
+            raise UsageError(f"the column has more than {MAX_VALUES} values; name one with fewer.", "by", self.by)
         self.lengths.add(batch)
         self._scores.add(batch)
-        self._rules.add(batch)
+        self._rules.add(batch, values)
 
     def result(self, keys: RowKeyStore, judgments: JudgmentCounts | None) -> Statistics:
         """Return the statistics of all pairs that were added.
@@ -49,6 +74,8 @@ class StatisticsCollector:
         return Statistics(
             pairs=self._files.total(),
             pairs_by_file=dict(self._files),
+            by=self.by,
+            pairs_by_value={value: pairs for value, pairs in self._values.items() if value is not None},
             characters=self.lengths.characters,
             tokens=self.lengths.tokens,
             tokenizer=self.lengths.tokenizer,

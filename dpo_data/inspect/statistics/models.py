@@ -103,11 +103,14 @@ class MarginScore(ManifestModel):
 
 
 class RuleEntry(ManifestModel):
-    """Scores of one rule: over all pairs, by raw file (a source often has several), and by margin."""
+    """Scores of one rule: over all pairs, by raw file (a source often has several), by a column, and by margin."""
 
     rule: str
     overall: RuleScore
     by_file: dict[str, RuleScore]
+    by_value: Annotated[
+        dict[str, RuleScore], Field(default_factory=dict, description="By the value of the column `by`.")
+    ]
     by_margin: list[MarginScore]
     right_examples: list[str]
     wrong_examples: list[str]
@@ -165,6 +168,10 @@ class Statistics(ManifestModel):
 
     pairs: NonNegativeInt
     pairs_by_file: dict[str, NonNegativeInt]
+    by: Annotated[str | None, Field(description="Column by whose values the pairs are sliced.")] = None
+    pairs_by_value: Annotated[
+        dict[str, NonNegativeInt], Field(default_factory=dict, description="Value of that column to pairs.")
+    ]
     characters: Lengths | None
     tokens: Annotated[Lengths | None, Field(description="None without a tokenizer.")]
     tokenizer: str | None

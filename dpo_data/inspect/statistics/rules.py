@@ -44,17 +44,17 @@ RULES: tuple[PreferenceRule, ...] = (
 
 
 class RuleStatistics:
-    """Observer that scores every rule over all pairs, by raw file and by margin."""
+    """Scores of every rule over all pairs, by raw file, by the value of a column, and by margin."""
 
     def __init__(self) -> None:
         self._tallies = [_RuleTally(rule) for rule in RULES]
 
-    def add(self, batch: PairBatch) -> None:
-        """Score more pairs."""
+    def add(self, batch: PairBatch, values: Sequence[str | None]) -> None:
+        """Score more pairs, each with its value of the column."""
         # Rounded, so that they can be counted before the edges of their bins are known.
         margins = [None if margin != margin else margin for margin in three_digits(batch.margins).tolist()]
         for tally in self._tallies:
-            tally.add(batch, margins)
+            tally.add(batch, values, margins)
 
     def result(self, margin_edges: Sequence[float]) -> list[RuleEntry]:
         """Return the scores; those by margin are of the bins between the edges."""
@@ -63,27 +63,29 @@ class RuleStatistics:
 
 @dataclass
 class _RuleTally:
-    """Pairs by raw file, margin, and what one rule prefers: 1 chosen, -1 rejected, 0 neither."""
+    """Pairs by raw file, value, margin, and what one rule prefers: 1 chosen, -1 rejected, 0 neither."""
 
     rule: PreferenceRule
-    counts: Counter[tuple[str, float | None, int]] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str | None, float | None, int]] = field(default_factory=Counter)
     right_examples: list[str] = field(default_factory=list)
     wrong_examples: list[str] = field(default_factory=list)
 
-    def add(self, batch: PairBatch, margins: Sequence[float | None]) -> None:
+    def add(self, batch: PairBatch, values: Sequence[str | None], margins: Sequence[float | None]) -> None:
         measure = self.rule.measure
         measures = ((measure(chosen), measure(rejected)) for _, chosen, rejected in batch.texts)
         signs = [(one > other) - (one < other) for one, other in measures]
-        self.counts.update(zip(batch.files, margins, signs, strict=True))
+        self.counts.update(zip(batch.files, values, margins, signs, strict=True))
         for examples, wanted in ((self.right_examples, 1), (self.wrong_examples, -1)):
             found = (id_ for id_, sign in zip(batch.ids, signs, strict=True) if sign == wanted)
             examples += islice(found, MAX_EXAMPLES - len(examples))
 
     def entry(self, margin_edges: Sequence[float]) -> RuleEntry:
-        files = {file: Counter[int]() for file, _, _ in self.counts}
+        files = {file: Counter[int]() for file, *_ in self.counts}
+        of_value = {value: Counter[int]() for _, value, *_ in self.counts}
         bins = [Counter[int]() for _ in pairwise(margin_edges)]
-        for (file, margin, sign), pairs in self.counts.items():
+        for (file, value, margin, sign), pairs in self.counts.items():
             files[file][sign] += pairs
+            of_value[value][sign] += pairs
             if margin is not None and bins:
                 # The last edge belongs to the last bin.
                 bin_ = int(np.searchsorted(margin_edges, margin, side="right")) - 1
@@ -92,6 +94,7 @@ class _RuleTally:
             rule=self.rule.name,
             overall=_score(sum(files.values(), Counter[int]())),
             by_file={file: _score(signs) for file, signs in files.items()},
+            by_value={value: _score(signs) for value, signs in of_value.items() if value is not None},
             by_margin=[
                 MarginScore(low=low, high=high, score=_score(signs))
                 for (low, high), signs in zip(pairwise(margin_edges), bins, strict=True)

@@ -12,7 +12,7 @@ from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, Lengths
 from dpo_data.inspect.statistics.rules import LONGER_WINS
 from dpo_data.reports.html.charts import Flow, Interval, Series
 from dpo_data.reports.html.rendering import Content, Section
-from dpo_data.reports.phrases import gap_name, noise_headline
+from dpo_data.reports.phrases import CUT_BY_TOKENS, gap_name, noise_headline
 
 
 def flow(report: DataReport) -> Content:
@@ -89,7 +89,8 @@ def rule_intervals(report: DataReport) -> list[Interval]:
     """Return the accuracy of each rule: over all pairs, by difference of length, by raw file and by margin."""
     gaps = report.statistics.lengths.by_gap if report.statistics.lengths else []
     rules = report.statistics.rules
-    return [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [])]
+    by = report.statistics.by
+    return [row for rule in rules for row in _rule_rows(rule, gaps if rule.rule == LONGER_WINS else [], by)]
 
 
 def _beyond_chance(score: RuleScore) -> float:
@@ -97,7 +98,7 @@ def _beyond_chance(score: RuleScore) -> float:
     return -1.0 if score.low is None or score.high is None else max(score.low - 0.5, 0.5 - score.high)
 
 
-def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore]) -> Iterator[Interval]:
+def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore], by: str | None) -> Iterator[Interval]:
     yield _interval(rule.rule, rule.overall, indented=False)
     if not rule.overall.decided:
         return
@@ -106,6 +107,8 @@ def _rule_rows(rule: RuleEntry, gaps: Sequence[GapScore]) -> Iterator[Interval]:
     if len(rule.by_file) > 1:
         for file, score in rule.by_file.items():
             yield _interval(file, score, indented=True)
+    for value, score in rule.by_value.items():
+        yield _interval(f"{by} {value}: {score.pairs:,} pairs", score, indented=True)
     if len(rule.by_margin) > 1:
         for bin_ in rule.by_margin:
             yield _interval(f"margin {bin_.low:.3g} to {bin_.high:.3g}", bin_.score, indented=True)
@@ -149,6 +152,7 @@ def truncation(report: DataReport) -> Content:
             ("response tokens lost", [entry.response_tokens_lost for entry in firsts]),
             ("pairs that become identical", [entry.identical for entry in firsts]),
         ],
+        "note": CUT_BY_TOKENS if report.manifest.form == "conversational" else "",
         "one_side_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.one_side_examples)),
         "identical_examples": list(dict.fromkeys(id_ for entry in firsts for id_ in entry.identical_examples)),
     }

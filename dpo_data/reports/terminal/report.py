@@ -12,8 +12,8 @@ from dpo_data.inspect.statistics.models import RuleScore, Statistics, Truncation
 from dpo_data.inspect.statistics.rules import LONGER_WINS
 from dpo_data.records import FIELDS
 from dpo_data.reports.numbers import number
-from dpo_data.reports.phrases import finding_rows, gap_name, noise_headline
-from dpo_data.reports.terminal.tables import SEVERITY_STYLE, count_and_share, lengths_table, plain_table
+from dpo_data.reports.phrases import CUT_BY_TOKENS, finding_rows, gap_name, noise_headline
+from dpo_data.reports.terminal.tables import SEVERITY_STYLE, count_and_share, counts_table, lengths_table, plain_table
 from dpo_data.reports.terminal.validate import verdict_lines
 
 
@@ -36,6 +36,8 @@ def data_report(report: DataReport, page: Path) -> RenderableType:
         if lengths:
             sides = {side: getattr(lengths, side) for side in FIELDS}
             parts.append(lengths_table(unit, sides, ("mean", "p5", "median", "p95", "max")))
+    if statistics.by is not None:
+        parts.append(counts_table(statistics.by, "pairs", statistics.pairs_by_value))
     parts.append(_rules(statistics))
     if statistics.lengths:
         share = statistics.lengths.chosen_longer / statistics.pairs
@@ -43,6 +45,8 @@ def data_report(report: DataReport, page: Path) -> RenderableType:
     parts.append(Text(noise_headline(statistics.label_noise)))
     if statistics.truncation:
         parts.append(_truncation(statistics.truncation))
+        if report.manifest.form == "conversational":
+            parts.append(Text(CUT_BY_TOKENS))
     parts.append(Text(f"Report: {page}", style="bold"))
     return Group(*parts)
 
@@ -58,6 +62,8 @@ def _rules(statistics: Statistics) -> RenderableType:
             table.add_row(f"  {gap_name(gap)} characters", *_score(gap.score))
         for file, score in rule.by_file.items() if len(rule.by_file) > 1 else ():
             table.add_row(Text(f"  in {file}"), *_score(score))
+        for value, score in rule.by_value.items():
+            table.add_row(Text(f"  {statistics.by} {value}"), *_score(score))
         for bin_ in rule.by_margin if len(rule.by_margin) > 1 else ():
             table.add_row(f"  margin {number(bin_.low)} to {number(bin_.high)}", *_score(bin_.score))
     return table

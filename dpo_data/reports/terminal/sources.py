@@ -31,7 +31,7 @@ def detected_source(found: "DetectedSource") -> RenderableType:
         parts.append(Text(f"{found.file}: no source fits. It has: {', '.join(found.columns)}."))
     else:
         others = f" ({', '.join(found.others)} would match too)" if found.others else ""
-        parts.append(Text(f"{found.file}: {found.source}{others}. Preferred is: {found.direction}."))
+        parts.append(Text(f"{found.file}: {found.source}{others}. Preference rule: {found.direction}."))
     counts = found.counts
     if counts.rows_read:
         parts.append(

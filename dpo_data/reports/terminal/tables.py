@@ -19,13 +19,13 @@ SEVERITY_STYLE = {"error": "red", "warning": "yellow"}
 PLAIN_WIDTH = 140
 
 
-def echo(content: RenderableType) -> None:
-    """Print to standard output; if that is not a terminal, without colors, padding or wrapped lines."""
+def echo(content: RenderableType, plain_width: int = PLAIN_WIDTH) -> None:
+    """Print to standard output; if that is not a terminal, `plain_width` wide, without colors or padding."""
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(content)
         return
-    console.width = PLAIN_WIDTH
+    console.width = plain_width
     with console.capture() as captured:
         console.print(content, soft_wrap=True)
     sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().removesuffix("\n").split("\n")))

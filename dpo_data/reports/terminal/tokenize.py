@@ -18,6 +18,7 @@ def tokens(cache: TokenCache) -> RenderableType:
     state = "already there (hit)" if cache.hit else "made"
     limit = "nothing is cut" if options.max_length is None else f"max length {options.max_length}"
     prompt_limit = "" if options.max_prompt_length is None else f", max prompt length {options.max_prompt_length}"
+    unit = ", by turns" if options.truncation_unit == "turn" else ""
     table = plain_table(
         "split", "pairs", "prompt tokens", "response tokens", "longest", "prompts cut", "responses cut", "seams"
     )
@@ -35,7 +36,7 @@ def tokens(cache: TokenCache) -> RenderableType:
     aside = [Text(f"A damaged cache was moved to {cache.set_aside}.", style="yellow")] if cache.set_aside else []
     return Group(
         *aside,
-        Text(f"Tokens {state}: {manifest.tokenizer.name}, {limit}{prompt_limit}, {options.truncation_mode}"),
+        Text(f"Tokens {state}: {manifest.tokenizer.name}, {limit}{prompt_limit}, {options.truncation_mode}{unit}"),
         table,
         *_dropped(manifest),
         *(Text(line) for line in token_remarks(manifest)),

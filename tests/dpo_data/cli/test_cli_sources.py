@@ -31,7 +31,7 @@ def test_sniff_names_the_source_and_prints_the_command(tmp_path: Path) -> None:
     raw = FIXTURES / "pku-saferlhf" / "raw.jsonl"
     code, text = run("sniff", raw)
     assert code == 0
-    assert f"{raw}: pku-saferlhf. Preferred is: the response that better_response_id" in text.replace("\n", " ")
+    assert f"{raw}: pku-saferlhf. Preference rule: the response that better_response_id" in text.replace("\n", " ")
     assert "Of the first 4 rows 2 give 2 pairs, 2 go to quarantine, 0 are left out." in text
     assert json.loads(run("sniff", raw, "--json")[1])["source"] == "pku-saferlhf"
 

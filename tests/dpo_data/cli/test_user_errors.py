@@ -44,7 +44,8 @@ USER_ERRORS = {
     "map of an unknown field": (
         "convert pairs --input pairs.jsonl --map question=prompt",
         "--map question=...: there is no such field.\n"
-        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, id.",
+        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, "
+        "chat_template_kwargs, id.",
     ),
     "map for a source that takes none": (
         "convert hh-rlhf --sample --map prompt=question",

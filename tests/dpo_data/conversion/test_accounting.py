@@ -146,13 +146,13 @@ LINES = st.one_of(
 def test_any_row_is_kept_or_quarantined(tmp_path_factory, lines, source, form, mapping):
     path = tmp_path_factory.getbasetemp() / "anything.jsonl"
     # Only its first row may refuse a file; here that row is broken.
-    path.write_bytes(b"\n".join([b"{", *lines]))
+    path.write_bytes(b"\n".join([b"{broken", *lines]))
     job = make_plan(source, path, form=form, mapping=mapping if source == "pairs" else None).job
     chunks = list(convert_chunks(RawInputs(find_inputs([path])), job))
     batches = [batch for chunk in chunks for batch in chunk.batches.values()]
     quarantined = [row for chunk in chunks for row in chunk.quarantined]
     kept = [int(origin.rpartition(":")[2]) for batch in batches for origin in batch.column("origin").to_pylist()]
-    rows = [n for n, line in enumerate([b"{", *lines], 1) if line.strip()]
+    rows = [n for n, line in enumerate([b"{broken", *lines], 1) if line.strip()]
     assert sorted(kept + [row.line for row in quarantined]) == rows
     assert sum(chunk.rows_read for chunk in chunks) == len(rows)
     for row in quarantined:

@@ -140,7 +140,10 @@ def test_a_second_run_into_a_folder_below_the_input_writes_the_same_bytes(tmp_pa
 def test_a_folder_with_nothing_but_a_prepared_one_has_no_files(prepared, tmp_path):
     (tmp_path / "only").mkdir()
     prepared.rename(tmp_path / "only" / "prepared")
-    assert "no file of a known format" in refusal(InputError, tmp_path / "only", output=tmp_path / "out")
+    assert refusal(InputError, tmp_path / "only", output=tmp_path / "out") == (
+        f"{tmp_path / 'only'}: no file of a known format in this folder.\n  It has prepared folders, which `pairs` "
+        f"reads if you name them: {tmp_path / 'only' / 'prepared'}."
+    )
 
 
 def test_a_manifest_of_something_else_does_not_make_a_prepared_folder(tmp_path, write_rows):

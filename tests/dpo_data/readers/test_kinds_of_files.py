@@ -52,6 +52,15 @@ def with_type(type_: pa.DataType) -> pa.Table:
     return TABLE.cast(pa.schema([(name, type_) for name in COLUMNS]))
 
 
+def string_views() -> dict[str, bytes]:
+    """Return files with string views, which pyarrow 18 does not fully support."""
+    table = with_type(pa.string_view())
+    try:
+        return {"string_view.parquet": parquet(table), "string_view.arrow": arrow(table)}
+    except pa.ArrowNotImplementedError:
+        return {}
+
+
 def zipped(*members: tuple[str, bytes | str]) -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -163,7 +172,6 @@ RIGHT: dict[str, bytes | str] = {
     **{f"{codec}.parquet": parquet(compression=codec) for codec in ("snappy", "gzip", "brotli", "lz4", "zstd", "none")},
     "groups.parquet": parquet(row_group_size=7),
     "large_string.parquet": parquet(with_type(pa.large_string())),
-    "string_view.parquet": parquet(with_type(pa.string_view())),
     "bytes.parquet": parquet(with_type(pa.binary())),
     "dictionary.parquet": parquet(with_type(pa.dictionary(pa.int32(), pa.string()))),
     "parquet_inside.jsonl": parquet(),
@@ -172,7 +180,7 @@ RIGHT: dict[str, bytes | str] = {
     "v2.feather": arrow(opened=pa.ipc.new_file),
     "zstd.arrow": arrow(compression="zstd"),
     "large_string.arrow": arrow(with_type(pa.large_string())),
-    "string_view.arrow": arrow(with_type(pa.string_view())),
+    **string_views(),
     "bytes.arrow": arrow(with_type(pa.binary())),
     "dictionary.arrow": arrow(with_type(pa.dictionary(pa.int32(), pa.string()))),
 }

@@ -81,6 +81,22 @@ def test_webgpts_lines_of_two_records_are_pairs(tmp_path: Path) -> None:
     assert sniff(CASES / "03/comparisons.jsonl").source == "webgpt"
 
 
+@pytest.mark.parametrize("name", ["comparisons.jsonl", "comparisons.json"])
+def test_a_file_of_one_comparison_of_webgpt_is_an_array_of_its_records(tmp_path: Path, name: str) -> None:
+    line = (CASES / "03/comparisons.jsonl").read_text().splitlines()[0]
+    (tmp_path / name).write_text(line)
+    manifest = convert("webgpt", tmp_path / name, output=tmp_path / "out", form="conversational")
+    assert (manifest.rows_read, manifest.pairs, manifest.quarantined) == (2, 1, 0)
+    assert sniff(tmp_path / name).source == "webgpt"
+
+
+def test_an_answer_of_webgpt_without_another_one_is_invalid(tmp_path: Path) -> None:
+    one, other = json.loads((CASES / "03/comparisons.jsonl").read_text().splitlines()[0])
+    (tmp_path / "flat.jsonl").write_text("\n".join(map(json.dumps, [one, other, one])))
+    manifest = convert("webgpt", tmp_path / "flat.jsonl", output=tmp_path / "out", max_invalid=1)
+    assert (manifest.pairs, manifest.quarantined_by_code) == (0, {"wrong_type": 3})
+
+
 def test_system_and_input_columns_are_read_whole(tmp_path: Path) -> None:
     found = sniff(CASES / "04b/raw.jsonl")
     assert (found.source, found.complete, found.counts.pairs) == ("orca-dpo-pairs", True, 1)

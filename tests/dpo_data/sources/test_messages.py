@@ -242,3 +242,17 @@ def test_a_text_that_is_no_messages_has_no_ignored_keys():
 def test_long_texts_are_not_searched_for_messages():
     text = "[ " * 100_000 + re.escape("x") * 1000
     assert written_messages(text, "m") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"content": "x"}',
+        '{"text": "x", "n": 1}',
+        '[{"value": 3}, {"value": 4}]',
+        '{"from": "Lima", "to": "Quito"}',
+        '{"text": "cut off by a lim',
+    ],
+)
+def test_an_answer_in_json_that_is_not_a_message_stays_text(text):
+    assert written_messages(text, "m") == text

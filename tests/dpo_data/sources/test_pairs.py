@@ -432,7 +432,8 @@ def test_a_mapping_of_an_unknown_field_is_refused(tmp_path):
         convert("pairs", ["a.jsonl"], output=tmp_path / "out", mapping={"question": "q"})
     assert str(caught.value) == (
         "mapping=question=...: there is no such field.\n"
-        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, id."
+        "  Fields: prompt, chosen, rejected, chosen_score, rejected_score, margin, system, history, input, tools, "
+        "chat_template_kwargs, id."
     )
     with pytest.raises(UsageError, match="mapping= does not apply to hh-rlhf, whose columns are fixed"):
         convert("hh-rlhf", ["a.jsonl"], output=tmp_path / "out", mapping={"prompt": "q"})

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from golden import read_lines, without_nulls
 
@@ -18,7 +20,7 @@ def converted(folder: Path, case: str, source: str = "pairs", **options: Any) ->
     """Return the manifest of a case, and its pairs without null fields."""
     manifest = convert(source, [CASES / case], output=folder / "out", max_invalid=1, split="train", **options)
     return manifest, [
-        without_nulls({name: row[name] for name in (*FIELDS, "tools") if name in row})
+        without_nulls({name: row[name] for name in (*FIELDS, "tools", "chat_template_kwargs") if name in row})
         for batch in open_prepared(folder / "out").batches("train")
         for row in batch.to_pylist()
     ]
@@ -213,6 +215,68 @@ def test_conversations_of_any_notation_are_read_by_llamafactory_too(tmp_path, na
     assert list(map(turns, pairs)) == [simple(HI, *BYE)]
 
 
+U, A, B = ({"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "A"), ("assistant", "B")))
+HI_AB = ([("user", "Hi")], [("assistant", "A")], [("assistant", "B")])
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"chosen": {"messages": [U, A]}, "rejected": {"messages": [U, B]}}, HI_AB),
+        ({"prompt": {"messages": [U]}, "chosen": {"messages": [A]}, "rejected": {"messages": [B], "x": None}}, HI_AB),
+        (
+            {"system_prompt": "S", "prompt": "Hi", "chosen": "A", "rejected": "B"},
+            ([("system", "S"), *HI_AB[0]], *HI_AB[1:]),
+        ),
+        (
+            {"system": None, "system_message": "S", "prompt": "Hi", "chosen": "A", "rejected": "B"},
+            ([("system", "S"), *HI_AB[0]], *HI_AB[1:]),
+        ),
+        (
+            {"chat_history": [["1", "2"]], "prompt": "Hi", "chosen": "A", "rejected": "B"},
+            ([("user", "1"), ("assistant", "2"), *HI_AB[0]], *HI_AB[1:]),
+        ),
+        *(
+            ({"prompt": prompt, "chosen": f"{START} A", "rejected": f"{START} B"}, HI_AB)
+            for START in ("\n\nHuman: Hi\n\nAssistant:", "Human: Hi\nAssistant:")
+            for prompt in (START, "Hi", "", None)
+        ),
+    ],
+)
+def test_the_same_dialogue_in_other_shapes(tmp_path, write_rows, row, expected):
+    manifest = convert("pairs", write_rows(tmp_path / "a.jsonl", [row]), output=tmp_path / "o", form="conversational")
+    (batch,) = open_prepared(tmp_path / "o").batches("train")
+    assert turns(batch.to_pylist()[0]) == expected
+    assert not manifest.warnings
+
+
+def test_two_different_system_texts_are_refused_until_one_is_named(tmp_path, write_rows):
+    row = {"system": "S", "system_prompt": "T", "prompt": "Hi", "chosen": "A", "rejected": "B"}
+    raw = write_rows(tmp_path / "a.jsonl", [row])
+    convert("pairs", raw, output=tmp_path / "out", max_invalid=1)
+    (refused,) = open_prepared(tmp_path / "out").quarantined()
+    assert (refused.code, refused.message) == ("wrong_type", "the row has system and system_prompt, which differ.")
+    manifest = convert("pairs", raw, output=tmp_path / "named", mapping={"system": "system_prompt"})
+    (batch,) = open_prepared(tmp_path / "named").batches("train")
+    assert turns(batch.to_pylist()[0])[0] == [("system", "T"), ("user", "Hi")]
+    assert list(manifest.warnings) == ["unused_prompt_column"]
+
+
+def test_a_prompt_that_both_transcripts_repeat_is_not_in_the_responses_of_text(tmp_path, write_rows):
+    start = "\n\nHuman: Hi\n\nAssistant:"
+    row = {"prompt": start, "chosen": f"{start} A", "rejected": f"{start} B"}
+    convert("pairs", write_rows(tmp_path / "a.jsonl", [row]), output=tmp_path / "out")
+    (batch,) = open_prepared(tmp_path / "out").batches("train")
+    assert [batch[name].to_pylist() for name in FIELDS] == [[start], [" A"], [" B"]]
+
+
+def test_responses_that_only_begin_like_transcripts_stay_whole(tmp_path, write_rows):
+    row = {"prompt": "Write a scene.", "chosen": "User: Hello?\n\nAssistant: Yes?", "rejected": "User: Bye."}
+    convert("pairs", write_rows(tmp_path / "a.jsonl", [row]), output=tmp_path / "out", form="conversational")
+    (batch,) = open_prepared(tmp_path / "out").batches("train")
+    assert turns(batch.to_pylist()[0]) == simple([("user", row["prompt"])], row["chosen"], row["rejected"])
+
+
 def test_messages_and_strings_may_be_in_one_file(tmp_path):
     manifest, pairs = converted(tmp_path, "roles/mixed.jsonl")
     assert list(map(turns, pairs)) == [simple(THERE, *AWAY), simple(HI, "A", "B")]
@@ -250,11 +314,53 @@ def test_tools_are_kept(tmp_path):
     assert pair["tools"] == '[{"type":"function","function":{"name":"f","parameters":{}}}]'
 
 
-def test_arguments_of_the_template_that_are_not_kept_are_warned_about(tmp_path):
-    manifest, _ = converted(tmp_path, "roles/kwargs_col.jsonl")
-    assert manifest.warnings["unused_prompt_column"].examples == [
-        "roles/kwargs_col.jsonl:1: the column chat_template_kwargs is not in the prompt."
-    ]
+def test_arguments_of_the_template_are_kept_and_part_of_the_prompt(tmp_path, write_rows):
+    manifest, (pair,) = converted(tmp_path, "roles/kwargs_col.jsonl")
+    assert pair["chat_template_kwargs"] == '{"enable_thinking":false}'
+    assert "unused_prompt_column" not in manifest.warnings
+    row = read_lines(CASES / "roles/kwargs_col.jsonl")[0]
+    rows = [row, row | {"chat_template_kwargs": None}, row | {"chat_template_kwargs": '{"enable_thinking": true}'}]
+    convert("pairs", write_rows(tmp_path / "raw.jsonl", rows), output=tmp_path / "three")
+    (batch,) = open_prepared(tmp_path / "three").batches("train")
+    assert batch["chat_template_kwargs"].to_pylist() == ['{"enable_thinking":false}', None, '{"enable_thinking":true}']
+    assert len(set(batch["prompt_key"].to_pylist())) == len(set(batch["id"].to_pylist())) == 3
+
+
+@pytest.mark.parametrize("value", ["yes", 1, [1], [["enable_thinking", True]]])
+def test_arguments_of_the_template_are_an_object(tmp_path, write_rows, value):
+    row = {**read_lines(CASES / "roles/kwargs_col.jsonl")[0], "chat_template_kwargs": value}
+    convert("pairs", write_rows(tmp_path / "a.jsonl", [row]), output=tmp_path / "out", max_invalid=1)
+    (refused,) = open_prepared(tmp_path / "out").quarantined()
+    assert (refused.code, refused.field) == ("wrong_type", "chat_template_kwargs")
+    assert "--map chat_template_kwargs=" in refused.hint
+
+
+def test_the_same_rows_have_the_same_ids_in_json_lines_and_in_parquet(tmp_path, write_rows):
+    def row(name: str, **arguments: Any) -> dict[str, Any]:
+        # Keys in alphabetical order: pyarrow 18 sorts them.
+        properties = {key: {"type": "string"} for key in arguments}
+        function = {"name": name, "parameters": {"properties": properties, "type": "object"}}
+        call = {"function": {"arguments": arguments, "name": name}, "type": "function"}
+        return {
+            "prompt": [{"role": "user", "content": f"{name}?"}],
+            "chosen": [{"role": "assistant", "content": None, "tool_calls": [call]}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+            "tools": [{"function": function, "type": "function"}],
+            "chat_template_kwargs": {f"{name}_on": True},
+        }
+
+    rows = [row("weather", city="Lima"), row("search", query="cats")]
+    write_rows(tmp_path / "train.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    found = []
+    for suffix in ("jsonl", "parquet"):
+        convert("pairs", tmp_path / f"train.{suffix}", output=tmp_path / suffix)
+        (batch,) = open_prepared(tmp_path / suffix).batches("train")
+        found.append(batch.drop_columns(["origin"]).to_pylist())
+    assert found[0] == found[1]
+    assert found[0][0]["chosen"][0]["tool_calls"] == (
+        '[{"function":{"arguments":{"city":"Lima"},"name":"weather"},"type":"function"}]'
+    )
 
 
 def test_dialogues_of_messages_are_split_where_they_differ(tmp_path):

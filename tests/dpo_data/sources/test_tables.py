@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from golden import GOLDEN_SOURCES, outcome, raw_rows, required_options
 
-from dpo_data import convert
+from dpo_data import convert, open_prepared
 from dpo_data.errors import InputError
 
 #: hh-rlhf has raw lines that are not JSON, and no further columns.
@@ -21,6 +21,8 @@ def tables(source: str) -> Iterator[list[dict[str, Any]]]:
     groups: list[list[dict[str, Any]]] = []
     for record in raw_rows(source):
         row = record if isinstance(record, dict) else {"records": record}
+        # pyarrow 18 sorts the keys inside of values.
+        row = {name: json.loads(json.dumps(value, sort_keys=True)) for name, value in row.items()}
         fitting = (group for group in groups if list(group[0]) == list(row) and as_table([*group, row]) is not None)
         if (group := next(fitting, None)) is not None:
             group.append(row)
@@ -74,3 +76,27 @@ def test_a_table_without_a_column_is_refused_only_if_no_row_can_be_read(source: 
                 assert table == lines, column
             else:
                 assert not table, column
+
+
+PKU = {"prompt": "Q", "response_0": "a", "response_1": "b"}
+SHP = {"post_id": "p", "history": "Q", "human_ref_A": "a", "human_ref_B": "b", "score_A": 1, "score_B": 5}
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "chosen"),
+    [
+        ("shp", SHP | {"labels": "0"}, " b"),
+        *(
+            ("pku-saferlhf", PKU | {"better_response_id": value}, chosen)
+            for value, chosen in (("0", " a"), (" 1 ", " b"), ("1.0", " b"), (0.0, " a"), (1.0, " b"))
+        ),
+        *(("pku-saferlhf", PKU | {"better_response_id": value}, None) for value in ("2", "1.5", 0.5, "b")),
+    ],
+)
+def test_a_choice_may_be_a_number_as_tables_write_it(tmp_path, write_rows, source, row, chosen):
+    axis = "better" if source == "pku-saferlhf" else None
+    raw = write_rows(tmp_path / "a.jsonl", [row])
+    manifest = convert(source, raw, output=tmp_path / "out", axis=axis, max_invalid=1)
+    found = [text for batch in open_prepared(tmp_path / "out").batches("train") for text in batch["chosen"].to_pylist()]
+    assert found == [text for text in [chosen] if text is not None]
+    assert manifest.quarantined_by_code == ({"wrong_type": 1} if chosen is None else {})

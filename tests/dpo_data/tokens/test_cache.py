@@ -229,7 +229,7 @@ def test_long_rows_are_tokenized_few_at_a_time(make_prepared, byte_tokenizer, mo
     encode_rows = cache.encode_rows
 
     def counted(*arguments: Any) -> Any:
-        calls.append(arguments[-1].num_rows)
+        calls.append(arguments[2].num_rows)
         return encode_rows(*arguments)
 
     monkeypatch.setattr(cache, "encode_rows", counted)

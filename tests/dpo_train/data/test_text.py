@@ -18,7 +18,8 @@ TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}[assistant] {% endif %}"
 )
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+# Keys in alphabetical order: pyarrow 18 sorts them.
+TOOLS = [{"function": {"name": "weather", "parameters": {"properties": {}, "type": "object"}}, "type": "function"}]
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Lima"}}}
 ROW = {
     "prompt": [{"role": "user", "content": "Weather in Lima?"}],
@@ -103,6 +104,28 @@ def test_an_iterable_dataset_gives_the_same_ids(tokenizer: PreTrainedTokenizerFa
     whole = reader(dataset, name="the training set", split="train")[0]
     for column in ("prompt_ids", "chosen_ids", "rejected_ids"):
         assert row[column] == list(whole[column]), column
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [{"role": "human", "content": "Hi"}],
+        [{"from": "User", "value": "Hi"}],
+        [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+    ],
+)
+def test_messages_in_other_notations_are_read_as_on_the_command_line(
+    tokenizer: PreTrainedTokenizerFast, prompt: list[dict]
+) -> None:
+    chosen, rejected = [{"role": "gpt", "content": "Hello"}], [{"from": "model", "value": "Bye"}]
+    [found] = texts([{"prompt": prompt, "chosen": chosen, "rejected": rejected}], tokenizer)
+    assert found == ("[user] Hi<eos>[assistant] ", "Hello<eos>", "Bye<eos>")
+
+
+def test_a_role_without_a_meaning_is_refused_with_its_row(tokenizer: PreTrainedTokenizerFast) -> None:
+    other = ROW | {"prompt": [{"role": "narrator", "content": "Rain."}]}
+    with pytest.raises(UsageError, match=r"row 1: .* prompt\.0\.role is 'narrator', which is not a known role\."):
+        texts([ROW, other], tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,14 @@ def usage(message: str) -> str:
         (["--batchsize", 4], "--batchsize: there is no such option.\n  Did you mean --batch-size?"),
         (["--lerning_rate", 4], "--lerning-rate: there is no such option.\n  Did you mean --learning-rate?"),
         (["--nonsense", 3], "--nonsense: there is no such option."),
-        (["stray"], "Got unexpected extra argument(s) (stray)"),
+        (["stray"], "Got unexpected extra argument (stray)"),
         (["--save-strategy", "stepz"], "Invalid value for '--save-strategy': 'stepz' is not one of 'no', 'steps', "
          "'epoch', 'best'.\n  Did you mean steps?"),
     ],
 )  # fmt: skip
 def test_what_the_parser_refuses_points_to_help(words: list[Any], extra: list[Any], message: str) -> None:
-    assert refusal(*words, *extra) == usage(message)
+    refused = refusal(*words, *extra).replace("argument(s)", "argument")  # one version of click or the other
+    assert refused == usage(message)
 
 
 def test_a_value_of_the_wrong_type_is_shown(words: list[Any]) -> None:
