@@ -41,7 +41,8 @@ BRIDGES = {
     "dpo_train": {"__init__"},  # for __version__
     "dpo_train.cli": {"cli"},
     "dpo_train.data": {"dialogue", "options", "prepared", "records", "run_pairs", "sources", "tokens"},
-    "dpo_train.run": {"inspect", "options", "reports", "run_pairs"},
+    "dpo_train.trainer": {"prepared"},  # which hashes files
+    "dpo_train.run": {"inspect", "options", "prepared", "reports", "run_pairs"},
 }
 HEAVY = {"torch", "transformers", "datasets", "pandas", "pydantic", "pyarrow", "numpy"}
 

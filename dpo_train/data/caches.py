@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 
 from dpo_data.errors import PreparedError, UsageError, argument, as_flag
-from dpo_data.options import DEFAULT_MAX_INVALID, Progress, silent
+from dpo_data.options import DEFAULT_MAX_INVALID, Progress, Verify, silent
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
@@ -146,11 +146,16 @@ def _described(cache: TokenCache) -> str:
     )
 
 
-def joined_splits(caches: Sequence[TokenCache]) -> dict[str, datasets.Dataset]:
+def joined_splits(caches: Sequence[TokenCache], verify: Verify = "fast") -> dict[str, datasets.Dataset]:
     """Return the splits of token caches by name, each with the pairs of all caches in turn.
+
+    Args:
+        caches: of the same tokenizer and options.
+        verify: how their files are checked, see `TokenCache.dataset`.
 
     Raises:
         UsageError: the caches have different tokenizers or options.
+        PreparedError: a file is missing or damaged.
     """
     first = caches[0]
     expected = first.manifest.tokenizer.hash, first.manifest.options.model_dump()
@@ -166,10 +171,10 @@ def joined_splits(caches: Sequence[TokenCache]) -> dict[str, datasets.Dataset]:
                 "  Tokenize both with the same options: dpo-data tokenize."
             )
     if len(caches) == 1:
-        return dict(first.dataset())
+        return dict(first.dataset(verify))
     parts: dict[str, list[datasets.Dataset]] = {}
     for cache in caches:
-        for name, split in cache.dataset().items():
+        for name, split in cache.dataset(verify).items():
             parts.setdefault(name, []).append(split)
     return {name: datasets.concatenate_datasets(_with_common_columns(splits)) for name, splits in parts.items()}
 

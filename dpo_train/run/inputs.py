@@ -91,7 +91,10 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
         )
         for folder in options.folders
     ]
-    splits = joined_splits(tokens)
+    for cache in tokens:
+        if cache.set_aside is not None:
+            say(f"tokens     a damaged cache was moved to {cache.set_aside}")
+    splits = joined_splits(tokens, options.verify)
     needed = "test" if options.eval_only else "train"
     if needed not in splits:
         raise UsageError(f"{tokens[0].path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")

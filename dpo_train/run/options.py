@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpo_data.errors import reading
-from dpo_data.options import DEFAULT_MAX_INVALID, OnOverlong, TruncationMode, TruncationUnit, parse_template_arguments
+from dpo_data.options import (
+    DEFAULT_MAX_INVALID,
+    OnOverlong,
+    TruncationMode,
+    TruncationUnit,
+    Verify,
+    parse_template_arguments,
+)
 from dpo_train.options import ADAPTER, EVALUATION, LOSS, MAIN, RUN, TOKENS, option
 
 #: Options of a new adapter besides its rank.
@@ -217,6 +224,14 @@ class RunOptions:
         default=None,
         metadata=option(
             "Folder of the token caches.", group=TOKENS, metavar="FOLDER", show_default="the folder of --data"
+        ),
+    )
+    verify: Verify = field(
+        default="fast",
+        metadata=option(
+            "How the token cache is checked for damage: fast compares the XXH3 of its shards, full the SHA-256 of all "
+            "its files.",
+            group=TOKENS,
         ),
     )
     early_stopping: int | None = field(

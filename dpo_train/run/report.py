@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from dpo_data.inspect.run_pairs import JudgedPair
+from dpo_data.prepared.files import replace_texts
 from dpo_data.reports.html.charts import Curve
 from dpo_data.reports.html.fragments import render_fragment
 from dpo_data.reports.html.rendering import Content, Section, render_page
@@ -100,10 +101,11 @@ class RunReport:
 
 def write_report(folder: Path, report: RunReport) -> None:
     """Write report.html and, for a trained model, curves.png and README.md, its model card."""
+    texts = {folder / "report.html": page(report)}
     if report.trained:
         draw_curves(report.records, folder / "curves.png", report.title, ln2=report.loss == "sigmoid")
-        (folder / "README.md").write_text(_model_card(report), encoding="utf-8")
-    (folder / "report.html").write_text(page(report), encoding="utf-8")
+        texts[folder / "README.md"] = _model_card(report)
+    replace_texts(texts)
 
 
 def page(report: RunReport) -> str:

@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from dpo_data.errors import UsageError, argument, first_line
+from dpo_data.errors import DataError, UsageError, argument, first_line
 from dpo_train.adapters import MERGED_BASE
 from dpo_train.data.caches import describe_tokens
 from dpo_train.memory.allocator import disable_malloc_trim
@@ -23,6 +23,7 @@ from dpo_train.run.options import RunOptions
 from dpo_train.run.outputs import RunResult, run_report, write_pairs
 from dpo_train.run.report import write_report
 from dpo_train.run.samples import Samples
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
 from dpo_train.trainer.trainer import DPOTrainer
 
 
@@ -35,7 +36,7 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
         quiet: show no progress of the training.
 
     Raises: DataError: options, data and model do not go together, and nothing has been written; or the loss is not
-        finite, or memory ran out.
+        finite, memory ran out, or the system refused to write.
     """
     transformers.utils.logging.disable_progress_bar()
     inputs = load_inputs(options, say)
@@ -52,6 +53,30 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
             f"out of memory: {first_line(error)}.\n  Use less: {argument('max_tokens_per_microbatch', 2048)}, "
             f"{argument('dtype', 'bfloat16')}, {argument('lora_r', 16)} or a shorter {argument('max_length')}."
         ) from error
+    except Exception as error:  # each library that writes files has its own for a full disk
+        if (reason := _write_failure(error)) is None:
+            raise
+        raise UsageError(f"{options.output}: writing failed: {reason}.\n{_what_is_whole(options.output)}") from error
+
+
+def _write_failure(error: Exception) -> str | None:
+    """Return why the system refused to write, if an exception says so; None for another exception."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.strerror or first_line(error)
+    is_full = any(
+        words in str(error) for words in ("No space left on device", "code: 28", "PytorchStreamWriter failed")
+    )
+    return "no space left on the device" if is_full and not isinstance(error, DataError) else None
+
+
+def _what_is_whole(output: Path) -> str:
+    """Return what of a run that stopped while it wrote can be used."""
+    try:
+        checkpoint = newest_checkpoint(output)
+        require_complete(checkpoint)
+    except UsageError:
+        return "  The run has no complete checkpoint. Free some space, and start again."
+    return f"  {checkpoint} is complete. Free some space, and resume there: {argument('resume', True)}."
 
 
 def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:

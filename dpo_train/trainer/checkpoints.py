@@ -1,42 +1,13 @@
-"""Find the checkpoint to resume from, and check that it is complete and that the same run saved it."""
+"""Find the checkpoint to resume from, and check that its files are those that were saved."""
 
-import dataclasses
 import json
-import re
-from collections.abc import Iterable, Mapping
-from hashlib import blake2b
+import os
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
-import numpy as np
-from transformers import TrainingArguments
-from transformers.utils import logging
-
 from dpo_data.errors import UsageError
-from dpo_train.data.rows import PairRows
-from dpo_train.options import LOSS, DPOOptions, LossOptions
-from dpo_train.reference.factory import adapter_has_no_effect
-from dpo_train.reference.live import FrozenModel, ModelOnDemand
-from dpo_train.reference.store import weights_identity
-
-logger = logging.get_logger(__name__)
-
-#: File of a checkpoint that says which run saved it.
-MANIFEST = "dpo_train.json"
-#: Options of the loss and the reference, which are part of a run's identity; the others only say where values are kept.
-_LOSS_OPTIONS = ["loss_options"] + [
-    field.name
-    for options in (DPOOptions, LossOptions)
-    for field in dataclasses.fields(options)
-    if field.metadata.get("group") == LOSS and field.name not in ("precompute_reference", "reference_cache")
-]
-#: Training arguments that identify a run, or that only say where and how it runs.
-_NOT_COMPARED = re.compile(
-    "|".join(_LOSS_OPTIONS) + "|beta|loss_type|seed|data_seed|per_device_train_batch_size|gradient_accumulation_steps|"
-    "precompute_reference|reference_cache|output_dir|resume_from_checkpoint|local_rank|logging_dir|run_name|"
-    "eval_on_start|disable_tqdm|accelerator_config|.*_token|hub_.*|push_to_hub.*"
-)
+from dpo_data.prepared.files import fast_hash, is_file_name
 
 #: transformers writes this file last: without it, the checkpoint was interrupted while it was saved.
 _WRITTEN_LAST = "trainer_state.json"
@@ -50,20 +21,58 @@ _STATE = {
 }
 
 
+#: Names the files of a checkpoint with their sizes and hashes; checkpoints of plain transformers have none.
+MANIFEST = "checkpoint_manifest.json"
+_FORMAT = {"format": "dpo-train checkpoint", "version": 1}
+
+
 def newest_checkpoint(run: Path) -> Path:
     """Return the latest complete checkpoint of a run.
 
     Raises:
         UsageError: there is none.
     """
-    complete = [path.parent for path in run.glob(f"checkpoint-*/{_WRITTEN_LAST}")]
+    complete = [
+        path
+        for path in run.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdecimal()
+        and ((path / _WRITTEN_LAST).is_file() or (path / MANIFEST).is_file())
+    ]
     if not complete:
         raise UsageError(f"{run}: it has no checkpoint to resume from.\n  Start from the beginning, without --resume.")
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
+def mark_incomplete(checkpoint: Path) -> None:
+    """Remove the files that are written last, before a checkpoint is saved over an earlier one."""
+    for name in (MANIFEST, _WRITTEN_LAST):
+        (checkpoint / name).unlink(missing_ok=True)
+
+
+def write_checkpoint_manifest(checkpoint: Path) -> None:
+    """Write the sizes and hashes of the files of a checkpoint, which is complete, into it."""
+    files = {
+        path.relative_to(checkpoint).as_posix(): {"size_bytes": path.stat().st_size, "xxh3": _hash(path)}
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    partial = checkpoint / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps({**_FORMAT, "files": files}, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, checkpoint / MANIFEST)
+
+
 def require_complete(checkpoint: Path) -> None:
-    """Raise UsageError if a file of a checkpoint is missing or truncated, which would silently change the run."""
+    """Raise UsageError if a file of a checkpoint is missing or damaged, which would silently change the run.
+
+    All bytes are compared with the hashes in its manifest. Of a checkpoint without one, which is of an older version or
+    of plain transformers, this finds only files that are missing or truncated.
+    """
+    for name, expected in _manifest_files(checkpoint).items():
+        file = checkpoint / name
+        if not file.is_file():
+            raise UsageError(f"{file}: the file is missing.\n{RESUME_HINT}")
+        if expected != {"size_bytes": file.stat().st_size, "xxh3": _hash(file)}:
+            raise UsageError(f"{file}: the file is damaged: it has other bytes than were saved.\n{RESUME_HINT}")
     for what, names in _STATE.items():
         if not any(any(checkpoint.glob(name)) for name in names):
             raise UsageError(f"{checkpoint}: {what} is missing ({' or '.join(names[:2])}).\n{RESUME_HINT}")
@@ -75,6 +84,29 @@ def require_complete(checkpoint: Path) -> None:
 RESUME_HINT = "  Delete this checkpoint to resume from an earlier one, or start from the beginning."
 
 
+def _manifest_files(checkpoint: Path) -> dict[str, Any]:
+    """Return the files that the manifest of a checkpoint names; none if there is no manifest.
+
+    Raises: UsageError: the manifest is damaged.
+    """
+    manifest = checkpoint / MANIFEST
+    if not manifest.exists():
+        return {}
+    try:
+        content = json.loads(manifest.read_bytes())
+        files: dict[str, Any] = content.pop("files")
+        is_valid = content == _FORMAT and bool(files) and all(map(is_file_name, files))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        is_valid = False
+    if not is_valid:
+        raise UsageError(f"{manifest}: the file is damaged, or of a newer version.\n{RESUME_HINT}")
+    return files
+
+
+def _hash(file: Path) -> str:
+    return fast_hash(file) if file.stat().st_size else ""
+
+
 def _is_truncated(file: Path) -> bool:
     """Return True if the end of a file is missing, as far as its format shows without reading all of it."""
     if file.suffix in (".pt", ".pth"):
@@ -82,125 +114,15 @@ def _is_truncated(file: Path) -> bool:
     if file.suffix == ".json":
         try:
             json.loads(file.read_bytes())
-        except ValueError:
+        except (ValueError, RecursionError):
             return True
     if file.suffix == ".safetensors":
         with file.open("rb") as content:
             header_size = int.from_bytes(content.read(8), "little")
             try:
                 header = json.loads(content.read(header_size))
-            except ValueError:
+                ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            except (ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError, RecursionError):
                 return True
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return file.stat().st_size != 8 + header_size + max(ends, default=0)
     return False
-
-
-def run_identity(trainer: Any, weights: str | None) -> dict[str, Any]:
-    """Return what must be the same when a run is resumed, by its name in messages.
-
-    It covers the weights and the adapter that training starts from, the reference, the loss with its options, the
-    training pairs and how many of them a step has, and the seeds.
-
-    Args:
-        trainer: a `DPOTrainer`.
-        weights: `policy_identity` of its policy before the first step.
-    """
-    args = trainer.args
-    configurations = getattr(trainer.model, "peft_config", None) or {}
-    pairs = args.world_size * trainer.micro_batch_size * args.gradient_accumulation_steps
-    identity = {
-        "the model's weights": weights,
-        "the adapter": {name: _adapter(each) for name, each in configurations.items()} or None,
-        "the reference": _reference(trainer),
-        "the loss": trainer.loss_type,
-        "beta": trainer.beta,
-        **{name: getattr(args, name) for name in _LOSS_OPTIONS},
-        "the pairs per step": pairs,
-        "the training pairs": _training_pairs(trainer.train_dataset),
-        "seed": args.seed,
-        "data_seed": args.data_seed,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(identity))
-    return plain
-
-
-def policy_identity(model: Any) -> str | None:
-    """Return a hash of a policy's weights before its first step; None for weights that are elsewhere."""
-    if any(weight.is_meta or hasattr(weight, "ds_id") for weight in model.parameters()):
-        return None
-    if hasattr(model, "disable_adapter") and adapter_has_no_effect(model):  # its random values make no difference
-        with model.disable_adapter():
-            return weights_identity(model)
-    return weights_identity(model)
-
-
-def _adapter(config: Any) -> str:
-    """Return the configuration of an adapter without what does not change its values."""
-    settings = {name: value for name, value in config.to_dict().items() if name not in _ADAPTER_NAMES}
-    plain = {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
-    return json.dumps(plain, sort_keys=True, default=str)
-
-
-_ADAPTER_NAMES = ("base_model_name_or_path", "inference_mode", "revision", "peft_version", "auto_mapping")
-
-
-def _reference(trainer: Any) -> str | None:
-    if trainer.is_own_reference:
-        return "the model before training"
-    model = getattr(trainer.reference, "model", None)
-    if isinstance(model, ModelOnDemand):
-        return model.path
-    return policy_identity(model.network) if isinstance(model, FrozenModel) else trainer.reference.description
-
-
-def _training_pairs(rows: Any) -> str | None:
-    if not isinstance(rows, PairRows):
-        return None
-    return blake2b(rows.response_keys(np.arange(len(rows))).tobytes(), digest_size=16).hexdigest()
-
-
-def write_manifest(checkpoint: Path, identity: Mapping[str, Any], args: TrainingArguments) -> None:
-    """Write the identity and the training arguments of a run into its checkpoint."""
-    manifest = {"identity": identity, "arguments": _compared(args)}
-    (checkpoint / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def check_manifest(checkpoint: Path, identity: Mapping[str, Any], args: TrainingArguments) -> None:
-    """Raise UsageError if another run saved a checkpoint; log which arguments differ from those of the checkpoint."""
-    file = checkpoint / MANIFEST
-    if not file.exists():
-        logger.warning(f"{checkpoint}: does not say which run saved it, so model, loss and data are not compared.")
-        return
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    saved = manifest["identity"]
-    if differing := _differences(saved, identity, [name for name in identity if name in saved]):
-        listing = "".join(f"\n    {line}" for line in differing)
-        raise UsageError(
-            f"{checkpoint}: another run saved it:{listing}\n  Resume with what that run had, or start a new run."
-        )
-    before, now = manifest["arguments"], _compared(args)
-    if changed := _differences(before, now, [name for name in now if name in before]):
-        logger.warning(f"resuming with other arguments than before: {'; '.join(changed)}")
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Return a line for each name whose values differ; unknown weights and pairs, which are None, are not compared."""
-    lines = []
-    for name in names:
-        old, new = before[name], now[name]
-        if old == new or (name in _HASHES and None in (old, new)):
-            continue
-        lines.append(f"{name}: {new}, not {old}" if name not in (*_HASHES, "the adapter") else f"{name}: others")
-    return lines
-
-
-#: Parts of an identity that are hashes.
-_HASHES = ("the model's weights", "the training pairs")
-
-
-def _compared(args: TrainingArguments) -> dict[str, Any]:
-    """Return the training arguments that a resumed run may change."""
-    values = {name: value for name, value in args.to_dict().items() if not _NOT_COMPARED.fullmatch(name)}
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain

@@ -17,13 +17,8 @@ from dpo_train.batches.batch import PackedBatch, PaddedBatch, StepBatch
 from dpo_train.batches.packed import collate_packed
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.logprobs.scoring import TensorDict
-from dpo_train.trainer.checkpoints import (
-    check_manifest,
-    policy_identity,
-    require_complete,
-    run_identity,
-    write_manifest,
-)
+from dpo_train.trainer.checkpoints import mark_incomplete, require_complete, write_checkpoint_manifest
+from dpo_train.trainer.identity import check_identity, policy_identity, run_identity, write_identity
 from dpo_train.trainer.metrics import evaluation_loss
 
 
@@ -199,17 +194,22 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         self.prepare_run()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save a checkpoint with the loss since the last log record, which Trainer would lose."""
+        """Save a checkpoint with its manifest, and the loss since the last log record, which Trainer would lose."""
         state = self.checkpoint_state()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
+        if self.args.should_save:
+            mark_incomplete(folder)  # an earlier run may have saved it
         arrays = {name: state.pop(name) for name, value in [*state.items()] if isinstance(value, np.ndarray)}
         np.savez(folder / f"pairs_{self.args.process_index}.npz", **arrays)
         pending = {"loss": self._tr_loss.item(), "last_logged": self._globalstep_last_logged, **state}
         (folder / self._pending_name).write_text(json.dumps(pending), encoding="utf-8")
         if self.args.should_save:
-            write_manifest(folder, self._identity, self.args)
+            write_identity(folder, self._identity, self.args)
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process saves files of its own
+        if self.args.should_save and folder.is_dir():  # unless it was among those that save_total_limit removes
+            write_checkpoint_manifest(folder)
 
     def _load_checkpoint_state(self, checkpoint: str | None) -> dict[str, Any]:
         if checkpoint is None or not (file := Path(checkpoint) / self._pending_name).exists():
@@ -235,7 +235,7 @@ class HFTrainer(Trainer):  # type: ignore[misc]
         self._identity = run_identity(self, self._initial_weights[1])
         if self._checkpoint is not None:
             require_complete(self._checkpoint)
-            check_manifest(self._checkpoint, self._identity, self.args)
+            check_identity(self._checkpoint, self._identity, self.args)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the model; for an adapter on merged weights, which exist nowhere else, those too."""

@@ -26,7 +26,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(prepared: Path, mode
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert dpo_train(*common, "--output", straight).exit_code == 0
     shutil.copytree(straight, broken)
-    for name in ("trainer_state.json",):
+    for name in ("trainer_state.json", "checkpoint_manifest.json"):
         (broken / "checkpoint-6" / name).unlink()  # as if it had been killed while it saved the last one
     result = dpo_train(*common, "--output", broken, "--resume")
     assert result.exit_code == 0, result.stderr
