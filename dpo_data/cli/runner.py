@@ -247,6 +247,8 @@ def _errors_as_exit_codes() -> Iterator[None]:
     except DataError as error:
         typer.echo(f"Error: {error.spelled(flag)}", err=True)
         raise typer.Exit(error.exit_code) from error
+    except BrokenPipeError:  # the reader of the output is gone, as in `dpo-data ... | head`
+        raise
     except OSError as error:  # of the environment: those about a file of the user are translated where they arise
         typer.echo(f"Error: {_environment(error)}", err=True)
         raise typer.Exit(2) from error

@@ -44,7 +44,7 @@ from dpo_train.models import (
 from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.reference.sync import ReferenceSync, make_reference_sync
-from dpo_train.sharding import require_sharding, reshard
+from dpo_train.sharding import is_sharded, require_sharding, reshard
 from dpo_train.trainer.checkpoints import newest_checkpoint
 from dpo_train.trainer.comparison import make_comparison
 from dpo_train.trainer.generation import GeneratingTrainer
@@ -432,14 +432,24 @@ class DPOTrainer(GeneratingTrainer):
     def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Any]:
         """Return the loss, the (B, len(COLUMNS)) table and, for losses over several pairs, their inputs, of a batch."""
         batches = [*self.micro_batches_on_device([inputs])]
+        passes = self._forward_passes(len(batches))
         with torch.no_grad(), self.compute_loss_context_manager():
             tables = [self._measure(model, batch)[1] for batch in batches]
+            for _ in range(passes - len(batches)):  # other ranks need the shards of this one
+                self._measure(model, batches[-1])
         for table, batch in zip(tables, batches, strict=True):
             if batch.weight is not None:
                 table[batch.weight == 0] = torch.nan  # a pair that only fills up a batch
         table = torch.cat(tables)
         inputs = [self._whole_step.inputs(*each) for each in zip(tables, batches, strict=True)]
         return table[:, 0].nanmean(), table, torch.cat(inputs) if self.pair_loss.is_over_step else None
+
+    def _forward_passes(self, micro_batches: int) -> int:
+        """Return how many forward passes this rank makes: as many as any other if the policy is sharded."""
+        if not is_sharded(self.model):
+            return micro_batches
+        count = torch.tensor([micro_batches], device=self.accelerator.device)
+        return int(self.accelerator.gather(count).max())
 
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any

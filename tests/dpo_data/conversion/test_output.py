@@ -49,7 +49,7 @@ def test_a_rejected_folder_is_replaced_without_overwrite(tmp_path, raw, write_ro
     assert (out / "notes.txt").read_text() == "mine"
     assert not (out / "quarantine").exists()
     (out / "manifest.json").write_text('{"status": "rejected"}')
-    assert "holds a finished dataset" in refusal(UsageError, raw, output=out)
+    assert "is not a manifest of dpo-data" in refusal(UsageError, raw, output=out)
 
 
 def test_a_run_that_fails_leaves_the_finished_folder_as_it_was(tmp_path, raw):

@@ -199,7 +199,8 @@ def test_a_checkpoint_that_does_not_say_which_run_saved_it_is_resumed(
 ) -> None:
     run, _, words = saved
     again = interrupted(run, tmp_path / "again")
-    (again / "checkpoint-3" / "dpo_train.json").unlink()
+    for name in ("dpo_train.json", "checkpoint_manifest.json"):
+        (again / "checkpoint-3" / name).unlink()
     assert dpo_train(*words, "--output", again, "--resume").exit_code == 0
     assert "checkpoint-3: does not say which run saved it" in caplog.text
 
