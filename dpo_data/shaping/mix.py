@@ -20,7 +20,7 @@ from dpo_data.prepared.steps import LeftOutPair
 from dpo_data.shaping.interleaving import order_of
 from dpo_data.shaping.leaks import resolve_leaks
 from dpo_data.shaping.parents import Parent, combined_kept, open_parent
-from dpo_data.shaping.rows import FolderRows, Range, columns_of, conform, joined, ranges
+from dpo_data.shaping.rows import FolderRows, Range, columns_of, joined, ranges, selected
 from dpo_data.shaping.sampling import Sample, rounded
 from dpo_data.shaping.step import Step, step, write_pairs
 
@@ -80,18 +80,21 @@ class MixedPart:
         passes, rest = divmod(self.sizes.get(split, 0), rows) if rows else (0, 0)
         return _sample(f"{self.seed}/{self.name}/{split}/{passes}", rows, rest)
 
-    def read(self, split: str, first: int, last: int) -> pa.Table:
+    def read(self, split: str, first: int, last: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows from the `first`-th to before the `last`-th that the mix takes from a split."""
         rows, size = self.rows.counts.get(split, 0), self.sizes.get(split, 0)
-        tables = [self.rows.schema.empty_table()]
+        schema = selected(self.rows.schema, columns)
+        tables = [schema.empty_table()]
         while first < last:
             number, start = divmod(first, rows)
             stop = min(last - number * rows, rows)
             is_whole = (number + 1) * rows <= size
             positions = np.arange(start, stop) if is_whole else self.sample(split).positions(start, stop)
-            tables.append(self.rows.read_positions(split, positions))
+            tables.append(self.rows.read_positions(split, positions, columns))
             first = number * rows + stop
-        table = joined(tables, self.rows.schema)
+        table = joined(tables, schema)
+        if columns is not None and DATASET not in columns:
+            return table
         inner = table.column(DATASET).to_pylist() if DATASET in table.schema.names else [None] * table.num_rows
         names = pa.array([self.name if name is None else f"{self.name}/{name}" for name in inner], pa.string())
         if DATASET in table.schema.names:
@@ -117,14 +120,14 @@ class MixedRows:
         """Split to its number of rows."""
         return {split: sum(part.sizes.get(split, 0) for part in self.parts) for split in SPLITS}
 
-    def read(self, range_: Range) -> pa.Table:
-        """Return the rows of a range, each column in one piece."""
+    def read(self, range_: Range, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a range, each column in one piece; only some columns, or all."""
         sizes = [part.sizes.get(range_.split, 0) for part in self.parts]
         spans, places = order_of(sizes, range_.start, range_.stop)
-        tables = [part.read(range_.split, *span) for part, span in zip(self.parts, spans, strict=True)]
+        tables = [part.read(range_.split, *span, columns) for part, span in zip(self.parts, spans, strict=True)]
         order = np.empty(len(places), np.int64)
         order[places] = np.arange(len(places))
-        return joined(tables, self.schema).take(numbers_column(order, pa.int64()))
+        return joined(tables, selected(self.schema, columns)).take(numbers_column(order, pa.int64()))
 
 
 def mix(
@@ -246,8 +249,7 @@ def _count_part(run: Step, part: MixedPart) -> None:
         for range_ in ranges(replace(part.rows, shards={split: part.rows.shards[split]})) if size < rows else ():
             positions = np.arange(range_.start, range_.stop)
             out = positions[~part.sample(split).contains(positions)]
-            names = [name for name in ("id", "origin", DATASET) if name in part.rows.schema.names]
-            for pair in conform(part.rows.read_positions(split, out), part.rows.schema).select(names).to_pylist():
+            for pair in part.rows.read_positions(split, out, ("id", "origin", DATASET)).to_pylist():
                 inner = pair.get(DATASET)
                 dataset = part.name if inner is None else f"{part.name}/{inner}"
                 run.leave_out(

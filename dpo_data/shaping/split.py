@@ -74,7 +74,9 @@ def split(
         verdicts = run.verdicts(rows)
         keys = row_values(run.work / "families", rows.counts, "u8")
         column = None if by in ("prompt", "near-prompt") else by
-        for range_, found in map_ranges(_family_keys, rows, column, workers=workers, progress=progress):
+        for range_, found in map_ranges(
+            _family_keys, rows, column, columns=["prompt_key", column or ""], workers=workers, progress=progress
+        ):
             keys[range_.split][range_.start : range_.stop] = found
         if by == "near-prompt":
             _join_near(rows, keys, run.work / "near", workers, progress)
