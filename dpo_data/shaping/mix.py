@@ -17,6 +17,7 @@ from dpo_data.prepared.columns import numbers_column
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.schema import DATASET, TAGS, PairColumns, pair_schema
 from dpo_data.prepared.steps import LeftOutPair
+from dpo_data.shaping.form import rows_in_form
 from dpo_data.shaping.interleaving import order_of
 from dpo_data.shaping.leaks import resolve_leaks
 from dpo_data.shaping.parents import Parent, combined_kept, open_parent
@@ -134,6 +135,7 @@ def mix(
     parts: Sequence[str | Path | PartSpec],
     *,
     output: str | Path,
+    form: Form | None = None,
     seed: int = 0,
     on_leak: OnLeak = "drop-train",
     overwrite: bool = False,
@@ -150,6 +152,8 @@ def mix(
         parts: PATH, PATH:SHARE or PATH@COUNT each, and NAME= before it to name the part otherwise than its folder. A
             share of 0.5 takes half of the pairs, one of 2 takes each twice; a count is divided among the splits.
         output: the folder to write.
+        form: of the pairs, for parts that have both; see `convert`. Pairs of the other form get new ids, which
+            changes.jsonl lists.
         seed: of the samples.
         on_leak: what to do with prompts that are in train and in test: leave out the pairs in train ("drop-train") or
             in test ("drop-test"), move those in train to test ("move"), or "refuse".
@@ -167,17 +171,28 @@ def mix(
         raise UsageError("name at least one part.", "parts", "")
     parents = [open_parent(spec.path, output, spec.name) for spec in specs]
     names = [parent.name for parent in parents]
+    if slashed := [name for name in names if "/" in name]:
+        raise UsageError(f"{slashed[0]}: the name of a part has no slash.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{twice[0]}: several parts have this name.\n  Name each: NAME={specs[-1].path}.")
-    rows = _mixed_rows(parents, specs, seed)
+    form = _common_form(parents, form)
+    columns = _common_columns(parents)
     options = {
         "parts": {parent.name: spec.amount() for parent, spec in zip(parents, specs, strict=True)},
+        "form": form,
         "seed": seed,
         "on_leak": on_leak,
     }
     with step("mix", options, parents, output=output, overwrite=overwrite) as run:
-        for part in rows.parts:
-            _count_part(run, part)
+        parts_ = []
+        for number, (parent, spec) in enumerate(zip(parents, specs, strict=True)):
+            of_parent = FolderRows.of(parent.prepared)
+            if of_parent.form != form:
+                run.changed_parts.append(parent.name)
+            of_parent = rows_in_form(run, parent.name, of_parent, form, run.work / f"part-{number}")
+            parts_.append(MixedPart(parent.name, of_parent, spec.sizes(of_parent.counts), seed))
+            _count_part(run, parts_[-1])
+        rows = MixedRows(form, columns, parts_)
         verdicts = run.verdicts(rows)
         resolve_leaks(rows, verdicts, on_leak, run.work)
         return write_pairs(run, rows, verdicts, progress=progress)
@@ -206,13 +221,28 @@ def parse_part(text: str) -> PartSpec:
     return PartSpec(Path(path), name or None, None if count is not None else share, count)
 
 
-def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int) -> MixedRows:
+def _common_form(parents: Sequence[Parent], form: Form | None) -> Form:
+    """Return the form of a mix.
+
+    Raises: UsageError: the parts have both forms, and the user named none.
+    """
+    if form is not None:
+        require_choice("form", form, Form)
+        return form
     forms = {parent.manifest.form: parent.name for parent in parents}
     if len(forms) > 1:
         raise UsageError(
             f"{' and '.join(f'{name} is {form_}' for form_, name in forms.items())}.\n"
-            f"  Convert the parts again in one form, with {argument('form', 'text|conversational')}."
+            f"  Name the form of the mix: {argument('form', 'text|conversational')}."
         )
+    return parents[0].manifest.form
+
+
+def _common_columns(parents: Sequence[Parent]) -> PairColumns:
+    """Return the columns of all parts.
+
+    Raises: UsageError: two parts have different columns of one name, or one has a column that a mix fills.
+    """
     for parent in parents:
         if DATASET in parent.manifest.kept_columns:
             raise UsageError(
@@ -223,7 +253,7 @@ def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int)
     kept = {name: column.type for name, column in combined_kept(parents).items()}
     if TAGS in kept and any(TAGS in columns.steps for columns in all_columns):
         raise UsageError(f"the column {TAGS} holds tags in one part and metadata in another.")
-    columns = PairColumns(
+    return PairColumns(
         scores=any(each.scores for each in all_columns),
         tools=any(each.tools for each in all_columns),
         template_arguments=any(each.template_arguments for each in all_columns),
@@ -233,12 +263,6 @@ def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int)
         kept=kept,
         steps=(DATASET, *([TAGS] if any(TAGS in each.steps for each in all_columns) else [])),
     )
-    parts = [
-        MixedPart(parent.name, rows, spec.sizes(rows.counts), seed)
-        for parent, spec in zip(parents, specs, strict=True)
-        for rows in [FolderRows.of(parent.prepared)]
-    ]
-    return MixedRows(parents[0].manifest.form, columns, parts)
 
 
 def _count_part(run: Step, part: MixedPart) -> None:
