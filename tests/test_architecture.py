@@ -22,6 +22,7 @@ LAYERS = {
         {"boundary", "dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts", "slices"},
         {"expressions"},
         {"errors", "options"},
+        {"escapes"},
     ],
     "dpo_train": [
         {"cli", "__main__"},

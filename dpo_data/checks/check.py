@@ -30,6 +30,7 @@ class RowCheck:
         find: returns a finding, or None if the pair passes; pure. It gets the pair and its texts, which the caller
             computes once for all checks.
         example: a pair that fails this check.
+        find_deep: finds more than `find` at a higher cost, in `validate --deep`; None if there is no more to find.
     """
 
     code: str
@@ -38,14 +39,19 @@ class RowCheck:
     hint: str
     find: Callable[[PreferencePair, PairTexts], Finding | None]
     example: TextPair
+    find_deep: Callable[[PreferencePair, PairTexts], Finding | None] | None = None
 
 
 #: The keys of one row: the hashes of `records.PairKeys`, the number of its split, and its position in that split.
 ROW_KEY = np.dtype([*((name, "V16") for name in PairKeys._fields), ("split", "u1"), ("index", "u8")], align=False)
 #: `ROW_KEY` and what the deep checks compare: the key of the first prompt that is nearly the same, and hashes of the
-#: unordered pair and of chosen after normalizing whitespace, case and Unicode.
+#: unordered pair and of chosen after normalizing whitespace, case and Unicode; and the length of chosen.
 DEEP_ROW_KEY = np.dtype(
-    [*ROW_KEY.descr, ("near_prompt", "V16"), ("normalized_unordered", "V16"), ("normalized_chosen", "V16")]
+    [
+        *ROW_KEY.descr,
+        *((name, "V16") for name in ("near_prompt", "normalized_unordered", "normalized_chosen")),
+        ("chosen_characters", "u4"),
+    ]
 )
 RowKeys = NDArray[np.void]
 

@@ -1,7 +1,7 @@
 """An empty response."""
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.checks.text import responses
+from dpo_data.checks.text import is_blank, responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 
@@ -17,11 +17,25 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def find_invisible(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    r"""Return a finding if a response consists of whitespace and invisible characters.
+
+    >>> pair = TextPair(prompt="Hi", chosen="\u2060", rejected="No")
+    >>> find_invisible(pair, pair.texts).message
+    'chosen has only invisible characters.'
+    """
+    for field, response in responses(texts):
+        if is_blank(response):
+            return Finding(field, f"{field} has only invisible characters.")
+    return None
+
+
 CHECK = RowCheck(
     code="empty_response",
     severity="error",
     summary="a response is empty or only whitespace",
     hint="An empty response has no tokens to learn from: remove the row, or fix it in the raw file.",
     find=find,
+    find_deep=find_invisible,
     example=TextPair(prompt="Who are you?", chosen=" \n", rejected="Go away."),
 )

@@ -5,7 +5,7 @@ from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: What programs write for a missing value, in lower case.
-NULLS = {"none", "nan", "null", "<na>", "#n/a"}
+NULLS = {"none", "nan", "null", "nil", "undefined", "n/a", "#n/a", "<na>", "<null>", "(null)"}
 #: Characters of a response that may be one of them, with white space around it.
 MAX_CHARS = 20
 

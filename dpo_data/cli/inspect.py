@@ -26,6 +26,7 @@ from dpo_data.cli.options import (
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
 from dpo_data.errors import UsageError, argument
+from dpo_data.escapes import visible
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, DEFAULT_MAX_LENGTH, parse_template_arguments
 
 if TYPE_CHECKING:
@@ -299,5 +300,5 @@ def where(
     elif found:
         echo(uses(found))
     elif not quiet:
-        typer.echo(f"No pair with id {id} in {', '.join(map(str, paths))}.")
+        typer.echo(visible(f"No pair with id {id} in {', '.join(map(str, paths))}."))
     raise typer.Exit(0 if found else 1)

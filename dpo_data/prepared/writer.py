@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from dpo_data.checks.row_keys import RowPosition
 from dpo_data.errors import UsageError, argument, writing
+from dpo_data.escapes import without_secrets
 from dpo_data.options import SPLITS, Form
 from dpo_data.prepared.files import MANIFEST, PARTIAL, hash_file, is_utf8
 from dpo_data.prepared.manifest import (
@@ -360,7 +361,7 @@ def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]], **prove
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
-        "command": sys.argv,
+        "command": [without_secrets(word) for word in sys.argv],
         "working_directory": os.getcwd(),
     }
     write_json(folder / "provenance.json", run | provenance)
