@@ -8,7 +8,7 @@ import typer
 
 from dpo_data.cli.options import CHECKS, INPUT, OUTPUT, PREPARED, PreparedArgument, WorkersOption, cores
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
-from dpo_data.options import Contradictions, OnLeak, Progress, SplitName, parse_share
+from dpo_data.options import Contradictions, Form, OnLeak, Progress, SplitName, parse_share
 
 if TYPE_CHECKING:
     from dpo_data.prepared.manifest import Manifest
@@ -44,6 +44,17 @@ def mix(
         ),
     ],
     output: OutputOption,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--form",
+            "-f",
+            metavar=choices(Form),
+            help="Form of the pairs, for parts that have both.",
+            show_default="that of the parts",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     seed: SeedOption = 0,
     on_leak: OnLeakOption = "drop-train",
     overwrite: OverwriteOption = False,
@@ -64,6 +75,7 @@ def mix(
         return mix_(
             parts,
             output=output,
+            form=form,
             seed=seed,
             on_leak=on_leak,
             overwrite=overwrite,

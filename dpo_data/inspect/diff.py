@@ -1,6 +1,7 @@
 """Compare two prepared folders: pairs added, removed, flipped, changed and moved, and the statistics that shift.
 
-Pairs are matched by hashes, 29 bytes per row; only the texts of the examples are read.
+Pairs are matched by hashes, 37 bytes per row, and by the changes that steps recorded; only the texts of the examples
+are read.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
 from dpo_data.checks.counts import MAX_EXAMPLES
@@ -22,8 +24,10 @@ from dpo_data.inspect.statistics.collector import StatisticsCollector, require_s
 from dpo_data.inspect.statistics.lengths import LengthStatistics
 from dpo_data.inspect.statistics.models import Statistics
 from dpo_data.options import SPLITS, Progress, silent
+from dpo_data.prepared.lineage import with_ancestors
 from dpo_data.prepared.manifest import ManifestModel
 from dpo_data.prepared.reader import Prepared, open_prepared
+from dpo_data.prepared.steps import read_changes
 from dpo_data.records import FIELDS
 
 if TYPE_CHECKING:
@@ -89,11 +93,12 @@ class Comparison(ManifestModel):
 
 
 #: How pairs of a are matched to pairs of b, closest match first: columns of a to columns of b. A step sees only the
-#: pairs that no earlier step matched.
+#: pairs that no earlier step matched. `became` is what steps made of a pair.
 _STEPS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("unchanged", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "split": "split"}),
     ("moved", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}),
     ("flipped", {"prompt": "prompt", "chosen": "rejected", "rejected": "chosen"}),
+    ("changed", {"became": "pair"}),
     ("changed", {"prompt": "prompt", "chosen": "chosen"}),
     ("changed", {"prompt": "prompt", "rejected": "rejected"}),
 )
@@ -125,6 +130,7 @@ def diff(a: str | Path, b: str | Path, *, by: str | None = None, progress: Progr
     left, statistics_a = _read(prepared_a, by, progress)
     right, statistics_b = _read(prepared_b, by, progress)
     pairs_a, pairs_b = len(left), len(right)
+    left["became"] = _after_changes(left["pair"].to_numpy(), prepared_b)
     found: dict[str, list[pd.DataFrame]] = {}
     for name, columns in _STEPS:
         matched = _match(left, right, columns)
@@ -158,14 +164,14 @@ class _PairTable:
     def add(self, batch: PairBatch) -> None:
         import pandas as pd
 
-        hashes = {name: np.ascontiguousarray(batch.keys[name]).view(np.uint64)[::2] for name in FIELDS}
+        hashes = {name: np.ascontiguousarray(batch.keys[name]).view(np.uint64)[::2] for name in (*FIELDS, "pair")}
         index = batch.keys["index"].astype(np.uint32)
         self._batches.append(pd.DataFrame({**hashes, "split": batch.keys["split"].copy(), "index": index}))
 
     def result(self) -> "pd.DataFrame":
         import pandas as pd
 
-        columns = {**dict.fromkeys(FIELDS, np.uint64), "split": np.uint8, "index": np.uint32}
+        columns = {**dict.fromkeys((*FIELDS, "pair"), np.uint64), "split": np.uint8, "index": np.uint32}
         empty = pd.DataFrame({name: np.empty(0, dtype) for name, dtype in columns.items()})
         return pd.concat(self._batches, ignore_index=True) if self._batches else empty
 
@@ -175,6 +181,26 @@ def _read(prepared: Prepared, by: str | None, progress: Progress) -> tuple["pd.D
     with TemporaryDirectory(prefix="dpo-data-keys-") as scratch, closing(RowKeyStore(Path(scratch) / "keys")) as keys:
         read_pairs(prepared, [table, collector], keys=keys, progress=progress)
         return table.result(), collector.result(keys, prepared.manifest.judgments)
+
+
+def _after_changes(pairs: NDArray[np.uint64], b: Prepared) -> NDArray[np.uint64]:
+    """Return the first 64 bits of the id, (N,), that each pair has after the steps that made b, from those before."""
+    changes = {change.old_id: change.new_id for folder in with_ancestors(b) for change in read_changes(folder.path)}
+    became = pairs.copy()
+    if changes:
+        new_ids = {np.frombuffer(bytes.fromhex(old)[:8], np.uint64)[0]: _last(old, changes) for old in changes}
+        for row in np.flatnonzero(np.isin(pairs, np.array(list(new_ids), np.uint64))):
+            became[row] = np.frombuffer(bytes.fromhex(new_ids[pairs[row]])[:8], np.uint64)[0]
+    return became
+
+
+def _last(id_: str, changes: Mapping[str, str]) -> str:
+    """Return the id that a pair has after all changes; one that comes back to an earlier id stays there."""
+    seen = {id_}
+    while id_ in changes and changes[id_] not in seen:
+        id_ = changes[id_]
+        seen.add(id_)
+    return id_
 
 
 def _match(left: "pd.DataFrame", right: "pd.DataFrame", columns: Mapping[str, str]) -> "pd.DataFrame":

@@ -75,7 +75,7 @@ def apply(
         ids = pa.array(sorted(wanted), pa.string())
         found: set[str] = set()
         with closing(ChangeLog(run.work / "changes", rows, columns, "edit", "")) as log:
-            for range_, matches in map_ranges(_matches, rows, ids, progress=progress):
+            for range_, matches in map_ranges(_matches, rows, ids, columns=["id"], progress=progress):
                 if not len(matches):
                     continue
                 table = conform(rows.read(range_), log.schema)

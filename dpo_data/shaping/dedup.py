@@ -13,6 +13,7 @@ from dpo_data.inspect.batches import row_margins
 from dpo_data.inspect.pairs import parse_rows
 from dpo_data.options import SPLITS, Contradictions, Form, Progress, SplitName, silent
 from dpo_data.prepared.manifest import Manifest
+from dpo_data.prepared.schema import SCORES
 from dpo_data.records import FIELDS, pair_keys
 from dpo_data.shaping.near import families
 from dpo_data.shaping.parents import open_parent
@@ -81,7 +82,8 @@ def dedup(
         preferred = [prefer, *(split for split in SPLITS if split != prefer)]
         with closing(RowKeyStore(run.work / "keys", dtype=DEDUP_KEY)) as store:
             job = (rows.form, contradictions != "keep")
-            for range_, keys in map_ranges(_keys, rows, job, workers=workers, progress=progress):
+            columns = None if contradictions != "keep" else ["id", "prompt_key", *SCORES]
+            for range_, keys in map_ranges(_keys, rows, job, columns=columns, workers=workers, progress=progress):
                 keys["split"] = SPLITS.index(range_.split)
                 keys["index"] += range_.start
                 keys["order"] = keys["index"] + sum(
@@ -89,7 +91,7 @@ def dedup(
                 )
                 store.add(keys)
             for keys in store.buckets():
-                keys.sort(order="order")
+                keys = keys[np.argsort(keys["order"])]
                 keys = _leave_out(verdicts, keys, _copies(keys), "duplicate_pair")
                 if contradictions != "keep":
                     keys = _leave_out(verdicts, keys, _contradicting(keys, contradictions), "contradiction")
@@ -99,7 +101,7 @@ def dedup(
                 found = families(rows, FIELDS, near, run.work / "near", workers=workers, progress=progress)
                 _leave_out_near(rows, verdicts, found, preferred)
                 for keys in store.buckets() if per_prompt is not None else ():
-                    keys.sort(order="order")
+                    keys = keys[np.argsort(keys["order"])]
                     keys = keys[_is_kept(verdicts, keys)]
                     _leave_out(verdicts, keys, _beyond(keys, per_prompt or 1), "over_per_prompt")
         return write_pairs(run, rows, verdicts)
@@ -175,7 +177,8 @@ def _leave_out_near(
     """Leave out the kept rows that are in the same three families as a kept row that is preferred."""
     starts = dict(zip(rows.counts, np.cumsum([0, *rows.counts.values()]).tolist(), strict=False))
     numbers = np.concatenate(
-        [
+        [np.empty(0, np.int64)]
+        + [
             starts[split] + np.flatnonzero(verdicts.all_codes(split) == KEPT)
             for split in preferred
             if split in rows.counts

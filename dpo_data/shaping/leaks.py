@@ -36,7 +36,7 @@ def resolve_leaks(rows: Rows, verdicts: Verdicts, on_leak: OnLeak, scratch: Path
             kept = verdicts.kept(range_)
             if len(kept):
                 keys = np.empty(len(kept), LEAK_KEY)
-                keys["prompt"] = keys_column(rows.read(range_), "prompt_key")[kept - range_.start]
+                keys["prompt"] = keys_column(rows.read(range_, ["prompt_key"]), "prompt_key")[kept - range_.start]
                 keys["target"] = verdicts.splits(range_)[kept - range_.start]
                 keys["split"], keys["index"] = SPLITS.index(range_.split), kept
                 targets.update(dict(enumerate(np.bincount(keys["target"], minlength=len(SPLITS)).tolist())))

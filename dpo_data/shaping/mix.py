@@ -17,10 +17,11 @@ from dpo_data.prepared.columns import numbers_column
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.schema import DATASET, TAGS, PairColumns, pair_schema
 from dpo_data.prepared.steps import LeftOutPair
+from dpo_data.shaping.form import rows_in_form
 from dpo_data.shaping.interleaving import order_of
 from dpo_data.shaping.leaks import resolve_leaks
 from dpo_data.shaping.parents import Parent, combined_kept, open_parent
-from dpo_data.shaping.rows import FolderRows, Range, columns_of, conform, joined, ranges
+from dpo_data.shaping.rows import FolderRows, Range, columns_of, joined, ranges, selected
 from dpo_data.shaping.sampling import Sample, rounded
 from dpo_data.shaping.step import Step, step, write_pairs
 
@@ -80,18 +81,21 @@ class MixedPart:
         passes, rest = divmod(self.sizes.get(split, 0), rows) if rows else (0, 0)
         return _sample(f"{self.seed}/{self.name}/{split}/{passes}", rows, rest)
 
-    def read(self, split: str, first: int, last: int) -> pa.Table:
+    def read(self, split: str, first: int, last: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows from the `first`-th to before the `last`-th that the mix takes from a split."""
         rows, size = self.rows.counts.get(split, 0), self.sizes.get(split, 0)
-        tables = [self.rows.schema.empty_table()]
+        schema = selected(self.rows.schema, columns)
+        tables = [schema.empty_table()]
         while first < last:
             number, start = divmod(first, rows)
             stop = min(last - number * rows, rows)
             is_whole = (number + 1) * rows <= size
             positions = np.arange(start, stop) if is_whole else self.sample(split).positions(start, stop)
-            tables.append(self.rows.read_positions(split, positions))
+            tables.append(self.rows.read_positions(split, positions, columns))
             first = number * rows + stop
-        table = joined(tables, self.rows.schema)
+        table = joined(tables, schema)
+        if columns is not None and DATASET not in columns:
+            return table
         inner = table.column(DATASET).to_pylist() if DATASET in table.schema.names else [None] * table.num_rows
         names = pa.array([self.name if name is None else f"{self.name}/{name}" for name in inner], pa.string())
         if DATASET in table.schema.names:
@@ -117,20 +121,21 @@ class MixedRows:
         """Split to its number of rows."""
         return {split: sum(part.sizes.get(split, 0) for part in self.parts) for split in SPLITS}
 
-    def read(self, range_: Range) -> pa.Table:
-        """Return the rows of a range, each column in one piece."""
+    def read(self, range_: Range, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a range, each column in one piece; only some columns, or all."""
         sizes = [part.sizes.get(range_.split, 0) for part in self.parts]
         spans, places = order_of(sizes, range_.start, range_.stop)
-        tables = [part.read(range_.split, *span) for part, span in zip(self.parts, spans, strict=True)]
+        tables = [part.read(range_.split, *span, columns) for part, span in zip(self.parts, spans, strict=True)]
         order = np.empty(len(places), np.int64)
         order[places] = np.arange(len(places))
-        return joined(tables, self.schema).take(numbers_column(order, pa.int64()))
+        return joined(tables, selected(self.schema, columns)).take(numbers_column(order, pa.int64()))
 
 
 def mix(
     parts: Sequence[str | Path | PartSpec],
     *,
     output: str | Path,
+    form: Form | None = None,
     seed: int = 0,
     on_leak: OnLeak = "drop-train",
     overwrite: bool = False,
@@ -147,6 +152,8 @@ def mix(
         parts: PATH, PATH:SHARE or PATH@COUNT each, and NAME= before it to name the part otherwise than its folder. A
             share of 0.5 takes half of the pairs, one of 2 takes each twice; a count is divided among the splits.
         output: the folder to write.
+        form: of the pairs, for parts that have both; see `convert`. Pairs of the other form get new ids, which
+            changes.jsonl lists.
         seed: of the samples.
         on_leak: what to do with prompts that are in train and in test: leave out the pairs in train ("drop-train") or
             in test ("drop-test"), move those in train to test ("move"), or "refuse".
@@ -164,17 +171,28 @@ def mix(
         raise UsageError("name at least one part.", "parts", "")
     parents = [open_parent(spec.path, output, spec.name) for spec in specs]
     names = [parent.name for parent in parents]
+    if slashed := [name for name in names if "/" in name]:
+        raise UsageError(f"{slashed[0]}: the name of a part has no slash.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{twice[0]}: several parts have this name.\n  Name each: NAME={specs[-1].path}.")
-    rows = _mixed_rows(parents, specs, seed)
+    form = _common_form(parents, form)
+    columns = _common_columns(parents)
     options = {
         "parts": {parent.name: spec.amount() for parent, spec in zip(parents, specs, strict=True)},
+        "form": form,
         "seed": seed,
         "on_leak": on_leak,
     }
     with step("mix", options, parents, output=output, overwrite=overwrite) as run:
-        for part in rows.parts:
-            _count_part(run, part)
+        parts_ = []
+        for number, (parent, spec) in enumerate(zip(parents, specs, strict=True)):
+            of_parent = FolderRows.of(parent.prepared)
+            if of_parent.form != form:
+                run.changed_parts.append(parent.name)
+            of_parent = rows_in_form(run, parent.name, of_parent, form, run.work / f"part-{number}")
+            parts_.append(MixedPart(parent.name, of_parent, spec.sizes(of_parent.counts), seed))
+            _count_part(run, parts_[-1])
+        rows = MixedRows(form, columns, parts_)
         verdicts = run.verdicts(rows)
         resolve_leaks(rows, verdicts, on_leak, run.work)
         return write_pairs(run, rows, verdicts, progress=progress)
@@ -203,13 +221,28 @@ def parse_part(text: str) -> PartSpec:
     return PartSpec(Path(path), name or None, None if count is not None else share, count)
 
 
-def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int) -> MixedRows:
+def _common_form(parents: Sequence[Parent], form: Form | None) -> Form:
+    """Return the form of a mix.
+
+    Raises: UsageError: the parts have both forms, and the user named none.
+    """
+    if form is not None:
+        require_choice("form", form, Form)
+        return form
     forms = {parent.manifest.form: parent.name for parent in parents}
     if len(forms) > 1:
         raise UsageError(
             f"{' and '.join(f'{name} is {form_}' for form_, name in forms.items())}.\n"
-            f"  Convert the parts again in one form, with {argument('form', 'text|conversational')}."
+            f"  Name the form of the mix: {argument('form', 'text|conversational')}."
         )
+    return parents[0].manifest.form
+
+
+def _common_columns(parents: Sequence[Parent]) -> PairColumns:
+    """Return the columns of all parts.
+
+    Raises: UsageError: two parts have different columns of one name, or one has a column that a mix fills.
+    """
     for parent in parents:
         if DATASET in parent.manifest.kept_columns:
             raise UsageError(
@@ -220,7 +253,7 @@ def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int)
     kept = {name: column.type for name, column in combined_kept(parents).items()}
     if TAGS in kept and any(TAGS in columns.steps for columns in all_columns):
         raise UsageError(f"the column {TAGS} holds tags in one part and metadata in another.")
-    columns = PairColumns(
+    return PairColumns(
         scores=any(each.scores for each in all_columns),
         tools=any(each.tools for each in all_columns),
         template_arguments=any(each.template_arguments for each in all_columns),
@@ -230,12 +263,6 @@ def _mixed_rows(parents: Sequence[Parent], specs: Sequence[PartSpec], seed: int)
         kept=kept,
         steps=(DATASET, *([TAGS] if any(TAGS in each.steps for each in all_columns) else [])),
     )
-    parts = [
-        MixedPart(parent.name, rows, spec.sizes(rows.counts), seed)
-        for parent, spec in zip(parents, specs, strict=True)
-        for rows in [FolderRows.of(parent.prepared)]
-    ]
-    return MixedRows(parents[0].manifest.form, columns, parts)
 
 
 def _count_part(run: Step, part: MixedPart) -> None:
@@ -246,8 +273,7 @@ def _count_part(run: Step, part: MixedPart) -> None:
         for range_ in ranges(replace(part.rows, shards={split: part.rows.shards[split]})) if size < rows else ():
             positions = np.arange(range_.start, range_.stop)
             out = positions[~part.sample(split).contains(positions)]
-            names = [name for name in ("id", "origin", DATASET) if name in part.rows.schema.names]
-            for pair in conform(part.rows.read_positions(split, out), part.rows.schema).select(names).to_pylist():
+            for pair in part.rows.read_positions(split, out, ("id", "origin", DATASET)).to_pylist():
                 inner = pair.get(DATASET)
                 dataset = part.name if inner is None else f"{part.name}/{inner}"
                 run.leave_out(

@@ -49,8 +49,8 @@ class Rows(Protocol):
     def counts(self) -> Mapping[str, int]:
         """Split to its number of rows."""
 
-    def read(self, range_: Range) -> pa.Table:
-        """Return the rows of a range, each column in one piece."""
+    def read(self, range_: Range, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a range, each column in one piece; only some columns, or all."""
 
 
 class Shard(NamedTuple):
@@ -108,24 +108,28 @@ class FolderRows:
         """Split to its number of rows."""
         return {split: sum(shard.rows for shard in shards) for split, shards in self.shards.items()}
 
-    def read(self, range_: Range) -> pa.Table:
-        """Return the rows of a range, each column in one piece."""
-        return joined([self.read_positions(range_.split, np.arange(range_.start, range_.stop))], self.schema)
+    def read(self, range_: Range, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a range, each column in one piece; only some columns, or all."""
+        rows = self.read_positions(range_.split, np.arange(range_.start, range_.stop), columns)
+        return joined([rows], selected(self.schema, columns))
 
-    def read_positions(self, split: str, positions: Positions) -> pa.Table:
+    def read_positions(self, split: str, positions: Positions, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows at ascending positions of a split."""
+        schema = selected(self.schema, columns)
         parts, start = [], 0
         for shard in self.shards[split]:
             first, last = np.searchsorted(positions, [start, start + shard.rows])
             if first < last:
                 wanted = positions[first:last] - start
                 table = _open_shard(shard.path, shard.version)
+                if columns is not None:
+                    table = table.select(schema.names)
                 part = table.slice(wanted[0], wanted[-1] - wanted[0] + 1)
                 if len(wanted) < part.num_rows:
                     part = part.combine_chunks().take(numbers_column(wanted - wanted[0], pa.int64()))
                 parts.append(part)
             start += shard.rows
-        return pa.concat_tables(parts) if parts else self.schema.empty_table()
+        return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
 @dataclass(frozen=True)
@@ -159,9 +163,10 @@ class ChangedRows:
         """Split to its number of rows."""
         return self.rows.counts
 
-    def read(self, range_: Range) -> pa.Table:
-        """Return the rows of a range, each column in one piece."""
-        table = conform(self.rows.read(range_), self.schema)
+    def read(self, range_: Range, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a range, each column in one piece; only some columns, or all."""
+        schema = selected(self.schema, columns)
+        table = conform(self.rows.read(range_, columns), schema)
         positions = self.positions.get(range_.split, np.empty(0, np.int64))
         first, last = np.searchsorted(positions, [range_.start, range_.stop])
         if first == last:
@@ -169,7 +174,7 @@ class ChangedRows:
         order = np.arange(table.num_rows)
         order[positions[first:last] - range_.start] = table.num_rows + np.arange(last - first)
         changed = _open_shard(*self.shards[range_.split][:2]).slice(first, last - first)
-        return joined([table, changed], self.schema).take(numbers_column(order, pa.int64()))
+        return joined([table, changed], schema).take(numbers_column(order, pa.int64()))
 
 
 def columns_of(manifest: Manifest) -> PairColumns:
@@ -198,6 +203,7 @@ def map_ranges(
     rows: Rows,
     job: Job,
     *,
+    columns: Sequence[str] | None = None,
     workers: int = 1,
     progress: Progress = silent,
 ) -> Iterator[tuple[Range, Result]]:
@@ -207,19 +213,29 @@ def map_ranges(
         function: pure, and importable by name.
         rows: all rows.
         job: what all ranges share; sent to worker processes with each range.
+        columns: those that the function needs; default: all.
         workers: number of processes.
         progress: called with the share of the rows, and their number.
     """
     total, done = sum(rows.counts.values()), 0
-    for range_, result in ordered_map(_map_range, ranges(rows), (function, rows, job), workers=workers):
+    for range_, result in ordered_map(_map_range, ranges(rows), (function, rows, columns, job), workers=workers):
         done += range_.stop - range_.start
         progress(done / total, done)
         yield range_, result
 
 
-def _map_range(range_: Range, job: tuple[Callable[[pa.Table, Any], Any], Rows, Any]) -> tuple[Range, Any]:
-    function, rows, shared = job
-    return range_, function(rows.read(range_), shared)
+def _map_range(
+    range_: Range, job: tuple[Callable[[pa.Table, Any], Any], Rows, Sequence[str] | None, Any]
+) -> tuple[Range, Any]:
+    function, rows, columns, shared = job
+    return range_, function(rows.read(range_, columns), shared)
+
+
+def selected(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    """Return the fields of some columns, in the order of the schema, or the whole schema; other names do not matter."""
+    if columns is None:
+        return schema
+    return pa.schema([field for field in schema if field.name in columns], schema.metadata)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

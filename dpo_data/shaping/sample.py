@@ -69,7 +69,8 @@ def sample_pairs(
     with step("sample", options, [parent], output=output, overwrite=overwrite) as run:
         verdicts = run.verdicts(rows)
         counts = Counter[Stratum]()
-        for range_, values in map_ranges(_values, rows, stratify, workers=workers, progress=progress):
+        columns = ["id", stratify] if stratify is not None else ["id"]
+        for range_, values in map_ranges(_values, rows, stratify, columns=columns, workers=workers, progress=progress):
             counts.update((range_.split, value) for value in values)
             if len(counts) > MAX_STRATA:
                 raise UsageError(f"has more than {MAX_STRATA:,} values.", "stratify", stratify)
@@ -78,7 +79,7 @@ def sample_pairs(
             for stratum, share in apportioned(counts, wanted).items()
         }
         seen = Counter[Stratum]()
-        for range_, values in map_ranges(_values, rows, stratify, workers=workers):
+        for range_, values in map_ranges(_values, rows, stratify, columns=columns, workers=workers):
             out: list[int] = []
             strata = np.array(values)
             for value in dict.fromkeys(values):

@@ -74,7 +74,9 @@ def split(
         verdicts = run.verdicts(rows)
         keys = row_values(run.work / "families", rows.counts, "u8")
         column = None if by in ("prompt", "near-prompt") else by
-        for range_, found in map_ranges(_family_keys, rows, column, workers=workers, progress=progress):
+        for range_, found in map_ranges(
+            _family_keys, rows, column, columns=["prompt_key", column or ""], workers=workers, progress=progress
+        ):
             keys[range_.split][range_.start : range_.stop] = found
         if by == "near-prompt":
             _join_near(rows, keys, run.work / "near", workers, progress)
@@ -114,7 +116,7 @@ def _family_keys(table: pa.Table, column: str | None) -> NDArray[np.uint64]:
 def _join_near(rows: FolderRows, keys: FamilyKeys, folder: Path, workers: int, progress: Progress) -> None:
     """Give rows with near-duplicate prompts the key of the first of them."""
     labels = families(rows, ("prompt",), MIN_SIMILARITY, folder, workers=workers, progress=progress)["prompt"]
-    of_rows = np.concatenate(list(keys.values()))[labels]
+    of_rows = np.concatenate([np.empty(0, np.uint64), *keys.values()])[labels]
     start = 0
     for split_keys in keys.values():
         split_keys[:] = of_rows[start : start + len(split_keys)]

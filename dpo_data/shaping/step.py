@@ -40,6 +40,7 @@ class Step:
         left_out: pairs that are not among the rows, by split and reason.
         redacted: kind of personal data to the placeholders that the step put in.
         notes: what the step found out, in sentences.
+        changed_parts: parts of a mix whose pairs the step changed before, and listed.
     """
 
     verb: str
@@ -51,6 +52,7 @@ class Step:
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    changed_parts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._left_out_file = LineWriter(self.folder / LEFT_OUT)
@@ -157,6 +159,7 @@ def write_pairs(
                     chosen = table if mask.all() else table.filter(pa.array(mask))
                     batches[SPLITS[target]].add(chosen)
                     kept += chosen.num_rows
+                    changed += _rows_of_parts(chosen, run.changed_parts)
                     moved += chosen.num_rows if SPLITS[target] != range_.split else 0
             if len(codes):
                 _list_left_out(run, range_, table, codes, verdicts, evidence)
@@ -177,6 +180,12 @@ def write_pairs(
         header = _header(run, rows, kept, moved, changed)
         paths = {parent.name: str(parent.prepared.path.resolve()) for parent in run.parents}
         return writer.finish(header, step_card, left_out=left_out, provenance={"parents": paths})
+
+
+def _rows_of_parts(rows: pa.Table, parts: Sequence[str]) -> int:
+    """Return the number of rows that come from some parts of a mix."""
+    datasets = rows.column(DATASET).to_pylist() if parts else ()
+    return sum(name.partition("/")[0] in parts for name in datasets)
 
 
 def _list_left_out(

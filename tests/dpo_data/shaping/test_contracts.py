@@ -13,6 +13,7 @@ from dpo_data import (
     convert,
     decontaminate,
     dedup,
+    diff,
     filter,
     mix,
     open_prepared,
@@ -221,6 +222,30 @@ def test_where_follows_a_pair_through_all_steps_in_both_directions(folder, tmp_p
     assert where(new.id, [tmp_path / "unique"]) == uses
     left = [use for use in where(dropped, [tmp_path / "unique"]) if use.kind == "left_out"]
     assert {(Path(use.path).name, use.dropped) for use in left} == {("applied", "dropped")}
+
+
+def test_diff_follows_the_changes_of_steps(folder, tmp_path):
+    edited, flipped = (row["id"] for row in rows_of(folder)[:2])
+    decisions = [
+        {"id": edited, "action": "edit", "field": field, "text": f" edited {field}"}
+        for field in ("prompt", "chosen", "rejected")
+    ]
+    lines = [json.dumps(decision) for decision in [*decisions, {"id": flipped, "action": "flip"}]]
+    (tmp_path / "decisions.jsonl").write_text("\n".join(lines))
+    apply(tmp_path / "decisions.jsonl", folder, output=tmp_path / "applied")
+    filter(tmp_path / "applied", output=tmp_path / "filtered", where="len(chosen) > 1")
+    found = diff(folder, tmp_path / "filtered")
+    assert (found.changed.pairs, found.flipped.pairs, found.added.pairs) == (1, 1, 0)
+    assert found.changed.examples[0].id_a == edited
+    reasons = open_prepared(tmp_path / "applied").manifest.made_by.left_out
+    assert reasons == {"prompt_in_test": found.removed.pairs}  # an edited prompt brings the check of both splits
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("apply", "sample")])
+def test_a_folder_without_pairs_gives_one_without_pairs(verb, folder, tmp_path):
+    filter(folder, output=tmp_path / "few", where="len(chosen) > 1000")
+    filter(tmp_path / "few", output=tmp_path / "none", where="len(chosen) > 1000")
+    assert run(verb, tmp_path / "none", tmp_path / "out").pairs == 0
 
 
 def test_where_does_not_follow_a_parent_with_another_content(folder, tmp_path):

@@ -8,7 +8,7 @@ from conversions import pair, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_data import mix, open_prepared
+from dpo_data import mix, open_prepared, validate, where
 from dpo_data.errors import UsageError
 from dpo_data.shaping.interleaving import cut, order_of
 from dpo_data.shaping.mix import parse_part
@@ -178,6 +178,32 @@ def test_both_forms_together_are_refused(make_folder, tmp_path):
     b = make_folder("b", train=[pair(2)], form="conversational")
     with pytest.raises(UsageError, match="a is text and b is conversational"):
         mix([a, b], output=tmp_path / "out")
+
+
+def test_both_forms_are_mixed_in_the_form_that_is_named(make_folder, tmp_path):
+    a = make_folder("a", train=[pair(1, chosen=" yes"), pair(2)])
+    b = make_folder("b", train=[pair(3)], form="conversational")
+    manifest = mix([a, b], output=tmp_path / "chats", form="conversational")
+    assert [row["prompt"] for row in rows_of(tmp_path / "chats")] == [
+        [{"role": "user", "content": f"Question {n}?"}] for n in (1, 3, 2)
+    ]
+    assert manifest.made_by.changed == 2
+    assert validate(tmp_path / "chats").damage == {}
+    old = rows_of(a)[0]["id"]
+    assert [use.kind for use in where(old, [tmp_path / "chats"])] == ["prepared", "prepared"]
+    mix([a, b], output=tmp_path / "texts", form="text")
+    assert [row["chosen"] for row in rows_of(tmp_path / "texts")] == [" yes", "  yes 3", " yes 2"]
+
+
+def test_a_conversation_that_texts_cannot_hold_is_refused(make_folder, tmp_path):
+    row = {
+        "prompt": [{"role": "user", "content": "Hi"}],
+        "chosen": [{"role": "assistant", "content": "yes", "reasoning_content": "hm"}],
+        "rejected": [{"role": "assistant", "content": "no"}],
+    }
+    folder = make_folder("chats", train=[row], form="conversational")
+    with pytest.raises(UsageError, match=r"chats: chats/train\.jsonl:1: the response has reasoning"):
+        mix([folder], output=tmp_path / "out", form="text")
 
 
 def test_equal_names_are_refused(folders, tmp_path):
