@@ -184,8 +184,9 @@ def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
     chosen_key = blake2b(chosen, digest_size=16).digest()
     rejected_key = blake2b(rejected, digest_size=16).digest()
     pair_key = blake2b(prompt_key + chosen_key + rejected_key, digest_size=16).digest()
-    first, second = (chosen_key, rejected_key) if chosen_key <= rejected_key else (rejected_key, chosen_key)
-    unordered_key = blake2b(prompt_key + first + second, digest_size=16).digest()
+    unordered_key = pair_key
+    if chosen_key > rejected_key:
+        unordered_key = blake2b(prompt_key + rejected_key + chosen_key, digest_size=16).digest()
     return PairKeys(prompt_key, pair_key, unordered_key, chosen_key, rejected_key)
 
 

@@ -2,7 +2,10 @@
 
 import re
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
 
 REPLACEMENT = "\ufffd"
@@ -35,11 +38,17 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a control character or a character beyond ASCII."""
+    return np.logical_or.reduce([field.is_not_ascii | field.has_control(CONTROL_BYTES) for field in columns.fields])
+
+
 CHECK = RowCheck(
     code="bad_characters",
     severity="warning",
     summary="a text contains a replacement or control character",
     hint="The text was decoded with the wrong encoding at some point: convert the original again if you have it.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Who is it?", chosen="It\ufffds me.", rejected="Go away."),
 )

@@ -1,7 +1,10 @@
 """An empty prompt."""
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.dialogue import TURN_START
+from dpo_data.checks.columns import WORD, Suspects, TextColumns
+from dpo_data.dialogue import HUMAN_START, TURN_START
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 
@@ -18,11 +21,20 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows whose prompt does not start with a letter or digit, or does not after a role marker."""
+    first = columns.prompt.first_bytes(len(HUMAN_START) + 2)
+    has_word = WORD[first[:, :2]].any(1)
+    is_turn = (first[:, :-2] == np.frombuffer(HUMAN_START.encode(), np.uint8)).all(1)
+    return ~(has_word | is_turn & WORD[first[:, -2:]].any(1))
+
+
 CHECK = RowCheck(
     code="empty_prompt",
     severity="error",
     summary="the prompt is empty or only whitespace",
     hint="Without a prompt there is nothing to answer: remove the row, or fix it in the raw file.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="\n\nHuman: \n\nAssistant:", chosen=" Hello.", rejected=" Go away."),
 )

@@ -1,6 +1,9 @@
 """An empty response."""
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import WORD, Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
@@ -17,11 +20,17 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a response that does not start with a letter or digit, or does not after one character."""
+    return ~np.logical_and.reduce([WORD[response.first_bytes(2)].any(1) for response in columns.responses])
+
+
 CHECK = RowCheck(
     code="empty_response",
     severity="error",
     summary="a response is empty or only whitespace",
     hint="An empty response has no tokens to learn from: remove the row, or fix it in the raw file.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Who are you?", chosen=" \n", rejected="Go away."),
 )

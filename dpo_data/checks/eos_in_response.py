@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
@@ -47,7 +48,12 @@ def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:
                 return Finding(field, message)
         return find(pair, texts)
 
-    return replace(check, find=find_own)
+    return replace(check, find=find_own, suspects=None)
+
+
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a response that has the character with which all tokens begin."""
+    return columns.chosen.contains("<") | columns.rejected.contains("<")
 
 
 CHECK = RowCheck(
@@ -56,5 +62,6 @@ CHECK = RowCheck(
     summary="a response contains the text of an end-of-sequence token",
     hint="The tokenizer adds this token itself; another one teaches the model to stop early. Remove it from the text.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Who are you?", chosen="A robot.</s>", rejected="Go away."),
 )

@@ -2,8 +2,14 @@
 
 from unicodedata import normalize
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import WORD, Suspects, TextColumns
 from dpo_data.records import PairTexts, PreferencePair, TextPair
+
+#: Bytes of each response that are compared first.
+COMPARED_BYTES = 16
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -24,11 +30,23 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows whose responses do not differ in a letter or digit of their first ASCII characters."""
+    chosen, rejected = (response.first_bytes(COMPARED_BYTES) for response in columns.responses)
+    # A column at the end in which all rows seem to differ: where no other one does.
+    first = np.argmax(np.pad(chosen != rejected, ((0, 0), (0, 1)), constant_values=True), 1)
+    shared_ascii = np.argmax(np.pad(chosen >= 0x80, ((0, 0), (0, 1)), constant_values=True), 1)
+    rows, position = np.arange(len(columns)), np.minimum(first, COMPARED_BYTES - 1)
+    are_words = WORD[chosen[rows, position]] & WORD[rejected[rows, position]]
+    return ~((first < shared_ascii) & are_words)
+
+
 CHECK = RowCheck(
     code="identical_responses",
     severity="error",
     summary="chosen and rejected are the same text",
     hint="Identical responses give a loss of ln 2 and no gradient: remove the row.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Tea or coffee?", chosen="A caf\u00e9  latte.", rejected="A cafe\u0301 latte.\n"),
 )

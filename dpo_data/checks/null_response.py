@@ -1,6 +1,9 @@
 """A response that is a missing value spelled out."""
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
@@ -24,6 +27,17 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a short response."""
+    # A character has 1 to 4 bytes.
+    return np.logical_or.reduce(
+        [
+            (response.lengths <= MAX_CHARS) | ((response.lengths <= 4 * MAX_CHARS) & response.is_not_ascii)
+            for response in columns.responses
+        ]
+    )
+
+
 CHECK = RowCheck(
     code="null_response",
     severity="warning",
@@ -31,5 +45,6 @@ CHECK = RowCheck(
     hint="A missing value may have become text, as in a CSV file: remove such rows with --forbid null_response, unless "
     "the word is an answer.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Who are you?", chosen="nan", rejected="Go away."),
 )

@@ -1,7 +1,9 @@
 """A response that starts by repeating the prompt."""
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import SPACE, VISIBLE, Suspects, TextColumns
 from dpo_data.checks.text import last_user_turn, responses
+from dpo_data.dialogue import HUMAN_START
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: Characters; good answers also repeat shorter prompts, such as "hello".
@@ -23,11 +25,26 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a response whose first bytes are those of the last user turn, spaces aside."""
+    prompt = columns.prompt
+    turn = prompt.starts.copy()
+    turns = prompt.find(HUMAN_START)
+    turn[prompt.rows_of(turns)] = turns + len(HUMAN_START)  # of several in a row, the last one
+    start = prompt.bytes_at(turn + (prompt.codes[turn] == SPACE), MIN_PROMPT)
+    found = ~VISIBLE[start[:, 0]]
+    for response in columns.responses:
+        given = response.bytes_at(response.starts + (response.codes[response.starts] == SPACE), MIN_PROMPT)
+        found |= ~VISIBLE[given[:, 0]] | (start == given).all(1)
+    return found
+
+
 CHECK = RowCheck(
     code="response_repeats_prompt",
     severity="warning",
     summary="a response starts by repeating the prompt",
     hint="The response was probably stored together with its prompt: the model would learn to repeat prompts.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Capital of Peru, please?", chosen="Lima.", rejected="Capital of Peru, please? Lima."),
 )

@@ -3,6 +3,7 @@
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
@@ -25,11 +26,17 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a marker in a response, wherever it is."""
+    return columns.chosen.contains(*MARKERS) | columns.rejected.contains(*MARKERS)
+
+
 CHECK = RowCheck(
     code="role_marker_in_response",
     severity="warning",
     summary="a line of a response starts with a role marker",
     hint="The response may run on into the next turn, which the model would learn to do: check the row.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Who are you?", chosen="A robot.", rejected="A robot.\nHuman: And who made you?"),
 )

@@ -2,7 +2,10 @@
 
 import re
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
 
 #: Of ChatML, Llama 2, 3 and 4, Gemma, Zephyr, Phi, Command R, DeepSeek, GPT-OSS, and HelpSteer2's <extra_id_1>. Tokens
@@ -12,6 +15,8 @@ MARKER = re.compile(
     r"|system|user|assistant|tool|start|end|message|channel|return|START_OF_TURN_TOKEN|END_OF_TURN_TOKEN)\|>"
     r"|</?s>\s*\[INST\]|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<extra_id_\d+>|<\uff5c(?:User|Assistant)\uff5c>"
 )
+#: Every marker begins with one of them.
+FIRST_CHARACTERS = "<[#"
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -30,11 +35,17 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a character with which markers begin."""
+    return np.logical_or.reduce([field.contains(*FIRST_CHARACTERS) for field in columns.fields])
+
+
 CHECK = RowCheck(
     code="template_marker",
     severity="warning",
     summary="a text contains a marker of a chat template",
     hint="The text was already rendered with a chat template: convert the original, or split it into messages.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="[INST] Who are you? [/INST]", chosen="A robot.", rejected="Go away."),
 )

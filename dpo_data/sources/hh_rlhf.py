@@ -5,11 +5,13 @@ the prompt ends with "\n\nAssistant:" and the response starts with the space aft
 transcript byte for byte, and a BPE tokenizer sees " word" as it would inside a text.
 """
 
+from collections.abc import Sequence
+
 from dpo_data.dialogue import ASSISTANT_START, HUMAN_START, ROLES, Turn, parse_turns, text_start
 from dpo_data.errors import RowError
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources.fields import Row, required_text
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import AdaptedColumns, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> PreferencePair:
@@ -31,6 +33,19 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
         chosen=_messages("chosen", chosen_turns[reply:]),
         rejected=_messages("rejected", rejected_turns[reply:]),
     )
+
+
+def adapt_columns(rows: Sequence[Row], options: SourceOptions) -> AdaptedColumns:
+    """Return the pairs of the regular rows."""
+    adapted = AdaptedColumns([], [], [], [])
+    for number, row in enumerate(rows):
+        chosen, rejected = row["chosen"], row["rejected"]
+        if type(chosen) is type(rejected) is str and (start := _simple_response_start(chosen, rejected)):
+            adapted.rows.append(number)
+            adapted.prompts.append(chosen[:start])
+            adapted.chosen.append(chosen[start:])
+            adapted.rejected.append(rejected[start:])
+    return adapted
 
 
 def _simple_response_start(chosen: str, rejected: str) -> int:
@@ -110,6 +125,7 @@ SOURCE = Source(
     direction="chosen is the transcript whose last reply a crowd worker preferred",
     columns=("chosen", "rejected"),
     adapt=adapt,
+    adapt_columns=adapt_columns,
     looks_like=looks_like,
     comes_in_pairs=True,
     hub="Anthropic/hh-rlhf",
