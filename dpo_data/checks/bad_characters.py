@@ -2,8 +2,6 @@
 
 import re
 
-import numpy as np
-
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
@@ -39,8 +37,11 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
 
 
 def suspects(columns: TextColumns) -> Suspects:
-    """Return the rows with a control character or a character beyond ASCII."""
-    return np.logical_or.reduce([field.is_not_ascii | field.has_control(CONTROL_BYTES) for field in columns.fields])
+    """Return the rows with a replacement or control character."""
+    found = columns.prompt.none()
+    for field in columns.fields:
+        found |= field.contains(REPLACEMENT) | field.has_control(CONTROL_BYTES)
+    return found
 
 
 CHECK = RowCheck(

@@ -31,8 +31,7 @@ class RowCheck:
         find: returns a finding, or None if the pair passes; pure. It gets the pair and its texts, which the caller
             computes once for all checks.
         example: a pair that fails this check.
-        suspects: returns the rows that `find` may object to, and maybe others, so that it need not see all; None if every
-            pair must be seen.
+        suspects: returns the rows that `find` may object to, and maybe others; None if every pair must be seen.
     """
 
     code: str

@@ -26,7 +26,8 @@ def suspects(columns: TextColumns) -> Suspects:
     first = columns.prompt.first_bytes(len(HUMAN_START) + 2)
     has_word = WORD[first[:, :2]].any(1)
     is_turn = (first[:, :-2] == np.frombuffer(HUMAN_START.encode(), np.uint8)).all(1)
-    return ~(has_word | is_turn & WORD[first[:, -2:]].any(1))
+    starts_with_word: Suspects = has_word | (is_turn & WORD[first[:, -2:]].any(1))
+    return ~starts_with_word
 
 
 CHECK = RowCheck(

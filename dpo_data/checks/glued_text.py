@@ -1,7 +1,5 @@
 """A text prompt and a response that meet without white space."""
 
-import numpy as np
-
 from dpo_data.boundary import meet_in_white_space
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.columns import WHITE_SPACE, Suspects, TextColumns
@@ -31,8 +29,9 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
 
 def suspects(columns: TextColumns) -> Suspects:
     """Return the rows with no ASCII white space at the end of the prompt, nor at the start of both responses."""
-    start_in_space = [WHITE_SPACE[response.first_bytes(1)[:, 0]] for response in columns.responses]
-    return ~(WHITE_SPACE[columns.prompt.last_byte()] | np.logical_and.reduce(start_in_space))
+    chosen, rejected = (WHITE_SPACE[response.first_bytes(1)[:, 0]] for response in columns.responses)
+    meet_in_space: Suspects = WHITE_SPACE[columns.prompt.last_byte()] | (chosen & rejected)
+    return ~meet_in_space
 
 
 CHECK = RowCheck(

@@ -5,11 +5,11 @@ from unicodedata import normalize
 import numpy as np
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.checks.columns import WORD, Suspects, TextColumns
+from dpo_data.checks.columns import VISIBLE, Suspects, TextColumns
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: Bytes of each response that are compared first.
-COMPARED_BYTES = 16
+COMPARED_BYTES = 48
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -31,14 +31,19 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
 
 
 def suspects(columns: TextColumns) -> Suspects:
-    """Return the rows whose responses do not differ in a letter or digit of their first ASCII characters."""
+    """Return the rows whose responses do not differ in a visible ASCII character near their start.
+
+    Where the first difference is between two such characters, no normalization makes them equal; where it is between
+    one and white space, only if there is white space before.
+    """
     chosen, rejected = (response.first_bytes(COMPARED_BYTES) for response in columns.responses)
-    # A column at the end in which all rows seem to differ: where no other one does.
-    first = np.argmax(np.pad(chosen != rejected, ((0, 0), (0, 1)), constant_values=True), 1)
-    shared_ascii = np.argmax(np.pad(chosen >= 0x80, ((0, 0), (0, 1)), constant_values=True), 1)
-    rows, position = np.arange(len(columns)), np.minimum(first, COMPARED_BYTES - 1)
-    are_words = WORD[chosen[rows, position]] & WORD[rejected[rows, position]]
-    return ~((first < shared_ascii) & are_words)
+    rows, first = np.arange(len(columns)), np.argmax(chosen != rejected, 1)
+    one, other, before = chosen[rows, first], rejected[rows, first], chosen[rows, np.maximum(first - 1, 0)]
+    is_after_ascii = (np.maximum.accumulate(chosen, 1)[rows, first] < 0x80) & (other < 0x80)
+    both_visible = VISIBLE[one] & VISIBLE[other]
+    one_visible = (VISIBLE[one] | VISIBLE[other]) & (first > 0) & VISIBLE[before]
+    differ: Suspects = (one != other) & is_after_ascii & (both_visible | one_visible)
+    return ~differ
 
 
 CHECK = RowCheck(

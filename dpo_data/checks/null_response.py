@@ -3,12 +3,14 @@
 import numpy as np
 
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.checks.columns import Suspects, TextColumns
+from dpo_data.checks.columns import SPACE, VISIBLE, Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: What programs write for a missing value, in lower case.
 NULLS = {"none", "nan", "null", "<na>", "#n/a"}
+#: The first letter of each, in both cases.
+FIRST_BYTES = np.array([ord(letter) for word in NULLS for letter in {word[0], word[0].upper()}])
 #: Characters of a response that may be one of them, with white space around it.
 MAX_CHARS = 20
 
@@ -28,14 +30,13 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
 
 
 def suspects(columns: TextColumns) -> Suspects:
-    """Return the rows with a short response."""
-    # A character has 1 to 4 bytes.
-    return np.logical_or.reduce(
-        [
-            (response.lengths <= MAX_CHARS) | ((response.lengths <= 4 * MAX_CHARS) & response.is_not_ascii)
-            for response in columns.responses
-        ]
-    )
+    """Return the rows with a response that may start, after a space, like one of `NULLS`."""
+    found = columns.prompt.none()
+    for response in columns.responses:
+        first = response.first_bytes(2)
+        start = np.where(first[:, 0] == SPACE, first[:, 1], first[:, 0])
+        found |= ~VISIBLE[start] | np.isin(start, FIRST_BYTES)
+    return found
 
 
 CHECK = RowCheck(

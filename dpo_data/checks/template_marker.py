@@ -2,8 +2,6 @@
 
 import re
 
-import numpy as np
-
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
@@ -37,7 +35,10 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
 
 def suspects(columns: TextColumns) -> Suspects:
     """Return the rows with a character with which markers begin."""
-    return np.logical_or.reduce([field.contains(*FIRST_CHARACTERS) for field in columns.fields])
+    found = columns.prompt.none()
+    for field in columns.fields:
+        found |= field.contains(*FIRST_CHARACTERS)
+    return found
 
 
 CHECK = RowCheck(

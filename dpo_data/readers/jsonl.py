@@ -30,12 +30,12 @@ def read_lines(stream: Any) -> Iterator[Block]:
                 separator = b"\r"  # of old Macs
         if separator == b"\r":
             block = block.replace(b"\r", b"\n")
-        whole, newline, tail = block.rpartition(b"\n")
-        if not newline:
+        end = block.rfind(b"\n")
+        if end < 0:
             rest += block
             continue
-        payload = rest + whole
-        rest = tail
+        payload = b"".join([rest, memoryview(block)[:end]])
+        rest = block[end + 1 :]
         yield Block(line, payload)
         line += payload.count(b"\n") + 1
     if rest:

@@ -100,9 +100,9 @@ class Source:
         columns: columns that `adapt` requires of every row; a mapping may rename them.
         adapt: converts a raw row to a pair, or to scored responses for `dpo_data.pairing`, of which a list gives pairs
             of its own for each item; pure; raises RowError if it can do neither.
-        adapt_columns: converts, to text form, those of many rows for which that is simple, with the pairs that `adapt` would
-            return; `adapt` gets the others. It only gets rows that have the columns of `columns` and no others. None: all
-            rows are left to `adapt`.
+        adapt_columns: converts, to text form, those of many rows for which that is simple, to the pairs that `adapt`
+            would return; the others are left to `adapt`. It gets only rows that have the columns of `columns` and no
+            others. None: all rows are left to `adapt`.
         layouts: sets of further columns, one of which `adapt` requires of every row; empty if `columns` are all.
         optional: columns that are used where present; every other column is counted as unused.
         looks_like: returns True if a row with those columns is of this source; for sources with the same columns. It
