@@ -110,7 +110,8 @@ class TextColumn:
 
     def bytes_at(self, positions: NDArray[np.intp], count: int) -> NDArray[np.uint8]:
         """Return `count` bytes from each position on, (N, count), whatever text they are in."""
-        return self.codes[positions[:, None] + np.arange(count)]
+        found: NDArray[np.uint8] = self.codes[positions[:, None] + np.arange(count)]
+        return found
 
     def first_bytes(self, count: int) -> NDArray[np.uint8]:
         """Return the first bytes of each text, (N, count); zeros after its end."""

@@ -1,5 +1,7 @@
 """An empty response."""
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.columns import WORD, Suspects, TextColumns
 from dpo_data.checks.text import responses
@@ -21,8 +23,7 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
 def suspects(columns: TextColumns) -> Suspects:
     """Return the rows with a response that does not start with a letter or digit, or does not after one character."""
     chosen, rejected = (WORD[response.first_bytes(2)].any(1) for response in columns.responses)
-    start_with_words: Suspects = chosen & rejected
-    return ~start_with_words
+    return np.logical_not(chosen & rejected)
 
 
 CHECK = RowCheck(

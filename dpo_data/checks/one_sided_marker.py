@@ -68,7 +68,7 @@ def suspects(columns: TextColumns) -> Suspects:
     """Return the rows that may have a mark: those whose responses do not both begin alike and end in visible ASCII."""
     first = [response.first_bytes(2) for response in columns.responses]
     starts_with_space = [codes[:, 0] == SPACE for codes in first]
-    found = starts_with_space[0] != starts_with_space[1]
+    found: Suspects = starts_with_space[0] != starts_with_space[1]
     for response, codes, has_space in zip(columns.responses, first, starts_with_space, strict=True):
         start, end = np.where(has_space, codes[:, 1], codes[:, 0]), response.last_byte()
         found |= ~VISIBLE[start] | ~VISIBLE[end] | np.isin(start, _OPENING) | np.isin(end, _CLOSING)
