@@ -11,25 +11,26 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dpo_data.engine.threads import map_in_threads
-from dpo_data.errors import PreparedError, UsageError, argument, as_flag, reading
+from dpo_data.errors import PreparedError, UsageError, argument, reading, require_choice
 from dpo_data.options import (
     DEFAULT_MAX_INVALID,
     DEFAULT_MAX_LENGTH,
     Form,
     OnOverlong,
     Progress,
+    TokenizerEngine,
     TruncationMode,
     TruncationUnit,
     silent,
 )
 from dpo_data.prepared.files import MANIFEST, hash_file, hash_json
 from dpo_data.prepared.manifest import load_manifest, write_manifest
-from dpo_data.prepared.reader import Prepared, is_prepared, load_dataset, open_prepared, read_shard, shard_schema
+from dpo_data.prepared.reader import Prepared, load_dataset, open_prepared, read_shard, shard_schema
 from dpo_data.prepared.schema import token_schema
 from dpo_data.prepared.writer import SplitWriter, building, finish_folder
 from dpo_data.slices import slices
@@ -43,7 +44,15 @@ from dpo_data.tokens.encoder import (
     tokenizer_entry,
     tokenizer_hash,
 )
-from dpo_data.tokens.manifest import TOKENS_VERSION, TokenCounts, TokenizerEntry, TokenShard, TokensManifest
+from dpo_data.tokens.engines import EnginesDiffer
+from dpo_data.tokens.manifest import (
+    TOKENS_VERSION,
+    TokenCounts,
+    TokenizerEntry,
+    TokenShard,
+    TokensManifest,
+    refuse_old_cache,
+)
 from dpo_data.tokens.options import TokenOptions, token_options
 from dpo_data.tokens.refusals import RefusalLimit
 from dpo_data.tokens.templates import ChatTemplate
@@ -76,11 +85,18 @@ class TokenCache:
     @property
     def tokenizer_source(self) -> str:
         """Folder of the tokenizer, or its name on the Hub; its name in the manifest if neither is known."""
+        return self._provenance("tokenizer") or self.manifest.tokenizer.name
+
+    @property
+    def tokenizer_engine(self) -> str:
+        """The library that encoded, its version, and why it did; empty if that is not known."""
+        return self._provenance("tokenizer_engine")
+
+    def _provenance(self, name: str) -> str:
         try:
-            provenance = json.loads((self.path / "provenance.json").read_bytes())
+            return str(json.loads((self.path / "provenance.json").read_bytes()).get(name) or "")
         except (OSError, ValueError):
-            provenance = {}
-        return str(provenance.get("tokenizer") or self.manifest.tokenizer.name)
+            return ""
 
 
 def tokenize(
@@ -97,6 +113,7 @@ def tokenize(
     chat_template_kwargs: Mapping[str, Any] | None = None,
     template_date: datetime.date | str | None = None,
     max_invalid: float = DEFAULT_MAX_INVALID,
+    tokenizer_engine: TokenizerEngine = "auto",
     cache_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> TokenCache:
@@ -120,6 +137,8 @@ def tokenize(
         template_date: the day that the template takes for today; None for the day of the folder's first token cache
             with this template, or else today.
         max_invalid: make no cache if the template refuses more than this share of the pairs.
+        tokenizer_engine: the library that encodes, "tokenizers" or the faster "fastokens"; "auto" takes fastokens where
+            it pays and gives the ids of tokenizers.
         cache_dir: folder for token caches instead of `prepared`.
         progress: called with the share of rows that are done, and their number.
 
@@ -134,6 +153,7 @@ def tokenize(
     """
     if not 0 <= max_invalid <= 1:
         raise UsageError("must be between 0 and 1 (0% and 100%).", "max_invalid", max_invalid)
+    require_choice("tokenizer_engine", tokenizer_engine, TokenizerEngine)
     options = token_options(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
@@ -151,7 +171,13 @@ def tokenize(
         for counts in found.manifest.splits.values():
             limit.add(counts)
         return found
-    _CacheWriter(job, limit, progress).write()
+    text_bytes = sum(job.prepared.manifest.files[shard].size_bytes for shard in _shard_hashes(job.prepared))
+    job.encoder.choose_engine(tokenizer_engine, text_bytes)
+    try:
+        _CacheWriter(job, limit, progress).write()
+    except EnginesDiffer as difference:
+        job.encoder.leave_engine(str(difference))
+        _CacheWriter(job, RefusalLimit(job.prepared, job.encoder, max_invalid), progress).write()
     return replace(open_tokens(job.folder), hit=False)
 
 
@@ -187,7 +213,7 @@ def open_tokens(path: str | Path) -> TokenCache:
             add up.
     """
     path = Path(path)
-    return TokenCache(path, load_manifest(path, TokensManifest, "dpo-data tokenize", _refuse_old_cache))
+    return TokenCache(path, load_manifest(path, TokensManifest, "dpo-data tokenize", refuse_old_cache))
 
 
 def refuse_old_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> None:
@@ -270,22 +296,6 @@ def _with_date(
     return options.model_copy(update={"date": date})
 
 
-def _refuse_old_cache(manifest: dict[str, Any], folder: Path) -> NoReturn:
-    """Raise PreparedError with the command that makes the cache again."""
-    defaults = token_options().model_dump()
-    changed = {name: value for name, value in manifest["options"].items() if value != defaults[name]}
-    shown = {name: 0 if value is None else value for name, value in changed.items()}
-    if "chat_template" in shown:
-        shown["chat_template"] = "FILE"
-    flags = "".join(f" {as_flag(name, value)}" for name, value in shown.items())
-    prepared = folder.parent.parent
-    raise PreparedError(
-        f"{folder}: has format version {manifest['version']}; this program reads version {TOKENS_VERSION}.\n"
-        f"  Tokenize again: dpo-data tokenize {prepared if is_prepared(prepared) else 'FOLDER'} "
-        f"--tokenizer {manifest['tokenizer']['name']}{flags}"
-    )
-
-
 def _make_job(
     prepared: str | Path,
     tokenizer: Any,
@@ -315,11 +325,6 @@ def _caches(parent: Path) -> Iterator[TokenCache]:
 def _shard_hashes(prepared: Prepared) -> dict[str, str]:
     shards = chain.from_iterable(split.shards for split in prepared.manifest.splits.values())
     return {shard: prepared.manifest.files[shard].sha256 for shard in shards}
-
-
-def _source(tokenizer: Any) -> str:
-    name = str(tokenizer.name_or_path)
-    return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
 def _text_hash(prepared: Prepared) -> str:
@@ -393,7 +398,7 @@ class _CacheWriter:
                 options=job.options,
                 splits={split: TokenCounts.total([shard.counts for shard in part]) for split, part in shards.items()},
                 shards=shards,
-                files=finish_folder(scratch, hashes, tokenizer=_source(job.encoder.tokenizer)),
+                files=finish_folder(scratch, hashes, **job.encoder.provenance),
             )
             write_manifest(scratch, manifest)
 

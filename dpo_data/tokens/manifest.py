@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
+from dpo_data.errors import PreparedError, as_flag
 from dpo_data.options import Form
 from dpo_data.prepared.manifest import Counts, FileEntry, ManifestModel, require_sum
-from dpo_data.tokens.options import TokenOptions
+from dpo_data.prepared.reader import is_prepared
+from dpo_data.tokens.options import TokenOptions, token_options
 
 #: Version of the token cache, part of every key: raised when older programs would misread a cache, or when the same
 #: text, tokenizer and options give other ids.
@@ -125,3 +128,19 @@ class TokensManifest(ManifestModel):
             if missing := sorted({shard.file for shard in shards} - set(self.files)):
                 raise ValueError(f"{missing[0]} is a shard, but not in files")
         return self
+
+
+def refuse_old_cache(manifest: dict[str, Any], folder: Path) -> NoReturn:
+    """Raise PreparedError with the command that makes the cache again."""
+    defaults = token_options().model_dump()
+    changed = {name: value for name, value in manifest["options"].items() if value != defaults[name]}
+    shown = {name: 0 if value is None else value for name, value in changed.items()}
+    if "chat_template" in shown:
+        shown["chat_template"] = "FILE"
+    flags = "".join(f" {as_flag(name, value)}" for name, value in shown.items())
+    prepared = folder.parent.parent
+    raise PreparedError(
+        f"{folder}: has format version {manifest['version']}; this program reads version {TOKENS_VERSION}.\n"
+        f"  Tokenize again: dpo-data tokenize {prepared if is_prepared(prepared) else 'FOLDER'} "
+        f"--tokenizer {manifest['tokenizer']['name']}{flags}"
+    )
