@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # -qq: errors only.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
-EXTRAS := train,lora,checks
+EXTRAS := train,lora,checks,recipes
 # Neither the demo nor the tests use the network.
 export HF_HUB_OFFLINE := 1
 # One process a core, at most eight: each loads torch.

@@ -31,11 +31,13 @@ from dpo_data.checks.contamination import contamination
 from dpo_data.checks.near_prompts import NearPrompts
 from dpo_data.checks.row_keys import row_keys
 from dpo_data.errors import RowError
+from dpo_data.inspect.findings import deepened
 from dpo_data.inspect.validation import validate
 from dpo_data.records import PairKeys, PreferencePair, pair_keys
 from dpo_data.sources import load_source
 from dpo_data.sources.source import SourceOptions
 
+LIBRARIES = ("datasketch", "ftfy", "phonenumbers", "py3langid", "pyspellchecker", "rapidfuzz", "numpy")
 CONVERT = """
 import sys, time
 from dpo_data import convert
@@ -74,11 +76,17 @@ def best_of(repeats: int, work: Callable[[], Any]) -> float:
     return min(times)
 
 
+def deep_variants() -> list[RowCheck]:
+    """Return the checks of `convert` as `validate --deep` runs them where it finds more."""
+    return [check for check in deepened(ROW_CHECKS) if check.find_deep is not None and check.severity == "warning"]
+
+
 def row_costs(pairs: Sequence[PreferencePair], against: Path, repeats: int) -> list[list[str]]:
     """Return a table row for each row check alone, and one for all those of `convert`."""
     rows: list[tuple[str, str, Sequence[RowCheck]]] = [
         *((check.code, "convert", [check]) for check in ROW_CHECKS),
         ("all checks of convert together", "convert", ROW_CHECKS),
+        *((f"{check.code}, deep", "--deep", [check]) for check in deep_variants()),
         *((check.code, "--deep", [check]) for check in DEEP_ROW_CHECKS),
         ("contamination (--against 200 texts)", "--against", [contamination([against])]),
     ]
@@ -114,6 +122,7 @@ def many_keys(rows: int) -> RowKeys:
     plain = row_keys(keys, 0)
     for name in plain.dtype.names:
         table_[name] = plain[name]
+    table_["chosen_characters"] = 100
     for name, of in (("near_prompt", "prompt"), ("normalized_unordered", "unordered"), ("normalized_chosen", "chosen")):
         table_[name] = table_[of]
     return table_
@@ -142,7 +151,7 @@ def main() -> None:
     facts = machine_facts()
     rows = read_rows(options.input)
     pairs = read_pairs(rows)
-    lines = ["# Cost of the checks", "", *facts, f"- {versions(('datasketch', 'py3langid', 'rapidfuzz', 'numpy'))}"]
+    lines = ["# Cost of the checks", "", *facts, f"- {versions(LIBRARIES)}"]
     lines += [
         "",
         f"CPU time in one process on {len(pairs):,} real pairs of hh-rlhf, the best of {options.repeats} repeats",

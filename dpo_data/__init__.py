@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from dpo_data.prepared.reader import Prepared, open_prepared
     from dpo_data.reports.html.page import write_page
     from dpo_data.schemas import write_schemas
+    from dpo_data.shaping.apply import apply
+    from dpo_data.shaping.build import BuildResult, build
+    from dpo_data.shaping.decontaminate import decontaminate
+    from dpo_data.shaping.dedup import dedup
+    from dpo_data.shaping.filter import filter
+    from dpo_data.shaping.mix import mix
+    from dpo_data.shaping.redact import redact
+    from dpo_data.shaping.sample import sample_pairs
+    from dpo_data.shaping.split import split
     from dpo_data.sources import SOURCES, list_sources
     from dpo_data.sources.source import SourceSummary
     from dpo_data.tokens.cache import TokenCache, open_tokens, tokenize
@@ -29,6 +38,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "SOURCES": "sources",
+    "BuildResult": "shaping.build",
     "Comparison": "inspect.diff",
     "DataError": "errors",
     "DataReport": "inspect.report_data",
@@ -46,14 +56,23 @@ _MODULES = {
     "TokensManifest": "tokens.manifest",
     "UsageError": "errors",
     "ValidationReport": "inspect.validation",
+    "apply": "shaping.apply",
+    "build": "shaping.build",
     "convert": "conversion.convert",
+    "decontaminate": "shaping.decontaminate",
+    "dedup": "shaping.dedup",
     "diff": "inspect.diff",
+    "filter": "shaping.filter",
     "find": "inspect.search",
     "list_sources": "sources",
+    "mix": "shaping.mix",
     "open_prepared": "prepared.reader",
     "open_tokens": "tokens.cache",
+    "redact": "shaping.redact",
     "report": "inspect.report_data",
+    "sample_pairs": "shaping.sample",
     "show": "inspect.search",
+    "split": "shaping.split",
     "sniff": "conversion.detect",
     "tokenize": "tokens.cache",
     "validate": "inspect.validation",
@@ -65,6 +84,7 @@ _MODULES = {
 
 __all__ = [
     "SOURCES",
+    "BuildResult",
     "Comparison",
     "DataError",
     "DataReport",
@@ -82,15 +102,24 @@ __all__ = [
     "TokensManifest",
     "UsageError",
     "ValidationReport",
+    "apply",
+    "build",
     "convert",
+    "decontaminate",
+    "dedup",
     "diff",
+    "filter",
     "find",
     "list_sources",
+    "mix",
     "open_prepared",
     "open_tokens",
+    "redact",
     "report",
+    "sample_pairs",
     "show",
     "sniff",
+    "split",
     "tokenize",
     "validate",
     "where",

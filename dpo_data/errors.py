@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
+from dpo_data.escapes import visible, without_secrets
+
 #: Code of a raw row that cannot become a pair -> what to do about it. Stable: quarantine files and scripts rely on the
 #: codes. The checks of `dpo_data.checks` add codes of their own.
 ROW_ERRORS = {
@@ -53,8 +55,8 @@ class DataError(Exception):
         return super().__str__()
 
     def spelled(self, spelling: Spelling) -> str:
-        """Return the whole text with the arguments in a reader's spelling."""
-        return _ARGUMENT.sub(lambda found: spelling(found[1], found[2]), self.text)
+        """Return the whole text with the arguments in a reader's spelling, safe to show."""
+        return visible(without_secrets(_ARGUMENT.sub(lambda found: spelling(found[1], found[2]), self.text)))
 
     def __str__(self) -> str:
         return self.spelled(as_keyword)
@@ -83,7 +85,9 @@ class UsageError(DataError, ValueError):
     def spelled(self, spelling: Spelling) -> str:
         """Return the whole text with the arguments in a reader's spelling."""
         text = super().spelled(spelling)
-        return text if self.option is None else f"{spelling(self.option, self.value)}: {text}"
+        if self.option is None:
+            return text
+        return f"{visible(without_secrets(spelling(self.option, self.value)))}: {text}"
 
 
 class InputError(DataError):
@@ -196,12 +200,16 @@ def require_choice(option: str, value: str, choices: Any) -> None:
         raise UsageError(f"choose from {', '.join(known)}.{suggestion}", option, value)
 
 
+#: Name to import -> name to install, where they differ.
+_DISTRIBUTIONS = {"spellchecker": "pyspellchecker"}
+
+
 def require_packages(feature: str, *packages: str) -> None:
     """Raise UsageError, with the command that installs them, if packages are missing.
 
     Args:
         feature: what needs them, for the message.
-        packages: names to import, which are those to install too.
+        packages: names to import.
     """
     from importlib.metadata import PackageNotFoundError, requires
     from importlib.util import find_spec
@@ -214,7 +222,8 @@ def require_packages(feature: str, *packages: str) -> None:
     except PackageNotFoundError:
         declared = []
     # Requirements rather than an extra of dpo-data: they are installed the same way from a checkout and from an index.
-    wanted = (next((text for text in declared if re.match(rf"{name}\b", text)), name) for name in missing)
+    names = (_DISTRIBUTIONS.get(package, package) for package in missing)
+    wanted = (next((text for text in declared if re.match(rf"{name}\b", text)), name) for name in names)
     command = " ".join(["pip install", *(f'"{requirement}"' for requirement in wanted)])
     raise UsageError(f"{feature} needs {', '.join(missing)}.\n  Install: {command}")
 

@@ -24,6 +24,8 @@ Tie = Literal["drop", "keep"]
 Side = Literal["a", "b", "tie", "skip"]
 SIDES = get_args(Side)
 Axis = Literal["better", "safer"]
+OnLeak = Literal["drop-train", "drop-test", "move", "refuse"]
+Contradictions = Literal["keep", "drop", "margin"]
 
 DEFAULT_MAX_LENGTH = 1024
 DEFAULT_MAX_INVALID = 0.05

@@ -20,14 +20,20 @@ from dpo_data.inspect.validation import ValidationReport, validate
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.quarantine import QuarantinedRow
 from dpo_data.prepared.reader import open_prepared
+from dpo_data.prepared.steps import ChangedPair, LeftOutPair, read_changes, read_left_out
 from dpo_data.prepared.writer import write_json
 from dpo_data.records import ConversationalRow, TextRow
+from dpo_data.shaping.apply import apply
+from dpo_data.shaping.decisions import Decision
 
 SCHEMAS: dict[str, type[BaseModel]] = {
     "pair-text": TextRow,
     "pair-conversational": ConversationalRow,
     "manifest": Manifest,
     "quarantine-row": QuarantinedRow,
+    "left-out-pair": LeftOutPair,
+    "changed-pair": ChangedPair,
+    "decision": Decision,
     "validation-report": ValidationReport,
     "data-report": DataReport,
     "comparison": Comparison,
@@ -69,11 +75,25 @@ def _examples() -> dict[str, Any]:
         data_report = report_data.report(text).model_copy(update={"path": "prepared", "validation": report})
         convert("hh-rlhf", sample=True, output=Path(scratch) / "other", forbid=["repeated_role"])
         comparison = diff(text, Path(scratch) / "other").model_copy(update={"a": "prepared", "b": "other"})
+        ids = [row["id"] for row in next(open_prepared(text).batches("train")).slice(0, 2).to_pylist()]
+        decisions = [
+            Decision(
+                id=ids[0], action="flip", note="Chosen evades the question.", by="ann", time="2026-11-25T10:00:00Z"
+            ),
+            Decision(id=ids[1], action="drop", by="ann"),
+        ]
+        lines = [decision.model_dump_json(exclude_none=True) for decision in decisions]
+        (Path(scratch) / "decisions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        applied = Path(scratch) / "applied"
+        apply(Path(scratch) / "decisions.jsonl", text, output=applied)
         return {
             "pair-text": _first_row(text),
             "pair-conversational": _first_row(conversational),
             "manifest": manifest.model_dump(mode="json"),
             "quarantine-row": json.loads(quarantined),
+            "left-out-pair": next(read_left_out(applied)).model_dump(exclude_none=True),
+            "changed-pair": next(read_changes(applied)).model_dump(),
+            "decision": json.loads(lines[0]),
             "validation-report": report.model_dump(mode="json"),
             "data-report": data_report.model_dump(mode="json"),
             "comparison": comparison.model_dump(mode="json"),

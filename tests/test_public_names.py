@@ -9,7 +9,7 @@ import dpo_train
 from dpo_data.cli.app import COMMANDS
 
 #: Commands whose function has another name: a package or a module of dpo_data has the command's.
-FUNCTIONS = {"sources": "list_sources", "schema": "write_schemas"}
+FUNCTIONS = {"sources": "list_sources", "schema": "write_schemas", "sample": "sample_pairs"}
 
 
 @pytest.mark.parametrize("package", [dpo_data, dpo_train])

@@ -32,6 +32,7 @@ class RowCheck:
             computes once for all checks.
         example: a pair that fails this check.
         suspects: returns the rows that `find` may object to, and maybe others; None if every pair must be seen.
+        find_deep: finds more than `find` at a higher cost, in `validate --deep`; None if there is no more to find.
     """
 
     code: str
@@ -41,14 +42,19 @@ class RowCheck:
     find: Callable[[PreferencePair, PairTexts], Finding | None]
     example: TextPair
     suspects: Callable[[TextColumns], Suspects] | None = None
+    find_deep: Callable[[PreferencePair, PairTexts], Finding | None] | None = None
 
 
 #: The keys of one row: the hashes of `records.PairKeys`, the number of its split, and its position in that split.
 ROW_KEY = np.dtype([*((name, "V16") for name in PairKeys._fields), ("split", "u1"), ("index", "u8")], align=False)
 #: `ROW_KEY` and what the deep checks compare: the key of the first prompt that is nearly the same, and hashes of the
-#: unordered pair and of chosen after normalizing whitespace, case and Unicode.
+#: unordered pair and of chosen after normalizing whitespace, case and Unicode; and the length of chosen.
 DEEP_ROW_KEY = np.dtype(
-    [*ROW_KEY.descr, ("near_prompt", "V16"), ("normalized_unordered", "V16"), ("normalized_chosen", "V16")]
+    [
+        *ROW_KEY.descr,
+        *((name, "V16") for name in ("near_prompt", "normalized_unordered", "normalized_chosen")),
+        ("chosen_characters", "u4"),
+    ]
 )
 RowKeys = NDArray[np.void]
 

@@ -1,4 +1,4 @@
-"""Contamination: overlap of word 13-grams between a pair and an evaluation set."""
+"""Contamination: overlap of word 13-grams, or 20 characters of a script without spaces, with an evaluation set."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,8 +14,12 @@ from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
 
 #: Words per run; two texts hardly share 13 by chance. Source: Brown et al. 2020, arXiv:2005.14165, appendix C.
 RUN = 13
+#: Characters per run in scripts without spaces: about as many words.
+UNSPACED_RUN = 20
 #: Words that an evaluation text must have; one that is shorter than a run must be in the pair as a whole.
 MIN_WORDS = 8
+#: Characters that it must have in a script without spaces.
+MIN_UNSPACED = 13
 
 #: Run of words in an evaluation set -> "file:row" of its first occurrence.
 Runs = dict[str, str]
@@ -50,12 +54,13 @@ CHECK = RowCheck(
 )
 
 
-def contamination(files: Iterable[str | Path]) -> RowCheck:
+def contamination(files: Iterable[str | Path], run_words: int = RUN) -> RowCheck:
     """Return the check against evaluation sets, which are held in memory.
 
     Args:
         files: plain text files with one text per line, or files in any format that convert reads, of whose records
             every string counts, at any depth.
+        run_words: words of a run.
 
     Raises:
         InputError: a file cannot be read.
@@ -66,8 +71,9 @@ def contamination(files: Iterable[str | Path]) -> RowCheck:
         before = len(runs)
         for origin, text in _texts(file):
             tokens = words(text)
-            if len(tokens) >= MIN_WORDS:
-                for run in ngrams(tokens, RUN):
+            unspaced = 2 * sum(word >= "\u0e00" and len(word) == 1 for word in tokens) > len(tokens)
+            if len(tokens) >= (MIN_UNSPACED if unspaced else MIN_WORDS):
+                for run in ngrams(tokens, UNSPACED_RUN if unspaced else run_words):
                     runs.setdefault(run, origin)
         if len(runs) == before:
             raise UsageError(f"has no new text of {MIN_WORDS} words or more.", "against", file)

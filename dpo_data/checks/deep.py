@@ -18,7 +18,7 @@ from dpo_data.checks.row_keys import RowKeyStore, RowPosition, run_dataset_check
 from dpo_data.errors import argument, require_packages
 from dpo_data.records import FIELDS, PreferencePair
 
-LIBRARIES = ("datasketch", "py3langid", "rapidfuzz")
+LIBRARIES = ("babel", "datasketch", "ftfy", "phonenumbers", "py3langid", "rapidfuzz", "spellchecker")
 
 
 def require_libraries() -> None:
@@ -61,6 +61,7 @@ class DeepChecks:
             prompt, chosen, rejected = (_hash(_normalized(text)) for text in texts)
             table["normalized_unordered"][row] = np.void(_hash(prompt + min(chosen, rejected) + max(chosen, rejected)))
             table["normalized_chosen"][row] = np.void(chosen)
+            table["chosen_characters"][row] = min(len(texts[1].strip()), 2**32 - 1)
         for store in self._stores.values():
             store.add(table)
 

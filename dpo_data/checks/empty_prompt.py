@@ -4,6 +4,7 @@ import numpy as np
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.columns import WORD, Suspects, TextColumns
+from dpo_data.checks.text import is_blank
 from dpo_data.dialogue import HUMAN_START, TURN_START
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
@@ -30,6 +31,18 @@ def suspects(columns: TextColumns) -> Suspects:
     return ~starts_with_word
 
 
+def find_invisible(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    r"""Return a finding if the prompt consists of whitespace, role markers and invisible characters.
+
+    >>> pair = TextPair(prompt="\u200b\n", chosen="Hi", rejected="No")
+    >>> find_invisible(pair, pair.texts).message
+    'prompt has only invisible characters.'
+    """
+    if is_blank(TURN_START.sub("", texts[0])):
+        return Finding("prompt", "prompt has only invisible characters.")
+    return None
+
+
 CHECK = RowCheck(
     code="empty_prompt",
     severity="error",
@@ -37,5 +50,6 @@ CHECK = RowCheck(
     hint="Without a prompt there is nothing to answer: remove the row, or fix it in the raw file.",
     find=find,
     suspects=suspects,
+    find_deep=find_invisible,
     example=TextPair(prompt="\n\nHuman: \n\nAssistant:", chosen=" Hello.", rejected=" Go away."),
 )

@@ -4,7 +4,7 @@ import numpy as np
 
 from dpo_data.checks.check import Finding, RowCheck
 from dpo_data.checks.columns import WORD, Suspects, TextColumns
-from dpo_data.checks.text import responses
+from dpo_data.checks.text import is_blank, responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 
@@ -26,6 +26,19 @@ def suspects(columns: TextColumns) -> Suspects:
     return np.logical_not(chosen & rejected)
 
 
+def find_invisible(pair: PreferencePair, texts: PairTexts) -> Finding | None:
+    r"""Return a finding if a response consists of whitespace and invisible characters.
+
+    >>> pair = TextPair(prompt="Hi", chosen="\u2060", rejected="No")
+    >>> find_invisible(pair, pair.texts).message
+    'chosen has only invisible characters.'
+    """
+    for field, response in responses(texts):
+        if is_blank(response):
+            return Finding(field, f"{field} has only invisible characters.")
+    return None
+
+
 CHECK = RowCheck(
     code="empty_response",
     severity="error",
@@ -33,5 +46,6 @@ CHECK = RowCheck(
     hint="An empty response has no tokens to learn from: remove the row, or fix it in the raw file.",
     find=find,
     suspects=suspects,
+    find_deep=find_invisible,
     example=TextPair(prompt="Who are you?", chosen=" \n", rejected="Go away."),
 )

@@ -41,7 +41,7 @@ class NearPrompts:
         """
         if key not in self._first:
             sketch = self._empty.copy()
-            sketch.update_batch(triple.encode() for triple in set(ngrams(words(prompt), TRIPLE)))
+            sketch.update_batch(word_triples(prompt))
             self._first[key] = self._nearest(sketch) or key
             if self._first[key] == key:
                 self._index.insert(key, sketch, check_duplication=False)
@@ -52,6 +52,11 @@ class NearPrompts:
         similar = [(sketch.jaccard(self._sketches[key]), key) for key in self._index.query(sketch)]
         similarity, key = max(similar, default=(0.0, b""))
         return key if similarity >= MIN_SIMILARITY else None
+
+
+def word_triples(text: str) -> list[bytes]:
+    """Return the distinct runs of three words of a text, without case and punctuation, sorted."""
+    return sorted(triple.encode() for triple in set(ngrams(words(text), TRIPLE)))
 
 
 def near_rows(keys: RowKeys, *, across_splits: bool) -> NDArray[np.intp]:

@@ -8,7 +8,7 @@ from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: What programs write for a missing value, in lower case.
-NULLS = {"none", "nan", "null", "<na>", "#n/a"}
+NULLS = {"none", "nan", "null", "nil", "undefined", "n/a", "#n/a", "<na>", "<null>", "(null)"}
 #: The first letter of each, in both cases.
 FIRST_BYTES = np.array([ord(letter) for word in NULLS for letter in {word[0], word[0].upper()}])
 #: Characters of a response that may be one of them, with white space around it.

@@ -7,6 +7,7 @@ import typer
 from dpo_data.cli.convert import convert
 from dpo_data.cli.inspect import diff, report, show, where
 from dpo_data.cli.runner import CONTEXT, EXIT_CODES, PlainCommand, PlainGroup, VersionOption, run
+from dpo_data.cli.shape import apply, build, decontaminate, dedup, filter, mix, redact, sample, split
 from dpo_data.cli.sources import schema, sniff, sources
 from dpo_data.cli.tokenize import tokenize
 from dpo_data.cli.validate import validate
@@ -21,6 +22,15 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     show,
     diff,
     where,
+    mix,
+    dedup,
+    filter,
+    split,
+    apply,
+    sample,
+    decontaminate,
+    redact,
+    build,
     schema,
 )
 #: Further names of commands, which --help leaves out.

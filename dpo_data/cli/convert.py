@@ -213,7 +213,8 @@ def convert(
         bool,
         typer.Option(
             "--redact",
-            help="Replace e-mail addresses, phone and card numbers and API keys with [EMAIL], [PHONE], [CARD], [KEY].",
+            help="Replace e-mail addresses, phone, card and account numbers and keys with [EMAIL], [PHONE], [CARD], "
+            "[IBAN], [KEY]. Needs the extra `checks`.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

@@ -1,7 +1,7 @@
 """The commands that look into finished folders: report, show, diff and where."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,9 +26,13 @@ from dpo_data.cli.options import (
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json, progress
 from dpo_data.errors import UsageError, argument
+from dpo_data.escapes import visible
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, DEFAULT_MAX_LENGTH, parse_template_arguments
 
-SELECTION = "Selection"
+if TYPE_CHECKING:
+    from dpo_data.inspect.search import SearchResult
+
+SELECTION, DECISION = "Selection", "Decision"
 
 
 def report(
@@ -136,6 +140,21 @@ def show(
     worst: Annotated[
         int, typer.Option(metavar="N", help="Number of pairs to show with --run.", rich_help_panel=SELECTION)
     ] = 20,
+    flag: Annotated[
+        str | None,
+        typer.Option(
+            metavar="drop|flip|keep|tag=TEXT",
+            help="Append a decision about this pair to the file of --decisions, for `dpo-data apply`.",
+            rich_help_panel=DECISION,
+        ),
+    ] = None,
+    note: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Note to the decision.", rich_help_panel=DECISION)
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="NAME", help="Who decides.", rich_help_panel=DECISION)] = "",
+    decisions: Annotated[
+        Path, typer.Option(metavar="FILE", help="File of decisions.", rich_help_panel=DECISION)
+    ] = Path("decisions.jsonl"),
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +184,7 @@ def show(
     dpo-data show prepared/ test.jsonl:87 -t MODEL --max-length 512
     dpo-data show prepared/ --find "how do I"
     dpo-data show prepared/ --run run/ --worst 20
+    dpo-data show prepared/ test:7 --flag flip --note "Chosen is wrong."
     """
     from dpo_data.inspect.run_pairs import worst_pairs
     from dpo_data.inspect.search import show as show_
@@ -199,10 +219,34 @@ def show(
         template_date=template_date,
         cache_dir=cache_dir,
     )
+    if flag is not None:
+        _flag(found, flag, note, by, decisions)
     if json:
         print_json(found.as_json())
     else:
         echo(search_result(found, find))
+        if flag is not None:
+            typer.echo(f"Decision appended to {decisions}.")
+
+
+def _flag(found: "SearchResult", flag: str, note: str | None, by: str, decisions: Path) -> None:
+    """Append a decision about the only pair that was found."""
+    from datetime import UTC, datetime
+
+    from pydantic import ValidationError
+
+    from dpo_data.shaping.decisions import Decision, append_decision
+
+    action, equals, text = flag.partition("=")
+    ids = {pair.row.id for pair in found.pairs}
+    if len(ids) != 1 or found.pairs_found > len(found.pairs):
+        raise UsageError(f"a decision is about one pair, and {found.pairs_found:,} were found.", "flag", flag)
+    fields = {"id": ids.pop(), "action": action, "text": text if equals else None, "note": note, "by": by}
+    try:
+        decision = Decision.model_validate(fields | {"time": datetime.now(UTC).isoformat(timespec="seconds")})
+    except ValidationError as error:
+        raise UsageError("choose from drop, flip, keep, tag=TEXT.", "flag", flag) from error
+    append_decision(decisions, decision)
 
 
 def diff(
@@ -256,5 +300,5 @@ def where(
     elif found:
         echo(uses(found))
     elif not quiet:
-        typer.echo(f"No pair with id {id} in {', '.join(map(str, paths))}.")
+        typer.echo(visible(f"No pair with id {id} in {', '.join(map(str, paths))}."))
     raise typer.Exit(0 if found else 1)

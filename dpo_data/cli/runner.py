@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dpo_data.errors import DataError, as_flag, did_you_mean
+from dpo_data.escapes import escaped_json, visible, without_secrets
 from dpo_data.options import Progress
 
 EXIT_CODES = "Exit codes: 0 fine, 1 findings, 2 usage or unreadable input, 130 stopped with Ctrl-C."
@@ -85,6 +86,7 @@ class PlainCommand(TyperCommand):
                 error.message += did_you_mean(word, known)
             elif value is not None and value not in error.message:
                 error.message = f"{value}: {error.message[0].lower()}{error.message[1:]}."
+            error.message = visible(without_secrets(error.message))
             raise
 
     def get_usage(self, ctx: Any) -> str:
@@ -117,8 +119,8 @@ class PlainCommand(TyperCommand):
             option = options.get(name)
             if option is None:
                 if name.startswith("--"):
-                    visible = [name for name, each in options.items() if not getattr(each, "hidden", False)]
-                    ctx.fail(f"{name}: there is no such option.{did_you_mean(name, visible)}")
+                    shown = [name for name, each in options.items() if not getattr(each, "hidden", False)]
+                    ctx.fail(f"{visible(name)}: there is no such option.{did_you_mean(name, shown)}")
                 words.append(word)
             elif getattr(option, "is_flag", True):
                 if not equals and not takes_arguments and rest and rest[0].lower() in _BOOLEANS:
@@ -141,7 +143,7 @@ class PlainGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first word names."""
         if args[0] not in self.commands and not ctx.resilient_parsing and not args[0].startswith("-"):
-            ctx.fail(f"{args[0]}: there is no such command.{did_you_mean(args[0], self.commands)}")
+            ctx.fail(f"{visible(args[0])}: there is no such command.{did_you_mean(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -326,8 +328,8 @@ def _progress_bar(task: str) -> Iterator[Progress]:
 
 
 def print_json(content: Any) -> None:
-    """Print a result as JSON, in ASCII where standard output has another encoding than UTF-8."""
+    """Print a result as JSON without control characters, in ASCII where standard output is not UTF-8."""
     import json
 
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=ascii_only))
+    typer.echo(escaped_json(json.dumps(content, indent=2, ensure_ascii=ascii_only)))

@@ -7,6 +7,7 @@ import typer
 
 from dpo_data.cli.options import DelimiterOption, EncodingOption, InputFormatOption
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json
+from dpo_data.escapes import visible
 
 #: Width of the list of sources when standard output is not a terminal: each is on one line.
 LINE_WIDTH = 500
@@ -51,7 +52,7 @@ def sniff(
         print_json(found.model_dump(mode="json"))
     else:
         echo(detected_source(found))
-        typer.echo(found.command)
+        typer.echo(visible(found.command))
     raise typer.Exit(0 if found.complete else 1)
 
 

@@ -12,7 +12,7 @@ from dpo_data.checks.check import RowKeys
 from dpo_data.checks.counts import CodeCounts
 from dpo_data.checks.judgments import Judgments, judge_of, judgment_table
 from dpo_data.checks.one_sided_marker import OneSidedMarks
-from dpo_data.checks.personal_data import redact, redact_pair
+from dpo_data.checks.personal_data import redact, redact_json, redact_pair
 from dpo_data.checks.row_keys import row_keys
 from dpo_data.conversion.adapt import ConversionJob, GroupResult, adapt, check, filtered_rows
 from dpo_data.conversion.batches import PairBatchBuilder
@@ -321,6 +321,9 @@ def _quarantined(file: str, row: RawRow, error: RowError, hint: str, *, redactin
         text = text.encode("utf-8", "backslashreplace").decode()
         return redact(text)[0] if redacting else text
 
+    raw = row.raw()
+    if redacting:
+        raw = redact_json(raw)[0]
     return QuarantinedRow(
         file=file,
         line=row.line,
@@ -328,7 +331,7 @@ def _quarantined(file: str, row: RawRow, error: RowError, hint: str, *, redactin
         field=clean(error.field),
         message=clean(error.message),
         hint=hint,
-        raw=clean(row.raw()),
+        raw=raw.encode("utf-8", "backslashreplace").decode(),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import pyarrow as pa
 
 from dpo_data.checks import select_row_checks
+from dpo_data.checks.personal_data import require_libraries
 from dpo_data.conversion.adapt import ConversionJob
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
 from dpo_data.expressions import Expression, parse_expression
@@ -157,6 +158,8 @@ def make_plan(
 
     Raises: UsageError: an unknown source or code, or options that contradict each other or the source.
     """
+    if options.get("redact"):
+        require_libraries()
     names = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     given: dict[str, Any] = dict(options)
     pairing = {name: given.pop(name) for name in PairingPolicy.model_fields if name in given}

@@ -1,8 +1,8 @@
 """Problems of pairs: findings of the checks, and ids that do not match the text."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpo_data.checks import (
@@ -78,7 +78,8 @@ class Findings:
         self, prepared: Prepared, checks: ExtraChecks, encoder: Encoder | None = None, deep: DeepChecks | None = None
     ) -> None:
         self._prepared = prepared
-        self._row_checks = (*_checks_of(prepared.manifest, encoder), *checks.row_checks)
+        row_checks = _checks_of(prepared.manifest, encoder)
+        self._row_checks = (*(deepened(row_checks) if checks.deep else row_checks), *checks.row_checks)
         self._max_examples = checks.max_examples
         self._deep = deep
         self.errors, self.warnings = CodeCounts(checks.max_examples), CodeCounts(checks.max_examples)
@@ -132,6 +133,20 @@ class Findings:
         self.warnings.merge(self._marks.findings())
         if self._deep is not None:
             self.warnings.merge(self._deep.findings(origin_of, self._max_examples, id_of))
+
+
+def deepened(checks: Iterable[RowCheck]) -> Iterator[RowCheck]:
+    """Yield the checks for `validate --deep`: with `find_deep` in place of `find` where there is one.
+
+    What only `find_deep` finds is a warning, so that an error keeps its check, and the other one follows it.
+    """
+    for check in checks:
+        if check.find_deep is None:
+            yield check
+            continue
+        if check.severity == "error":
+            yield check
+        yield replace(check, find=check.find_deep, severity="warning")
 
 
 def _checks_of(manifest: Manifest, encoder: Encoder | None) -> tuple[RowCheck, ...]:

@@ -21,6 +21,7 @@ from dpo_data.checks.deep import DeepChecks
 from dpo_data.checks.row_keys import RowKeyStore
 from dpo_data.conversion.convert import run
 from dpo_data.conversion.plan import make_plan
+from dpo_data.escapes import without_secrets
 from dpo_data.inspect.batches import Observer, read_pairs
 from dpo_data.inspect.findings import ExtraChecks, Findings, extra_checks
 from dpo_data.inspect.statistics.lengths import LengthStatistics
@@ -204,7 +205,7 @@ def validate(
                 prepared,
                 found,
                 lengths,
-                path=str(path),
+                path=without_secrets(str(path)),
                 raw=not finished,
                 max_examples=kept_examples,
                 cache_dir=cache_dir if finished else None,
@@ -322,6 +323,8 @@ def validation_report(
             f"says rejected: {manifest.quarantined:,} of {manifest.rows_read:,} rows are in quarantine, and no trainer "
             "accepts the rest"
         )
+    for code in findings.errors.rows.keys() & findings.warnings.rows.keys():
+        findings.errors.add(code, findings.warnings.examples.pop(code), findings.warnings.rows.pop(code))
     over_limit = findings.refused.rows.total() > DEFAULT_MAX_INVALID * manifest.pairs
     (findings.errors if over_limit else findings.warnings).merge(findings.refused)
     caches = [] if damage else list_tokens(prepared, cache_dir)

@@ -152,6 +152,7 @@ class StepEntry(ManifestModel):
     left_out: Annotated[Counts, Field(description="Reason to number of pairs.")] = {}
     changed: Annotated[NonNegativeInt, Field(description="Pairs in the folder whose content was changed.")] = 0
     moved: Annotated[NonNegativeInt, Field(description="Pairs in the folder that changed their split.")] = 0
+    notes: Annotated[list[str], Field(description="What the step found out about the pairs, in sentences.")] = []
 
 
 class ManifestHeader(ManifestModel):
@@ -182,12 +183,14 @@ class ManifestHeader(ManifestModel):
         list[str],
         Field(description="Folders below the inputs that were not read: prepared folders, token caches, the output."),
     ] = []
-    rows_read: NonNegativeInt
-    rows_paired: Annotated[NonNegativeInt, Field(description="Raw rows that gave at least one pair.")]
+    rows_read: Annotated[NonNegativeInt, Field(description="Raw rows; of a step: pairs of its parents, and repeated.")]
+    rows_paired: Annotated[NonNegativeInt, Field(description="Raw rows that gave at least one pair; of a step: pairs.")]
     pairs: Annotated[NonNegativeInt, Field(description="One row may give several pairs, and several rows one pair.")]
     quarantined: NonNegativeInt
     quarantined_by_code: Counts
-    left_out: Annotated[NonNegativeInt, Field(description="Valid raw rows that are in no pair.")]
+    left_out: Annotated[
+        NonNegativeInt, Field(description="Valid raw rows that are in no pair; of a step: pairs that it left out.")
+    ]
     left_out_by_reason: Counts
     pairs_left_out: Annotated[
         Counts, Field(description="Reason to number of possible pairs, or responses, that are in no pair.")
@@ -200,6 +203,11 @@ class ManifestHeader(ManifestModel):
     ]
     redacted: Annotated[Counts, Field(description="Kind of personal data to its placeholders in the kept pairs.")] = {}
     judgments: Annotated[JudgmentCounts | None, Field(description="Null if the raw rows name no judges.")] = None
+
+    @property
+    def rows_unit(self) -> str:
+        """What `rows_read` counts: the raw rows of a conversion, or the pairs that a step read."""
+        return "raw rows" if self.made_by == "convert" else "pairs"
 
     @model_validator(mode="after")
     def _check_balance(self) -> Self:

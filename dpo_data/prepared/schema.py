@@ -17,6 +17,10 @@ _TEXT_COLUMNS = ("prompt", "chosen", "rejected", "tools", "chat_template_kwargs"
 _MESSAGE = [("role", pa.string()), ("content", pa.string())]
 _TOOL_FIELDS = [("tool_calls", pa.string()), ("tool_call_id", pa.string()), ("name", pa.string())]
 SCORES = ("chosen_score", "rejected_score", "margin")
+#: Column of a mix: the part that the pair comes from.
+DATASET = "dataset"
+#: Column of decisions: the tags of the pair, separated by commas.
+TAGS = "tags"
 #: Types of kept metadata columns, by their names on the command line.
 KEPT_TYPES = {"text": pa.string(), "number": pa.float64(), "bool": pa.bool_()}
 #: Columns that every prepared folder, or token cache, or the trainer has; no kept column may have their names.
@@ -35,6 +39,7 @@ class PairColumns:
         template_arguments: variables of the chat template for single conversations.
         reasoning: fields of messages with reasoning.
         kept: metadata column to its type, a key of `KEPT_TYPES`.
+        steps: columns that shaping steps add, all text: `DATASET` and `TAGS`.
     """
 
     scores: bool = False
@@ -42,6 +47,7 @@ class PairColumns:
     template_arguments: bool = False
     reasoning: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
 
 
 def pair_schema(form: Form, columns: PairColumns) -> pa.Schema:
@@ -68,6 +74,7 @@ def pair_schema(form: Form, columns: PairColumns) -> pa.Schema:
                 ("id", pa.string()),
                 ("prompt_key", pa.string()),
                 *((name, KEPT_TYPES[type_]) for name, type_ in columns.kept.items()),
+                *((name, pa.string()) for name in columns.steps),
             ]
         )
     )

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from dpo_data.checks.row_keys import RowPosition
 from dpo_data.errors import UsageError, argument, writing
+from dpo_data.escapes import without_secrets
 from dpo_data.options import SPLITS, Form
 from dpo_data.prepared.files import MANIFEST, PARTIAL, hash_file, is_utf8
 from dpo_data.prepared.manifest import (
@@ -31,6 +32,7 @@ from dpo_data.prepared.manifest import (
 from dpo_data.prepared.quarantine import QuarantinedRow, QuarantineWriter
 from dpo_data.prepared.reader import origin_lookup
 from dpo_data.prepared.schema import column_types, features
+from dpo_data.prepared.steps import CHANGES, LEFT_OUT
 
 #: Names in a finished folder that a new one replaces, besides the manifest. The token caches of a prepared folder stay:
 #: those of unchanged shards are still valid.
@@ -43,6 +45,8 @@ CONTENTS = {
         "provenance.json",
         "report.json",
         "report.html",
+        LEFT_OUT,
+        CHANGES,
     ),
     "tokens": (*SPLITS, "dataset_dict.json", "provenance.json", "dropped.jsonl"),
 }
@@ -179,14 +183,20 @@ class PreparedWriter:
         return origin_lookup(self.folder, {name: self._writers[name].entry(list(hashes[name])) for name in hashes})
 
     def finish(
-        self, header: ManifestHeader, card: Callable[[Manifest], str], *, left_out: Mapping[str, int] | None = None
+        self,
+        header: ManifestHeader,
+        card: Callable[[Manifest], str],
+        *,
+        left_out: Mapping[str, int] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Write the remaining files, the manifest last, and return the manifest.
 
         Args:
             header: all fields of the manifest but splits, columns and files.
             card: makes README.md from the manifest, whose `files` are not known yet.
-            left_out: split to the number of raw rows that are in no pair.
+            left_out: split to the number of raw rows, or of a step's pairs, that are in no pair.
+            provenance: further entries of provenance.json.
         """
         left_out = left_out or {}
         hashes = self._finished_splits()
@@ -208,7 +218,7 @@ class PreparedWriter:
         }
         draft = Manifest.model_construct(**fields, files={})
         (self.folder / "README.md").write_text(card(draft), encoding="utf-8")
-        manifest = Manifest(**fields, files=finish_folder(self.folder, hashes))
+        manifest = Manifest(**fields, files=finish_folder(self.folder, hashes, **(provenance or {})))
         write_manifest(self.folder, manifest)
         return manifest
 
@@ -329,7 +339,7 @@ def write_split_description(folder: Path, split: str, schema: pa.Schema, hashes:
     write_json(folder / "dataset_info.json", info)
 
 
-def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]], **provenance: str) -> dict[str, FileEntry]:
+def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]], **provenance: Any) -> dict[str, FileEntry]:
     """Write dataset_dict.json and provenance.json, and return the entries of all files but provenance.json.
 
     Args:
@@ -351,7 +361,7 @@ def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]], **prove
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
-        "command": sys.argv,
+        "command": [without_secrets(word) for word in sys.argv],
         "working_directory": os.getcwd(),
     }
     write_json(folder / "provenance.json", run | provenance)

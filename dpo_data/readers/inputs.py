@@ -190,7 +190,7 @@ def find_inputs(
     found = []
     skipping = Skipping(None if output is None else os.path.abspath(output))
     for name in map(str, inputs):
-        with reading(name):
+        with reading(public_url(name)):
             found += expand(name, unreachable_hint, skipping)
     kinds = [_kind(location.name, input_format) for location in found]
     if delimiter and not any(kind.archive or kind.format in (CSV, TSV) for kind in kinds):

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from glob import has_magic
 from itertools import chain
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from dpo_data.errors import InputError, first_line
+from dpo_data.escapes import without_secrets
 from dpo_data.readers.streams import BlockStream, blocks_of
 
 UNREACHABLE_HINT = "Check the address and the network connection, or read a local copy."
@@ -44,10 +45,7 @@ def public_url(url: str) -> str:
     >>> public_url("https://me:secret@host:8080/a/train.jsonl?token=secret#part")
     'https://host:8080/a/train.jsonl'
     """
-    if not is_http(url):
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return without_secrets(url)
 
 
 def path_in(url: str) -> str:
@@ -144,4 +142,5 @@ def reaching(url: str, hint: str, *kinds: type[Exception]) -> Iterator[None]:
         names = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
         if not isinstance(error, kinds) and names.isdisjoint(REMOTE_ERRORS):
             raise
-        raise InputError(f"{public_url(url)}: cannot be reached: {first_line(error)}.\n  {hint}") from error
+        reason = without_secrets(first_line(error).replace(url, public_url(url)))
+        raise InputError(f"{public_url(url)}: cannot be reached: {reason}.\n  {hint}") from error

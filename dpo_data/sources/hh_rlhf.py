@@ -136,5 +136,5 @@ SOURCE = Source(
     hub_files=tuple(f"{folder}/{split}.jsonl.gz" for folder in FOLDERS for split in ("train", "test")),
     sample=("sample/train.jsonl", "sample/test.jsonl"),
     check_file=check_file,
-    tested_on="1,500 real rows (harmless-base/test.jsonl.gz) and golden rows",
+    tested_on="1,500 real rows (harmless-base-test-part1.jsonl.gz) and golden rows",
 )

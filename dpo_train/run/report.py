@@ -248,18 +248,23 @@ def before_and_after(before: Record, after: Record) -> Table:
 
 
 def _model_card(report: RunReport) -> str:
+    import yaml
+
     rows = "\n".join(f"| {' | '.join(row)} |" for row in compared(report.before, report.after))
     evaluation = (
         f"| test split | before | after | change |\n|---|---|---|---|\n{rows}\n" if rows else "No test split.\n"
     )
     options = "\n".join(f"- {name}: `{value}`" for name, value in report.options.items())
     source = f" Source: {report.card.homepage}." if report.card.homepage else ""
+    facts = {
+        "library_name": "transformers",
+        "base_model": report.model,
+        "license": "other",
+        "tags": ["dpo", "preference-data"],
+    }
+    front_matter = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, default_flow_style=None)
     return f"""---
-library_name: transformers
-base_model: {report.model}
-license: other
-tags: [dpo, preference-data]
----
+{front_matter}---
 
 # {report.title}
 

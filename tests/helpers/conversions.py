@@ -48,3 +48,11 @@ def refusal(error: type[DataError], *inputs: Any, output: Path, source: str = "p
     with pytest.raises(error) as caught:
         convert(source, inputs, output=output, **options)
     return str(caught.value)
+
+
+def rows_of(folder: Path, split: str = "train") -> list[dict[str, Any]]:
+    """Return the rows of a split."""
+    prepared = open_prepared(folder)
+    if split not in prepared.split_names:
+        return []
+    return [row for batch in prepared.batches(split) for row in batch.to_pylist()]

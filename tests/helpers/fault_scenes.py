@@ -8,8 +8,6 @@ from typing import Any
 
 from fault_texts import EVALUATION_WORDS, FOREIGN, PEOPLE, PLACES, REFUSALS, Row, Writer
 
-from dpo_data.checks.eos_in_response import EOS_TEXTS
-
 #: Rows in reading order, and the positions of those that must be found.
 Planted = tuple[list[Row | str], list[int]]
 
@@ -38,6 +36,9 @@ def side(w: Writer) -> str:
 
 def number(w: Writer, digits: int) -> str:
     return "".join(w.random.choices("0123456789", k=digits))
+
+
+EOS_TEXTS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<|eos|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
 
 
 def personal(w: Writer) -> str:
@@ -107,7 +108,8 @@ def cut_off(w: Writer) -> Planted:
         f"{w.prose()} My {w.pick(*PEOPLE)} told me to hold on to it with both hands and then to let it go very slowly."
     )
     words = whole.split(" ")
-    return one(change(w.english(), **{side(w): " ".join(words[: -w.random.randint(1, 12)])}))
+    # After "very", "to", "then", "and" or "on": where a sentence may end, only its period may be missing.
+    return one(change(w.english(), **{side(w): " ".join(words[: -w.pick(1, 5, 6, 7, 12, 13)])}))
 
 
 def scores(w: Writer) -> Planted:

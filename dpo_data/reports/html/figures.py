@@ -49,7 +49,7 @@ def figures(report: DataReport) -> Mapping[str, SvgFigure]:
     statistics = report.statistics
     found: dict[str, Markup] = {}
     if outcomes := sections.flow(report):
-        found["rows"] = charts.flow(report.manifest.rows_read, "raw rows", outcomes["ways"])
+        found["rows"] = charts.flow(report.manifest.rows_read, report.manifest.rows_unit, outcomes["ways"])
     if lengths := statistics.lengths:
         unit = "characters, chosen minus rejected"
         found["length_difference"] = charts.difference_histogram(lengths.difference, unit, lengths.equal)

@@ -10,18 +10,24 @@ from dpo_data.conversion.card import row_balance
 from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.statistics.models import RuleScore, Statistics, Truncation
 from dpo_data.inspect.statistics.rules import LONGER_WINS
+from dpo_data.prepared.manifest import Manifest
 from dpo_data.records import FIELDS
 from dpo_data.reports.numbers import number
 from dpo_data.reports.phrases import CUT_BY_TOKENS, finding_rows, gap_name, noise_headline
 from dpo_data.reports.terminal.tables import SEVERITY_STYLE, count_and_share, counts_table, lengths_table, plain_table
 from dpo_data.reports.terminal.validate import verdict_lines
+from dpo_data.shaping.card import step_balance
+
+
+def _balance(manifest: Manifest) -> str:
+    return row_balance(manifest) if manifest.made_by == "convert" else step_balance(manifest)
 
 
 def data_report(report: DataReport, page: Path) -> RenderableType:
     """Return a summary of the report, and the path of its page."""
     statistics = report.statistics
     parts: list[RenderableType] = [
-        Text.assemble((report.path, "bold"), f": {row_balance(report.manifest)}"),
+        Text.assemble((report.path, "bold"), f": {_balance(report.manifest)}"),
         *verdict_lines(report.validation.verdict),
     ]
     if report.manifest.status == "rejected":

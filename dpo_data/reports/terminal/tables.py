@@ -5,9 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
+from dpo_data.escapes import visible
 from dpo_data.reports.numbers import number
 from dpo_data.word_diff import Piece
 
@@ -20,15 +22,21 @@ PLAIN_WIDTH = 140
 
 
 def echo(content: RenderableType, plain_width: int = PLAIN_WIDTH) -> None:
-    """Print to standard output; if that is not a terminal, `plain_width` wide, without colors or padding."""
+    """Print to standard output; if that is not a terminal, `plain_width` wide, without colors or padding.
+
+    Control characters in texts of the data are made visible.
+    """
     console = Console(highlight=False)
     if console.is_terminal:
-        console.print(content)
+        # After the layout, so that only the texts are changed, and not the styles of the terminal.
+        segments = console.render(content)
+        console.print(Segments(segment._replace(text=visible(segment.text)) for segment in segments), end="")
         return
     console.width = plain_width
     with console.capture() as captured:
         console.print(content, soft_wrap=True)
-    sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in captured.get().removesuffix("\n").split("\n")))
+    shown = visible(captured.get().removesuffix("\n"))
+    sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in shown.split("\n")))
 
 
 def plain_table(*columns: str, text_columns: Collection[str] = ()) -> Table:

@@ -253,12 +253,18 @@ def test_without_deep_no_deep_check_runs(two_splits):
 
 
 def test_a_text_chosen_for_five_prompts_is_found_at_every_row_but_the_first(make_prepared):
-    rows = [row(f"Question {number}?", "N/A", f"answer {number}") for number in range(5)]
-    rows += [row("Question 0?", "N/A", "again"), row("Question 9?", "rare", "x"), row("Question 8?", "rare", "y")]
+    rows = [row(f"Question {number}?", "The service is unavailable.", f"answer {number}") for number in range(5)]
+    rows += [
+        row("Question 0?", "The service is unavailable.", "again"),
+        row("Question 9?", "rare", "x"),
+        row("Question 8?", "rare", "y"),
+    ]
     found = warnings(validate(make_prepared(rows), deep=True))
     assert list(found) == ["one_response_for_many_prompts"]
     assert found["one_response_for_many_prompts"][0] == 5
-    fewer = [row(f"Question {number}?", "N/A", f"answer {number}") for number in range(4)]
+    short = [row(f"Question {number}?", "Option B", f"answer {number}") for number in range(9)]
+    assert warnings(validate(make_prepared(short, "short"), deep=True)) == {}
+    fewer = [row(f"Question {number}?", "The service is unavailable.", f"answer {number}") for number in range(4)]
     assert warnings(validate(make_prepared(fewer, "fewer"), deep=True)) == {}
 
 

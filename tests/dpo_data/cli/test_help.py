@@ -54,6 +54,15 @@ def test_help_names_every_command_on_a_whole_line(dpo_data):
         "show",
         "diff",
         "where",
+        "mix",
+        "dedup",
+        "filter",
+        "split",
+        "apply",
+        "sample",
+        "decontaminate",
+        "redact",
+        "build",
         "schema",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)

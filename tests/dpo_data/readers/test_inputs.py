@@ -136,8 +136,9 @@ def test_an_unknown_format_is_refused_with_the_choices(tmp_path):
 def test_an_unknown_encoding_is_refused_with_usual_ones(tmp_path, name):
     with pytest.raises(UsageError) as caught:
         find_inputs([written(tmp_path / "a.jsonl", "")], encoding=name)
+    shown = name.replace("\0", "\\x00")
     assert str(caught.value) == (
-        f"encoding={name}: there is no such encoding.\n  Usual ones: cp1252, latin-1, utf-16, gb18030, shift_jis."
+        f"encoding={shown}: there is no such encoding.\n  Usual ones: cp1252, latin-1, utf-16, gb18030, shift_jis."
     )
 
 
