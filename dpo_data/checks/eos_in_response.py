@@ -16,6 +16,8 @@ EOS = re.compile(
     rf"{_END}|{_END.replace('<', '&lt;').replace('>', '&gt;')}|<\uff5cend\u2581of\u2581sentence\uff5c>|\[EOS\]",
     re.IGNORECASE,
 )
+#: Every end of a sequence begins with one of them.
+FIRST_CHARACTERS = "<[&"
 #: Ends of turns too, at which generation stops: of ChatML, Llama 3, Gemma, Phi, Command R, GPT-OSS.
 EOS_OR_END_OF_TURN = re.compile(
     rf"{EOS.pattern}|<\|(?:im_end|eot|eot_id|eom_id|end|end_of_turn|end_of_turn_token|return)\|>|<(?:end_of_turn|eot)>",
@@ -73,8 +75,8 @@ def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:
 
 
 def suspects(columns: TextColumns) -> Suspects:
-    """Return the rows with a response that has the character with which all tokens begin."""
-    return columns.chosen.contains("<") | columns.rejected.contains("<")
+    """Return the rows with a response that has a character with which tokens begin."""
+    return columns.chosen.contains(*FIRST_CHARACTERS) | columns.rejected.contains(*FIRST_CHARACTERS)
 
 
 CHECK = RowCheck(

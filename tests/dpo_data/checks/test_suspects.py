@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from dpo_data.checks import ROW_CHECKS, RowCheck
 from dpo_data.checks.columns import TextColumn, TextColumns
-from dpo_data.checks.eos_in_response import EOS_TEXTS
 from dpo_data.checks.null_response import NULLS
 from dpo_data.checks.one_sided_marker import marks
 from dpo_data.checks.one_sided_marker import suspects as marked
@@ -19,7 +18,11 @@ PIECES = st.one_of(
     st.sampled_from([" a long question, is it not?", "a long question, is it not?", " Yes", "No", "a", "A", "1"]),
     st.sampled_from(["\u0301", "\u00e9", "e\u0301", "\u00a0", "\u200b", "\u2028", "\ufeff", "\ufffd", "\u00c2\u0085"]),
     st.sampled_from(["\x00", "\x1c", "\x1f", "\x7f", "\x85", "\u212a", "\u0130", "\uff5c", "<", "[", "#", ">", "]"]),
-    st.sampled_from([*EOS_TEXTS, *NULLS, *(word.upper() for word in NULLS), *MARKERS]),
+    st.sampled_from(
+        ["</s>", "<EOS>", "[eos]", "&lt;/s&gt;", "<|endoftext|>", "<\uff5cend\u2581of\u2581sentence\uff5c>"]
+    ),
+    st.sampled_from(["### Instruction:", "</think>", "<tool_call>", "<pad>", "[/TOOL_CALLS]", "<|python_tag|>"]),
+    st.sampled_from([*NULLS, *(word.upper() for word in NULLS), *MARKERS]),
     st.sampled_from(["<|im_start|>", "[INST]", "</s> [INST]", "<<SYS>>", "<start_of_turn>", "<think>"]),
     st.text(max_size=3),
 )
