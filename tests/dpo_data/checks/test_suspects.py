@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_data.checks import ROW_CHECKS, RowCheck
@@ -44,6 +44,7 @@ def pairs(draw: st.DrawFn) -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize("check", ROW_CHECKS, ids=lambda check: check.code)
+@settings(deadline=None, max_examples=60)
 @given(rows=st.lists(pairs(), min_size=1, max_size=8))
 def test_every_finding_of_a_check_is_about_a_suspect(check: RowCheck, rows: list[tuple[str, str, str]]) -> None:
     assert check.suspects is not None
@@ -62,12 +63,14 @@ def test_the_example_of_a_check_is_a_suspect_among_other_rows(check: RowCheck) -
     assert check.suspects(TextColumns(*map(list, zip(*rows, strict=True)))).tolist() == [False, True, False]
 
 
+@settings(deadline=None, max_examples=60)
 @given(rows=st.lists(pairs(), min_size=1, max_size=8))
 def test_every_row_with_a_one_sided_mark_is_a_suspect(rows: list[tuple[str, str, str]]) -> None:
     suspects = marked(TextColumns(*map(list, zip(*rows, strict=True))))
     assert not [texts for texts, suspect in zip(rows, suspects, strict=True) if not suspect and list(marks(texts))]
 
 
+@settings(deadline=None, max_examples=60)
 @given(texts=st.lists(st.text("ab:\u00e9", max_size=6), min_size=1), needle=st.sampled_from(["a", "ab", "a:b", ":"]))
 def test_a_string_is_found_where_it_is_in_one_text(texts: list[str], needle: str) -> None:
     column = TextColumn([text.encode() for text in texts])

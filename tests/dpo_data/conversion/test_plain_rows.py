@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_data.conversion import chunks
@@ -52,6 +52,7 @@ def converted(lines: list[str], *, by_row: bool, **options: Any) -> ConvertedChu
         return convert_chunk(chunk, job)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(ROWS, max_size=8),
     broken=st.booleans(),
