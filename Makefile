@@ -3,13 +3,15 @@ BIN := .venv/bin
 # -qq: errors only.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 EXTRAS := train,lora,checks,recipes
+# Trials of the campaign, as a multiple of those that take minutes.
+SCALE ?= 1
 # Neither the demo nor the tests use the network.
 export HF_HUB_OFFLINE := 1
 # One process a core, at most eight: each loads torch.
 PYTEST := pytest -q --numprocesses logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo venv lint test test-all test-lowest docs docs-pages schemas clean
+.PHONY: help demo venv lint test test-all test-lowest campaign docs docs-pages schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +34,9 @@ test-all: lint docs-pages ## lint, docs/reference/ anew, and every test
 
 test-lowest: .venv-lowest/installed ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	.venv-lowest/bin/$(PYTEST) -m "not slow"
+
+campaign: .venv/installed-dev ## kill runs, damage files and break inputs at random, with two seeds; SCALE=20 for hours
+	$(BIN)/python benchmarks/campaign/run.py --seed 1 2 --scale $(SCALE)
 
 docs: .venv/installed-docs ## build the site into site/, offline
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -109,7 +109,7 @@ def matrix_flops(model: str, rows: datasets.Dataset, pairs: int) -> float:
     budget = TokenBudget(numbered, suggested_tokens(network, torch.device("cpu")))
     for first in range(0, len(rows), pairs):
         for micro_batch in budget.split_into_micro_batches(np.arange(first, min(first + pairs, len(rows))), 1)[0]:
-            batch = collate_packed([numbered[row] for row in micro_batch])
+            batch = collate_packed(numbered.pairs(micro_batch))
             total += 6 * inner * batch.tokens + 6 * head.weight.numel() * len(batch.logits_to_keep)
             total += 12 * config.num_hidden_layers * width * float((batch.position_ids + 1).sum())
     return total

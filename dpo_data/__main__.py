@@ -17,9 +17,13 @@ def main() -> None:
         sys.modules["torch"] = None  # type: ignore[assignment]  # Python's own mark of a module that is not available
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # its advice is to install torch
 
-    from dpo_data.cli.app import main as run
+    try:
+        from dpo_data.cli.app import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while modules are loaded: a command that runs ends with more words
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 #: User and password of any URL, and the query and fragment of one of the web: signatures and tokens are there.
 _USER = re.compile(r"(?<=://)[^\s/?#@'\"<>]*@")
-_QUERY = re.compile(r"(https?://[^\s?#'\"<>]*)[?#][^\s'\"<>]*", re.IGNORECASE)
+_QUERY = re.compile(r"(https?://[^\s?#'\"<>]*)[?#][^\s'\"<>]*?(?=[.,;:)]*(?:[\s'\"<>]|\Z))", re.IGNORECASE)
 
 
 def visible(text: str) -> str:
@@ -35,7 +35,7 @@ def escaped_json(text: str) -> str:
 def without_secrets(text: str) -> str:
     """Return a text whose URLs have no user, no password and, on the web, no query.
 
-    >>> without_secrets("https://me:secret@host/a.jsonl?token=secret or s3://key:secret@bucket/b")
-    'https://host/a.jsonl or s3://bucket/b'
+    >>> without_secrets("https://me:secret@host/a.jsonl?token=secret, or s3://key:secret@bucket/b")
+    'https://host/a.jsonl, or s3://bucket/b'
     """
     return _QUERY.sub(r"\1", _USER.sub("", text)) if "://" in text else text

@@ -16,6 +16,7 @@ TruncationUnit = Literal["token", "turn"]
 TokenizerEngine = Literal["auto", "tokenizers", "fastokens"]
 OnOverlong = Literal["truncate", "drop", "fail"]
 Severity = Literal["error", "warning"]
+Verify = Literal["fast", "full"]
 SplitName = Literal["train", "test"]
 SPLITS = get_args(SplitName)
 InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
@@ -29,6 +30,8 @@ Contradictions = Literal["keep", "drop", "margin"]
 
 DEFAULT_MAX_LENGTH = 1024
 DEFAULT_MAX_INVALID = 0.05
+#: Longest row of a text file: some ten times the longest contexts of today's models, and little memory.
+DEFAULT_MAX_ROW_BYTES = 100_000_000
 #: Rows at the start of the first file that decide what --form auto means.
 FIRST_ROWS = 1000
 DEFAULT_AUDIT_LENGTHS = (256, 512, 1024, 2048, 4096)

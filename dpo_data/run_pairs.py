@@ -46,7 +46,7 @@ class MeasuredPairs:
 def write_run_pairs(run: str | Path, parts: Iterable[MeasuredPairs]) -> None:
     """Write the measurements of a run into its folder, or no file if there are none."""
     if tables := [part.table() for part in parts]:
-        pq.write_table(pa.concat_tables(tables), Path(run) / RUN_PAIRS)
+        pq.write_table(pa.concat_tables(tables), Path(run) / RUN_PAIRS, write_page_checksum=True)
 
 
 def read_run_pairs(run: str | Path) -> pa.Table:
@@ -56,7 +56,7 @@ def read_run_pairs(run: str | Path) -> pa.Table:
     """
     path = Path(run) / RUN_PAIRS
     with reading(path):
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     if missing := [name for name in RUN_COLUMNS if name not in table.column_names]:
         raise InputError(f"{path}: has no column {', '.join(missing)}; it has {', '.join(table.column_names)}.")
     return table.select(RUN_COLUMNS)

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.utils import find_adapter_config_file
+from transformers.utils import find_adapter_config_file, logging
 
-from dpo_data.errors import InputError, UsageError, reading
+from dpo_data.errors import InputError, UsageError, first_line, reading
+
+logger = logging.get_logger(__name__)
 
 #: Folder, next to a saved adapter, of the base model that another adapter was merged into.
 MERGED_BASE = "base"
@@ -57,29 +59,40 @@ def load_with_adapter(model: str, load: Callable[[str], Any]) -> Any:
 
     network = load(base)
     try:
-        return PeftModel.from_pretrained(network, str(Path(model).expanduser()), is_trainable=True)
+        policy = PeftModel.from_pretrained(network, str(Path(model).expanduser()), is_trainable=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"{model}: the adapter does not fit its base model {base}: {error}") from error
+    policy.adapter_names = f"{model}", base
+    return policy
 
 
 def with_adapter(model: Any, peft_config: Any) -> Any:
     """Return the policy of a run: with a new adapter, or with the one that it has already, which is continued.
+
+    What becomes of an adapter that the model has is logged.
 
     Args:
         model: a model with or without an adapter, which peft or transformers loaded.
         peft_config: of the new adapter, as an object of peft or a dict; None for none. An adapter that the model has
             already is merged, and so is part of the reference.
 
-    Raises: UsageError: an adapter would have to be merged into quantized weights.
+    Raises: UsageError: an adapter would have to be merged into quantized weights, or the new one does not fit.
     """
     if getattr(model, "_hf_peft_config_loaded", False):
         model = _as_peft_model(model)
+    adapter, base = getattr(model, "adapter_names", ("the adapter of the model", "its base model"))
     if peft_config is None:
+        if hasattr(model, "merge_and_unload"):
+            logger.warning(f"adapter    {adapter} is continued, on {base}")
         return _continued(model)
     from peft import LoraConfig, get_peft_config, get_peft_model, prepare_model_for_kbit_training
 
     if isinstance(peft_config, Mapping):
-        peft_config = get_peft_config(dict(peft_config)) if "peft_type" in peft_config else LoraConfig(**peft_config)
+        make = get_peft_config if "peft_type" in peft_config else lambda settings: LoraConfig(**settings)
+        try:
+            peft_config = make(dict(peft_config))
+        except (TypeError, ValueError, KeyError) as error:
+            raise UsageError(f"is refused by peft: {first_line(error)}.", "peft_config", dict(peft_config)) from error
     merged: dict[str, Tensor] | None = None
     if hasattr(model, "merge_and_unload"):
         if getattr(model, "is_quantized", False):
@@ -87,13 +100,18 @@ def with_adapter(model: Any, peft_config: Any) -> Any:
                 "an adapter cannot be merged into quantized weights without loss.\n"
                 "  Continue it (without peft_config and --lora-r), or merge it first and quantize the result."
             )
+        rank = f" of rank {peft_config.r}" if getattr(peft_config, "r", None) else ""
+        logger.warning(f"adapter    {adapter} is merged into {base}; a new adapter{rank} is trained on the result")
         model = model.merge_and_unload()
         if hasattr(model, "peft_config"):
             del model.peft_config  # peft warns of a second adapter otherwise
         merged = dict(model.named_parameters(remove_duplicate=False))
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    policy = get_peft_model(model, peft_config)
+    try:
+        policy = get_peft_model(model, peft_config)
+    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, IndexError) as error:
+        raise UsageError(f"the new adapter does not fit the model: {first_line(error)}.") from error
     if merged is not None:
         policy.merged_base = merged  # peft renames them inside the policy, and the base on disk has other values
     return policy

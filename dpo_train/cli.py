@@ -24,7 +24,7 @@ from dpo_data.cli.runner import (
     run,
 )
 from dpo_data.errors import UsageError, did_you_mean, reading, require_packages
-from dpo_train.options import GROUPS, MAIN, RUN, DPOOptions, LossOptions
+from dpo_train.options import GROUPS, MAIN, RUN, DPOOptions, LossOptions, added_options
 from dpo_train.run.options import RunOptions
 
 #: Packages that a run needs beyond the dependencies of dpo-data.
@@ -161,7 +161,9 @@ def _option(field: Any) -> inspect.Parameter:
         default = default if isinstance(default, bool) else None
         shown = {True: "on", False: False, None: shown if isinstance(shown, str) else "unset"}[default]
     if is_list:
-        kind, shown, default = list[kind], default or False, None  # type: ignore[valid-type]
+        is_required = default is inspect.Parameter.empty
+        kind, shown = list[kind], False if is_required else default or False  # type: ignore[valid-type]
+        default = default if is_required else None
     dashed = field.name.replace("_", "-")
     usual = [f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}"]
     values = "|".join(get_args(kind)) if get_origin(kind) is Literal else None
@@ -188,7 +190,8 @@ def _option_type(annotation: Any) -> tuple[Any, bool]:
     kinds = [annotation] if get_origin(annotation) in (list, dict, Literal, None) else list(get_args(annotation))
     for kind in kinds:
         if get_origin(kind) is list:
-            return (float if get_args(kind) == (float,) else str), True
+            (item,) = get_args(kind) or (str,)
+            return (item if item in (int, float, Path) else str), True
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Enum):
             return Literal[tuple(member.value for member in kind)], False
@@ -214,16 +217,18 @@ def _training_parameters() -> list[Any]:
     """Return the options of transformers.TrainingArguments for which dpo-train has none of its own."""
     require_packages("dpo-train", *PACKAGES)
     from dpo_train.config import DPOConfig
+    from dpo_train.losses import LOSSES
 
     own = {*_names(RunOptions), *_TRAINING, "output_dir"}
     fields = [field for field in dataclasses.fields(DPOConfig) if field.init and field.name not in own]
+    fields += dataclasses.fields(added_options(LOSSES))
     holder = typer.Typer(add_completion=False)
     holder.command()(_with_signature(lambda: None, [_option(field) for field in fields]))
     return list(typer.main.get_command(holder).params)
 
 
 def _names(options: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(options) if field.metadata]
+    return [field.name for field in dataclasses.fields(options) if _group(field)]
 
 
 #: Options that become fields of `DPOConfig`.

@@ -20,8 +20,22 @@ from dpo_train.options import DPOOptions, LossOptions
 class DPOConfig(DPOOptions, LossOptions, TrainingArguments):  # type: ignore[misc]
     """transformers.TrainingArguments with defaults that suit DPO, and the options that only DPO has.
 
-    Options of single losses are None for the loss's own default; a loss that has no such option refuses it.
+    Options of single losses are None for the loss's own default; a loss that has no such option refuses it. Options of
+    losses that were added to `LOSSES` are in `loss_options`.
+
+    Attributes:
+        has_default_schedule: whether no schedule was named. The default is transformers' linear one, but its warmup
+            begins above 0, so that the first step trains too.
     """
+
+    _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs", "loss_options")
+
+    def __post_init__(self) -> None:
+        """Resolve the schedule, and what TrainingArguments resolve."""
+        self.has_default_schedule = self.lr_scheduler_type is None
+        if self.has_default_schedule:
+            self.lr_scheduler_type = "linear"
+        super().__post_init__()
 
 
 def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
@@ -74,8 +88,14 @@ def resolve_alias(first: Any, second: Any, name: str, other_name: str) -> Any:
     return second if first is None else first
 
 
+#: Values with which an option has no effect, so that losses without the option accept them.
+_NO_EFFECT = {("label_smoothing", 0.0)}
+
 #: Losses of the log-probability per token, for which `ld_alpha` is not defined.
 _PER_TOKEN_LOSSES = {"sft", "simpo", "orpo", "rpo"}
+
+#: Losses that keep the chosen response likely by a part that is `sft`.
+_SFT_LOSSES = {"sft", "orpo", "rpo"}
 
 
 def loss_names(loss_type: str | Sequence[str]) -> tuple[str, ...]:
@@ -117,6 +137,10 @@ def make_objective(args: DPOConfig, beta: float) -> Objective:
         value = getattr(args, option)
         if value is not None and value is not False and (others := [name for name in names if name in refused]):
             raise UsageError(f"cannot be combined with the loss {others[0]}.", option, value)
+    if args.on_displacement == "sft" and (others := [name for name in names if name in _SFT_LOSSES]):
+        raise UsageError(f"the loss {others[0]} has the loss sft already.", "on_displacement", "sft")
+    if args.on_displacement == "sft" and args.ld_alpha is not None:
+        raise UsageError(f"cannot be combined with {argument('ld_alpha')}.", "on_displacement", "sft")
     losses = {name: (weight, options[name]) for name, weight in zip(names, weights, strict=True)}
     return Objective(losses, args.f_divergence_type, args.f_alpha_divergence_coef)
 
@@ -144,8 +168,10 @@ def loss_options(
     own = options_of(LOSSES[loss_type])
     every = {option for loss in LOSSES.values() for option in options_of(loss)} - {"beta"}
     given = {option: getattr(args, option) for option in sorted(every) if getattr(args, option, None) is not None}
+    given |= getattr(args, "loss_options", None) or {}
     elsewhere = {option for loss in combined_with if loss in LOSSES for option in options_of(LOSSES[loss])}
-    if unused := [argument(option) for option in given if option not in {*own, *elsewhere}]:
+    none = {option for option, value in given.items() if (option, value) in _NO_EFFECT}
+    if unused := [argument(option) for option in given if option not in {*own, *elsewhere, *none}]:
         options = ", ".join(argument(option) for option in own) or "none"
         raise UsageError(f"the loss {loss_type} has no {', '.join(unused)}; its options: {options}.")
     if not 0 <= given.get("label_smoothing", 0) < 0.5:
@@ -165,3 +191,27 @@ def check_reference(args: DPOConfig, *, given: bool) -> None:
         raise UsageError(f"{described} not use a reference; leave out {argument('reference_free', True)}.")
     if given and (args.reference_free or not uses_reference):
         raise UsageError(f"{described} not use a reference here; leave out {argument('ref_model')}.")
+    _check_sync(args, uses_reference=uses_reference and not args.reference_free)
+
+
+def _check_sync(args: DPOConfig, *, uses_reference: bool) -> None:
+    """Raise UsageError if the options of `reference.sync` have no effect or contradict others."""
+    if not args.sync_ref_model:
+        for option in ("ref_model_mixup_alpha", "ref_model_sync_steps"):
+            value = getattr(args, option)
+            if value != DPOConfig.__dataclass_fields__[option].default:
+                raise UsageError(f"has no effect without {argument('sync_ref_model', True)}.", option, value)
+        return
+    if not uses_reference:
+        raise UsageError("there is no reference to move.", "sync_ref_model", True)
+    for option in ("precompute_reference", "reference_cache"):
+        if value := getattr(args, option):
+            raise UsageError(
+                f"the reference changes, so its values cannot be stored; leave out {argument(option, value)}.",
+                "sync_ref_model",
+                True,
+            )
+    if not 0 < args.ref_model_mixup_alpha <= 1:
+        raise UsageError("must be in (0, 1].", "ref_model_mixup_alpha", args.ref_model_mixup_alpha)
+    if args.ref_model_sync_steps < 1:
+        raise UsageError("must be at least 1.", "ref_model_sync_steps", args.ref_model_sync_steps)

@@ -16,6 +16,9 @@ logger = logging.get_logger(__name__)
 #: Optimizer steps after which an unchanged loss is reported; the first few may be warmup with learning rate 0.
 PATIENCE = 5
 
+#: Usual learning rate of an adapter, ten times that of all weights (alignment-handbook, TRL).
+ADAPTER_LEARNING_RATE = 1e-5
+
 
 class NotFiniteError(DataError, FloatingPointError):
     """The loss became NaN or infinite."""
@@ -71,6 +74,15 @@ def warn_if_policy_is_not_reference(
         f"Before the first step policy and reference should agree, but a margin is {margin:.3g} and the loss "
         f"{metrics['loss'].mean():.4f}: {reason}."
     )
+
+
+def warn_if_rate_is_small(learning_rate: float, policy: nn.Module) -> None:
+    """Log a warning if the learning rate is one for all weights of a model, but only an adapter is trained."""
+    if hasattr(policy, "disable_adapter") and 0 < learning_rate < ADAPTER_LEARNING_RATE:
+        logger.warning(
+            f"The learning rate {learning_rate:g} is small for an adapter, which usually takes "
+            f"{ADAPTER_LEARNING_RATE:g} or more: expect little change."
+        )
 
 
 def warn_if_not_learning(

@@ -1,7 +1,7 @@
 """The objective of a run: a weighted sum of losses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -44,6 +44,10 @@ class Objective:
             for name, (weight, options) in self.losses.items()
         ]
         return sum(parts[1:], start=parts[0])
+
+    def with_sft(self) -> "Objective":
+        """Return this sum plus the loss `sft` with weight 1."""
+        return replace(self, losses={**self.losses, "sft": (1.0, {})})
 
     @property
     def inputs(self) -> set[str]:

@@ -1,8 +1,9 @@
 """Options of training as plain dataclasses, which the command line lists without loading torch or transformers."""
 
 import ast
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,17 @@ GROUPS = (
 MAIN, LOSS, ADAPTER, BATCHES, TOKENS, EVALUATION, RUN = GROUPS
 
 
+class OptionMetadata(dict[str, Any]):
+    """Metadata of a dataclass field that is an option of the command line.
+
+    transformers.HfArgumentParser passes every key that it sees to argparse, which only takes `help` of these.
+    """
+
+    def keys(self) -> Any:
+        """Return the keys that argparse takes."""
+        return {"help": None}.keys()
+
+
 def option(
     help: str,
     *,
@@ -28,7 +40,7 @@ def option(
     metavar: str | None = None,
     show_default: str | bool = True,
     minimum: int | None = None,
-) -> dict[str, Any]:
+) -> OptionMetadata:
     """Return the metadata that make a dataclass field an option of the command line.
 
     Args:
@@ -39,14 +51,9 @@ def option(
         show_default: the default in words, or whether to show it.
         minimum: of a number.
     """
-    return {
-        "help": help,
-        "group": group,
-        "names": names,
-        "metavar": metavar,
-        "show_default": show_default,
-        "minimum": minimum,
-    }
+    return OptionMetadata(
+        help=help, group=group, names=names, metavar=metavar, show_default=show_default, minimum=minimum
+    )
 
 
 def _read_losses() -> dict[str, ast.FunctionDef]:
@@ -95,7 +102,21 @@ def _described(name: str, docstring: str) -> str:
 
 _LOSSES = _read_losses()
 #: Options of single losses, from their signatures.
-LossOptions = make_dataclass("LossOptions", _loss_options(_LOSSES))
+LossOptions: Any = make_dataclass("LossOptions", _loss_options(_LOSSES))
+
+
+def added_options(losses: Mapping[str, Callable[..., Any]]) -> Any:
+    """Return a dataclass of the options that only losses have which a program added to `LOSSES`."""
+    fields: dict[str, Any] = {}
+    known = {"beta", *LossOptions.__dataclass_fields__}
+    for loss, function in losses.items():
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind == parameter.KEYWORD_ONLY and parameter.name not in known:
+                text = f"{_described(parameter.name, inspect.getdoc(function) or '')}Losses: {loss}."
+                shown = "required" if parameter.default is parameter.empty else str(parameter.default)
+                metadata = option(text, group=LOSS, metavar="X", show_default=shown)
+                fields.setdefault(parameter.name, field(default=None, metadata=metadata))
+    return make_dataclass("AddedOptions", [(name, float | None, each) for name, each in fields.items()])
 
 
 @dataclass
@@ -116,13 +137,29 @@ class DPOOptions:
     )
     # Rafailov et al. 2023, arXiv:2305.18290, appendix B: learning rate 1e-6 with a warmup over 150 steps.
     learning_rate: float = field(
-        default=1e-6, metadata=option("Peak learning rate.", group=MAIN, names=("--learning-rate", "--lr"), metavar="X")
+        default=1e-6,
+        metadata=option(
+            "Peak learning rate.",
+            group=MAIN,
+            names=("--learning-rate", "--lr"),
+            metavar="X",
+            show_default="1e-06; 1e-05 for an adapter",
+        ),
     )
     # As in the recipe of zephyr-7b-beta (alignment-handbook), which suits short runs too.
     warmup_steps: float = field(
         default=0.1,
         metadata=option(
             "Warmup of the learning rate, in steps; below 1, as a share of all steps.", group=MAIN, metavar="N"
+        ),
+    )
+    lr_scheduler_type: str | None = field(
+        default=None,
+        metadata=option(
+            "Schedule of the learning rate, of transformers.",
+            group=MAIN,
+            metavar="NAME",
+            show_default="linear, with a warmup that begins above 0",
         ),
     )
     num_train_epochs: float = field(
@@ -165,6 +202,43 @@ class DPOOptions:
     use_weighting: bool = field(
         default=False, metadata=option("Weigh pairs by how likely the policy is to write them (WPO).", group=LOSS)
     )
+    pair_weights: str | None = field(
+        default=None,
+        metadata=option(
+            "Column with the weight of each training pair; in a step they are divided by their sum.",
+            group=LOSS,
+            metavar="COLUMN",
+            show_default="all pairs count the same",
+        ),
+    )
+    router_aux_loss_coef: float | None = field(
+        default=None,
+        metadata=option(
+            "Weight of the load-balancing loss of a mixture of experts.",
+            group=LOSS,
+            metavar="X",
+            show_default="as the model's configuration says",
+        ),
+    )
+    on_displacement: Literal["warn", "stop", "sft"] = field(
+        default="warn",
+        metadata=option(
+            "What to do if chosen responses become unlikely while margins grow: warn, stop, or add the loss sft.",
+            group=LOSS,
+        ),
+    )
+    sync_ref_model: bool = field(
+        default=False,
+        metadata=option("Move the reference toward the policy at intervals (TR-DPO).", group=LOSS),
+    )
+    ref_model_mixup_alpha: float = field(
+        default=0.6,
+        metadata=option("Share of the policy in the moved reference, above 0 and up to 1.", group=LOSS, metavar="X"),
+    )
+    ref_model_sync_steps: int = field(
+        default=512,
+        metadata=option("Steps between two moves of the reference.", group=LOSS, metavar="N", minimum=1),
+    )
     reference_free: bool = field(
         default=False,
         metadata=option("Compare with a reference for which all responses are equally likely.", group=LOSS),
@@ -204,6 +278,26 @@ class DPOOptions:
             minimum=1,
         ),
     )
+    precompute_ref_batch_size: int | None = field(
+        default=None,
+        metadata=option(
+            "Maximum pairs in a forward pass of the reference.",
+            group=BATCHES,
+            metavar="N",
+            show_default="what memory allows",
+            minimum=1,
+        ),
+    )
+    pad_to_multiple_of: int | None = field(
+        default=None,
+        metadata=option(
+            "Pad sequences to a multiple of N tokens, instead of sharing prefixes.",
+            group=BATCHES,
+            metavar="N",
+            show_default="no padding beyond the longest",
+            minimum=1,
+        ),
+    )
     reduce_activation_memory: bool = field(
         default=True,
         metadata=option(
@@ -224,6 +318,13 @@ class DPOOptions:
             show_default="before and after training",
         ),
     )
+    generate_during_eval: bool = field(
+        default=False,
+        metadata=option(
+            "In each evaluation, generate responses and log their length and their KL divergence from the reference.",
+            group=EVALUATION,
+        ),
+    )
     save_steps: float = field(
         default=500,
         metadata=option(
@@ -234,7 +335,30 @@ class DPOOptions:
         default=10, metadata=option("Log the metrics every N steps.", group=EVALUATION, metavar="N")
     )
     logging_first_step: bool = field(default=True, metadata=option("Log the first step too.", group=EVALUATION))
-    report_to: str | list[str] | None = field(
+    # In the order that transformers.HfArgumentParser can read.
+    report_to: None | str | list[str] = field(  # noqa: RUF036
         default="none",
         metadata=option("Trackers: tensorboard, wandb, mlflow, ... (repeatable).", group=EVALUATION, metavar="NAME"),
+    )
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata=option(
+            'Further arguments of from_pretrained for model and reference, as in \'{"attn_implementation": "sdpa"}\'.',
+            group=RUN,
+            metavar="JSON",
+            show_default="none",
+        ),
+    )
+    loss_options: dict[str, Any] | str | None = field(
+        default=None,
+        metadata=option(
+            "Options of losses that a program added to LOSSES, by name.",
+            group=LOSS,
+            metavar="JSON",
+            show_default="the losses' own",
+        ),
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata=option("Run the Python code that comes with a model or a tokenizer.", group=RUN),
     )

@@ -1,14 +1,27 @@
 """Sharded parameters (FSDP2)."""
 
+from typing import Any
+
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._flat_param import FlatParameter
 from torch.distributed.tensor import DTensor
 
+from dpo_data.errors import UsageError
+
 
 def is_sharded(model: nn.Module) -> bool:
     """Return True if each process holds only a shard of every parameter (FSDP)."""
     return any(isinstance(tensor, DTensor | FlatParameter) for tensor in model.parameters())
+
+
+def require_sharding(args: Any, model: nn.Module) -> None:
+    """Raise UsageError if training arguments request FSDP and it is not active."""
+    if args.fsdp and not is_sharded(model):
+        raise UsageError(
+            "fsdp was requested and is not active: every process would hold the whole model.\n"
+            "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
+        )
 
 
 def reshard(model: nn.Module) -> None:

@@ -28,20 +28,21 @@ LAYERS = {
         {"cli", "__main__"},
         {"run"},
         {"trainer"},
-        {"reference", "logprobs", "diagnosis"},
+        {"reference", "logprobs", "diagnosis", "displacement"},
         {"data", "batches", "attention", "config", "sharding"},
         {"objective"},
         {"adapters", "models", "losses", "memory", "options"},
     ],
 }
 #: The packages of dpo_train that import dpo_data, apart from its exceptions, and what they import: `data` reads
-#: prepared folders, their tokens, and messages in any notation, `run` writes its report with the pages of dpo_data,
-#: `cli` is run as dpo-data is.
+#: prepared folders, their tokens, transcripts, and messages in any notation, `run` writes its report with the pages of
+#: dpo_data, `cli` is run as dpo-data is.
 BRIDGES = {
     "dpo_train": {"__init__"},  # for __version__
     "dpo_train.cli": {"cli"},
-    "dpo_train.data": {"options", "prepared", "records", "run_pairs", "sources", "tokens"},
-    "dpo_train.run": {"inspect", "options", "reports", "run_pairs"},
+    "dpo_train.data": {"dialogue", "options", "prepared", "records", "run_pairs", "sources", "tokens"},
+    "dpo_train.trainer": {"prepared"},  # which hashes files
+    "dpo_train.run": {"inspect", "options", "prepared", "reports", "run_pairs"},
 }
 HEAVY = {"torch", "transformers", "datasets", "pandas", "pydantic", "pyarrow", "numpy"}
 

@@ -41,6 +41,7 @@ from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices,
 from dpo_data.errors import TooManyInvalid
 from dpo_data.options import (
     DEFAULT_MAX_LENGTH,
+    DEFAULT_MAX_ROW_BYTES,
     Form,
     FormChoice,
     OnError,
@@ -85,6 +86,15 @@ def convert(
     input_format: InputFormatOption = None,
     encoding: EncodingOption = None,
     delimiter: DelimiterOption = None,
+    max_row_bytes: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Refuse text files with a row of more bytes, so that memory stays bounded.",
+            rich_help_panel=INPUT,
+        ),
+    ] = DEFAULT_MAX_ROW_BYTES,
     map: MapOption = [],  # noqa: B006
     label_map: LabelMapOption = [],  # noqa: B006
     where: WhereOption = None,
@@ -296,6 +306,7 @@ def convert(
         input_format=input_format,
         encoding=encoding,
         delimiter=delimiter,
+        max_row_bytes=max_row_bytes,
         test_fraction=test_fraction,
         limit=limit,
         pairing=pairing,

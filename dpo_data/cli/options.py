@@ -242,4 +242,10 @@ def tokens_json(cache: "TokenCache | None") -> dict[str, Any] | None:
     """Return a token cache for --json."""
     if cache is None:
         return None
-    return {"path": str(cache.path), "hit": cache.hit, "manifest": cache.manifest.model_dump(mode="json")}
+    aside = None if cache.set_aside is None else str(cache.set_aside)
+    return {
+        "path": str(cache.path),
+        "hit": cache.hit,
+        "set_aside": aside,
+        "manifest": cache.manifest.model_dump(mode="json"),
+    }

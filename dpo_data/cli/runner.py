@@ -1,8 +1,11 @@
 """Base of both command lines, dpo-data and dpo-train: help, suggestions, errors as exit codes, progress."""
 
+import errno
 import re
+import signal
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from collections import deque
@@ -14,7 +17,7 @@ from typing import Annotated, Any, get_args
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from dpo_data.errors import DataError, as_flag, did_you_mean
+from dpo_data.errors import DataError, as_flag, did_you_mean, first_line
 from dpo_data.escapes import escaped_json, visible, without_secrets
 from dpo_data.options import Progress
 
@@ -40,14 +43,24 @@ _NAME_COLUMN = 32
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: temporary files and unfinished folders are removed."""
+
+
 def run(app: typer.Typer) -> None:
     """Run a command line in this process, which ends with its exit code."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     # Texts from the data may hold what the terminal's encoding lacks, and lone surrogates: escape them.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         app(prog_name=app.info.name)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
 
 
 def flag(name: str, value: object = None) -> str:
@@ -234,10 +247,30 @@ def _errors_as_exit_codes() -> Iterator[None]:
     except DataError as error:
         typer.echo(f"Error: {error.spelled(flag)}", err=True)
         raise typer.Exit(error.exit_code) from error
+    except OSError as error:  # of the environment: those about a file of the user are translated where they arise
+        typer.echo(f"Error: {_environment(error)}", err=True)
+        raise typer.Exit(2) from error
+    except MemoryError as error:
+        typer.echo("Error: memory ran out.\n  Use a machine with more, or fewer workers.", err=True)
+        raise typer.Exit(2) from error
     except KeyboardInterrupt as stopped:
         notes = [f"  {note}" for note in getattr(stopped, "__notes__", [])]
         typer.echo("\n".join(["Stopped.", *notes]), err=True)
-        raise typer.Exit(130) from stopped
+        raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from stopped
+
+
+def _environment(error: OSError) -> str:
+    """Return what the system refused, and what to do about it."""
+    what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else first_line(error)
+    remedies = {
+        errno.EMFILE: "Allow more open files: ulimit -n 4096.",
+        errno.ENFILE: "The system has too many open files: end other programs.",
+        errno.ENOSPC: "Free some space. Temporary files go to the folder that TMPDIR names.",
+        errno.EDQUOT: "Free some space. Temporary files go to the folder that TMPDIR names.",
+        errno.EROFS: "Name an output on a file system that can be written.",
+        errno.ENOENT: "A file was removed meanwhile, or there is no folder for temporary files: see TMPDIR.",
+    }
+    return "\n  ".join(filter(None, [f"{what}.", remedies.get(error.errno or 0)]))
 
 
 def _show_version(context: typer.Context, wanted: bool) -> None:

@@ -16,9 +16,10 @@ from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.tally import Tally
 from dpo_data.errors import InputError, RowError, argument
 from dpo_data.options import FIRST_ROWS, Form, Progress, silent
+from dpo_data.prepared.building import building
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.prepared.quarantine import QuarantinedRow
-from dpo_data.prepared.writer import PreparedWriter, building
+from dpo_data.prepared.writer import PreparedWriter
 from dpo_data.readers.inputs import find_inputs
 
 #: Rows that must all lack the same field, if a file has no more, so that nothing is written.
@@ -63,6 +64,7 @@ def convert(
         encoding (str): of text files, as in "cp1252" or "utf-16". Default: UTF-8, or what a byte order mark says.
         delimiter (str): between the fields of CSV and TSV files. Default: a comma (or ; | tab, if the header of a CSV
             file has no comma); a tab in TSV files.
+        max_row_bytes (int): refuse text files with a longer row, as damaged ones have. Default: 100,000,000.
         test_fraction (float): share of prompts that go to test, chosen by the hash of the prompt; overrides the splits
             of paths. Default: 0.
         limit (int): stop after this many rows. Default: read all.
@@ -113,6 +115,7 @@ def run(
             input_format=plan.input_format,
             encoding=plan.encoding,
             delimiter=plan.delimiter,
+            max_row_bytes=plan.max_row_bytes,
             unreachable_hint=plan.unreachable_hint,
             output=output,
             on_skip=skipped.append,

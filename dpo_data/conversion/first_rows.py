@@ -59,7 +59,10 @@ def of_prepared(plan: ConversionPlan, files: Sequence[InputFile]) -> ConversionP
             f"{folders[0]}: is a prepared folder already.\n  Check it: dpo-data validate {folders[0]}; or convert it "
             f"again: dpo-data convert pairs {argument('inputs', folders[0])}."
         )
-    manifests = [open_prepared(folder).manifest for folder in folders]
+    prepared = [open_prepared(folder) for folder in folders]
+    for folder in prepared:
+        folder.require_undamaged_shards()
+    manifests = [folder.manifest for folder in prepared]
     if any(file.prepared is None for file in files):
         return plan
     first = manifests[0]

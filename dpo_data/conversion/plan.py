@@ -12,7 +12,18 @@ from dpo_data.checks.personal_data import require_libraries
 from dpo_data.conversion.adapt import ConversionJob
 from dpo_data.errors import UsageError, argument, did_you_mean, require_choice
 from dpo_data.expressions import Expression, parse_expression
-from dpo_data.options import DEFAULT_MAX_INVALID, SIDES, Axis, Form, FormChoice, OnError, Pairing, SplitName, Tie
+from dpo_data.options import (
+    DEFAULT_MAX_INVALID,
+    DEFAULT_MAX_ROW_BYTES,
+    SIDES,
+    Axis,
+    Form,
+    FormChoice,
+    OnError,
+    Pairing,
+    SplitName,
+    Tie,
+)
 from dpo_data.pairing import PairingArguments, PairingPolicy
 from dpo_data.prepared.manifest import ConvertOptions, KeptColumn, SourceEntry
 from dpo_data.prepared.schema import KEPT_TYPES, RESERVED, PairColumns, pair_schema
@@ -41,6 +52,7 @@ class ConvertArguments(PairingArguments, total=False):
     input_format: str | None
     encoding: str | None
     delimiter: str | None
+    max_row_bytes: int
     test_fraction: float
     limit: int | None
     on_error: OnError
@@ -70,6 +82,7 @@ class Arguments:
     input_format: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
+    max_row_bytes: int = DEFAULT_MAX_ROW_BYTES
     test_fraction: float = 0.0
     limit: int | None = None
     on_error: OnError = "quarantine"
@@ -107,6 +120,7 @@ class ConversionPlan:
         input_format: format of all inputs, or None.
         encoding: of text files, or None.
         delimiter: of tables in text, or None.
+        max_row_bytes: maximum bytes of a row of a text file.
         unreachable_hint: what to do if an input cannot be reached.
         job: what every chunk of rows needs.
         on_error: "stop" at the first invalid row, or "quarantine" it.
@@ -121,6 +135,7 @@ class ConversionPlan:
     input_format: str | None
     encoding: str | None
     delimiter: str | None
+    max_row_bytes: int
     unreachable_hint: str
     job: ConversionJob
     on_error: OnError
@@ -208,6 +223,7 @@ def make_plan(
         input_format=arguments.input_format,
         encoding=arguments.encoding,
         delimiter=arguments.delimiter,
+        max_row_bytes=arguments.max_row_bytes,
         unreachable_hint=UNREACHABLE_HINT if names else _hub_hint(source_),
         job=job,
         on_error=arguments.on_error,

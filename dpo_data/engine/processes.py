@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from dpo_data.errors import DataError, UsageError, argument
+from dpo_data.errors import DataError, UsageError, argument, first_line
 
 Item = TypeVar("Item")
 Job = TypeVar("Job")
@@ -38,7 +38,15 @@ def map_in_processes(
         raise UsageError(f"worker processes need Linux or macOS.\n  Use {argument('workers', 1)}.", "workers", workers)
     # spawn: forking a process that has Arrow's threads can hang it.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_exit_with_parent)
+    try:
+        pool = ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_exit_with_parent)
+    except (OSError, ImportError, NotImplementedError) as error:  # Python raises each of them on some system
+        raise UsageError(
+            f"worker processes cannot be started: {first_line(error)}. They need shared memory (/dev/shm) and a few "
+            f"open files.\n  Use {argument('workers', 1)}.",
+            "workers",
+            workers,
+        ) from error
     pending: deque[Future[Result]] = deque()
     usual_interval_s = sys.getswitchinterval()
     try:

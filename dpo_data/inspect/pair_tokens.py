@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from dpo_data.inspect.pairs import PairAt
-from dpo_data.prepared.reader import Prepared, read_shard
+from dpo_data.prepared.reader import Prepared, read_shard, refuse_damaged
 from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.ragged import Ragged
 from dpo_data.tokens.build import TruncatedPairs, drop_reasons, encode_rows, truncate_pairs
@@ -150,6 +150,7 @@ def _readable(name: str, text: str) -> str:
 
 
 def _cached_ids(cache: TokenCache, pair: PairAt) -> tuple[list[int], ...] | None:
+    refuse_damaged(cache.path, cache.damaged_files(), f"Find out more: dpo-data validate {cache.path.parent.parent}.")
     for shard in cache.manifest.shards.get(pair.split, []):
         for batch in read_shard(cache.path / shard.file):
             rows = np.flatnonzero(pc.equal(batch.column("id"), pair.row.id).to_numpy(zero_copy_only=False))

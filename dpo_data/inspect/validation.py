@@ -45,6 +45,7 @@ from dpo_data.records import FIELDS
 from dpo_data.tokens.cache import TokenCache, all_tokens, list_tokens, load_encoder
 from dpo_data.tokens.encoder import Encoder
 from dpo_data.tokens.options import TokenOptions, token_options
+from dpo_data.tokens.reader import damaged_manifests
 from dpo_data.tokens.refusals import REFUSAL_HINT, REFUSALS
 
 
@@ -328,6 +329,7 @@ def validation_report(
     over_limit = findings.refused.rows.total() > DEFAULT_MAX_INVALID * manifest.pairs
     (findings.errors if over_limit else findings.warnings).merge(findings.refused)
     caches = [] if damage else list_tokens(prepared, cache_dir)
+    damage |= damaged_manifests(prepared, cache_dir)
     for cache in caches:
         damage |= _token_damage(cache)
     return ValidationReport(

@@ -5,23 +5,63 @@ describes the folders written before; a program refuses fields that it does not 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from dpo_data.errors import PreparedError, reading
-from dpo_data.options import Axis, Form
+from dpo_data.options import SPLITS, Axis, Form
 from dpo_data.pairing import PairingPolicy
-from dpo_data.prepared.files import MANIFEST, PARTIAL, is_utf8
+from dpo_data.prepared.files import MANIFEST, PARTIAL, VERSIONS, is_file_name, is_utf8
 
 #: Version of the prepared folder; a new one needs a function that upgrades the manifests of the one before.
-PREPARED_VERSION = 2
+PREPARED_VERSION = VERSIONS["prepared"]
 
 Counts = dict[str, NonNegativeInt]
+
+
+def require_file_name(name: str) -> str:
+    """Return a file name of a manifest; raise an error of pydantic if it is a path to elsewhere."""
+    if not is_file_name(name):
+        raise PydanticCustomError(_NAME, "names the file {name}, which is not below its folder", {"name": repr(name)})
+    return name
+
+
+def require_split(name: str) -> str:
+    """Return the name of a split in a manifest; raise an error of pydantic if it is another one than train or test."""
+    if name not in SPLITS:
+        raise PydanticCustomError(_NAME, "names the split {name}, which is not train or test", {"name": repr(name)})
+    return name
+
+
+def require_shards(splits: Mapping[str, Iterable[str]], files: Mapping[str, Any]) -> None:
+    """Raise ValueError, which pydantic reports, if a shard is not in the folder of its split, or not in `files`."""
+    for split, shards in splits.items():
+        for shard in shards:
+            if PurePosixPath(shard).parent.as_posix() != split:
+                raise ValueError(f"{shard!r} is a shard of {split}, but not in its folder")
+            if shard not in files:
+                raise ValueError(f"{shard} is a shard, but not in files")
+
+
+#: Type of the errors about names, for pydantic.
+_NAME = "name"
+FileName = Annotated[str, AfterValidator(require_file_name)]
+Split = Annotated[str, AfterValidator(require_split)]
 
 
 class ManifestModel(BaseModel):
@@ -92,7 +132,7 @@ class SplitEntry(ManifestModel):
     pairs: NonNegativeInt
     quarantined: NonNegativeInt
     left_out: NonNegativeInt
-    shards: Annotated[list[str], Field(description="Arrow files in order, with any number of rows each.")]
+    shards: Annotated[list[FileName], Field(description="Arrow files in order, with any number of rows each.")]
     shard_rows: Annotated[list[NonNegativeInt], Field(description="Number of rows in each shard.")]
 
     @model_validator(mode="after")
@@ -229,12 +269,12 @@ class ManifestHeader(ManifestModel):
 class Manifest(ManifestHeader):
     """Content of a prepared folder: the header, and the splits and files that were written."""
 
-    splits: dict[str, SplitEntry]
+    splits: dict[Split, SplitEntry]
     columns: Annotated[dict[str, str], Field(description="Columns of the shards, in order, with their Arrow types.")]
     content_hash: Annotated[
         str, Field(description="SHA-256 of form, columns and shards: equal for folders with the same pairs.")
     ]
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry]
 
     @model_validator(mode="after")
     def _check_splits(self) -> Self:
@@ -242,8 +282,7 @@ class Manifest(ManifestHeader):
             total = sum(getattr(split, name) for split in self.splits.values())
             require_sum(name, getattr(self, name), f"{name} of the splits", total)
         shards = {name: split.shards for name, split in self.splits.items()}
-        if missing := sorted(set().union(*shards.values()) - set(self.files)):
-            raise ValueError(f"{missing[0]} is a shard, but not in files")
+        require_shards(shards, self.files)
         hashes = {name: [self.files[shard].sha256 for shard in names] for name, names in shards.items()}
         if self.content_hash != content_hash(self.form, self.columns, hashes):
             raise ValueError("content_hash is not the hash of form, columns and shards")
@@ -344,6 +383,8 @@ def _explain(error: ValidationError, file: Path, make: str) -> str | None:
     for detail in error.errors(include_url=False):
         if detail["type"] == "value_error":
             return f"{file}: does not add up: {detail['ctx']['error']}.\n  Make it again: {make}."
+        if detail["type"] == _NAME:
+            return f"{file}: {detail['msg']}.\n  It was changed, or is damaged: make the folder again: {make}."
         if detail["type"] == "extra_forbidden":
             field = ".".join(map(str, detail["loc"]))
             return (

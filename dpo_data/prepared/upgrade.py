@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dpo_data.prepared.files import is_file_name
 from dpo_data.prepared.manifest import PREPARED_VERSION, content_hash
 from dpo_data.prepared.schema import column_types
 
@@ -38,8 +39,10 @@ def upgrade_v1(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _columns(folder: Path, shards: list[str]) -> dict[str, str]:
     """Return the columns of the first shard, or none if it is damaged, which those who read it find out."""
+    if not shards or not is_file_name(shards[0]):
+        return {}
     try:
         with pa.memory_map(str(folder / shards[0])) as file:
             return column_types(pa.ipc.open_stream(file).schema)
-    except (IndexError, OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException):
         return {}

@@ -1,26 +1,23 @@
-"""Writers of prepared folders and token caches, which appear only when they are complete."""
+"""Writers of prepared folders and of the splits of token caches."""
 
 import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from dpo_data.checks.row_keys import RowPosition
-from dpo_data.errors import UsageError, argument, writing
 from dpo_data.escapes import without_secrets
 from dpo_data.options import SPLITS, Form
-from dpo_data.prepared.files import MANIFEST, PARTIAL, hash_file, is_utf8
+from dpo_data.prepared.files import LOCK, hash_file
 from dpo_data.prepared.manifest import (
     FileEntry,
     Manifest,
@@ -32,123 +29,9 @@ from dpo_data.prepared.manifest import (
 from dpo_data.prepared.quarantine import QuarantinedRow, QuarantineWriter
 from dpo_data.prepared.reader import origin_lookup
 from dpo_data.prepared.schema import column_types, features
-from dpo_data.prepared.steps import CHANGES, LEFT_OUT
-
-#: Names in a finished folder that a new one replaces, besides the manifest. The token caches of a prepared folder stay:
-#: those of unchanged shards are still valid.
-CONTENTS = {
-    "prepared": (
-        *SPLITS,
-        "quarantine",
-        "dataset_dict.json",
-        "README.md",
-        "provenance.json",
-        "report.json",
-        "report.html",
-        LEFT_OUT,
-        CHANGES,
-    ),
-    "tokens": (*SPLITS, "dataset_dict.json", "provenance.json", "dropped.jsonl"),
-}
 
 #: Rows in each Arrow file of a split but the last; token caches reuse the shards that did not change.
 SHARD_ROWS = 50_000
-
-_LOCK = "lock"
-
-
-@contextmanager
-def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bool) -> Iterator[Path]:
-    """Give a scratch folder that becomes `folder` if the block ends without an exception, and is removed otherwise.
-
-    Args:
-        folder: new, empty, unfinished, rejected, or (with `overwrite`) finished.
-        kind: decides which files of a finished folder are replaced.
-        overwrite: replace a finished folder, which stays as it is until the new one is complete.
-
-    Raises: UsageError: the folder has other files, is finished, or is being written by another run; or the system
-        refuses to write (no permission, disk full).
-    """
-    partial = folder / PARTIAL
-    existed = folder.exists()
-    with writing(folder):
-        _refuse_target(folder, overwrite=overwrite)
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = _acquire_lock(folder)
-    try:
-        with writing(folder):
-            _clear(partial)
-        try:
-            with writing(folder):
-                yield partial
-        except BaseException as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if not existed:
-                shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, KeyboardInterrupt):
-                error.add_note(f"{folder}: nothing of this run was left behind.")
-            raise
-        # A run that is killed from here on leaves `.partial`, which marks the folder as unfinished.
-        with writing(folder):
-            _publish(partial, folder, CONTENTS[kind])
-    finally:
-        lock.release()
-
-
-def _refuse_target(folder: Path, *, overwrite: bool) -> None:
-    if not is_utf8(folder):
-        raise UsageError(f"{folder}: the name is not UTF-8, which Arrow requires.\n  Name another folder.")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file.\n  Name a folder that is new or empty.")
-    if (folder / MANIFEST).exists():
-        if not overwrite and not _is_rejected(folder):
-            replace = argument("overwrite", True)
-            raise UsageError(f"{folder}: holds a finished dataset.\n  Replace it with {replace}, or name another.")
-    elif folder.exists() and not (folder / PARTIAL).exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: holds files that are not ours.\n  Name a folder that is new or empty.")
-
-
-def _is_rejected(folder: Path) -> bool:
-    """Return True if a folder holds a prepared dataset that was rejected, which is of no use but for its quarantine."""
-    try:
-        fields = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    is_prepared = isinstance(fields, dict) and fields.get("format") == "dpo-data prepared"
-    return is_prepared and fields.get("status") == "rejected"
-
-
-def _acquire_lock(folder: Path) -> FileLock:
-    lock = FileLock(folder / PARTIAL / _LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise UsageError(f"{folder}: another run is writing it.\n  Wait for it, or name another folder.") from error
-    return lock
-
-
-def _clear(partial: Path) -> None:
-    """Remove the leftovers of a killed run."""
-    for leftover in partial.iterdir():
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        elif leftover.name != _LOCK:
-            leftover.unlink()
-
-
-def _publish(partial: Path, folder: Path, contents: Iterable[str]) -> None:
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for name in contents:
-        old = folder / name
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    for new in sorted(partial.iterdir()):
-        if new.name not in (MANIFEST, _LOCK):
-            os.replace(new, folder / new.name)
-    os.replace(partial / MANIFEST, folder / MANIFEST)
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 class PreparedWriter:
@@ -351,7 +234,7 @@ def finish_folder(folder: Path, hashes: Mapping[str, Mapping[str, str]], **prove
     known = {name: hash_ for of_split in hashes.values() for name, hash_ in of_split.items()}
     files = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _LOCK:
+        if path.is_file() and path.name != LOCK:
             name = path.relative_to(folder).as_posix()
             files[name] = FileEntry(sha256=known.get(name) or hash_file(path), size_bytes=path.stat().st_size)
     packages = ("dpo-data", "pyarrow", "pydantic", "transformers")

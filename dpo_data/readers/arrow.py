@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_data.errors import RowError
+from dpo_data.options import DEFAULT_MAX_ROW_BYTES
 from dpo_data.readers.rows import Block, Format, RawRow
 from dpo_data.readers.tables import require_distinct_columns
 from dpo_data.slices import SLICE_BYTES, SLICE_ROWS, slices
@@ -17,8 +19,8 @@ BLOCK_BYTES = 2 << 20
 BYTES_TYPES = {"binary", "large_binary", "binary_view"}
 
 
-def read_parquet(stream: Any) -> Iterator[Block]:
-    """Yield the blocks of a Parquet file."""
+def read_parquet(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> Iterator[Block]:
+    """Yield the blocks of a Parquet file, whose rows are limited by their own format."""
     file = pq.ParquetFile(stream)
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     row_bytes = sum(group.total_byte_size for group in groups) // max(1, file.metadata.num_rows)
@@ -26,9 +28,9 @@ def read_parquet(stream: Any) -> Iterator[Block]:
     return _blocks(file.iter_batches(batch_size=rows))
 
 
-def read_arrow(stream: Any) -> Iterator[Block]:
-    """Yield the blocks of an Arrow or Feather file."""
-    return _blocks(_arrow_batches(stream))
+def read_arrow(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> Iterator[Block]:
+    """Yield the blocks of an Arrow or Feather file, whose rows are limited by their own format."""
+    return _blocks(_sound(_arrow_batches(stream)))
 
 
 def _arrow_batches(stream: Any) -> Iterator[Any]:
@@ -50,6 +52,46 @@ def _blocks(batches: Iterable[Any]) -> Iterator[Block]:
         for part in slices(batch, max_bytes=BLOCK_BYTES):
             yield Block(row, part)
             row += part.num_rows
+
+
+def _sound(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        for column in batch.columns:
+            require_sound(column)
+        yield batch
+
+
+def require_sound(column: Any) -> None:
+    """Raise ArrowInvalid if a damaged column would make Arrow read outside its memory, which ends the process.
+
+    Columns of Parquet files are sound, because Arrow builds them itself. A text that is not UTF-8 does no such harm:
+    its row alone is refused later.
+    """
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        # Arrow stops at the first such text, after the offsets of the texts and before those of the lists around them.
+        column.validate()
+        if hasattr(column, "offsets"):
+            offsets = column.offsets.to_numpy()
+            if offsets[0] < 0 or (np.diff(offsets) < 0).any() or offsets[-1] > len(column.values):
+                raise pa.ArrowInvalid("the offsets of a list are damaged") from error
+        for child in _children(column):
+            require_sound(child)
+
+
+def _children(column: Any) -> list[Any]:
+    if pa.types.is_struct(column.type):
+        return [column.field(index) for index in range(column.type.num_fields)]
+    if pa.types.is_map(column.type):
+        return [column.keys, column.items]
+    if pa.types.is_nested(column.type) and hasattr(column, "values"):
+        return [column.values]
+    if pa.types.is_dictionary(column.type):
+        return [column.dictionary]
+    return []
 
 
 def parse_batch(payload: Any, first_row: int) -> Iterator[RawRow]:

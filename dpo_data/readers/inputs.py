@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from dpo_data.errors import UsageError, reading
+from dpo_data.options import DEFAULT_MAX_ROW_BYTES
 from dpo_data.readers.archives import archive_of, members
 from dpo_data.readers.formats import FileKind, file_kind, known_formats, require_kind, table_in, text_format
 from dpo_data.readers.locations import STDIN, Skipping, expand, is_local, is_regular
@@ -44,6 +45,7 @@ class InputFile:
         split_is_given: the user named the split; else a member of an archive, or a key, may name another.
         format_is_given: the user named the format; else the content may show another.
         unreachable_hint: what to do if the location cannot be reached.
+        max_row_bytes: maximum bytes of a row of a text file.
         prepared: the prepared folder that it is a shard of, whose rows have origins and sources; else None.
     """
 
@@ -58,6 +60,7 @@ class InputFile:
     split_is_given: bool = False
     format_is_given: bool = False
     unreachable_hint: str = UNREACHABLE_HINT
+    max_row_bytes: int = DEFAULT_MAX_ROW_BYTES
     prepared: str | None = None
 
     def chunks(self, on_read: Callable[[int], None] = lambda position: None) -> Iterator[Chunk]:
@@ -119,7 +122,7 @@ class InputFile:
             if not format_.random_access:
                 head, stream = as_utf8(head, stream, self.encoding)
                 format_ = text_format(format_, head, is_given=self.format_is_given, delimiter=self.delimiter)
-            for block in format_.read(stream):
+            for block in format_.read(stream, self.max_row_bytes):
                 split = self.split if self.split_is_given else block.split or self.split
                 columns = format_.columns(block.payload)
                 yield Chunk(
@@ -164,6 +167,7 @@ def find_inputs(
     encoding: str | None = None,
     delimiter: str | None = None,
     unreachable_hint: str = UNREACHABLE_HINT,
+    max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
     output: str | Path | None = None,
     on_skip: Callable[[str], None] = lambda label: None,
 ) -> list[InputFile]:
@@ -176,6 +180,7 @@ def find_inputs(
         encoding: of text files; when None, UTF-8, or what a byte order mark says.
         delimiter: of CSV and TSV files; when None, it is inferred from the header of a CSV file.
         unreachable_hint: what to do if a URL cannot be reached.
+        max_row_bytes: maximum bytes of a row of a text file; a file with a longer one is refused.
         output: a folder that will be written, which is not read.
         on_skip: called with the label of each folder below an input that is not read: prepared folders, token caches,
             and the output.
@@ -209,6 +214,7 @@ def find_inputs(
             split_is_given=split is not None,
             format_is_given=input_format is not None,
             unreachable_hint=unreachable_hint,
+            max_row_bytes=max_row_bytes,
             prepared=location.prepared,
         )
         for location, kind, label in zip(found, kinds, labels[: len(found)], strict=True)

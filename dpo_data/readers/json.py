@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from dpo_data.errors import RowError
+from dpo_data.options import DEFAULT_MAX_ROW_BYTES
 from dpo_data.readers import rows
 from dpo_data.readers.jsonl import as_row, duplicate_key
 from dpo_data.readers.rows import Block, Format, RawRow, in_blocks, parsed_rows
@@ -23,9 +24,9 @@ LONG_OBJECT = 1 << 20
 DECODER = json.JSONDecoder()
 
 
-def read_json(stream: Any) -> Iterator[Block]:
+def read_json(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> Iterator[Block]:
     """Yield the blocks of a JSON file."""
-    values = JsonValues()
+    values = JsonValues(max_row_bytes)
     for split, of_split in groupby(_json_rows(stream, values), lambda row: values.split):
         yield from in_blocks(of_split, split)
 
@@ -155,7 +156,8 @@ class JsonValues:
         split: the split that the key of the current array names, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> None:
+        self._max_row_bytes = max_row_bytes
         self.split: str | None = None
         self._layout: Literal["array", "object", "closed", "lines", "objects"] | None = None
         self._in_object = False
@@ -171,12 +173,13 @@ class JsonValues:
             block: the next part of the text.
             last: nothing follows it.
 
-        Raises: OSError: the text is a table by columns, does not end, has more text after its end, or the text after a
-            broken value cannot be separated.
+        Raises: OSError: a value is too long, the text is a table by columns, does not end, has more text after its end,
+            or the text after a broken value cannot be separated.
         """
         self._text = self._text[self._position :] + block
         self._position = 0
         if len(self._text) < self._needed and not last:
+            rows.refuse_longer_row(len(self._text), self._max_row_bytes, self._line)
             return
         while self._move_to_value(last=last):
             decoded = self._decode(last=last)
@@ -185,6 +188,7 @@ class JsonValues:
             row, end = decoded
             self._move_to(end)
             yield row
+        rows.refuse_longer_row(len(self._text) - self._position, self._max_row_bytes, self._line)
         # A long value is not decoded again at each block, but whenever its text has doubled.
         self._needed = 2 * (len(self._text) - self._position)
         if last and self._layout in ("array", "object"):

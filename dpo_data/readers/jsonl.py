@@ -10,6 +10,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from dpo_data.errors import RowError
+from dpo_data.options import DEFAULT_MAX_ROW_BYTES
 from dpo_data.readers import rows
 from dpo_data.readers.rows import Block, Format, RawRow
 from dpo_data.readers.streams import UTF8_MARK
@@ -18,9 +19,13 @@ from dpo_data.readers.streams import UTF8_MARK
 STRINGS = {str}
 
 
-def read_lines(stream: Any) -> Iterator[Block]:
-    """Yield whole lines as bytes, in blocks of about `CHUNK_BYTES`."""
-    line, rest = 1, b""
+def read_lines(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> Iterator[Block]:
+    """Yield whole lines as bytes, in blocks of about `CHUNK_BYTES`.
+
+    Raises: OSError: a line has more than `max_row_bytes`.
+    """
+    line = 1
+    rest = bytearray()  # the start of a line whose end was not read yet
     separator = b"\n"
     while block := stream.read(rows.CHUNK_BYTES):
         if line == 1 and not rest:
@@ -33,13 +38,14 @@ def read_lines(stream: Any) -> Iterator[Block]:
         end = block.rfind(b"\n")
         if end < 0:
             rest += block
+            rows.refuse_longer_row(len(rest), max_row_bytes, line)
             continue
         payload = b"".join([rest, memoryview(block)[:end]])
-        rest = block[end + 1 :]
+        rest = bytearray(block[end + 1 :])
         yield Block(line, payload)
         line += payload.count(b"\n") + 1
     if rest:
-        yield Block(line, rest)
+        yield Block(line, bytes(rest))
 
 
 def parse_lines(payload: bytes, first_line: int) -> Iterator[RawRow]:

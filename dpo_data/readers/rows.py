@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from dpo_data.errors import RowError
+from dpo_data.errors import RowError, argument
 
 #: Bytes of text, or of Arrow data, in one chunk: about 700 rows of hh-rlhf, a few hundredths of a second of work.
 CHUNK_BYTES = 1 << 20
@@ -55,6 +55,15 @@ class Block(NamedTuple):
     split: str | None = None
 
 
+def refuse_longer_row(size_bytes: int, max_row_bytes: int, line: int) -> None:
+    """Raise OSError if a row that starts at a line is longer than allowed, so that memory stays bounded."""
+    if size_bytes > max_row_bytes:
+        raise OSError(
+            f"the row at line {line} has more than {max_row_bytes:,} bytes; if the file is not damaged, allow longer "
+            f"rows: {argument('max_row_bytes', 10 * max_row_bytes)}"
+        )
+
+
 @dataclass(frozen=True)
 class Format:
     """A raw file format.
@@ -62,7 +71,7 @@ class Format:
     Attributes:
         name: its value of `input_format`.
         suffixes: endings of its file names.
-        read: yields the blocks of an open file.
+        read: yields the blocks of an open file whose rows have at most some number of bytes.
         parse: yields the rows of a payload that starts at a line.
         columns: returns the columns that a payload declares for all of its rows, or None if it declares none.
         random_access: True if a file cannot be read from a pipe or as one compressed stream.
@@ -71,7 +80,7 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Any], Iterator[Block]]
+    read: Callable[[Any, int], Iterator[Block]]
     parse: Callable[[Any, int], Iterator[RawRow]]
     columns: Callable[[Any], list[str] | None] = lambda payload: None
     random_access: bool = False

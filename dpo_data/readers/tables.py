@@ -3,23 +3,26 @@
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from dpo_data.errors import RowError, UsageError
-from dpo_data.readers.rows import Block, Format, RawRow, in_blocks, parsed_rows
+from dpo_data.options import DEFAULT_MAX_ROW_BYTES
+from dpo_data.readers.rows import Block, Format, RawRow, in_blocks, parsed_rows, refuse_longer_row
 
 #: Delimiters of a .csv file, of which the first one counts unless its header has none of it.
 DELIMITERS = (",", ";", "\t", "|")
+#: Characters of a header that decide: the csv module takes no field of more, unless its limit is lifted.
+_HEADER_CHARACTERS = 100_000
 #: Names of delimiters that are hard to write on a command line.
 DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
 
 
-def read_table(stream: Any, *, delimiter: str) -> Iterator[Block]:
+def read_table(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES, *, delimiter: str) -> Iterator[Block]:
     """Yield the blocks of a table."""
-    return in_blocks(_table_rows(stream, delimiter))
+    return in_blocks(_table_rows(stream, delimiter, max_row_bytes))
 
 
 def delimited(format_: Format, delimiter: str) -> Format:
@@ -47,18 +50,20 @@ def detect_delimiter(head: bytes) -> str:
     [',', ';', '|', ',']
     """
     header = next((line for line in head.decode("utf-8", "replace").splitlines() if line.strip()), "")
-    fields = {delimiter: len(next(csv.reader([header], delimiter=delimiter))) for delimiter in DELIMITERS}
+    fields = {
+        delimiter: len(next(csv.reader([header[:_HEADER_CHARACTERS]], delimiter=delimiter))) for delimiter in DELIMITERS
+    }
     return "," if fields[","] > 1 else max(DELIMITERS, key=lambda delimiter: fields[delimiter])
 
 
-def _table_rows(stream: Any, delimiter: str) -> Iterator[RawRow]:
+def _table_rows(stream: Any, delimiter: str, max_row_bytes: int) -> Iterator[RawRow]:
     """Yield the rows of a table under its header.
 
-    Raises: OSError: the header names a column twice, or the file ends inside a quoted field.
+    Raises: OSError: the header names a column twice, a row is too long, or the file ends inside a quoted field.
     """
     text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8", "surrogateescape", newline="")
     record: list[str] = []  # the physical lines of the current record
-    reader = csv.reader(_recorded(text, record), delimiter=delimiter, strict=True)
+    reader = csv.reader(_recorded(text, record, max_row_bytes), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         first = reader.line_num + 1
@@ -99,10 +104,17 @@ def _doubt(record: list[str], first: int, columns: int, delimiter: str) -> tuple
     return "unbalanced_quotes", message
 
 
-def _recorded(lines: Iterable[str], record: list[str]) -> Iterator[str]:
-    """Yield the lines, each appended to `record` first; byte order marks before the first line are removed."""
-    for number, line in enumerate(lines):
-        record.append(line.lstrip("\ufeff") if number == 0 else line)
+def _recorded(text: io.TextIOWrapper, record: list[str], max_row_bytes: int) -> Iterator[str]:
+    """Yield the lines, each appended to `record` first; byte order marks before the first line are removed.
+
+    Raises: OSError: the lines of a record have more than `max_row_bytes` characters.
+    """
+    number, size = 0, 0
+    while line := text.readline(max_row_bytes + 1):
+        number += 1
+        size = size + len(line) if record else len(line)
+        refuse_longer_row(size, max_row_bytes, number - len(record))
+        record.append(line.lstrip("\ufeff") if number == 1 else line)
         yield record[-1]
 
 

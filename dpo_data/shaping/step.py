@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from dpo_data.options import SPLITS, Progress, silent
+from dpo_data.prepared.building import building
 from dpo_data.prepared.columns import numbers_column
 from dpo_data.prepared.manifest import Manifest, ManifestHeader, StepEntry
 from dpo_data.prepared.schema import DATASET
 from dpo_data.prepared.steps import CHANGES, LEFT_OUT, ChangedPair, LeftOutPair, LineWriter
-from dpo_data.prepared.writer import PreparedWriter, building
+from dpo_data.prepared.writer import PreparedWriter
 from dpo_data.shaping.card import step_card
 from dpo_data.shaping.parents import Parent, combined_kept, combined_license, combined_options, combined_source
 from dpo_data.shaping.rows import RANGE_ROWS, Range, Rows, joined, ranges

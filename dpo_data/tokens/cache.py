@@ -5,18 +5,16 @@ therefore cost the tokenization of their own shards only.
 """
 
 import datetime
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dpo_data.engine.threads import map_in_threads
-from dpo_data.errors import PreparedError, UsageError, argument, reading, require_choice
+from dpo_data.errors import PreparedError, UsageError, argument, require_choice
 from dpo_data.options import (
     DEFAULT_MAX_INVALID,
     DEFAULT_MAX_LENGTH,
@@ -28,11 +26,19 @@ from dpo_data.options import (
     TruncationUnit,
     silent,
 )
-from dpo_data.prepared.files import MANIFEST, hash_file, hash_json
-from dpo_data.prepared.manifest import load_manifest, write_manifest
-from dpo_data.prepared.reader import Prepared, load_dataset, open_prepared, read_shard, shard_schema
+from dpo_data.prepared.building import building, set_aside, set_aside_if_unreadable
+from dpo_data.prepared.files import fast_hash, hash_file, hash_json
+from dpo_data.prepared.manifest import write_manifest
+from dpo_data.prepared.reader import (
+    Prepared,
+    damaged_files,
+    open_prepared,
+    read_shard,
+    refuse_damaged,
+    shard_schema,
+)
 from dpo_data.prepared.schema import token_schema
-from dpo_data.prepared.writer import SplitWriter, building, finish_folder
+from dpo_data.prepared.writer import SplitWriter, finish_folder
 from dpo_data.slices import slices
 from dpo_data.tokens.build import encode_rows, truncate_and_build
 from dpo_data.tokens.dropped import DROPPED, DroppedWriter, read_dropped
@@ -45,20 +51,24 @@ from dpo_data.tokens.encoder import (
     tokenizer_hash,
 )
 from dpo_data.tokens.engines import EnginesDiffer
-from dpo_data.tokens.manifest import (
-    TOKENS_VERSION,
-    TokenCounts,
-    TokenizerEntry,
-    TokenShard,
-    TokensManifest,
-    refuse_old_cache,
-)
+from dpo_data.tokens.manifest import TOKENS_VERSION, TokenCounts, TokenizerEntry, TokenShard, TokensManifest
 from dpo_data.tokens.options import TokenOptions, token_options
+from dpo_data.tokens.reader import (
+    TokenCache,
+    all_tokens,
+    caches_in,
+    list_tokens,
+    open_tokens,
+    refuse_old_tokens,
+    shard_hashes,
+    text_hash,
+    tokens_folder,
+)
 from dpo_data.tokens.refusals import RefusalLimit
 from dpo_data.tokens.templates import ChatTemplate
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    pass
 
 #: Maximum rows, and bytes of several rows, whose texts go to the tokenizer library in one call: enough for all cores,
 #: little memory, of which the library takes tens of times as much as the texts have bytes.
@@ -67,36 +77,16 @@ BATCH_BYTES = 8 << 20
 #: Calls of the tokenizer library at a time: while Python takes over the ids of one batch, it works on another.
 CALLS_IN_FLIGHT = 2
 
-__all__ = ["TokenCache", "find_tokens", "list_tokens", "open_tokens", "tokenize", "tokenizer_hash"]
-
-
-@dataclass(frozen=True)
-class TokenCache:
-    """A finished token cache; `hit` is True if it was there before."""
-
-    path: Path
-    manifest: TokensManifest
-    hit: bool = field(default=True, compare=False)
-
-    def dataset(self) -> "DatasetDict":
-        """Return the token ids, memory-mapped."""
-        return load_dataset(self.path)
-
-    @property
-    def tokenizer_source(self) -> str:
-        """Folder of the tokenizer, or its name on the Hub; its name in the manifest if neither is known."""
-        return self._provenance("tokenizer") or self.manifest.tokenizer.name
-
-    @property
-    def tokenizer_engine(self) -> str:
-        """The library that encoded, its version, and why it did; empty if that is not known."""
-        return self._provenance("tokenizer_engine")
-
-    def _provenance(self, name: str) -> str:
-        try:
-            return str(json.loads((self.path / "provenance.json").read_bytes()).get(name) or "")
-        except (OSError, ValueError):
-            return ""
+__all__ = [
+    "TokenCache",
+    "all_tokens",
+    "find_tokens",
+    "list_tokens",
+    "open_tokens",
+    "refuse_old_tokens",
+    "tokenize",
+    "tokenizer_hash",
+]
 
 
 def tokenize(
@@ -167,18 +157,20 @@ def tokenize(
     )
     job = _make_job(prepared, tokenizer, options, chat_template, cache_dir)
     limit = RefusalLimit(job.prepared, job.encoder, max_invalid)
-    if found := job.find():
+    found = job.find()
+    if found and not found.damaged_files():
         for counts in found.manifest.splits.values():
             limit.add(counts)
         return found
-    text_bytes = sum(job.prepared.manifest.files[shard].size_bytes for shard in _shard_hashes(job.prepared))
+    aside = set_aside(job.folder) if found else set_aside_if_unreadable(job.folder, "tokens")
+    text_bytes = sum(job.prepared.manifest.files[shard].size_bytes for shard in shard_hashes(job.prepared))
     job.encoder.choose_engine(tokenizer_engine, text_bytes)
     try:
         _CacheWriter(job, limit, progress).write()
     except EnginesDiffer as difference:
         job.encoder.leave_engine(str(difference))
         _CacheWriter(job, RefusalLimit(job.prepared, job.encoder, max_invalid), progress).write()
-    return replace(open_tokens(job.folder), hit=False)
+    return replace(open_tokens(job.folder), hit=False, set_aside=aside)
 
 
 def find_tokens(
@@ -192,41 +184,6 @@ def find_tokens(
     """Return the token cache that `tokenize` would find with the same arguments, or None if it would make one."""
     checked = token_options(chat_template=chat_template, **options)
     return _make_job(prepared, tokenizer, checked, chat_template, cache_dir).find()
-
-
-def all_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> Iterator[TokenCache]:
-    """Yield the finished token caches of a prepared folder, those of earlier text too."""
-    return _caches(_parent(prepared, cache_dir))
-
-
-def list_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> list[TokenCache]:
-    """Return the finished token caches of a prepared folder's present text, in the order of their keys."""
-    text_hash = _text_hash(prepared)
-    return [cache for cache in all_tokens(prepared, cache_dir) if cache.manifest.text_hash == text_hash]
-
-
-def open_tokens(path: str | Path) -> TokenCache:
-    """Return a token cache whose manifest says that it is complete.
-
-    Raises:
-        PreparedError: the cache is unfinished, of another version, or not a token cache; or its manifest does not
-            add up.
-    """
-    path = Path(path)
-    return TokenCache(path, load_manifest(path, TokensManifest, "dpo-data tokenize", refuse_old_cache))
-
-
-def refuse_old_tokens(prepared: Prepared, cache_dir: str | Path | None = None) -> None:
-    """Raise PreparedError if a token cache of the folder's present text has an older version of the format."""
-    text_hash = _text_hash(prepared)
-    for path in sorted(_parent(prepared, cache_dir).glob(f"*/{MANIFEST}")):
-        try:
-            manifest = json.loads(path.read_bytes())
-            is_old = manifest["version"] in range(1, TOKENS_VERSION) and manifest["text_hash"] == text_hash
-        except (OSError, ValueError, LookupError, TypeError):  # damaged: a cache that nothing uses
-            continue
-        if is_old:
-            open_tokens(path.parent)
 
 
 def load_encoder(
@@ -307,28 +264,7 @@ def _make_job(
     encoder, options = load_encoder(
         tokenizer, folder.manifest.form, options, chat_template, data=prepared, caches=all_tokens(folder, cache_dir)
     )
-    return _Job(folder, encoder, options, _parent(folder, cache_dir))
-
-
-def _parent(prepared: Prepared, cache_dir: str | Path | None) -> Path:
-    return Path(cache_dir or prepared.path) / "tokens"
-
-
-def _caches(parent: Path) -> Iterator[TokenCache]:
-    for manifest in sorted(parent.glob(f"*/{MANIFEST}")):
-        try:
-            yield open_tokens(manifest.parent)
-        except PreparedError:
-            continue  # damaged or of another version: neither reused nor touched
-
-
-def _shard_hashes(prepared: Prepared) -> dict[str, str]:
-    shards = chain.from_iterable(split.shards for split in prepared.manifest.splits.values())
-    return {shard: prepared.manifest.files[shard].sha256 for shard in shards}
-
-
-def _text_hash(prepared: Prepared) -> str:
-    return hash_json(_shard_hashes(prepared))
+    return _Job(folder, encoder, options, tokens_folder(folder, cache_dir))
 
 
 @dataclass(frozen=True)
@@ -350,7 +286,7 @@ class _Job:
         # Unset options are left out, so that an option added later does not change the keys of older caches.
         options = self.options.model_dump(exclude_none=True)
         common = [self.entry.hash, options, TOKENS_VERSION]
-        return {shard: hash_json([sha256, *common]) for shard, sha256 in _shard_hashes(self.prepared).items()}
+        return {shard: hash_json([sha256, *common]) for shard, sha256 in shard_hashes(self.prepared).items()}
 
     @property
     def folder(self) -> Path:
@@ -375,7 +311,7 @@ class _CacheWriter:
         #: Key of each shard in the other caches -> the cache and the shard.
         self._reusable = {
             shard.key: (cache, shard)
-            for cache in _caches(job.parent)
+            for cache in caches_in(job.parent)
             for shards in cache.manifest.shards.values()
             for shard in shards
         }
@@ -392,7 +328,7 @@ class _CacheWriter:
                         hashes[split], shards[split] = self._write_split(split, entry.shards, scratch, dropped)
             manifest = TokensManifest(
                 key=job.folder.name,
-                text_hash=_text_hash(job.prepared),
+                text_hash=text_hash(job.prepared),
                 tokenizer=job.entry,
                 form=job.prepared.manifest.form,
                 options=job.options,
@@ -416,7 +352,12 @@ class _CacheWriter:
                 counts.append(self._tokenize(text_shard, writer, dropped))
         hashes = writer.finish()
         entries = [
-            TokenShard(key=self._job.shard_keys[text_shard], file=file, counts=of_shard)
+            TokenShard(
+                key=self._job.shard_keys[text_shard],
+                file=file,
+                counts=of_shard,
+                xxh3=fast_hash(scratch / file),
+            )
             for text_shard, file, of_shard in zip(text_shards, hashes, counts, strict=True)
         ]
         return hashes, entries
@@ -463,14 +404,7 @@ class _CacheWriter:
         prepared = self._job.prepared
         path = prepared.path / shard
         if shard not in self._checked:
-            with reading(path):
-                undamaged = hash_file(path) == prepared.manifest.files[shard].sha256
-            if not undamaged:
-                raise PreparedError(
-                    f"{path}: has other bytes than when it was written.\n"
-                    f"  Find out more: dpo-data validate {prepared.path}; then convert again with "
-                    f"{argument('overwrite', True)}."
-                )
+            refuse_damaged(prepared.path, damaged_files(prepared.path, {shard: prepared.manifest.files[shard]}))
             self._checked.add(shard)
         return path
 

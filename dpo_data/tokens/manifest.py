@@ -2,20 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from dpo_data.errors import PreparedError, as_flag
 from dpo_data.options import Form
-from dpo_data.prepared.manifest import Counts, FileEntry, ManifestModel, require_sum
-from dpo_data.prepared.reader import is_prepared
-from dpo_data.tokens.options import TokenOptions, token_options
+from dpo_data.prepared.files import VERSIONS
+from dpo_data.prepared.manifest import Counts, FileEntry, FileName, ManifestModel, Split, require_shards, require_sum
+from dpo_data.tokens.options import TokenOptions
 
 #: Version of the token cache, part of every key: raised when older programs would misread a cache, or when the same
 #: text, tokenizer and options give other ids.
-TOKENS_VERSION = 2
+TOKENS_VERSION = VERSIONS["tokens"]
 
 
 class TokenizerEntry(ManifestModel):
@@ -97,8 +95,11 @@ class TokenShard(ManifestModel):
     """One Arrow file of ids, with the key of the text shard and options that it was made from."""
 
     key: str
-    file: str
+    file: FileName
     counts: TokenCounts
+    xxh3: Annotated[
+        str | None, Field(description="XXH3 of the file, 128 bits, which dpo-train checks; null in older caches.")
+    ] = None
 
 
 class TokensManifest(ManifestModel):
@@ -111,9 +112,9 @@ class TokensManifest(ManifestModel):
     tokenizer: TokenizerEntry
     form: Annotated[Form | None, Field(description="Form of the pairs; null in caches that do not say.")] = None
     options: TokenOptions
-    splits: dict[str, TokenCounts]
-    shards: dict[str, list[TokenShard]]
-    files: dict[str, FileEntry]
+    splits: dict[Split, TokenCounts]
+    shards: dict[Split, list[TokenShard]]
+    files: dict[FileName, FileEntry]
 
     @model_validator(mode="after")
     def _check_sums(self) -> Self:
@@ -125,22 +126,5 @@ class TokensManifest(ManifestModel):
             for count, value in self.splits[name]:
                 if value != getattr(total, count):
                     raise ValueError(f"{count} of {name} is {value}, but its shards give {getattr(total, count)}")
-            if missing := sorted({shard.file for shard in shards} - set(self.files)):
-                raise ValueError(f"{missing[0]} is a shard, but not in files")
+        require_shards({name: [shard.file for shard in shards] for name, shards in self.shards.items()}, self.files)
         return self
-
-
-def refuse_old_cache(manifest: dict[str, Any], folder: Path) -> NoReturn:
-    """Raise PreparedError with the command that makes the cache again."""
-    defaults = token_options().model_dump()
-    changed = {name: value for name, value in manifest["options"].items() if value != defaults[name]}
-    shown = {name: 0 if value is None else value for name, value in changed.items()}
-    if "chat_template" in shown:
-        shown["chat_template"] = "FILE"
-    flags = "".join(f" {as_flag(name, value)}" for name, value in shown.items())
-    prepared = folder.parent.parent
-    raise PreparedError(
-        f"{folder}: has format version {manifest['version']}; this program reads version {TOKENS_VERSION}.\n"
-        f"  Tokenize again: dpo-data tokenize {prepared if is_prepared(prepared) else 'FOLDER'} "
-        f"--tokenizer {manifest['tokenizer']['name']}{flags}"
-    )

@@ -26,15 +26,34 @@ LogpsFunction = Callable[[], tuple[Tensor, Tensor]]
 def disagreement(model: nn.Module, packed: LogpsFunction, padded: LogpsFunction, dtype: torch.dtype) -> str | None:
     """Return how packed results differ from padded ones; None if log-probabilities and gradients agree.
 
+    They are compared in training mode, or in evaluation mode if training mode adds noise, as NEFTune does.
+
     Args:
         model: whose gradients are compared, and cleared afterwards.
         packed: computes the batch with shared prefixes.
         padded: computes it with two sequences per pair.
         dtype: dtype that the model computes in.
     """
-    results: list[tuple[Tensor, list[Tensor | None]]] = []
     training = model.training
-    model.train()
+    try:
+        reason = _disagreement(model.train(), packed, padded, dtype)
+        if reason is not None and _is_noisy(model, padded, dtype):
+            reason = _disagreement(model.eval(), packed, padded, dtype)
+        return reason
+    finally:
+        model.train(training)
+
+
+@torch.no_grad()
+def _is_noisy(model: nn.Module, compute: LogpsFunction, dtype: torch.dtype) -> bool:
+    """Return True if a model computes something else each time."""
+    first, second = (torch.stack(compute()) for _ in range(2))
+    return logp_difference(first, second, dtype) is not None
+
+
+def _disagreement(model: nn.Module, packed: LogpsFunction, padded: LogpsFunction, dtype: torch.dtype) -> str | None:
+    """Return how packed results differ from padded ones in the mode that the model is in."""
+    results: list[tuple[Tensor, list[Tensor | None]]] = []
     try:
         for compute in (packed, padded):
             with shared_prefixes(model) if compute is packed else nullcontext():
@@ -47,7 +66,6 @@ def disagreement(model: nn.Module, packed: LogpsFunction, padded: LogpsFunction,
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     finally:
         model.zero_grad(set_to_none=True)
-        model.train(training)
     (logps, gradients), (padded_logps, padded_gradients) = results
     _, max_gradient_difference = _TOLERANCES.get(dtype, _HALF_TOLERANCES)
     if (difference := logp_difference(logps, padded_logps, dtype)) is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,13 @@ Side = Literal["chosen", "rejected"]
 SIDES: tuple[Side, Side] = ("chosen", "rejected")
 
 #: Optional fields of a row that become (B,) tensors of its batch, and their types.
-PAIR_FIELDS = (("row", torch.int64), ("weight", torch.float32), ("score_margin", torch.float32))
+PAIR_FIELDS = (
+    ("row", torch.int64),
+    ("weight", torch.float32),
+    ("score_margin", torch.float32),
+    ("reference_chosen_logps", torch.float32),
+    ("reference_rejected_logps", torch.float32),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +32,16 @@ class Batch(ABC):
         row: (B,) int64, the pairs' row numbers in their dataset; None for rows without a number.
         weight: (B,) float32, 1 for a pair that counts and 0 for one that only fills up a batch; None if all count.
         score_margin: (B,) float32, chosen score minus rejected score; None for data without scores.
+        reference_chosen_logps: (B,) float32, log-probability of the chosen response under the reference, where the
+            dataset has it.
+        reference_rejected_logps: (B,) float32, of the rejected one.
     """
 
     row: Tensor | None = None
     weight: Tensor | None = None
     score_margin: Tensor | None = None
+    reference_chosen_logps: Tensor | None = None
+    reference_rejected_logps: Tensor | None = None
 
     @property
     @abstractmethod
@@ -159,6 +171,26 @@ class PackedBatch(Batch):
         lengths: Tensor = self.lengths[getattr(self, side)]
         return lengths
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of token ids that the batch was made from."""
+        names = ("input_ids", "logits_to_keep", "predictors", "targets", "responses", "chosen", "rejected")
+        arrays = {name: getattr(self, name).cpu().numpy() for name in names}
+        starts = np.cumsum(self.segments.table[:, 0]) - self.segments.table[:, 0]
+        rows: list[dict[str, Any]] = []
+        for index in range(self.size):
+            row = {
+                name: getattr(self, name)[index].item() for name, _ in PAIR_FIELDS if getattr(self, name) is not None
+            }
+            for side in SIDES:
+                own = arrays["responses"] == arrays[side][index]
+                last = arrays["logits_to_keep"][arrays["predictors"][own][0]]  # token of the prompt
+                *before, segment = self.segments.keys[int(np.searchsorted(starts, last, side="right")) - 1]
+                parts = [*before, slice(segment.start, last + 1)]
+                row["prompt_ids"] = np.concatenate([arrays["input_ids"][0, part] for part in parts])
+                row[f"{side}_ids"] = arrays["targets"][own]
+            rows.append(row)
+        return rows
+
     def to(self, device: torch.device | str) -> "PackedBatch":
         """Return the batch with its tensors on a device."""
         return self._map(lambda tensor: tensor.to(device))
@@ -188,6 +220,10 @@ class StepBatch:
     def pairs(self) -> float:
         """Number of pairs that count."""
         return sum(batch.pairs for batch in self.micro_batches)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of token ids that the micro-batches were made from."""
+        return [row for batch in self.micro_batches for row in batch.rows()]
 
     def to(self, device: torch.device | str) -> "StepBatch":
         """Return the batch with its tensors on a device."""

@@ -23,10 +23,12 @@ class TokenBudget:
         rows: pairs by row number.
         max_tokens: upper bound on distinct tokens per micro-batch. Prefixes too short to be shared
             (`packed.MIN_SHARED_FRACTION`) may exceed it, and so may a single pair.
+        max_pairs: maximum pairs per micro-batch; None for no limit.
     """
 
     rows: Any
     max_tokens: int
+    max_pairs: int | None = None
 
     def split_into_micro_batches(self, step: np.ndarray, ranks: int) -> list[list[list[int]]]:
         """Distribute the pairs of a step over ranks, each with the same number of micro-batches.
@@ -43,12 +45,18 @@ class TokenBudget:
         per_rank = min(max(1, math.ceil(total / self.max_tokens / ranks)), limit)
         while True:
             bins = _balance(groups, per_rank * ranks)
-            if per_rank == limit or all(load <= self.max_tokens or len(held) == 1 for load, held in bins):
+            if per_rank == limit or all(
+                len(held) == 1 or (load <= self.max_tokens and self._is_small(sum(map(len, held))))
+                for load, held in bins
+            ):
                 break
             per_rank += 1
         bins.sort(key=lambda bin_: -bin_[0])
         batches = [[row for group in held for row in group] or [~int(step[0])] for _, held in bins]
         return [batches[rank::ranks] for rank in range(ranks)]
+
+    def _is_small(self, pairs: int) -> bool:
+        return self.max_pairs is None or pairs <= self.max_pairs
 
     def _prompt_groups(self, step: np.ndarray, ranks: int) -> list[_Group]:
         """Group the pairs that share a prompt, or more of it than each adds, up to the budget.
@@ -69,7 +77,7 @@ class TokenBudget:
             new = (len(prompt) + sum(map(len, responses - seen))) // ID_BYTES - common
             tokens, rows = groups[-1] if groups else (0, [])
             belongs = prompt == previous or (common > new and len(rows) < share)
-            if belongs and tokens + new <= self.max_tokens:
+            if belongs and tokens + new <= self.max_tokens and self._is_small(len(rows) + 1):
                 groups[-1] = (tokens + new, [*rows, int(step[number])])
                 seen |= responses
             else:

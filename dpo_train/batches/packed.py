@@ -10,7 +10,7 @@ from torch import Tensor
 from xxhash import xxh3_128_digest
 
 from dpo_train.attention.segments import Segments
-from dpo_train.batches.batch import PackedBatch, StepBatch, pair_fields
+from dpo_train.batches.batch import SIDES, PackedBatch, StepBatch, pair_fields
 
 #: Bytes of a token id, as it is stored.
 ID_BYTES = np.dtype(np.int32).itemsize
@@ -58,6 +58,28 @@ def collate_packed(rows: Sequence[Mapping[str, Any]]) -> PackedBatch:
 def collate_step(micro_batches: Sequence[Sequence[Mapping[str, Any]]]) -> StepBatch:
     """Pack the rows of each micro-batch of a step."""
     return StepBatch([collate_packed(rows) for rows in micro_batches])
+
+
+def collate_within(rows: Sequence[Mapping[str, Any]], *, max_tokens: int) -> StepBatch:
+    """Pack consecutive rows into micro-batches of at most `max_tokens` distinct tokens, or of a single pair.
+
+    >>> ids = np.arange(10, 14)
+    >>> rows = [{"prompt_ids": ids + row, "chosen_ids": ids, "rejected_ids": ids + 1} for row in (0, 0, 9)]
+    >>> [len(batch.chosen) for batch in collate_within(rows, max_tokens=16).micro_batches]
+    [2, 1]
+    """
+    micro_batches: list[list[Mapping[str, Any]]] = []
+    tokens, previous = 0, b""
+    for row in rows:
+        prompt, own = id_bytes(row["prompt_ids"]), len(row["prompt_ids"])
+        responses = sum(len(row[f"{side}_ids"]) - 1 for side in SIDES)
+        added = responses + (0 if prompt == previous else own)
+        if not micro_batches or tokens + added > max_tokens:
+            micro_batches.append([])
+            tokens, added = 0, responses + own
+        micro_batches[-1].append(row)
+        tokens, previous = tokens + added, prompt
+    return collate_step(micro_batches)
 
 
 def response_keys(prompt: bytes | memoryview, responses: Iterable[bytes | memoryview]) -> list[bytes]:

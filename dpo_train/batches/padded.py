@@ -32,10 +32,12 @@ class DPODataCollatorWithPadding:
     Args:
         label_pad_token_id: label of prompt and padding tokens.
         padding_value: token id of padding; it has no effect on results, because the attention mask hides it.
+        pad_to_multiple_of: pad to a multiple of this many tokens; None for the longest sequence.
     """
 
     label_pad_token_id: int = -100
     padding_value: int = 0
+    pad_to_multiple_of: int | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Collate rows to one batch."""
@@ -46,6 +48,7 @@ class DPODataCollatorWithPadding:
 
     def _pad(self, rows: Sequence[Mapping[str, Any]], response: str) -> dict[str, Tensor]:
         longest = max(len(row["prompt_ids"]) + len(row[response]) for row in rows)
+        longest += -longest % (self.pad_to_multiple_of or 1)
         input_ids = np.full((len(rows), longest), self.padding_value, dtype=np.int64)
         attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
         labels = np.full((len(rows), longest), self.label_pad_token_id, dtype=np.int64)

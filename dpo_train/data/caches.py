@@ -3,18 +3,20 @@
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
+
 from dpo_data.errors import PreparedError, UsageError, argument, as_flag
-from dpo_data.options import DEFAULT_MAX_INVALID, Progress, silent
+from dpo_data.options import DEFAULT_MAX_INVALID, Progress, Verify, silent
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.cache import TokenCache, find_tokens, list_tokens, refuse_old_tokens, tokenize
 from dpo_data.tokens.encoder import tokenizer_hash
 from dpo_data.tokens.manifest import TokenCounts
-from dpo_data.tokens.remarks import cut_counts
+from dpo_data.tokens.remarks import cut_counts, remark_lines
 
 
 def training_tokens(
@@ -86,9 +88,9 @@ def training_tokens(
     )
 
 
-def describe_truncation(cache: TokenCache) -> str:
-    """Return how many prompts and responses of a token cache were cut; "" if none."""
-    return cut_counts(TokenCounts.total(list(cache.manifest.splits.values())))
+def describe_truncation(caches: Sequence[TokenCache]) -> str:
+    """Return how many prompts and responses of token caches were cut; "" if none."""
+    return cut_counts(TokenCounts.total([counts for cache in caches for counts in cache.manifest.splits.values()]))
 
 
 def model_of_tokens(data: Path, *, key: str | None, cache_dir: Path | None) -> str:
@@ -144,6 +146,75 @@ def _described(cache: TokenCache) -> str:
     )
 
 
+def joined_splits(caches: Sequence[TokenCache], verify: Verify = "fast") -> dict[str, datasets.Dataset]:
+    """Return the splits of token caches by name, each with the pairs of all caches in turn.
+
+    Args:
+        caches: of the same tokenizer and options.
+        verify: how their files are checked, see `TokenCache.dataset`.
+
+    Raises:
+        UsageError: the caches have different tokenizers or options.
+        PreparedError: a file is missing or damaged.
+    """
+    first = caches[0]
+    expected = first.manifest.tokenizer.hash, first.manifest.options.model_dump()
+    for cache in caches[1:]:
+        hash_, options = cache.manifest.tokenizer.hash, cache.manifest.options.model_dump()
+        differing = [f"{name} {expected[1][name]} and {value}" for name, value in options.items()]
+        differing = [text for text, name in zip(differing, options, strict=True) if expected[1][name] != options[name]]
+        if hash_ != expected[0]:
+            differing.insert(0, f"tokenizers {first.manifest.tokenizer.name} and {cache.manifest.tokenizer.name}")
+        if differing:
+            raise UsageError(
+                f"{first.path} and {cache.path} cannot be trained on together: they differ in {', '.join(differing)}.\n"
+                "  Tokenize both with the same options: dpo-data tokenize."
+            )
+    if len(caches) == 1:
+        return dict(first.dataset(verify))
+    parts: dict[str, list[datasets.Dataset]] = {}
+    for cache in caches:
+        for name, split in cache.dataset(verify).items():
+            parts.setdefault(name, []).append(split)
+    return {name: datasets.concatenate_datasets(_with_common_columns(splits)) for name, splits in parts.items()}
+
+
+def _with_common_columns(splits: Sequence[datasets.Dataset]) -> list[datasets.Dataset]:
+    """Return datasets with the columns that all of them have, in the types of the first."""
+    common = [name for name in splits[0].column_names if all(name in split.column_names for split in splits)]
+    return [split.select_columns(common) for split in splits]
+
+
+def describe_tokens(caches: Sequence[TokenCache]) -> list[tuple[str, str]]:
+    """Return what token caches hold in titled lines: pairs, what was truncated and dropped, template and remarks."""
+    names = dict.fromkeys(name for cache in caches for name in cache.manifest.splits)
+    of_split = {
+        name: TokenCounts.total([cache.manifest.splits[name] for cache in caches if name in cache.manifest.splits])
+        for name in names
+    }
+    counts = TokenCounts.total([*of_split.values()])
+    manifest = caches[0].manifest
+    limit = f"to {manifest.options.max_length} tokens" if manifest.options.max_length else "without a max_length"
+    cut = []
+    if counts.prompts_cut:
+        turns = f" ({counts.turns_dropped:,} turns dropped)" if counts.turns_dropped else ""
+        cut.append(f"{counts.prompts_cut:,} prompts by {counts.prompt_tokens_cut:,} tokens{turns}")
+    if counts.responses_cut:
+        cut.append(f"{counts.responses_cut:,} responses by {counts.response_tokens_cut:,} tokens")
+    lines = [("pairs", ", ".join(f"{name} {split.pairs:,}" for name, split in of_split.items()))]
+    lines.append(("truncated", f"{limit}: {', '.join(cut) or 'nothing'}"))
+    if counts.dropped:
+        reasons = ", ".join(f"{reason} {pairs:,}" for reason, pairs in counts.dropped.items())
+        lines.append(("dropped", f"{sum(counts.dropped.values()):,} pairs: {reasons}"))
+    if manifest.form == "conversational":
+        own = "given by the user" if manifest.options.chat_template else f"of {manifest.tokenizer.name}"
+        arguments = manifest.options.chat_template_kwargs
+        lines.append(("template", f"{own}{f', with {json.dumps(arguments)}' if arguments else ''}"))
+    else:
+        lines.append(("template", "none: the pairs are text"))
+    return lines + [("note", line) for line in remark_lines(counts)]
+
+
 @dataclass(frozen=True)
 class DataCard:
     """Where the training data comes from, for a model card."""
@@ -155,8 +226,12 @@ class DataCard:
     quarantined: int
 
 
-def data_card(folder: Path) -> DataCard:
-    """Return the facts about the source in the manifest of a prepared folder."""
-    manifest = open_prepared(folder).manifest
-    source = manifest.source
-    return DataCard(source.name, source.license, source.homepage, manifest.pairs, manifest.quarantined)
+def data_card(*folders: Path) -> DataCard:
+    """Return the facts about the sources in the manifests of prepared folders."""
+    manifests = [open_prepared(folder).manifest for folder in folders]
+    names, licenses, homepages = (
+        ", ".join(dict.fromkeys(str(getattr(manifest.source, name)) for manifest in manifests))
+        for name in ("name", "license", "homepage")
+    )
+    pairs, quarantined = (sum(getattr(each, name) for each in manifests) for name in ("pairs", "quarantined"))
+    return DataCard(names, licenses, homepages, pairs, quarantined)

@@ -2,24 +2,31 @@
 
 import bisect
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from dpo_data.errors import UsageError
+from dpo_data.errors import UsageError, first_line
 from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_train.batches.packed import response_keys
+
+#: Optional columns of a pair: scores of both responses, and their log-probabilities under the reference, as ours and as
+#: TRL's columns.
+SCORES = ("chosen_score", "rejected_score")
+GIVEN_LOGPS = ("reference_chosen_logps", "reference_rejected_logps", "ref_chosen_logps", "ref_rejected_logps")
+_SPELLINGS = (GIVEN_LOGPS[:2], GIVEN_LOGPS[2:])
 
 #: Rows hashed together: few enough to stay in a processor's cache.
 KEY_BATCH_ROWS = 4096
 
 
 class TokenPair(TypedDict):
-    """One pair: token ids as views of the Arrow file, its row number, and its weight (1, or 0 to fill up a batch)."""
+    """One pair: token ids as views of the Arrow file, its row number, and its weight (0 if it fills up a batch)."""
 
     prompt_ids: np.ndarray
     chosen_ids: np.ndarray
@@ -27,6 +34,8 @@ class TokenPair(TypedDict):
     row: int
     weight: float
     score_margin: NotRequired[float]
+    reference_chosen_logps: NotRequired[float]
+    reference_rejected_logps: NotRequired[float]
 
 
 class TokenColumn:
@@ -73,25 +82,40 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
     """The pairs of a tokenized dataset, read from its memory-mapped Arrow columns.
 
     Args:
-        dataset: has prompt_ids, chosen_ids and rejected_ids; may have origin ("file:line").
+        dataset: has prompt_ids, chosen_ids and rejected_ids; may have origin ("file:line"), chosen_score and
+            rejected_score.
         name: name of the dataset in error messages.
+        weights: column with the weights of the pairs; None for 1.
+        first_row: number of the first row in error messages.
 
     Raises:
-        UsageError: a column is missing, there are no rows, or a prompt or response is empty.
+        UsageError: a column is missing or has another type, there are no rows, a prompt or response is empty, a token
+            id is null or negative, or a weight is not above 0.
     """
 
-    def __init__(self, dataset: datasets.Dataset, name: str = "the dataset") -> None:
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        name: str = "the dataset",
+        weights: str | None = None,
+        *,
+        first_row: int = 0,
+    ) -> None:
         missing = [column for column in TOKEN_COLUMNS if column not in dataset.column_names]
         if missing:
             raise UsageError(
                 f"{name}: no column {', '.join(missing)}; it has {', '.join(dataset.column_names) or 'no columns'}."
             )
         if len(dataset) == 0:
-            raise _no_pairs(name)
-        self._table: pa.Table = _with_int32(dataset.with_format("arrow")[:])
-        self._columns = {column: TokenColumn(self._table.column(column)) for column in TOKEN_COLUMNS}
+            raise no_pairs(name)
         self.name = name
+        self._first_row = first_row
+        self._dataset = dataset.with_format(None)
+        self._table: pa.Table = dataset.with_format("arrow")[:]
+        self._columns = {column: self._read_tokens(column) for column in TOKEN_COLUMNS}
         self._score_margins = self._read_score_margins()
+        self._given_logps = self._read_given_logps()
+        self._weights = None if weights is None else self._read_weights(weights)
         for column, tokens in self._columns.items():
             empty = np.flatnonzero(tokens.lengths == 0)
             if len(empty):
@@ -100,25 +124,78 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
                     "  Prompt and responses need at least one token each; dpo-data tokenize drops other pairs."
                 )
 
+    def _read_tokens(self, column: str) -> TokenColumn:
+        """Return a column of token ids, as int32, the type of prepared folders."""
+        ids = self._table.column(column)
+        try:
+            ids = ids.cast(pa.list_(pa.int32()))
+        except (pa.ArrowException, NotImplementedError) as error:
+            raise UsageError(
+                f"{self.name}: {column} must be lists of token ids, but is {ids.type}: {first_line(error)}."
+            ) from error
+        self._table = self._table.set_column(self._table.column_names.index(column), column, ids)
+        if ids.null_count:
+            raise UsageError(f"{self.origin(int(ids.is_null().to_numpy().argmax()))}: {column} is null.")
+        for chunk, start in zip(ids.chunks, np.cumsum([0, *map(len, ids.chunks)]), strict=False):
+            values = chunk.flatten()
+            if values.null_count or (len(values) and pc.min(values).as_py() < 0):
+                wrong = pc.or_kleene(values.is_null(), pc.less(values, 0)).fill_null(True)
+                place = pc.index(wrong, True).as_py()
+                offsets = chunk.offsets.to_numpy()
+                row = int(start) + int(np.searchsorted(offsets - offsets[0], place, side="right")) - 1
+                raise UsageError(
+                    f"{self.origin(row)}: {column} has the token id {values[place].as_py()}; ids are numbers from 0.\n"
+                    "  Leave out labels such as -100 and padding; pairs are padded when they are batched."
+                )
+        return TokenColumn(ids)
+
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    def __getitem__(self, row: int | Sequence[int]) -> Any:
-        """Return the `TokenPair` of a row, or of several; ~row is the same pair with weight 0, to fill up a batch."""
-        return self._pair(row) if isinstance(row, int) else [self._pair(number) for number in row]
+    def __getitem__(self, key: Any) -> Any:
+        """Return rows or columns as a datasets.Dataset does, with ids as lists; a single row with its pair's fields."""
+        values = self._dataset[key]
+        if not isinstance(key, int):
+            return values
+        pair = self._pair(key if key >= 0 else key + len(self))
+        ids: dict[str, Any] = {column: self._columns[column][pair["row"]].tolist() for column in TOKEN_COLUMNS}
+        return {**values, **pair, **ids}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def column_names(self) -> list[str]:
+        """Columns of the dataset."""
+        names: list[str] = self._dataset.column_names
+        return names
+
+    def select(self, rows: Sequence[int]) -> datasets.Dataset:
+        """Return some rows as a datasets.Dataset."""
+        return self._dataset.select(rows)
+
+    def pairs(self, rows: Iterable[Any]) -> list[TokenPair]:
+        """Return pairs of token ids; ~row is the same pair as row with weight 0, to fill up a batch."""
+        return [self._pair(int(row)) for row in rows]
+
+    def __getitems__(self, rows: Sequence[Any]) -> list[Any]:
+        """Return the pairs of a batch, or those of each micro-batch of a step, for torch's DataLoader."""
+        return [self._pair(row) if isinstance(row, int) else self.pairs(row) for row in rows]
 
     def _pair(self, row: int) -> TokenPair:
-        weight = 1.0
-        if row < 0:
-            row, weight = ~row, 0.0
+        if fills_up := row < 0:
+            row = ~row
+        weight = 1.0 if self._weights is None else float(self._weights[row])
         ids = self._columns
         pair: TokenPair = {
             "prompt_ids": ids["prompt_ids"][row],
             "chosen_ids": ids["chosen_ids"][row],
             "rejected_ids": ids["rejected_ids"][row],
             "row": row,
-            "weight": weight,
+            "weight": 0.0 if fills_up else weight,
         }
+        if self._given_logps is not None:
+            pair["reference_chosen_logps"], pair["reference_rejected_logps"] = self._given_logps[row].tolist()
         if self._score_margins is not None:
             pair["score_margin"] = float(self._score_margins[row])
         return pair
@@ -180,12 +257,12 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         """Number of tokens of the longest pair: prompt plus longer response."""
         return int(self.pair_lengths.max())
 
-    def column(self, name: str, rows: np.ndarray) -> list[Any]:
-        """Return the values of a text column in some rows; None for each if there is no such column."""
+    def column(self, name: str, rows: np.ndarray) -> list[str | None]:
+        """Return the values of a column in some rows as text; None for each if there is no such column."""
         if name not in self._table.column_names:
             return [None] * len(rows)
-        values: list[Any] = self._table.column(name).take(pa.array(rows)).to_pylist()
-        return values
+        values = self._table.column(name).take(pa.array(rows)).to_pylist()
+        return [None if value is None else str(value) for value in values]
 
     @property
     def has_scores(self) -> bool:
@@ -194,19 +271,67 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
 
     def _read_score_margins(self) -> np.ndarray | None:
         """Return chosen score minus rejected score, (n,), with NaN for missing scores; None without score columns."""
-        if not {"chosen_score", "rejected_score"} <= set(self._table.column_names):
+        if not set(SCORES) <= set(self._table.column_names):
             return None
-        chosen, rejected = (
-            self._table.column(name).cast(pa.float64()).to_numpy() for name in ("chosen_score", "rejected_score")
-        )
-        margins: np.ndarray = chosen - rejected
+        margins: np.ndarray = np.subtract(*(self._numbers(name) for name in SCORES))
         return margins
+
+    @property
+    def has_given_logps(self) -> bool:
+        """True if the dataset has the log-probabilities of its responses under the reference."""
+        return self._given_logps is not None
+
+    def _read_given_logps(self) -> np.ndarray | None:
+        """Return the reference log-probabilities in the dataset, (n, 2), chosen and rejected; None without columns."""
+        names = next((names for names in _SPELLINGS if set(names) <= set(self._table.column_names)), None)
+        if names is None:
+            return None
+        logps = np.stack([self._numbers(name) for name in names], axis=1)
+        wrong = np.flatnonzero(~(logps <= 0).all(1))
+        if len(wrong):
+            raise UsageError(
+                f"{self.origin(int(wrong[0]))}: {' and '.join(names)} are log-probabilities, summed over a response, "
+                f"but here they are {' and '.join(map(str, logps[wrong[0]].tolist()))}."
+            )
+        return logps
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """Return a column of numbers, (n,) float64, with NaN for null."""
+        column = self._table.column(name)
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)):
+            raise UsageError(f"{self.name}: {name} must be numbers, but is {column.type}.")
+        numbers: np.ndarray = column.cast(pa.float64()).to_numpy()
+        return numbers
+
+    def _read_weights(self, column: str) -> np.ndarray:
+        """Return the weights of the pairs, (n,)."""
+        names = self._table.column_names
+        if column not in names:
+            raise UsageError(
+                f"{self.name}: there is no such column; it has {', '.join(names)}.\n"
+                "  dpo-data convert --keep COLUMN carries a column of the raw rows over.",
+                "pair_weights",
+                column,
+            )
+        try:
+            weights: np.ndarray = self._table.column(column).cast(pa.float64()).to_numpy()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UsageError(f"{self.name}: is not a column of numbers.", "pair_weights", column) from error
+        wrong = np.flatnonzero(~((weights > 0) & np.isfinite(weights)))
+        if len(wrong):
+            raise UsageError(
+                f"{self.origin(int(wrong[0]))}: {weights[wrong[0]]} is not a weight above 0, as in {len(wrong)} of "
+                f"{len(self)} pairs.\n  Remove pairs that should not count.",
+                "pair_weights",
+                column,
+            )
+        return weights
 
     def origin(self, row: int) -> str:
         """Return where a pair came from: "file:line", or the name of the dataset and the row number."""
         if "origin" in self._table.column_names:
             return str(self._table.column("origin")[row].as_py())
-        return f"{self.name}, row {row}"
+        return f"{self.name}, row {self._first_row + row}"
 
     def check_fits(self, vocab_size: int, max_positions: int | None) -> None:
         """Raise UsageError if the model cannot take the rows.
@@ -217,8 +342,12 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
         """
         largest = max(tokens.largest_id for tokens in self._columns.values())
         if largest >= vocab_size:
+            row = next(
+                row for row in range(len(self)) if any(ids[row].max() == largest for ids in self._columns.values())
+            )
             raise UsageError(
-                f"{self.name}: it has token id {largest}, the vocabulary of the model has ids 0 to {vocab_size - 1}.\n"
+                f"{self.origin(row)}: it has token id {largest}, the vocabulary of the model has ids 0 to "
+                f"{vocab_size - 1}.\n"
                 "  The tokens were made for another model; tokenize again with the tokenizer of this model."
             )
         longest = self.pair_lengths
@@ -230,14 +359,6 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
             )
 
 
-def _with_int32(table: pa.Table) -> pa.Table:
-    """Return a table with token ids as int32, the type of prepared folders."""
-    for column in TOKEN_COLUMNS:
-        wanted = pa.list_(pa.int32())
-        if table.column(column).type != wanted:
-            table = table.set_column(table.column_names.index(column), column, table.column(column).cast(wanted))
-    return table
-
-
-def _no_pairs(name: str) -> UsageError:
+def no_pairs(name: str) -> UsageError:
+    """Return the error of a dataset without pairs."""
     return UsageError(f"{name}: it has no pairs to train or evaluate on.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dpo_data.errors import UsageError
 from dpo_train.logprobs.scoring import PackedScorer, Scorer
-from dpo_train.models import evaluating, frozen, load_model, vocabulary_size
+from dpo_train.models import evaluating, frozen, vocabulary_size
 from dpo_train.reference.live import (
     AdapterCopy,
     DisabledAdapter,
@@ -46,7 +46,7 @@ def make_reference(
         precompute: compute each log-probability once; None if possible.
         live_reason: why log-probabilities must be computed in every step; None if they can be precomputed.
         cache: folder that stores log-probabilities for later runs.
-        prepare: makes a loaded reference model ready to compute.
+        prepare: makes a reference model ready to compute; loads one that is given by its path.
 
     Raises:
         UsageError: precomputing was requested and is not possible; or the policy is its own reference and is sharded,
@@ -60,7 +60,7 @@ def make_reference(
     elif isinstance(ref_model, ModelOnDemand):
         model = dataclasses.replace(ref_model, load=lambda: prepare(ref_model.load()))
     elif isinstance(ref_model, str):
-        model = ModelOnDemand(ref_model, lambda: prepare(load_model(ref_model)))
+        model = ModelOnDemand(ref_model, lambda: prepare(ref_model))
     else:
         model = FrozenModel(prepare(ref_model))
     if is_live or not isinstance(scorer, PackedScorer):

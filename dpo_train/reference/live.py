@@ -210,3 +210,11 @@ class ModelOnDemand:
         """Provide the model."""
         with torch.no_grad():
             yield self.network
+
+
+def own_network(reference: Reference) -> Any:
+    """Return the model of a reference that has weights of its own, if it is loaded; else None."""
+    model = getattr(reference, "model", None)
+    if isinstance(model, FrozenModel):
+        return model.network
+    return model._network if isinstance(model, ModelOnDemand) else None

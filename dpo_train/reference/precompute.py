@@ -106,6 +106,7 @@ class Precomputed:
         wanted: np.ndarray,
         *,
         max_tokens: int,
+        max_pairs: int | None = None,
         skip: Callable[[], np.ndarray] | None = None,
         show_progress: bool = False,
     ) -> None:
@@ -115,6 +116,7 @@ class Precomputed:
             rows: the dataset.
             wanted: row numbers, (n,).
             max_tokens: maximum tokens per forward pass.
+            max_pairs: maximum pairs per forward pass; None for no limit.
             skip: returns rows that need not be computed, because the first step provides them; called only if some of
                 the wanted rows are missing.
             show_progress: draw a progress bar on stderr.
@@ -135,7 +137,7 @@ class Precomputed:
         if skip is not None and len(missing):
             missing = np.setdiff1d(missing, skip())
         missing = missing[np.argsort(rows.prompts[missing], kind="stable")]
-        budget = TokenBudget(rows, max_tokens)
+        budget = TokenBudget(rows, max_tokens, max_pairs)
         last_save, computed = time.monotonic(), []
         hidden = not show_progress or not len(missing)
         with tqdm(total=len(missing), desc="reference", unit="pair", leave=False, disable=hidden) as progress:
@@ -143,7 +145,7 @@ class Precomputed:
                 part = missing[start : start + PLAN_ROWS]
                 micro_batches = budget.split_into_micro_batches(part, accelerator.num_processes)
                 for micro_batch in micro_batches[accelerator.process_index]:
-                    batch = collate_packed([rows[row] for row in micro_batch])
+                    batch = collate_packed(rows.pairs(micro_batch))
                     logps = self._response_logps(batch.to(accelerator.device))
                     computed.append((batch.keys.numpy(), logps.cpu().numpy(), batch.lengths.numpy()))
                 progress.update(len(part))
@@ -160,7 +162,7 @@ class Precomputed:
     def _spot_check(self, rows: PairRows, known: np.ndarray) -> None:
         """Compare the stored values of two short pairs with those that the reference computes."""
         shortest = known[np.argsort(rows.pair_lengths[known], kind="stable")[:2]]
-        batch = collate_packed([rows[int(row)] for row in shortest]).to(self.scorer.accelerator.device)
+        batch = collate_packed(rows.pairs(shortest)).to(self.scorer.accelerator.device)
         stored = torch.from_numpy(self.store.find(batch.keys.cpu().numpy())[0])
         self._compare(stored, self.compute(batch).cpu())
 

@@ -14,7 +14,7 @@ import torch
 import xxhash
 from torch.distributed.tensor import DTensor
 
-from dpo_data.errors import InputError, UsageError
+from dpo_data.errors import InputError, UsageError, first_line
 from dpo_train.models import without_adapter
 
 #: To be increased when stored values or their keys no longer match what the code computes.
@@ -52,11 +52,11 @@ class ReferenceStore:
             try:
                 content = path.read_bytes()
                 entries = np.load(io.BytesIO(content), allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
+            except Exception as error:  # NumPy raises many kinds for bytes that are not its format
                 raise InputError(
-                    f"{path}: cannot be read: {error}\n  Delete it; its values are computed again."
+                    f"{path}: cannot be read: {first_line(error)}.\n  Delete it; its values are computed again."
                 ) from error
-            if entries.dtype != ENTRY:
+            if entries.dtype != ENTRY or entries.ndim != 1:
                 raise InputError(f"{path}: not a file of reference log-probabilities.\n  Delete it.")
             if path.stem != checksum(content):
                 raise InputError(

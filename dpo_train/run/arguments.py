@@ -1,8 +1,10 @@
 """The objects of peft and transformers that the options of a run stand for: adapter, quantization, arguments."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +12,15 @@ from transformers import BitsAndBytesConfig
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from dpo_data.errors import UsageError, argument, did_you_mean, first_line, require_packages
-from dpo_train.adapters import adapter_config
+from dpo_train.adapters import MERGED_BASE, adapter_config
 from dpo_train.config import DPOConfig
-from dpo_train.run.options import RunOptions
+from dpo_train.diagnosis import ADAPTER_LEARNING_RATE
+from dpo_train.run.options import LORA_OPTIONS, RunOptions
 
 #: Pairs in one forward pass, unless the user decides: the default of TrainingArguments.
 _MICRO_BATCH = 8
+#: peft's name for all linear layers but the head.
+ALL_LINEAR = "all-linear"
 
 
 def check_options(options: RunOptions) -> None:
@@ -23,6 +28,15 @@ def check_options(options: RunOptions) -> None:
     output = options.output
     if output.exists() and not output.is_dir():
         raise UsageError("is a file; name a folder.", "output", output)
+    data = [("data", folder) for folder in options.folders]
+    for name, folder in (("model", options.model), ("reference", options.reference), *data):
+        if folder is not None and _is_replaced(Path(folder), options):
+            raise UsageError(
+                f"the run would overwrite it: {argument('output', output)} is the same folder.\n"
+                f"  Name another one: {argument('output', 'FOLDER')}.",
+                name,
+                folder,
+            )
     if options.resume and options.overwrite:
         raise UsageError(f"{argument('resume')} and {argument('overwrite')} exclude each other; pass only one.")
     if (output / "metrics.jsonl").exists() and not (options.resume or options.overwrite):
@@ -31,11 +45,14 @@ def check_options(options: RunOptions) -> None:
             f"  Resume it: {argument('resume', True)}. Replace it: {argument('overwrite', True)}. "
             f"Or name another folder: {argument('output', 'FOLDER')}."
         )
-    continues = options.model is not None and adapter_config(options.model) is not None
-    if continues or (options.reference is not None and adapter_config(options.reference) is not None):
+    continues = options.lora_r is None and trains_adapter(options)
+    adapters = [name for name in (options.model, options.reference) if name and adapter_config(name) is not None]
+    if adapters:
         require_packages("an adapter", "peft")
     if options.lora_r is not None:
         require_packages(argument("lora_r"), "peft")
+    elif given := [name for name in LORA_OPTIONS if getattr(options, name)]:
+        raise UsageError(f"{argument(given[0])} is an option of a new adapter; pass {argument('lora_r')} too.")
     elif continues:
         pass
     elif options.merge_adapter:
@@ -45,6 +62,8 @@ def check_options(options: RunOptions) -> None:
             f"{argument('load_in_4bit')} freezes the weights, which leaves nothing to train; pass {argument('lora_r')} "
             "too."
         )
+    if not 0 <= (options.lora_dropout or 0) < 1:
+        raise UsageError("must be in [0, 1).", "lora_dropout", options.lora_dropout)
     if options.load_in_4bit:
         if options.merge_adapter:
             raise UsageError(
@@ -60,6 +79,20 @@ def check_options(options: RunOptions) -> None:
             f"{argument('fp16')} has no effect without a GPU; pass {argument('bf16')} instead, or neither."
         )
     _check_trackers(options.training.get("report_to"))
+
+
+def trains_adapter(options: RunOptions) -> bool:
+    """Return True if a run trains an adapter, a new one or that of the model."""
+    return options.lora_r is not None or (options.model is not None and adapter_config(options.model) is not None)
+
+
+def _is_replaced(folder: Path, options: RunOptions) -> bool:
+    """Return True if a run writes into a folder that it reads, or deletes it with an earlier run."""
+    folder, output = folder.expanduser().resolve(), options.output.resolve()
+    if not folder.exists() or not folder.is_relative_to(output):
+        return False
+    parts = folder.relative_to(output).parts
+    return not parts or (options.overwrite and (parts[0].startswith("checkpoint-") or parts[0] == MERGED_BASE))
 
 
 def _check_trackers(names: Any) -> None:
@@ -78,14 +111,23 @@ def _check_trackers(names: Any) -> None:
 
 
 def lora_config(options: RunOptions) -> Any:
-    """Return the configuration of a LoRA adapter on all linear layers, or None without `lora_r`."""
+    """Return the configuration of a LoRA adapter, or None without `lora_r`."""
     if options.lora_r is None:
         return None
     from peft import LoraConfig
 
-    # alpha = 2 r, as the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
+    modules = options.lora_target_modules or [ALL_LINEAR]
     return LoraConfig(
-        r=options.lora_r, lora_alpha=2 * options.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=options.lora_r,
+        # As the LoRA paper's successors settled on; Hu et al. 2021, arXiv:2106.09685, only fix the ratio.
+        lora_alpha=options.lora_alpha or 2 * options.lora_r,
+        lora_dropout=options.lora_dropout or 0.0,
+        target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else modules,
+        use_rslora=options.lora_rslora,
+        use_dora=options.lora_dora,
+        modules_to_save=options.lora_modules_to_save,
+        trainable_token_indices=options.lora_token_indices,
+        task_type="CAUSAL_LM",
     )
 
 
@@ -94,15 +136,32 @@ def loading_options(options: RunOptions) -> dict[str, Any]:
 
     Source: Dettmers et al. 2023, arXiv:2305.14314, section 3.
     """
+    loading = {
+        "dtype": options.dtype,
+        "trust_remote_code": options.trust_remote_code,
+        **_from_json(options, "model_init_kwargs"),
+    }
     if not options.load_in_4bit:
-        return {"dtype": options.dtype}
+        return loading
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32 if options.dtype in ("float32", "auto") else getattr(torch, options.dtype),
     )
-    return {"dtype": options.dtype, "quantization_config": config}
+    return {**loading, "quantization_config": config}
+
+
+def _from_json(options: RunOptions, name: str) -> dict[str, Any]:
+    """Return the values of an option that the command line has as JSON; empty without it."""
+    given = options.training.get(name) or {}
+    try:
+        given = json.loads(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise UsageError(f"is not JSON: {error}.", name, given) from error
+    if not isinstance(given, dict):
+        raise UsageError("must map names to values.", name, given)
+    return given
 
 
 def training_arguments(options: RunOptions) -> DPOConfig:
@@ -110,7 +169,10 @@ def training_arguments(options: RunOptions) -> DPOConfig:
 
     Raises: UsageError: transformers refuses an option, or the batch size cannot be split.
     """
-    given = dict(options.training)
+    given = {name: value for name, value in options.training.items() if name != "model_init_kwargs"}
+    added = {name: given.pop(name) for name in [*given] if name not in DPOConfig.__dataclass_fields__}
+    if added:  # options of losses that a program added to LOSSES
+        given["loss_options"] = _from_json(options, "loss_options") | added
     if given.get("bf16") and not torch.cuda.is_available():
         given.setdefault("use_cpu", True)
     if "eval_steps" in given:
@@ -118,8 +180,12 @@ def training_arguments(options: RunOptions) -> DPOConfig:
     if options.early_stopping is not None:
         given |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_strategy": "best"}
     given |= _micro_batches(options.batch_size, int(os.environ.get("WORLD_SIZE", "1")), given)
-    home = options.cache_dir or options.data
-    if os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone
+    if trains_adapter(options):
+        given.setdefault("learning_rate", ADAPTER_LEARNING_RATE)
+    home = options.cache_dir or options.folders[0]
+    if given.get("sync_ref_model"):
+        pass  # a reference that changes is not kept
+    elif os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone
         given.setdefault("reference_cache", str(home / "reference"))
     try:
         return DPOConfig(output_dir=str(options.output), disable_tqdm=not sys.stderr.isatty(), **given)

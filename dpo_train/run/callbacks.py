@@ -9,9 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from dpo_train.run.curves import is_untrained
+
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]
-    """Metrics file: one JSON object per log record; a resumed run begins with the records before it."""
+    """Metrics file: one JSON object per log record; a resumed run begins with the records before it.
+
+    Records of the policy before its first update have `"untrained": true`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,7 +26,7 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Start the file with the records of the run that is resumed."""
         if state.is_world_process_zero:
-            self._path.write_text("".join(json.dumps(record) + "\n" for record in state.log_history), encoding="utf-8")
+            self._path.write_text("".join(map(_line, state.log_history)), encoding="utf-8")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Log the last step whatever the interval, so that the curves reach the end."""
@@ -32,7 +37,12 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
         """Append the newest record."""
         if state.is_world_process_zero:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(state.log_history[-1]) + "\n")
+                file.write(_line(state.log_history[-1]))
+
+
+def _line(record: dict[str, Any]) -> str:
+    marked = record | {"untrained": True} if is_untrained(record) else record
+    return json.dumps(marked) + "\n"
 
 
 class ProgressLine(TrainerCallback):  # type: ignore[misc]
@@ -89,6 +99,8 @@ class ProgressLine(TrainerCallback):  # type: ignore[misc]
             for name, short in (("loss", "loss"), ("rewards/accuracies", "accuracy"), ("rewards/margins", "margin"))
             if prefix + name in record
         )
+        if is_untrained(record) and state.max_steps:
+            figures += "  (untrained policy)"
         if not prefix:
             figures += f"  {(state.num_input_tokens_seen - self._tokens_before) / self._training_s:,.0f} tok/s"
         if self._progress is not None and self._task is not None and not prefix:

@@ -20,6 +20,11 @@ def is_tied(record: Record, prefix: str = "") -> bool:
     return bool(record[f"{prefix}rewards/margins"] == 0 == record[f"{prefix}rewards/accuracies"])
 
 
+def is_untrained(record: Record) -> bool:
+    """Return True if a record of a run only has metrics of the policy before its first update."""
+    return bool(record["step"] == (1 if "loss" in record else 0))
+
+
 def training_points(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
     """Return the steps and values of a metric on the training pairs, without the accuracy of tied pairs."""
     return _points([record for record in records if "loss" in record], name)

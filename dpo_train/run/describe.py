@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
-from dpo_train.run.options import RunOptions
 from dpo_train.trainer.trainer import DPOTrainer
 
 if TYPE_CHECKING:
@@ -21,13 +20,6 @@ def describe_path(trainer: DPOTrainer) -> str:
         return text
     distinct, all_tokens = trainer.train_dataset.distinct_tokens, trainer.train_dataset.two_sequence_tokens
     return f"{text}; {distinct:,} distinct tokens, {1 - distinct / all_tokens:.0%} fewer than two sequences per pair"
-
-
-def describe_adapter(options: RunOptions, base: str) -> str:
-    """Return what becomes of the adapter that a run starts from, on its base model."""
-    if options.lora_r is None:
-        return f"{options.model} is continued, on {base}"
-    return f"{options.model} is merged into {base}; a new adapter of rank {options.lora_r} is trained on the result"
 
 
 def describe_batch(args: DPOConfig, *, shared: bool = False) -> str:
@@ -67,10 +59,13 @@ def show_result(result: "RunResult") -> None:
     """Print the evaluation before and after a run, and where its files are, to standard output."""
     from rich.console import Console
 
-    from dpo_train.run.report import before_and_after
+    from dpo_train.run.report import before_and_after, saved_model
 
     if result.before:
-        Console().print(before_and_after(result.before, result.after))
+        console = Console()
+        table = before_and_after(result.before, result.after, saved_model(result.steps, result.saved_step))
+        table.box = table.box if console.is_terminal else None
+        console.print(table)
     if result.steps:
         print(f"steps    {result.steps}")
     files = {

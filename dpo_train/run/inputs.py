@@ -9,14 +9,19 @@ from typing import Any, NamedTuple
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
-from dpo_data.errors import InputError, UsageError, loading
+from dpo_data.errors import InputError, UsageError, argument, loading
 from dpo_data.options import DEFAULT_MAX_INVALID, parse_share
 from dpo_train.adapters import adapter_base, load_with_adapter
-from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta
-from dpo_train.data.caches import model_of_tokens, training_tokens
+from dpo_train.config import DEFAULT_BETA, DPOConfig, make_objective, resolve_beta, trainer_arguments
+from dpo_train.data.caches import joined_splits, model_of_tokens, training_tokens
+from dpo_train.models import custom_code_error
 from dpo_train.run.arguments import check_options, training_arguments
 from dpo_train.run.options import RunOptions
 from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
+from dpo_train.trainer.preflight import check_arguments, check_best_metric
+
+#: Name of a reference: the model under the adapter that is trained.
+BASE = "base"
 
 _WHAT = {AutoTokenizer: "tokenizer", AutoConfig: "configuration", AutoModelForCausalLM: "weights"}
 
@@ -27,7 +32,7 @@ class Inputs(NamedTuple):
     Attributes:
         options: of the run; the model is known.
         args: of the trainer.
-        tokens: the token cache.
+        tokens: the token cache of each folder.
         splits: its splits by name.
         tokenizer: of the model.
         checkpoint: to resume from, if any.
@@ -35,7 +40,7 @@ class Inputs(NamedTuple):
 
     options: RunOptions
     args: DPOConfig
-    tokens: Any
+    tokens: list[Any]
     splits: Any
     tokenizer: Any
     checkpoint: Path | None
@@ -53,38 +58,66 @@ def load_inputs(options: RunOptions, say: Callable[[str], None], *, scratch: Pat
     """
     check_options(options)
     if options.model is None:
-        model = model_of_tokens(options.data, key=options.tokens, cache_dir=options.cache_dir)
+        model = model_of_tokens(options.folders[0], key=options.tokens, cache_dir=options.cache_dir)
         say(f"model      {model}, whose tokenizer made the token cache")
         options = dataclasses.replace(options, model=model)
+    options = dataclasses.replace(options, reference=_reference_path(options))
     args = training_arguments(options)
-    make_objective(args, resolve_beta(DEFAULT_BETA, args.beta))
-    checkpoint = newest_checkpoint(options.output) if options.resume else None
-    if checkpoint is not None:
-        require_complete(checkpoint)
+    make_objective(trainer_arguments(args), resolve_beta(DEFAULT_BETA, args.beta))
+    check_arguments(args)
+    check_best_metric(args)
+    checkpoint = _checkpoint(options, args)
     model = str(options.model)
     for name in filter(None, (model, options.reference)):
         _require_weights(name)  # they are loaded last, or never
-    tokenizer = load_pretrained(AutoTokenizer, model)
+    remote = options.trust_remote_code
+    tokenizer = load_pretrained(AutoTokenizer, model, trust_remote_code=remote)
     if options.reference is not None:
-        load_pretrained(AutoConfig, options.reference)
-    tokens = training_tokens(
-        options.data,
-        model=model,
-        tokenizer=tokenizer,
-        key=options.tokens,
-        cache_dir=options.cache_dir,
-        options=options.truncation(),
-        max_invalid=(
-            DEFAULT_MAX_INVALID if options.max_invalid is None else parse_share("max_invalid", options.max_invalid)
-        ),
-        scratch=scratch,
-        progress=_lines(say),
+        load_pretrained(AutoConfig, options.reference, trust_remote_code=remote)
+    max_invalid = (
+        DEFAULT_MAX_INVALID if options.max_invalid is None else parse_share("max_invalid", options.max_invalid)
     )
-    splits = tokens.dataset()
+    tokens = [
+        training_tokens(
+            folder,
+            model=model,
+            tokenizer=tokenizer,
+            key=options.tokens,
+            cache_dir=options.cache_dir,
+            options=options.truncation(),
+            max_invalid=max_invalid,
+            scratch=scratch,
+            progress=_lines(say),
+        )
+        for folder in options.folders
+    ]
+    for cache in tokens:
+        if cache.set_aside is not None:
+            say(f"tokens     a damaged cache was moved to {cache.set_aside}")
+    splits = joined_splits(tokens, options.verify)
     needed = "test" if options.eval_only else "train"
     if needed not in splits:
-        raise UsageError(f"{tokens.path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")
+        raise UsageError(f"{tokens[0].path}: has no {needed} split, only {', '.join(splits) or 'nothing'}.")
     return Inputs(options, args, tokens, splits, tokenizer, checkpoint)
+
+
+def _checkpoint(options: RunOptions, args: DPOConfig) -> Path | None:
+    """Return the checkpoint to resume from, or None for a new run.
+
+    Raises: UsageError: there is no such checkpoint, or it is incomplete.
+    """
+    given = args.resume_from_checkpoint
+    if given is None and not options.resume:
+        return None
+    if given is not None and options.resume:
+        raise UsageError(
+            f"{argument('resume')} and {argument('resume_from_checkpoint')} exclude each other; pass only one."
+        )
+    checkpoint = newest_checkpoint(options.output) if given is None else Path(given)
+    if not checkpoint.is_dir():
+        raise UsageError("there is no such checkpoint.", "resume_from_checkpoint", checkpoint)
+    require_complete(checkpoint)
+    return checkpoint
 
 
 def _lines(say: Callable[[str], None], every_s: float = 10.0) -> Callable[[float | None, int], None]:
@@ -100,17 +133,42 @@ def _lines(say: Callable[[str], None], every_s: float = 10.0) -> Callable[[float
     return progress
 
 
-def load_pretrained(factory: Any, model: str, **options: Any) -> Any:
+def _reference_path(options: RunOptions) -> str | None:
+    """Return the reference by its path or name on the Hub; None for the model before training.
+
+    Raises: UsageError: the reference is the model under an adapter, and no adapter is trained.
+    """
+    if options.reference != BASE:
+        return options.reference
+    base = adapter_base(str(options.model))
+    if base is None and options.lora_r is None:
+        raise UsageError(
+            f"is the model under an adapter, and {options.model} is none. Without {argument('reference')}, the "
+            f"reference is the model before training.\n  A folder of this name is ./{BASE}.",
+            "reference",
+            BASE,
+        )
+    return base  # the model before training is the one under a new adapter
+
+
+def load_pretrained(factory: Any, model: str, *, trust_remote_code: bool = False, **options: Any) -> Any:
     """Return a tokenizer, configuration or model, loaded by a class of transformers; of an adapter, its base model's.
 
     A model comes with its adapter. A tokenizer that was saved with an adapter is preferred to the base model's.
 
-    Raises: InputError: it cannot be loaded.
+    Raises:
+        InputError: it cannot be loaded.
+        UsageError: it needs Python code of its own, which `trust_remote_code` does not allow.
     """
 
     def load(name: str) -> Any:
-        with loading(name, _WHAT[factory]) as found:
-            return factory.from_pretrained(found, **options)
+        try:
+            with loading(name, _WHAT[factory]) as found:
+                return factory.from_pretrained(found, trust_remote_code=trust_remote_code, **options)
+        except InputError as error:
+            if "trust_remote_code" in str(error.__cause__) and not trust_remote_code:
+                raise custom_code_error(model) from error
+            raise
 
     with loading(model, _WHAT[factory]) as name:
         base = adapter_base(name)

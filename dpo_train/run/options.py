@@ -6,8 +6,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpo_data.errors import reading
-from dpo_data.options import DEFAULT_MAX_INVALID, OnOverlong, TruncationMode, TruncationUnit, parse_template_arguments
+from dpo_data.options import (
+    DEFAULT_MAX_INVALID,
+    OnOverlong,
+    TruncationMode,
+    TruncationUnit,
+    Verify,
+    parse_template_arguments,
+)
 from dpo_train.options import ADAPTER, EVALUATION, LOSS, MAIN, RUN, TOKENS, option
+
+#: Options of a new adapter besides its rank.
+LORA_OPTIONS = (
+    "lora_alpha",
+    "lora_dropout",
+    "lora_target_modules",
+    "lora_rslora",
+    "lora_dora",
+    "lora_modules_to_save",
+    "lora_token_indices",
+)
 
 _TRUNCATION = (
     "max_length",
@@ -24,11 +42,17 @@ _TRUNCATION = (
 class RunOptions:
     """Options of a run; `training` holds the options of `DPOConfig` that were given, by field name."""
 
-    data: Path = field(metadata=option("Prepared folder, made by dpo-data convert.", group=MAIN, metavar="FOLDER"))
+    data: Path | list[Path] = field(
+        metadata=option(
+            "Prepared folder, made by dpo-data convert; several are concatenated (repeatable).",
+            group=MAIN,
+            metavar="FOLDER",
+        )
+    )
     model: str | None = field(
         default=None,
         metadata=option(
-            "Model to train: a folder, or a name on the Hub.",
+            "Model to train: a folder, or a name on the Hub, of a model or of an adapter.",
             group=MAIN,
             metavar="NAME",
             show_default="the model whose tokenizer made the only token cache",
@@ -47,7 +71,8 @@ class RunOptions:
     reference: str | None = field(
         default=None,
         metadata=option(
-            "Reference model: a folder, or a name on the Hub.",
+            "Reference model: a folder, or a name on the Hub, of a model or of an adapter; base: the model under the "
+            "adapter that is trained.",
             group=LOSS,
             metavar="NAME",
             show_default="the model before training",
@@ -56,8 +81,61 @@ class RunOptions:
     lora_r: int | None = field(
         default=None, metadata=option("Train a LoRA adapter of this rank.", group=ADAPTER, metavar="N", minimum=1)
     )
+    lora_alpha: int | None = field(
+        default=None,
+        metadata=option(
+            "Scale of the adapter: alpha / rank.",
+            group=ADAPTER,
+            metavar="N",
+            show_default="twice the rank",
+            minimum=1,
+        ),
+    )
+    lora_dropout: float | None = field(
+        default=None,
+        metadata=option(
+            "Dropout of the adapter's input, which other dropout is not affected by.",
+            group=ADAPTER,
+            metavar="X",
+            show_default="0",
+        ),
+    )
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata=option(
+            "Modules to adapt, by the ends of their names, such as q_proj or embed_tokens (repeatable).",
+            group=ADAPTER,
+            metavar="NAME",
+            show_default="all-linear: all linear layers but the head",
+        ),
+    )
+    lora_rslora: bool = field(
+        default=False, metadata=option("Scale the adapter by alpha / sqrt(rank) (rsLoRA).", group=ADAPTER)
+    )
+    lora_dora: bool = field(
+        default=False, metadata=option("Train magnitude and direction of the weights (DoRA).", group=ADAPTER)
+    )
+    lora_modules_to_save: list[str] | None = field(
+        default=None,
+        metadata=option(
+            "Modules to train as a whole and save with the adapter, such as lm_head (repeatable).",
+            group=ADAPTER,
+            metavar="NAME",
+            show_default="none",
+        ),
+    )
+    lora_token_indices: list[int] | None = field(
+        default=None,
+        metadata=option(
+            "Ids of tokens whose embeddings are trained too, such as new special tokens (repeatable).",
+            group=ADAPTER,
+            names=("--lora-token-indices", "--lora-trainable-token-indices"),
+            metavar="ID",
+            show_default="none",
+        ),
+    )
     load_in_4bit: bool = field(
-        default=False, metadata=option("Load the frozen weights in 4 bits (QLoRA). Needs --lora-r.", group=ADAPTER)
+        default=False, metadata=option("Load the frozen weights in 4 bits (QLoRA). Needs an adapter.", group=ADAPTER)
     )
     merge_adapter: bool = field(
         default=False, metadata=option("Merge the adapter into the saved model.", group=ADAPTER)
@@ -148,6 +226,14 @@ class RunOptions:
             "Folder of the token caches.", group=TOKENS, metavar="FOLDER", show_default="the folder of --data"
         ),
     )
+    verify: Verify = field(
+        default="fast",
+        metadata=option(
+            "How the token cache is checked for damage: fast compares the XXH3 of its shards, full the SHA-256 of all "
+            "its files.",
+            group=TOKENS,
+        ),
+    )
     early_stopping: int | None = field(
         default=None,
         metadata=option(
@@ -172,6 +258,16 @@ class RunOptions:
     resume: bool = field(default=False, metadata=option("Resume from the latest checkpoint in --output.", group=RUN))
     overwrite: bool = field(default=False, metadata=option("Replace an earlier run in --output.", group=RUN))
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether Python code that comes with a model or a tokenizer may run."""
+        return bool(self.training.get("trust_remote_code", False))
+
+    @property
+    def folders(self) -> list[Path]:
+        """The prepared folders to train on."""
+        return [self.data] if isinstance(self.data, Path) else list(self.data)
 
     def truncation(self) -> dict[str, Any]:
         """Return the options of `dpo_data.tokenize` that were given.

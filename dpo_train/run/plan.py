@@ -76,7 +76,7 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
         options, args, tokens, splits, *_ = load_inputs(options, say, scratch=Path(scratch))
         names = {"train": "the training set", "test": "the evaluation set"}  # as the trainer's messages have them
         rows = {name: PairRows(split, names[name]) for name, split in splits.items()}
-        model = _empty_model(str(options.model))
+        model = _empty_model(str(options.model), options)
         check_reference(args, given=options.reference is not None)
         for split in rows.values():
             check_data(split, model, _objective(args))
@@ -89,7 +89,7 @@ def plan(options: RunOptions, say: Callable[[str], None]) -> Plan:
             steps = args.max_steps if args.max_steps > 0 else -(-len(rows["train"]) * args.num_train_epochs // step)
         return Plan(
             model=str(options.model),
-            tokens=None if tokens.path.is_relative_to(scratch) else tokens.path,
+            tokens=None if tokens[0].path.is_relative_to(scratch) else tokens[0].path,
             pairs={name: len(split) for name, split in rows.items()},
             truncated=describe_truncation(tokens),
             longest_pair=longest,
@@ -107,10 +107,11 @@ def _objective(args: DPOConfig) -> Objective:
     return make_objective(args, resolve_beta(DEFAULT_BETA, args.beta))
 
 
-def _empty_model(name: str) -> Any:
-    config = load_pretrained(AutoConfig, name)
+def _empty_model(name: str, options: RunOptions) -> Any:
+    remote = options.trust_remote_code
+    config = load_pretrained(AutoConfig, name, trust_remote_code=remote)
     with loading(name, "model"), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=remote)
 
 
 def _adapted_layers(model: Any) -> list[nn.Linear]:
@@ -140,7 +141,7 @@ def _memory(model: Any, options: RunOptions, args: DPOConfig, longest: int, *, p
     reference = 0.0
     if _objective(args).needs_reference and not args.reference_free:
         if options.reference is not None:
-            reference = _empty_model(options.reference).num_parameters() * size
+            reference = _empty_model(options.reference, options).num_parameters() * size
         elif padded and options.lora_r is None:
             reference = weights  # a copy of the model before training
     positions = args.max_tokens_per_microbatch or suggested_tokens(model, torch.device("cpu"))

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from dpo_data.inspect.run_pairs import JudgedPair
+from dpo_data.prepared.files import replace_texts
 from dpo_data.reports.html.charts import Curve
 from dpo_data.reports.html.fragments import render_fragment
 from dpo_data.reports.html.rendering import Content, Section, render_page
 from dpo_train.data.caches import DataCard
-from dpo_train.run.curves import Record, draw_curves, evaluation_points, is_tied, training_points
+from dpo_train.run.curves import Record, draw_curves, evaluation_points, is_tied, is_untrained, training_points
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -65,14 +66,15 @@ class RunReport:
         card: where the data comes from.
         loss: name of the loss.
         steps: optimizer steps.
-        pairs: training pairs.
+        pairs: training pairs, or those of the test split if the run was only an evaluation.
         records: the run's log, oldest first.
         before: the evaluation before the first step; empty without a test split.
-        after: the evaluation after the last step.
+        after: the evaluation of the saved model.
         options: options of the run, with the values that were used; see `used_options`.
         worst: the pairs that the trained model ranks worst, lowest margin first.
         samples: texts generated for some prompts of the test split.
         trained: False if the run was only an evaluation.
+        saved_step: the step of the saved model; None for the last one.
     """
 
     title: str
@@ -89,14 +91,21 @@ class RunReport:
     worst: Sequence[JudgedPair]
     samples: Sequence[Sample]
     trained: bool
+    saved_step: int | None = None
+
+    @property
+    def saved_model(self) -> str:
+        """Which of the run's models is saved, if not the last one, as the end of a phrase."""
+        return saved_model(self.steps, self.steps if self.saved_step is None else self.saved_step)
 
 
 def write_report(folder: Path, report: RunReport) -> None:
     """Write report.html and, for a trained model, curves.png and README.md, its model card."""
+    texts = {folder / "report.html": page(report)}
     if report.trained:
         draw_curves(report.records, folder / "curves.png", report.title, ln2=report.loss == "sigmoid")
-        (folder / "README.md").write_text(_model_card(report), encoding="utf-8")
-    (folder / "report.html").write_text(page(report), encoding="utf-8")
+        texts[folder / "README.md"] = _model_card(report)
+    replace_texts(texts)
 
 
 def page(report: RunReport) -> str:
@@ -121,6 +130,8 @@ def _tiles(report: RunReport) -> list[tuple[str, str]]:
     training = [record for record in report.records if "loss" in record]
     prefix, record = ("eval_", report.after) if report.after else ("", training[-1] if training else {})
     where = "test" if prefix else "last training record"
+    if record and not prefix and is_untrained(record):
+        where += ", of the untrained policy"
     for name, decimals in (("loss", 3), ("rewards/accuracies", 3), ("rewards/margins", 3)):
         if prefix + name in record:
             tiles.append((f"{record[prefix + name]:.{decimals}f}".replace("-", "−"), f"{_HEADLINES[name]}, {where}"))
@@ -130,7 +141,7 @@ def _tiles(report: RunReport) -> list[tuple[str, str]]:
 def evaluation(report: RunReport) -> Content:
     """Return the metrics of the test split before and after training."""
     rows = compared(report.before, report.after)
-    return {"rows": rows} if rows else None
+    return {"rows": rows, "after": f"after training{report.saved_model}"} if rows else None
 
 
 def curves(report: RunReport) -> Content:
@@ -236,9 +247,24 @@ def compared(before: Record, after: Record) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def before_and_after(before: Record, after: Record) -> Table:
-    """Return the evaluation metrics before the first and after the last step, side by side, for a terminal."""
-    table = Table(title="Evaluation on the test split", title_justify="left")
+def saved_model(steps: int, saved_step: int) -> str:
+    """Return which of a run's models is saved, if not the last one, as the end of a phrase.
+
+    >>> saved_model(30, 22), saved_model(30, 30)
+    (' (model of step 22 of 30, the best)', '')
+    """
+    return "" if saved_step == steps else f" (model of step {saved_step} of {steps}, the best)"
+
+
+def before_and_after(before: Record, after: Record, which: str = "") -> Table:
+    """Return the evaluation metrics before training and of the saved model, side by side, for a terminal.
+
+    Args:
+        before: the evaluation before the first step.
+        after: that of the saved model.
+        which: `saved_model`.
+    """
+    table = Table(title=f"Evaluation on the test split{which}", title_justify="left")
     table.add_column("")
     for heading in ("before", "after", "change"):
         table.add_column(heading, justify="right")
@@ -272,10 +298,11 @@ def _model_card(report: RunReport) -> str:
 
 ## Data
 
-{report.card.source}, {report.card.pairs:,} pairs ({report.card.quarantined:,} raw rows were left out with a reason).
+{report.card.source}, {report.pairs:,} pairs for training, of {report.card.pairs:,} in the data set
+({report.card.quarantined:,} raw rows were left out with a reason).
 License of the data: {report.card.license}.{source} The base model's license applies too.
 
-## Evaluation
+## Evaluation{report.saved_model}
 
 {evaluation}
 ![Curves](curves.png)

@@ -13,7 +13,7 @@ class Samples:
         self._trainer = trainer
         self._rows: list[Any] = []
         if count and trainer.tokenizer is not None:
-            self._rows = [trainer.eval_dataset[row] for row in range(min(count, len(trainer.eval_dataset)))]
+            self._rows = trainer.eval_dataset.pairs(range(min(count, len(trainer.eval_dataset))))
 
     def written_by(self, writer: Any) -> list[str]:
         """Return the text of each prompt with the response that a model generates for it."""

@@ -10,19 +10,20 @@ import transformers
 from transformers import AutoModelForCausalLM, EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from dpo_data.errors import UsageError, argument, first_line
-from dpo_train.adapters import MERGED_BASE, adapter_base
-from dpo_train.data.caches import describe_truncation
+from dpo_data.errors import DataError, UsageError, argument, first_line
+from dpo_train.adapters import MERGED_BASE
+from dpo_train.data.caches import describe_tokens
 from dpo_train.memory.allocator import disable_malloc_trim
 from dpo_train.reference.live import ModelOnDemand
 from dpo_train.run.arguments import loading_options, lora_config
 from dpo_train.run.callbacks import MetricsFile, ProgressLine
-from dpo_train.run.describe import describe_adapter, describe_batch, describe_path
+from dpo_train.run.describe import describe_batch, describe_path
 from dpo_train.run.inputs import Inputs, load_inputs, load_pretrained
 from dpo_train.run.options import RunOptions
 from dpo_train.run.outputs import RunResult, run_report, write_pairs
 from dpo_train.run.report import write_report
 from dpo_train.run.samples import Samples
+from dpo_train.trainer.checkpoints import newest_checkpoint, require_complete
 from dpo_train.trainer.trainer import DPOTrainer
 
 
@@ -35,14 +36,14 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
         quiet: show no progress of the training.
 
     Raises: DataError: options, data and model do not go together, and nothing has been written; or the loss is not
-        finite, or memory ran out.
+        finite, memory ran out, or the system refused to write.
     """
     transformers.utils.logging.disable_progress_bar()
     inputs = load_inputs(options, say)
-    say(f"tokens     {inputs.tokens.path}")
-    say(f"pairs      {', '.join(f'{name} {len(rows):,}' for name, rows in inputs.splits.items())}")
-    if cut := describe_truncation(inputs.tokens):
-        say(f"truncated  {cut}")
+    for tokens in inputs.tokens:
+        say(f"tokens     {tokens.path}")
+    for title, text in describe_tokens(inputs.tokens):
+        say(f"{title:10} {text}")
     try:
         return _run(_make_trainer(inputs, quiet), inputs, say)
     except ImportError as error:  # of an optimizer or kernel that an option asks transformers for
@@ -52,6 +53,30 @@ def run(options: RunOptions, say: Callable[[str], None], *, quiet: bool = False)
             f"out of memory: {first_line(error)}.\n  Use less: {argument('max_tokens_per_microbatch', 2048)}, "
             f"{argument('dtype', 'bfloat16')}, {argument('lora_r', 16)} or a shorter {argument('max_length')}."
         ) from error
+    except Exception as error:  # each library that writes files has its own for a full disk
+        if (reason := _write_failure(error)) is None:
+            raise
+        raise UsageError(f"{options.output}: writing failed: {reason}.\n{_what_is_whole(options.output)}") from error
+
+
+def _write_failure(error: Exception) -> str | None:
+    """Return why the system refused to write, if an exception says so; None for another exception."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.strerror or first_line(error)
+    is_full = any(
+        words in str(error) for words in ("No space left on device", "code: 28", "PytorchStreamWriter failed")
+    )
+    return "no space left on the device" if is_full and not isinstance(error, DataError) else None
+
+
+def _what_is_whole(output: Path) -> str:
+    """Return what of a run that stopped while it wrote can be used."""
+    try:
+        checkpoint = newest_checkpoint(output)
+        require_complete(checkpoint)
+    except UsageError:
+        return "  The run has no complete checkpoint. Free some space, and start again."
+    return f"  {checkpoint} is complete. Free some space, and resume there: {argument('resume', True)}."
 
 
 def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
@@ -82,8 +107,6 @@ def _make_trainer(inputs: Inputs, quiet: bool) -> DPOTrainer:
 
 def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> RunResult:
     options, splits = inputs.options, inputs.splits
-    if (base := adapter_base(str(options.model))) is not None:
-        say(f"adapter    {describe_adapter(options, base)}")
     packing = trainer.resolve_packing()
     say(f"batch      {describe_batch(inputs.args, shared=packing.reason is None)}")
     say(f"path       {describe_path(trainer)}")
@@ -107,7 +130,7 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
     trained = trainer.pair_metrics.history()
     if trainer.is_world_process_zero():
         options.output.mkdir(parents=True, exist_ok=True)
-        write_pairs(trainer, trained, options.output)
+        write_pairs(trainer, trained, options.output, saved_step=result.saved_step)
         write_report(options.output, run_report(options, result, trainer, compared))
     if inputs.args.world_size > 1:
         trainer.end()  # gloo's threads may abort the process at its exit otherwise
@@ -115,19 +138,27 @@ def _run(trainer: DPOTrainer, inputs: Inputs, say: Callable[[str], None]) -> Run
 
 
 def _evaluated(trainer: DPOTrainer, inputs: Inputs) -> RunResult:
-    """Return the result of a run, after an evaluation of its last step if there was none."""
-    splits = inputs.splits
-    evaluations = [record for record in trainer.state.log_history if "eval_loss" in record]
-    if "test" in splits and not (evaluations and evaluations[-1]["step"] == trainer.state.global_step):
-        trainer.evaluate()
-        evaluations.append(trainer.state.log_history[-1])
+    """Return the result of a run, after an evaluation of its model if the last one was of another step."""
+    splits, state = inputs.splits, trainer.state
+    step = state.global_step
+    if inputs.args.load_best_model_at_end and state.best_model_checkpoint is not None and not inputs.options.eval_only:
+        step = int(state.best_model_checkpoint.rpartition("-")[2])
+    evaluations = [record for record in state.log_history if "eval_loss" in record]
+    if "test" in splits and not (evaluations and evaluations[-1]["step"] == step):
+        if step == state.global_step:
+            trainer.evaluate()
+            evaluations.append(state.log_history[-1])
+        else:  # not logged, because the log has this step already
+            measured = trainer.evaluation_loop(trainer.get_eval_dataloader(), "Evaluation").metrics
+            evaluations.append({**measured, "step": step})
     return RunResult(
         output=inputs.options.output,
-        tokens=inputs.tokens.path,
-        steps=trainer.state.global_step,
+        tokens=inputs.tokens[0].path,
+        steps=state.global_step,
         pairs=len(splits["train"]) if "train" in splits else 0,
         before=evaluations[0] if evaluations else {},
         after=evaluations[-1] if evaluations else {},
+        saved_step=step,
     )
 
 

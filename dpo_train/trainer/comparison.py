@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers.utils import logging
 
@@ -20,16 +21,19 @@ from dpo_train.logprobs.scoring import (
     PackedScorer,
     PaddedScorer,
     PairScores,
+    TensorDict,
     compute_dtype,
     pair_scores,
     rounding_error,
+    takes_logits_to_keep,
 )
 from dpo_train.memory.allocator import suggested_tokens
 from dpo_train.models import without_adapter
-from dpo_train.reference.factory import padded_reference
-from dpo_train.reference.live import InitialPolicy, Reference
+from dpo_train.reference.factory import make_reference, padded_reference
+from dpo_train.reference.given import GivenLogps, uses_given_logps
+from dpo_train.reference.live import InitialPolicy, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
-from dpo_train.trainer.packing import Packing, resolve_packing
+from dpo_train.trainer.packing import Packing, padding_reason, resolve_packing
 
 logger = logging.get_logger(__name__)
 
@@ -105,7 +109,8 @@ class Comparison:
             self.reference.compute_missing(
                 rows,
                 np.arange(len(rows)) if wanted is None else wanted,
-                max_tokens=2 * self.packing.max_tokens,  # without gradients, no activations are kept
+                max_tokens=self.packing.max_tokens,
+                max_pairs=self.args.precompute_ref_batch_size,
                 skip=skip,
                 show_progress=self.packed.accelerator.is_main_process and not self.args.disable_tqdm,
             )
@@ -183,6 +188,91 @@ class Comparison:
                 computed, _ = self.packed.response_scores(network, batch)
             self.is_noisy = bool(((logps - computed).abs() > error * (1 + computed.abs())).any())
         return not self.is_noisy
+
+
+def make_comparison(
+    args: DPOConfig,
+    accelerator: Accelerator,
+    policy: Any,
+    ref_model: Any,
+    *,
+    data: Sequence[Any],
+    label_pad_token_id: int,
+    is_own_collator: bool,
+    concatenated_inputs: Callable[[TensorDict], TensorDict],
+    concatenated_forward: Callable[..., Any] | None,
+    overridden: Sequence[str],
+    preprocess_logits: Callable[[Tensor, Tensor], Tensor] | None,
+    needs_reference: bool,
+    wraps_later: bool,
+    prepare: Callable[[Any], Any],
+) -> Comparison:
+    """Return the comparison of a policy with the reference of a run.
+
+    Args:
+        args: arguments of the run.
+        accelerator: of the processes that train together.
+        policy: the model to train.
+        ref_model: a model, its path or Hub id, or a `ModelOnDemand`; None for the policy as it is now.
+        data: training and evaluation sets.
+        label_pad_token_id: label of prompt and padding tokens.
+        is_own_collator: whether batches are made by the trainer's own collator.
+        concatenated_inputs: of the trainer.
+        concatenated_forward: of the trainer, if a subclass overrides it.
+        overridden: the `PADDED_METHODS` that a subclass overrides.
+        preprocess_logits: applied to the logits before their metrics.
+        needs_reference: whether the loss uses a reference.
+        wraps_later: whether the policy will be wrapped when training starts, and cannot compute before.
+        prepare: makes a loaded reference model ready to compute.
+    """
+    reason = padding_reason(
+        args,
+        policy,
+        data,
+        overridden=overridden,
+        custom_collator=not is_own_collator,
+        preprocesses_logits=preprocess_logits is not None,
+        n_gpu=args.n_gpu,
+    )
+    packed = PackedScorer(accelerator, lean=args.reduce_activation_memory)
+    padded = PaddedScorer(
+        accelerator,
+        label_pad_token_id,
+        takes_logits_to_keep(without_adapter(policy)),
+        concatenated_inputs,
+        custom_forward=concatenated_forward,
+        preprocess_logits=preprocess_logits,
+        ld_alpha=args.ld_alpha,
+        use_weighting=args.use_weighting,
+    )
+    reference: Reference = NoReference()
+    is_given = needs_reference and uses_given_logps(data, ref_model=ref_model)
+    if is_given:
+        reference = GivenLogps()
+    elif needs_reference:
+        reference = make_reference(
+            ref_model,
+            policy,
+            packed if reason is None else padded,
+            precompute=args.precompute_reference,
+            live_reason=reason or _live_reason(args, wraps_later),
+            cache=args.reference_cache,
+            prepare=prepare,
+        )
+    packing = None if reason is None else Packing(reason)
+    return Comparison(
+        args, policy, reference, packed, padded, packing, is_own_reference=ref_model is None and not is_given
+    )
+
+
+def _live_reason(args: DPOConfig, wraps_later: bool) -> str | None:
+    """Return why the reference must be able to compute during training; None if its values can be stored before."""
+    reasons = {
+        "FSDP and DeepSpeed wrap the model too late": wraps_later,
+        "sync_ref_model changes the reference": args.sync_ref_model,
+        "generate_during_eval compares new responses with the reference": args.generate_during_eval,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _without_rounding_error(reference: Tensor, policy: Tensor, error: float) -> Tensor:

@@ -1,19 +1,38 @@
 """Datasets of a run: check them, and load their batches."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import datasets
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import DataLoaderShard
 
 from dpo_data.errors import UsageError
 from dpo_train.batches.budget import TokenBudget
+from dpo_train.batches.packed import collate_within
 from dpo_train.batches.sampler import StepSampler
 from dpo_train.config import DPOConfig
 from dpo_train.data.rows import PairRows
+from dpo_train.data.streams import RankBatches
 from dpo_train.models import vocabulary_size
 from dpo_train.objective import Objective
 from dpo_train.trainer.packing import Packing
+
+#: Names of the datasets of a run in messages.
+TRAIN, EVALUATION = "the training set", "the evaluation set"
+
+
+def one_dataset(data: Any, name: str) -> Any:
+    """Return a dataset.
+
+    Raises:
+        UsageError: it is several datasets by name.
+    """
+    if isinstance(data, Mapping):
+        raise UsageError(f"{name}: this is several datasets ({', '.join(map(str, data))}); pass one of them.")
+    return data
 
 
 def datasets_in(*data: Any) -> Iterator[Any]:
@@ -66,6 +85,13 @@ def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_bat
     )
 
 
+def make_evaluation_loader(rows: PairRows, args: DPOConfig, packing: Packing, accelerator: Accelerator) -> Any:
+    """Return a data loader of packed rows in their order, each batch in micro-batches within the token budget."""
+    sampler = torch.utils.data.BatchSampler(range(len(rows)), args.eval_batch_size, drop_last=False)
+    collate = functools.partial(collate_within, max_tokens=packing.max_tokens)
+    return make_loader(rows, sampler, collate, args, accelerator)
+
+
 def make_loader(rows: PairRows, sampler: Any, collate: Any, args: DPOConfig, accelerator: Accelerator) -> Any:
     """Return a data loader that distributes the batches of a batch sampler over ranks."""
     loader = torch.utils.data.DataLoader(
@@ -78,3 +104,29 @@ def make_loader(rows: PairRows, sampler: Any, collate: Any, args: DPOConfig, acc
         prefetch_factor=args.dataloader_prefetch_factor,
     )
     return accelerator.prepare(loader)
+
+
+def make_stream_loader(
+    pairs: datasets.IterableDataset, size: int, collate: Any, args: DPOConfig, accelerator: Accelerator, **options: Any
+) -> Any:
+    """Return a data loader of this rank's batches of a stream of pairs.
+
+    Args:
+        pairs: the stream, which every rank reads.
+        size: pairs per batch and rank.
+        collate: makes a batch.
+        args: the arguments of the run.
+        accelerator: of the processes that train together.
+        options: of `RankBatches`.
+    """
+    batches = RankBatches(pairs, size, rank=accelerator.process_index, ranks=accelerator.num_processes, **options)
+    # accelerate would send every batch from the first process, which needs batches of one length.
+    return DataLoaderShard(
+        batches,
+        batch_size=None,
+        collate_fn=collate,
+        num_workers=args.dataloader_num_workers,
+        pin_memory=args.dataloader_pin_memory,
+        persistent_workers=args.dataloader_persistent_workers,
+        prefetch_factor=args.dataloader_prefetch_factor,
+    )

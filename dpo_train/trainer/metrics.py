@@ -1,7 +1,7 @@
 """Metrics of pairs: sums between two log records, and the history of every pair that was trained on."""
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from dpo_data.errors import UsageError
 from dpo_train.batches.batch import Batch
 from dpo_train.logprobs.scoring import PairScores
 
@@ -25,9 +26,14 @@ METRICS = (
     "logps/rejected",
     "logits/chosen",
     "logits/rejected",
+    "logps/chosen_per_token",
+    "logratios/chosen_per_token",
 )
 #: All columns of a table of pairs.
 COLUMNS = (*METRICS, "reference_logps/chosen", "reference_logps/rejected")
+
+#: Arrays of the history of pairs, by their names in a checkpoint.
+_HISTORY = ("pair_steps", "pair_rows", "pair_table")
 
 _NO_ROW = torch.iinfo(torch.int64).max
 
@@ -38,6 +44,7 @@ def pair_table(
     rejected_rewards: Tensor,
     scores: PairScores,
     reference_logps: tuple[Tensor, Tensor],
+    chosen_tokens: Tensor,
 ) -> Tensor:
     """Return the `COLUMNS` of each pair, (B, len(COLUMNS)) float32, without a graph."""
     columns = (
@@ -47,6 +54,8 @@ def pair_table(
         chosen_rewards > rejected_rewards,
         chosen_rewards - rejected_rewards,
         *scores[:4],
+        scores.chosen_logps / chosen_tokens,
+        (scores.chosen_logps - reference_logps[0]) / chosen_tokens,
         *reference_logps,
     )
     return torch.stack([column.detach().float() for column in columns], dim=1)
@@ -55,6 +64,22 @@ def pair_table(
 def by_name(values: Iterable[T], prefix: str = "") -> dict[str, T]:
     """Return values of the first columns of a table of pairs, one per column, by the names in `METRICS`."""
     return {f"{prefix}{name}": value for name, value in zip(METRICS, values, strict=False)}
+
+
+def evaluation_loss(metrics: Mapping[str, float]) -> float:
+    """Return the loss of an evaluation, the objective of a hyperparameter search.
+
+    The default of transformers would add up all metrics, log-probabilities too.
+
+    Raises:
+        UsageError: there are several evaluation sets.
+    """
+    if "eval_loss" not in metrics:
+        raise UsageError(
+            "a hyperparameter search over several evaluation sets has no default objective.\n"
+            '  Choose one: compute_objective=lambda metrics: metrics["eval_NAME_loss"].'
+        )
+    return metrics["eval_loss"]
 
 
 class PairMetrics:
@@ -80,14 +105,15 @@ class PairMetrics:
         """Return True if there are no pairs since the last log."""
         return self._sums is None
 
-    def add(self, table: Tensor, weights: Tensor, batch: Batch, step: int) -> None:
+    def add(self, table: Tensor, weights: Tensor, batch: Batch, step: int, router_loss: Tensor | None = None) -> None:
         """Add the pairs of a batch.
 
         Args:
             table: their (B, len(COLUMNS)) table.
-            weights: (B,), 1 for pairs that count.
+            weights: (B,), 0 for pairs that do not count.
             batch: the batch.
             step: the optimizer step that they are part of, from 1.
+            router_loss: of the batch, for a mixture of experts that outputs one.
         """
         losses = table[:, METRICS.index("loss")]
         rows = torch.zeros_like(losses, dtype=torch.int64) if batch.row is None else batch.row
@@ -97,7 +123,8 @@ class PairMetrics:
         if batch.row is not None:
             counted = rows if batch.weight is None else rows.where(batch.weight > 0, -1)
             self._recent.append((step, counted, table))
-        sums = torch.cat([table, torch.ones_like(table[:, :1])], dim=1).T @ weights
+        router = torch.zeros_like(losses) if router_loss is None else router_loss.detach().float().expand_as(losses)
+        sums = torch.cat([table, router[:, None], torch.ones_like(table[:, :1])], dim=1).T @ weights
         self._sums = sums if self._sums is None else self._sums + sums
 
     def first_non_finite_row(self) -> int | None:
@@ -109,15 +136,19 @@ class PairMetrics:
         self._first_bad_row = None
         return None if row == _NO_ROW else row
 
-    def reduce(self) -> dict[str, float]:
-        """Return the mean metrics of all pairs since the last call, over all ranks; every rank must call it."""
-        *sums, pairs = self._accelerator.reduce(self._sums, "sum").tolist()
+    def reduce(self, *, aux_loss: bool = False) -> dict[str, float]:
+        """Return the mean metrics of all pairs since the last call, over all ranks; every rank must call it.
+
+        Args:
+            aux_loss: return the mean router loss too.
+        """
+        *sums, router, pairs = self._accelerator.reduce(self._sums, "sum").tolist()
         self._sums = None
         self._move_to_history()
-        return by_name([value / pairs for value in sums])
+        return by_name([value / pairs for value in sums]) | ({"aux_loss": router / pairs} if aux_loss else {})
 
     def history(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the metrics of all pairs since training began or resumed, oldest first; every rank must call it.
+        """Return the metrics of all pairs since training began, oldest first; every rank must call it.
 
         Returns: steps (n,), rows of the training set (n,), and the (n, len(COLUMNS)) table; a pair that was trained on
             twice appears twice.
@@ -133,13 +164,24 @@ class PairMetrics:
         order = order[rows[order] >= 0]
         return steps[order], rows[order], table[order]
 
-    def state(self) -> list[float] | None:
-        """Return the sums since the last log, to be saved with a checkpoint."""
-        return None if self._sums is None else self._sums.tolist()
+    def state(self) -> dict[str, Any]:
+        """Return the sums since the last log and this process's share of the history, to be saved in a checkpoint."""
+        self._move_to_history()
+        history = dict(zip(_HISTORY, map(np.concatenate, zip(*self._history, strict=True)), strict=False))
+        return {"sums": None if self._sums is None else self._sums.tolist(), **history}
 
-    def load_state(self, sums: list[float] | None) -> None:
-        """Restore what `state` returned."""
-        self._sums = None if sums is None else torch.tensor(sums, device=self._accelerator.device)
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned; start anew if it is empty.
+
+        Other columns, of an earlier version, are left out.
+        """
+        self.clear()
+        sums = state.get("sums")
+        if sums is not None and len(sums) == len(COLUMNS) + 2:
+            self._sums = torch.tensor(sums, device=self._accelerator.device)
+        if _HISTORY[-1] in state and state[_HISTORY[-1]].shape[1] == len(COLUMNS):
+            steps, rows, table = (state[name] for name in _HISTORY)
+            self._history.append((steps, rows, table))
 
     def _move_to_history(self) -> None:
         """Move the batches since the last log to arrays in main memory."""

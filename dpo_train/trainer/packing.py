@@ -77,6 +77,8 @@ def padding_reason(
         reason = "preprocess_logits_for_metrics needs the logits"
     elif args.ld_alpha is not None:
         reason = "ld_alpha weighs the log-probabilities of single tokens, which are not stored"
+    elif args.pad_to_multiple_of is not None:
+        reason = "pad_to_multiple_of was set"
     elif args.use_weighting:
         reason = "use_weighting needs the logits"
     elif not all(isinstance(rows, PairRows) for rows in data):
@@ -123,7 +125,7 @@ def resolve_packing(
     shortest = np.argsort(rows.pair_lengths[:PROBE_CANDIDATES], kind="stable")[:2]
     # Two padded sequences per pair have to fit into the budget of a micro-batch.
     length = max(max_tokens // (2 * len(shortest)), MIN_PROBE_TOKENS)
-    pairs = [_truncated(rows[int(row)], length) for row in shortest]
+    pairs = [_truncated(pair, length) for pair in rows.pairs(shortest)]
     device = packed.accelerator.device
     packed_batch = collate_packed(pairs).to(device)
     padded_batch = PaddedBatch.from_dict(send_to_device(collate(pairs), device), collate.label_pad_token_id)
@@ -156,8 +158,8 @@ def _depends_on_batch(model: Any, data: Sequence[PairRows], packed: PackedScorer
     """
     device = packed.accelerator.device
     longest_rows = max(data, key=lambda rows: rows.longest_pair)
-    longest = longest_rows[int(longest_rows.pair_lengths.argmax())]
-    shortest = data[0][int(data[0].pair_lengths[:PROBE_CANDIDATES].argmin())]
+    [longest] = longest_rows.pairs([longest_rows.pair_lengths.argmax()])
+    [shortest] = data[0].pairs([data[0].pair_lengths[:PROBE_CANDIDATES].argmin()])
     alone = collate_packed([shortest]).to(device)
     expected = torch.stack(packed.logps(model, alone))
     positions = max(len(alone.logits_to_keep) // 2, 1)

@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM
 from dpo_data.errors import InputError, UsageError
 from dpo_train import DPOConfig, DPOTrainer
 from dpo_train.adapters import adapter_base
+from dpo_train.run.arguments import training_arguments
+from dpo_train.run.options import RunOptions
 from dpo_train.trainer.metrics import COLUMNS
 
 Config = Callable[..., DPOConfig]
@@ -182,12 +184,18 @@ def test_an_adapter_is_not_merged_into_quantized_weights(config: Config, pairs: 
     ],
 )
 def test_a_run_starts_from_an_adapter_folder(
-    words: list[Any], line: str, prepared: Path, model_folder: Path, sft: Path, tmp_path: Path
+    words: list[Any],
+    line: str,
+    prepared: Path,
+    model_folder: Path,
+    sft: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = tmp_path / "run"
     result = dpo_train("--data", prepared, "--model", sft, "--output", run, *QUICK, *words)
     assert result.exit_code == 0, result.stderr
-    assert line.format(sft=sft, base=model_folder) in result.stderr
+    assert line.format(sft=sft, base=model_folder) in caplog.messages
     before = next(record for record in records(run) if "eval_loss" in record)
     assert before["eval_loss"] == pytest.approx(np.log(2), abs=1e-6)
     again = dpo_train(
@@ -198,12 +206,161 @@ def test_a_run_starts_from_an_adapter_folder(
     assert json.loads(again.stdout)["after"]["eval_loss"] == pytest.approx(after, rel=1e-4)
 
 
+@pytest.mark.parametrize("adapter", [[], ["--lora-r", 2]], ids=["continued", "new"])
 def test_the_base_model_is_a_reference_of_an_adapter(
-    prepared: Path, model_folder: Path, sft: Path, tmp_path: Path
+    adapter: list[Any], prepared: Path, model_folder: Path, sft: Path, tmp_path: Path
 ) -> None:
+    margins = []
+    for reference in (model_folder, "base"):
+        run = tmp_path / Path(reference).name
+        words = ("--data", prepared, "--model", sft, "--reference", reference, "--output", run, *QUICK, *adapter)
+        assert dpo_train(*words, "--dry-run").exit_code == 0
+        result = dpo_train(*words)
+        assert result.exit_code == 0
+        assert f"reference  {model_folder}" in result.stderr
+        margins.append(next(record["eval_rewards/margins"] for record in records(run) if "eval_loss" in record))
+    assert abs(margins[0]) > 1e-3
+    assert margins[0] == margins[1]
+
+
+def test_the_model_under_a_new_adapter_is_the_model_before_training(
+    prepared: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    words = ("--data", prepared, "--model", model_folder, "--reference", "base", "--output", tmp_path / "run", *QUICK)
+    result = dpo_train(*words, "--lora-r", 2)
+    assert "reference  the model under the adapter" in result.stderr
+    refused = dpo_train(*words, "--overwrite")
+    assert refused.exit_code == 2
+    assert f"--reference base: is the model under an adapter, and {model_folder} is none" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("peft_config", "line"),
+    [
+        (None, "adapter    {sft} is continued, on {base}"),
+        ({"r": 2}, "adapter    {sft} is merged into {base}; a new adapter of rank 2 is trained on the result"),
+    ],
+)
+def test_what_becomes_of_an_adapter_is_logged(
+    peft_config: Any,
+    line: str,
+    config: Config,
+    pairs: datasets.Dataset,
+    sft: Path,
+    model_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    DPOTrainer(str(sft), args=config(), train_dataset=pairs, peft_config=peft_config)
+    assert line.format(sft=sft, base=model_folder) in caplog.messages
+
+
+def test_a_new_adapter_keeps_its_dropout_and_others_lose_theirs(config: Config, pairs: datasets.Dataset) -> None:
+    def dropout(model: Any) -> set[float]:
+        return {module.p for name, module in model.named_modules() if name.endswith("lora_dropout.default")}
+
+    peft_config = {"r": 2, "target_modules": ["q_proj"], "lora_dropout": 0.3}
+    trainer = DPOTrainer(make_tiny_model(), args=config(), train_dataset=pairs, peft_config=peft_config)
+    assert dropout(trainer.model) == {0.3}
+    assert trainer.padding_reason == "dropout is on"
+    trainer.train()
+    first = next(record for record in trainer.state.log_history if "loss" in record)
+    assert first["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    continued = get_peft_model(make_tiny_model(), LoraConfig(**peft_config))
+    assert not dropout(DPOTrainer(continued, args=config(), train_dataset=pairs).model) - {0.0}
+
+
+@pytest.mark.parametrize(
+    ("peft_config", "message"),
+    [
+        ({"target_modules": ["no_such_layer"]}, "the new adapter does not fit the model: .*no_such_layer"),
+        ({"rank": 8}, "is refused by peft: .*rank"),
+        ({"peft_type": "NONE"}, "is refused by peft"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    peft_config: Any, message: str, config: Config, pairs: datasets.Dataset
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        DPOTrainer(make_tiny_model(), args=config(), train_dataset=pairs, peft_config=peft_config)
+
+
+def test_every_option_of_an_adapter_has_its_effect(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = ("--data", prepared, "--model", sft, "--reference", model_folder, "--output", run, *QUICK)
-    assert dpo_train(*words, "--dry-run").exit_code == 0
-    assert dpo_train(*words).exit_code == 0
-    before = next(record for record in records(run) if "eval_loss" in record)
-    assert abs(before["eval_rewards/margins"]) > 1e-3
+    words = ("--data", prepared, "--model", model_folder, "--output", run, *QUICK, "--max-steps", 1)
+    options = (
+        *("--lora-r", 4, "--lora-alpha", 6, "--lora-dropout", 0.1, "--lora-rslora", "--lora-dora"),
+        *("--lora-target-modules", "q_proj", "v_proj", "--lora-modules-to-save", "lm_head"),
+        *("--lora-token-indices", 35, 256),
+    )
+    refused = dpo_train(*words, *options[2:])
+    assert (refused.exit_code, "is an option of a new adapter; pass --lora-r too" in refused.stderr) == (2, True)
+    result = dpo_train(*words, *options)
+    assert result.exit_code == 0, result.stderr
+    saved = json.loads((run / "adapter_config.json").read_text())
+    expected = {
+        "r": 4,
+        "lora_alpha": 6,
+        "lora_dropout": 0.1,
+        "use_rslora": True,
+        "use_dora": True,
+        "modules_to_save": ["lm_head"],
+        "trainable_token_indices": [35, 256],
+    }
+    assert {name: saved[name] for name in expected} == expected
+    assert set(saved["target_modules"]) == {"q_proj", "v_proj"}
+
+
+def test_embeddings_can_be_adapted(prepared: Path, model_folder: Path, tmp_path: Path) -> None:
+    words = ("--data", prepared, "--model", model_folder, "--output", tmp_path / "run", *QUICK, "--max-steps", 1)
+    result = dpo_train(*words, "--lora-r", 2, "--lora-target-modules", "embed_tokens", "v_proj")
+    assert result.exit_code == 0, result.stderr
+    assert "path       shared prompts" in result.stderr
+
+
+def test_the_learning_rate_of_an_adapter_is_larger_and_a_smaller_one_is_warned_about(
+    prepared: Path, model_folder: Path, sft: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def learning_rate(*words: Any) -> float:
+        caplog.clear()
+        found = RunOptions(data=prepared, output=tmp_path / "run", **dict(zip(words[::2], words[1::2], strict=True)))
+        return float(training_arguments(found).learning_rate)
+
+    assert learning_rate("model", str(model_folder)) == 1e-6
+    assert learning_rate("model", str(model_folder), "lora_r", 2) == 1e-5
+    assert learning_rate("model", str(sft)) == 1e-5
+    assert learning_rate("model", str(sft), "training", {"learning_rate": 2e-6}) == 2e-6
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(1e-6, True), (1e-5, False)])
+def test_a_small_learning_rate_of_an_adapter_is_warned_about(
+    rate: float, warned: bool, config: Config, pairs: datasets.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    DPOTrainer(adapted(), args=config(learning_rate=rate), train_dataset=pairs)
+    assert (f"The learning rate {rate:g} is small for an adapter" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("kind", ["new", "continued", "merged"])
+def test_a_resumed_run_of_an_adapter_ends_as_an_uninterrupted_one(
+    kind: str, config: Config, pairs: datasets.Dataset, sft: Path, tmp_path: Path
+) -> None:
+    peft_config = None if kind == "continued" else {"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+
+    def trained(checkpoint: str | None = None) -> dict[str, torch.Tensor]:
+        model = make_tiny_model() if kind == "new" else str(sft)
+        args = config(max_steps=4, save_strategy="steps", save_steps=2)
+        trainer = DPOTrainer(model, args=args, train_dataset=pairs, peft_config=peft_config)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return {name: weight for name, weight in weights(trainer.model).items() if "lora_" in name}
+
+    straight = trained()
+    torch.testing.assert_close(trained(str(tmp_path / "run" / "checkpoint-2")), straight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["itself", "the model under its adapter"])
+def test_a_reference_that_shares_weights_with_the_policy_is_refused(
+    kind: str, config: Config, pairs: datasets.Dataset
+) -> None:
+    policy = adapted()
+    reference = policy if kind == "itself" else policy.get_base_model()
+    with pytest.raises(UsageError, match="ref_model is the model itself, or shares weights with it"):
+        DPOTrainer(policy, reference, args=config(), train_dataset=pairs)

@@ -29,7 +29,15 @@ def test_other_defaults_are_those_of_transformers() -> None:
         for field in dataclasses.fields(TrainingArguments)
         if ours[field.name] != field.default and field.default is not dataclasses.MISSING
     }
-    assert changed == {"learning_rate", "num_train_epochs", "warmup_steps", "logging_steps", "logging_first_step"}
+    assert changed == {
+        "learning_rate",
+        "lr_scheduler_type",
+        "num_train_epochs",
+        "warmup_steps",
+        "logging_steps",
+        "logging_first_step",
+    }
+    assert config().lr_scheduler_type == TrainingArguments(output_dir="unused", use_cpu=True).lr_scheduler_type
 
 
 def test_the_options_of_a_loss_come_from_its_signature() -> None:

@@ -31,6 +31,7 @@ class Case(NamedTuple):
         own_reference: whether the reference is the policy before training, with its values stored on disk.
         max_tokens: distinct tokens per packed micro-batch.
         loss_type: the losses, equally weighted.
+        streamed: whether the datasets are iterable.
     """
 
     micro_batch: int
@@ -40,6 +41,7 @@ class Case(NamedTuple):
     own_reference: bool = False
     max_tokens: int = 1000
     loss_type: tuple[str, ...] = ("sigmoid",)
+    streamed: bool = False
 
 
 CASES = [
@@ -51,6 +53,7 @@ CASES = [
     Case(4, 1, sharded=True, path="shared", own_reference=True, max_tokens=30),
     Case(2, 2, sharded=False, path="padded", loss_type=("aot", "bco_pair")),
     Case(4, 1, sharded=False, path="shared", max_tokens=30, loss_type=("aot", "bco_pair")),
+    Case(4, 1, sharded=False, path="padded", streamed=True),
 ]
 
 
@@ -81,12 +84,15 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
         max_tokens_per_microbatch=case.max_tokens,
         reference_cache=str(output / "reference") if case.own_reference else None,
     )
+    data: list[Any] = [make_pairs(19), make_pairs(7, seed=5)]
+    if case.streamed:
+        data = [pairs.to_iterable_dataset() for pairs in data]
     trainer = DPOTrainer(
         policy,
         None if case.own_reference else reference,
         args=args,
-        train_dataset=make_pairs(19),
-        eval_dataset=make_pairs(7, seed=5),
+        train_dataset=data[0],
+        eval_dataset=data[1],
     )
     trainer.train()
     metrics = trainer.evaluate()

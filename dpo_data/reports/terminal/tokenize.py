@@ -34,7 +34,9 @@ def tokens(cache: TokenCache) -> RenderableType:
             _with_tokens(counts.responses_cut, counts.response_tokens_cut),
             f"{counts.seams:,}",
         )
+    aside = [Text(f"A damaged cache was moved to {cache.set_aside}.", style="yellow")] if cache.set_aside else []
     return Group(
+        *aside,
         Text(f"Tokens {state}: {manifest.tokenizer.name}, {limit}{prompt_limit}, {options.truncation_mode}{unit}"),
         table,
         *_dropped(manifest),

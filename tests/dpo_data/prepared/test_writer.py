@@ -1,7 +1,6 @@
 """Shards of any name and size, and folders that appear only when they are complete."""
 
 import json
-import multiprocessing
 from pathlib import Path
 
 import datasets
@@ -10,11 +9,10 @@ import pytest
 
 from dpo_data import convert, open_prepared, tokenize, validate
 from dpo_data.checks.row_keys import RowPosition
-from dpo_data.errors import UsageError
 from dpo_data.prepared.files import hash_file
 from dpo_data.prepared.manifest import SplitEntry, content_hash
 from dpo_data.prepared.reader import origin_lookup, read_manifest, read_shard
-from dpo_data.prepared.writer import building, write_split_description
+from dpo_data.prepared.writer import write_split_description
 
 ROWS = [{"prompt": f"Question {n}?", "chosen": f"yes {n}", "rejected": "no"} for n in range(6)]
 
@@ -83,42 +81,3 @@ def test_locate_finds_shard_and_position_and_refuses_what_is_beyond_the_split():
     assert [split.locate(row) for row in range(5)] == [("a", 0), ("a", 1), ("c", 0), ("d", 0), ("d", 1)]
     with pytest.raises(IndexError):
         split.locate(5)
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_folder_that_is_not_finished_is_removed_and_the_exception_passes(tmp_path, error):
-    with pytest.raises(error) as raised, building(tmp_path / "new", "prepared", overwrite=False) as scratch:  # noqa: PT012
-        (scratch / "half.txt").write_text("half")
-        raise error("stop")
-    assert list(tmp_path.iterdir()) == []
-    notes = [f"{tmp_path}/new: nothing of this run was left behind."] if error is KeyboardInterrupt else []
-    assert getattr(raised.value, "__notes__", []) == notes
-
-
-def test_a_finished_folder_is_unchanged_if_its_replacement_is_stopped(make_prepared):
-    folder = make_prepared(ROWS)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(KeyboardInterrupt), building(folder, "prepared", overwrite=True):
-        raise KeyboardInterrupt
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-def try_to_build(folder: Path) -> str:
-    try:
-        with building(folder, "prepared", overwrite=True) as scratch:
-            (scratch / "manifest.json").write_text("{}")
-    except UsageError as error:
-        return str(error)
-    return "built"
-
-
-def test_a_folder_that_another_process_is_building_is_refused_until_it_is_done(tmp_path):
-    folder = tmp_path / "out"
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        with building(folder, "prepared", overwrite=False) as scratch:
-            (scratch / "manifest.json").write_text("{}")
-            assert pool.apply(try_to_build, (folder,)) == (
-                f"{folder}: another run is writing it.\n  Wait for it, or name another folder."
-            )
-            assert try_to_build(folder) == pool.apply(try_to_build, (folder,))
-        assert pool.apply(try_to_build, (folder,)) == "built"

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from raw_files import TABLE, TABLE_ROWS, read_rows, refusal, seen, write_table, written
 
-from dpo_data.errors import RowError
+from dpo_data.errors import InputError, RowError
 from dpo_data.readers.inputs import find_inputs
 
 
@@ -73,3 +74,21 @@ def test_long_rows_come_in_chunks_of_few(tmp_path, layout, name):
     assert max(map(len, chunks)) <= 7  # of 2 MB
     assert [row.value for rows in chunks for row in rows] == table.to_pylist()
     assert [row.line for rows in chunks for row in rows] == list(range(1, 55))
+
+
+@pytest.mark.parametrize("value", ["text", [{"role": "user", "content": "text"}]])
+@pytest.mark.parametrize("offset", [-5, 2**31 - 1])
+def test_offsets_that_point_outside_an_arrow_file_are_refused_by_name(tmp_path, value, offset):
+    file = tmp_path / "rows.arrow"
+    table = pa.table({"prompt": [value] * 4, "chosen": [value] * 4})
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    column = table.column("prompt").chunk(0)
+    offsets = (column if isinstance(value, str) else column.values.field("content")).buffers()[1].to_pybytes()
+    content = file.read_bytes()
+    assert offsets in content
+    broken = np.frombuffer(offsets, np.int32).copy()
+    broken[2] = offset
+    file.write_bytes(content.replace(offsets, broken.tobytes(), 1))
+    with pytest.raises(InputError, match=r"rows\.arrow: cannot be read: .*[Oo]ffset"):
+        list(find_inputs([file])[0].chunks())

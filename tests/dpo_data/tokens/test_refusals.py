@@ -18,7 +18,7 @@ def test_a_text_shard_with_a_flipped_byte_is_refused(make_prepared, byte_tokeniz
     with pytest.raises(PreparedError) as refusal:
         tokenize(prepared, tokenizer=byte_tokenizer)
     assert str(refusal.value) == (
-        f"{shard}: has other bytes than when it was written.\n"
+        f"{shard}: has other bytes than when it was written (SHA-256 differs).\n"
         f"  Find out more: dpo-data validate {prepared}; then convert again with overwrite=True."
     )
     assert list(prepared.glob("tokens/*")) == []

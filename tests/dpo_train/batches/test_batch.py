@@ -16,7 +16,7 @@ def padded(rows: object, label_pad_token_id: int = -100) -> PaddedBatch:
 
 
 def test_a_padded_batch_returns_the_rows_it_was_made_from(pairs: datasets.Dataset) -> None:
-    rows = PairRows(pairs)[[3, ~1, 0]]
+    rows = PairRows(pairs).pairs([3, ~1, 0])
     for original, row in zip(rows, padded(rows, label_pad_token_id=-1).rows(), strict=True):
         assert row.keys() == original.keys()
         for name, value in original.items():
@@ -26,7 +26,7 @@ def test_a_padded_batch_returns_the_rows_it_was_made_from(pairs: datasets.Datase
 def test_padded_and_packed_batches_of_the_same_rows_have_the_same_pairs(pairs: datasets.Dataset) -> None:
     """Of three pairs, one only fills up the batch."""
     rows = PairRows(pairs.add_column("chosen_score", np.arange(12.0)).add_column("rejected_score", np.zeros(12)))
-    batches = [padded(rows[[3, ~1, 0]]), collate_packed(rows[[3, ~1, 0]])]
+    batches = [padded(rows.pairs([3, ~1, 0])), collate_packed(rows.pairs([3, ~1, 0]))]
     lengths = [[len(rows[row][f"{side}_ids"]) for row in (3, 1, 0)] for side in ("chosen", "rejected")]
     for batch in batches:
         assert (batch.size, batch.pairs) == (3, 2.0)

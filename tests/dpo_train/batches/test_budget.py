@@ -24,7 +24,7 @@ def test_ranks_get_the_same_number_of_micro_batches_within_the_budget(drawn: Row
     assert len(batches) <= len(rows) + ranks - 1
     for batch in batches:
         assert batch
-        assert collate_packed(rows[batch]).tokens <= budget or len(batch) == 1
+        assert collate_packed(rows.pairs(batch)).tokens <= budget or len(batch) == 1
 
 
 def test_loads_of_ranks_are_balanced() -> None:

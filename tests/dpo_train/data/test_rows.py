@@ -1,3 +1,5 @@
+from typing import Any
+
 import datasets
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def test_a_selection_of_rows_is_read_in_its_own_order() -> None:
 
 def test_a_row_saved_to_disk_is_a_view_of_the_mapped_file(tmp_path: object) -> None:
     make_pairs(4).save_to_disk(str(tmp_path))
-    row = PairRows(datasets.load_from_disk(str(tmp_path)))[2]
+    [row] = PairRows(datasets.load_from_disk(str(tmp_path))).pairs([2])
     assert isinstance(row["chosen_ids"], np.ndarray)
     assert row["chosen_ids"].dtype == np.int32
     assert not row["chosen_ids"].flags.owndata
@@ -74,3 +76,31 @@ def test_distinct_tokens_count_each_prompt_and_each_response_to_it_once() -> Non
     assert rows.two_sequence_tokens == sum(
         2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in ROWS
     )
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([[5], None, [7]], "the set, row 1: chosen_ids is null"),
+        ([[5], [6], [7, None]], "the set, row 2: chosen_ids has the token id None"),
+        ([[5], [6, -100], [7]], "the set, row 1: chosen_ids has the token id -100"),
+        ([[2**40], [6], [7]], "the set: chosen_ids must be lists of token ids"),
+        ([["a"], ["b"], ["c"]], "the set: chosen_ids must be lists of token ids"),
+        ([5, 6, 7], "the set: chosen_ids must be lists of token ids, but is int64"),
+    ],
+)
+def test_a_value_that_is_not_a_token_id_is_refused_with_its_row(ids: list[Any], message: str) -> None:
+    rows = {"prompt_ids": [[1], [2], [3]], "chosen_ids": ids, "rejected_ids": [[1], [2], [3]]}
+    with pytest.raises(UsageError, match=message):
+        PairRows(datasets.Dataset.from_dict(rows), "the set")
+
+
+def test_ids_of_pairs_may_be_numbers() -> None:
+    rows = PairRows(make_pairs(3).add_column("id", [7, 8, 9]))
+    assert rows.column("id", np.array([2, 0])) == ["9", "7"]
+
+
+def test_scores_that_are_not_numbers_are_refused() -> None:
+    scored = make_pairs(2).add_column("chosen_score", ["2", "3"]).add_column("rejected_score", ["1", "1"])
+    with pytest.raises(UsageError, match="chosen_score must be numbers, but is string"):
+        PairRows(scored)

@@ -1,6 +1,7 @@
 """Conversations in memory: tokenized by the rules of the command line, with tools, calls, reasoning and arguments."""
 
 import logging
+from typing import Any
 
 import datasets
 import pytest
@@ -146,3 +147,66 @@ def test_scores_and_origins_are_carried_to_the_rows(tokenizer: PreTrainedTokeniz
     rows = RowReader(tokenizer)(datasets.Dataset.from_list([scored]), name="the training set", split="train")
     assert rows[0]["score_margin"] == 1.5
     assert rows.origin(0) == "the training set, row 0"
+
+
+TEXT = {"prompt": "q", "chosen": " yes", "rejected": " no"}
+
+
+def test_names_of_pairs_may_be_numbers_and_scores_need_no_margin(tokenizer: PreTrainedTokenizerFast) -> None:
+    row = TEXT | {"id": 7, "source": 3, "origin": 12, "chosen_score": 2, "rejected_score": 0.5}
+    rows = RowReader(tokenizer)(datasets.Dataset.from_list([row]), name="the set", split="train")
+    assert [rows[0][name] for name in ("id", "origin", "score_margin")] == ["7", "12", 1.5]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("rejected", None), ("id", [1]), ("origin", {"a": 1}), ("chosen_score", "2")],
+)
+def test_a_value_of_another_type_is_refused_with_its_row(
+    tokenizer: PreTrainedTokenizerFast, column: str, value: Any
+) -> None:
+    rows = {name: [text] for name, text in TEXT.items()} | {"chosen_score": [1.0], "rejected_score": [1.0]}
+    data = datasets.Dataset.from_dict(rows | {column: [value]})
+    with pytest.raises(UsageError, match=f"the set, row 0: .*{column}"):
+        RowReader(tokenizer)(data, name="the set", split="train")
+
+
+def test_pairs_of_one_prompt_are_recognized(tokenizer: PreTrainedTokenizerFast) -> None:
+    """The sampler places them in one step, where their prompt is computed once."""
+    data = datasets.Dataset.from_list([TEXT, TEXT | {"prompt": "other"}, TEXT | {"chosen": " sure"}])
+    prompts = RowReader(tokenizer)(data, name="the set", split="train").prompts
+    assert (prompts[0] == prompts[2], prompts[0] == prompts[1]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt"),
+    [
+        ("The sky is blue.", "The sky is black.", "The sky is"),
+        ("\n\nHuman: Hi\n\nAssistant: Yes, I", "\n\nHuman: Hi\n\nAssistant: Yes, we", "\n\nHuman: Hi\n\nAssistant:"),
+    ],
+)
+def test_a_prompt_may_be_the_beginning_of_both_texts(
+    tokenizer: PreTrainedTokenizerFast, chosen: str, rejected: str, prompt: str
+) -> None:
+    data = datasets.Dataset.from_dict({"chosen": [chosen], "rejected": [rejected]})
+    for each in (data, data.to_iterable_dataset()):
+        [row] = RowReader(tokenizer)(each, name="the set", split="train")
+        assert tokenizer.decode(row["prompt_ids"]) == prompt
+        assert tokenizer.decode(row["chosen_ids"]) == chosen.removeprefix(prompt) + "<eos>"
+
+
+def test_responses_without_a_common_beginning_have_no_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
+    data = datasets.Dataset.from_dict({"chosen": ["A b", "Yes"], "rejected": ["A c", "No"]})
+    with pytest.raises(UsageError, match="row 1: there is no prompt"):
+        RowReader(tokenizer)(data, name="the set", split="train")
+
+
+def test_a_prompt_that_is_text_is_among_the_messages_of_both_responses(tokenizer: PreTrainedTokenizerFast) -> None:
+    """As in ultrafeedback_binarized."""
+    user = {"role": "user", "content": "Hi"}
+    sides = {side: [user, {"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
+    reader = RowReader(tokenizer)
+    [row] = reader(datasets.Dataset.from_list([{"prompt": "Hi"} | sides]), name="the set", split="train")
+    assert tokenizer.decode(row["chosen_ids"]).startswith("chosen")
+    with pytest.raises(UsageError, match="row 0: the text of prompt is not among the messages"):
+        reader(datasets.Dataset.from_list([{"prompt": "Bye"} | sides]), name="the set", split="train")

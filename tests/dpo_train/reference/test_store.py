@@ -15,7 +15,7 @@ from dpo_train.reference.store import ReferenceStore, checksum, weights_identity
 
 
 def identity_of(model: Path | Any) -> str:
-    return weights_identity(load_model(str(model)) if isinstance(model, Path) else model, dtype="x")
+    return weights_identity(load_model(str(model), {}) if isinstance(model, Path) else model, dtype="x")
 
 
 def adapted(seed: int, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from datasets import load_from_disk
 from toys import make_tiny_tokenizer
 from train_cli import QUICK, Trained, dpo_train, records
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -159,3 +161,41 @@ def test_losses_and_weights_may_come_from_a_file(prepared: Path, model_folder: P
     run, data = tmp_path / "run", ("--data", prepared, "--model", model_folder)
     dpo_train(*data, "--output", run, *QUICK, "--config", file)
     assert next(record for record in records(run) if "loss" in record)["loss"] == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_metrics_of_the_untrained_policy_are_marked(trained: Trained) -> None:
+    marked = {record["step"] for record in records(trained.folder) if record.get("untrained")}
+    assert marked == {0, 1}
+    assert all("untrained" not in record for record in records(trained.folder) if record["step"] > 1)
+    lines = [line for line in trained.result.stderr.splitlines() if "step " in line]
+    assert [line for line in lines if "(untrained policy)" in line] == lines[:2]
+
+
+def test_the_report_counts_the_pairs_that_were_trained_on(trained: Trained) -> None:
+    html, card = (" ".join((trained.folder / name).read_text().split()) for name in ("report.html", "README.md"))
+    trained_on = load_from_disk(str(trained.data))["train"].num_rows
+    assert trained_on < 40
+    assert f"trained with the sigmoid loss on {trained_on} pairs of" in html
+    assert f"{trained_on} pairs for training, of 40 in the data set" in card
+
+
+def test_code_that_comes_with_a_model_is_run_only_if_requested(
+    prepared: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(model_folder, own)
+    settings = json.loads((own / "config.json").read_text())
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (own / "config.json").write_text(json.dumps(settings | {"model_type": "own", "auto_map": names}))
+    (own / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question on the terminal"))
+    words = ("--data", prepared, "--model", own, "--output", tmp_path / "run", *QUICK)
+    refused = dpo_train(*words)
+    assert refused.exit_code == 2
+    assert "own: the model contains custom code, which would run on this machine.\n" in refused.stderr
+    assert "--trust-remote-code" in refused.stderr
+    assert dpo_train(*words, "--trust-remote-code").exit_code == 0

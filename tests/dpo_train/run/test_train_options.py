@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import typer
 from train_cli import dpo_train
-from transformers import TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 
-from dpo_train import LOSSES
+from dpo_data.errors import UsageError
+from dpo_train import LOSSES, DPOConfig
 from dpo_train.cli import app, run_options
 from dpo_train.losses import options_of
+from dpo_train.run.arguments import loading_options, training_arguments
 from dpo_train.run.options import RunOptions
 
 
@@ -155,3 +157,38 @@ def test_options_of_the_chat_template_are_those_of_tokenize(tmp_path: Path) -> N
     file = tmp_path / "options.yaml"
     file.write_text("data: prepared\ntemplate_date: '2026-11-25'\nchat_template_kwargs:\n  enable_thinking: false\n")
     assert parsed("--config", file).truncation() == given
+
+
+def test_training_arguments_can_be_read_by_the_parser_of_transformers() -> None:
+    words = ["--output_dir", "run", "--beta", "0.2", "--f_divergence_type", "js_divergence", "--report_to", "none"]
+    (args,) = HfArgumentParser(DPOConfig).parse_args_into_dataclasses(words)
+    assert (args.beta, args.f_divergence_type, args.report_to) == (0.2, "js_divergence", [])
+
+
+def test_options_of_a_loss_that_a_program_added_are_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def focal(chosen_logratios: Any, rejected_logratios: Any, *, focus: float = 2.0, beta: float = 0.1) -> Any:
+        """Weigh hard pairs more.
+
+        Args:
+            chosen_logratios: (B,).
+            rejected_logratios: (B,).
+            focus: exponent of the weight.
+            beta: as in sigmoid.
+        """
+
+    monkeypatch.setitem(LOSSES, "focal", focal)
+    options = parsed("--data", "prepared", "--loss", "focal", "--focus", "3", "--loss-options", '{"other": 1}')
+    assert training_arguments(options).loss_options == {"other": 1, "focus": 3.0}
+    assert "Exponent of the weight. Losses: focal." in " ".join(dpo_train("--help-all").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("[1]", "must map names to values."), ("{", "is not JSON: Expecting property name enclosed in double quotes")],
+)
+def test_arguments_of_from_pretrained_are_json(value: str, message: str) -> None:
+    given = parsed("--data", "prepared", "--model-init-kwargs", '{"attn_implementation": "eager"}')
+    assert loading_options(given)["attn_implementation"] == "eager"
+    assert training_arguments(given).model_init_kwargs is None
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+        loading_options(parsed("--data", "prepared", "--model-init-kwargs", value))

@@ -117,6 +117,32 @@ def test_the_comparison_keeps_the_token_budget(config: Config, monkeypatch: pyte
     assert computed == [2 * (35 + 29 + 34), 4 * 70, *[70 + 29 + 39] * 3]
 
 
+@pytest.mark.parametrize("loss_type", ["sigmoid", "kto_pair"])
+def test_evaluation_and_reference_keep_the_token_budget(
+    loss_type: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    real = LlamaForCausalLM.forward
+
+    @functools.wraps(real)
+    def recording(self: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+        computed.append(input_ids.numel())
+        return real(self, input_ids, **options)
+
+    losses = []
+    for budget, size in ((60, 8), (60, 3), (10_000, 16)):
+        args = config(max_tokens_per_microbatch=budget, loss_type=loss_type, per_device_eval_batch_size=size)
+        trainer = DPOTrainer(make_tiny_model(), make_tiny_model(1), args=args, eval_dataset=make_pairs(24))
+        trainer.resolve_packing()
+        with monkeypatch.context() as patch:
+            patch.setattr(LlamaForCausalLM, "forward", recording)
+            computed.clear()
+            losses.append(trainer.evaluate()["eval_loss"])
+        assert max(computed) <= budget
+        assert len(computed) > 6 or budget > 60
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
 def test_packed_and_padded_training_have_the_same_curves(config: Config) -> None:
     pairs = make_pairs(24, seed=3)
     trainers = []

@@ -17,6 +17,7 @@ from transformers import Gemma4Config, Gemma4ForConditionalGeneration, Phi3Confi
 from dpo_data.errors import UsageError
 from dpo_train import DPOConfig, DPOTrainer
 from dpo_train.logprobs import packed
+from dpo_train.logprobs.head import ChunkedHead
 from dpo_train.trainer.metrics import COLUMNS
 
 Config = Callable[..., DPOConfig]
@@ -82,20 +83,37 @@ def test_a_reference_that_cannot_share_prompts_is_padded(name: str, config: Conf
         shared.evaluate()
 
 
-def multimodal() -> Any:
+OWN = {"vocab_size_per_layer_input": VOCAB_SIZE, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0}
+TEXT = COMMON | OWN | {"final_logit_softcapping": 2.0, "sliding_window": 16}
+
+
+def gemma4() -> Any:
+    return Gemma4ForConditionalGeneration(Gemma4Config(text_config=TEXT, vision_config=None, audio_config=None))
+
+
+def gemma3n() -> Any:
+    """The language model: the multimodal one needs the package timm for its images."""
+    sizes = {"laurel_rank": 4, "altup_num_inputs": 2, "layer_types": ["sliding_attention", "full_attention"]}
+    text = transformers.Gemma3nTextConfig(**TEXT | sizes, activation_sparsity_pattern=[0.0, 0.0])
+    return transformers.Gemma3nForCausalLM(text)
+
+
+GEMMAS: dict[str, Callable[[], Any]] = {"gemma4": gemma4, "gemma3n": gemma3n}
+
+
+def gemma(name: str) -> Any:
     torch.manual_seed(0)
-    own = {"vocab_size_per_layer_input": VOCAB_SIZE, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0}
-    text = COMMON | own | {"final_logit_softcapping": 2.0, "sliding_window": 16}
-    model = Gemma4ForConditionalGeneration(Gemma4Config(text_config=text, vision_config=None, audio_config=None))
+    model = GEMMAS[name]()
     for weight in model.parameters():
         if weight.dim() > 1:
             weight.data.normal_(0, 0.2)
     return model
 
 
+@pytest.mark.parametrize("name", GEMMAS)
 @pytest.mark.parametrize("plain", [False, True], ids=["known soft cap", "unknown soft cap"])
 def test_a_soft_cap_of_the_language_model_inside_a_multimodal_one_is_applied_in_chunks(
-    plain: bool, config: Config, monkeypatch: pytest.MonkeyPatch
+    plain: bool, name: str, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if plain:
         monkeypatch.setattr(packed, "has_plain_logits", lambda _: True)
@@ -103,12 +121,37 @@ def test_a_soft_cap_of_the_language_model_inside_a_multimodal_one_is_applied_in_
         monkeypatch.setattr(packed, "MAX_LOGITS", VOCAB_SIZE * 8)
         monkeypatch.setattr(packed, "MAX_LOGITS_WITHOUT_BACKWARD", VOCAB_SIZE * 8)
     pairs = make_pairs(16)
-    trainer = DPOTrainer(multimodal(), args=config(learning_rate=0.0), train_dataset=pairs, eval_dataset=pairs)
+    trainer = DPOTrainer(gemma(name), args=config(learning_rate=0.0), train_dataset=pairs, eval_dataset=pairs)
     trainer.train()
     trainer.evaluate()
     if plain:
         assert "in chunks" in str(trainer.padding_reason)
     assert trainer.evaluated is not None
-    for name in ("logps/chosen", "reference_logps/chosen"):
-        got = trainer.evaluated[:, COLUMNS.index(name)]
-        np.testing.assert_allclose(got, naive_logps(multimodal().eval(), pairs, "chosen"), rtol=1e-4)
+    for column in ("logps/chosen", "reference_logps/chosen"):
+        got = trainer.evaluated[:, COLUMNS.index(column)]
+        np.testing.assert_allclose(got, naive_logps(gemma(name).eval(), pairs, "chosen"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama_tied", "gemma2_softcap", "granite_scaled"])
+def test_the_head_of_a_big_vocabulary_is_computed_in_chunks_where_its_logits_are_the_models(
+    name: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than 128 positions of 2^17 logits are computed in chunks."""
+    chunks: list[int] = []
+    real = ChunkedHead._chunk
+
+    def recording(self: ChunkedHead, hidden: torch.Tensor, *args: Any) -> Any:
+        chunks.append(len(hidden))
+        return real(self, hidden, *args)
+
+    monkeypatch.setattr(ChunkedHead, "_chunk", recording)
+    pairs = make_pairs(32)
+    args = config(max_steps=1, per_device_train_batch_size=4, per_device_eval_batch_size=32)
+    trainer = DPOTrainer(make(name, vocab_size=2**17), args=args, train_dataset=pairs, eval_dataset=pairs)
+    expected = naive_logps(trainer.model.eval(), pairs, "chosen")
+    trainer.evaluate()
+    assert trainer.padding_reason is None
+    assert (128 in chunks) is name.startswith("llama")
+    assert trainer.evaluated is not None
+    for column in ("logps/chosen", "reference_logps/chosen"):
+        np.testing.assert_allclose(trainer.evaluated[:, COLUMNS.index(column)], expected, rtol=1e-4)

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def name_of(case: ranks_worker.Case) -> str:
-    return f"one-{case.path}-{case.own_reference}-{'-'.join(case.loss_type)}"
+    return f"one-{case.path}-{case.own_reference}-{case.streamed}-{'-'.join(case.loss_type)}"
 
 
 def results_in(output: Path) -> dict[str, Any]:

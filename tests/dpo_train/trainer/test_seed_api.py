@@ -423,3 +423,14 @@ def test_tokenizer_and_processing_class_are_aliases(tiny_model: LlamaForCausalLM
     assert DPOTrainer(tiny_model, args=config(), processing_class=tokenizer).tokenizer is tokenizer
     with pytest.raises(UsageError, match="tokenizer= and processing_class= are aliases; pass only one"):
         DPOTrainer(tiny_model, args=config(), tokenizer=tokenizer, processing_class=make_tiny_tokenizer())
+
+
+def test_an_overridden_get_batch_metrics_is_refused_because_training_does_not_call_it(
+    config: Config, tiny_model: LlamaForCausalLM
+) -> None:
+    class Own(DPOTrainer):
+        def get_batch_metrics(self, *args: Any, **kwargs: Any) -> Any:
+            return super().get_batch_metrics(*args, **kwargs)
+
+    with pytest.raises(UsageError, match=r"get_batch_metrics is overridden, but .*\n  Override dpo_loss"):
+        Own(tiny_model, args=config(), train_dataset=make_pairs(4))

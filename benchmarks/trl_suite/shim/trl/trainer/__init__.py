@@ -1,0 +1,1 @@
+"""Modules of TRL that its tests import."""
