@@ -12,6 +12,8 @@ FormChoice = Literal["auto", "text", "conversational"]
 OnError = Literal["quarantine", "stop"]
 TruncationMode = Literal["keep_end", "keep_start"]
 TruncationUnit = Literal["token", "turn"]
+#: The library that turns texts into ids; auto: the faster one where it gives the same ids.
+TokenizerEngine = Literal["auto", "tokenizers", "fastokens"]
 OnOverlong = Literal["truncate", "drop", "fail"]
 Severity = Literal["error", "warning"]
 Verify = Literal["fast", "full"]

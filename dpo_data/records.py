@@ -180,13 +180,19 @@ def encoded_fields(pair: PreferencePair) -> tuple[bytes, bytes, bytes]:
 
 def content_keys(prompt: bytes, chosen: bytes, rejected: bytes) -> PairKeys:
     """Return the content hashes of encoded fields."""
-    prompt_key = blake2b(prompt, digest_size=16).digest()
-    chosen_key = blake2b(chosen, digest_size=16).digest()
-    rejected_key = blake2b(rejected, digest_size=16).digest()
-    pair_key = blake2b(prompt_key + chosen_key + rejected_key, digest_size=16).digest()
-    first, second = (chosen_key, rejected_key) if chosen_key <= rejected_key else (rejected_key, chosen_key)
-    unordered_key = blake2b(prompt_key + first + second, digest_size=16).digest()
-    return PairKeys(prompt_key, pair_key, unordered_key, chosen_key, rejected_key)
+    return keys_of_columns([prompt], [chosen], [rejected])[0]
+
+
+def keys_of_columns(prompts: Sequence[bytes], chosen: Sequence[bytes], rejected: Sequence[bytes]) -> list[PairKeys]:
+    """Return the content hashes of pairs whose encoded fields are given column by column."""
+    sides = ([blake2b(text, digest_size=16).digest() for text in texts] for texts in (prompts, chosen, rejected))
+    keys = []
+    for prompt, one, other in zip(*sides, strict=True):
+        pair = unordered = blake2b(prompt + one + other, digest_size=16).digest()
+        if one > other:
+            unordered = blake2b(prompt + other + one, digest_size=16).digest()
+        keys.append(PairKeys(prompt, pair, unordered, one, other))
+    return keys
 
 
 def canonical(content: Content) -> bytes:

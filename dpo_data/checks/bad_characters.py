@@ -3,6 +3,7 @@
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
 
 REPLACEMENT = "\ufffd"
@@ -42,6 +43,14 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
         if control := CONTROL.search(text):
             return Finding(field, f"{field} contains a control character (U+{ord(control[0]):04X}).")
     return None
+
+
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a replacement or control character."""
+    found = columns.prompt.none()
+    for field in columns.fields:
+        found |= field.contains(REPLACEMENT) | field.has_control(CONTROL_BYTES)
+    return found
 
 
 def find_mojibake(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -84,6 +93,7 @@ CHECK = RowCheck(
     summary="a text contains a replacement or control character",
     hint="The text was decoded with the wrong encoding at some point: convert the original again if you have it.",
     find=find,
+    suspects=suspects,
     find_deep=find_mojibake,
     example=TextPair(prompt="Who is it?", chosen="It\ufffds me.", rejected="Go away."),
 )

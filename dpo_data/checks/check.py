@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.options import SPLITS, Severity, SplitName
 from dpo_data.records import PairKeys, PairTexts, PreferencePair, TextPair
 
@@ -30,6 +31,7 @@ class RowCheck:
         find: returns a finding, or None if the pair passes; pure. It gets the pair and its texts, which the caller
             computes once for all checks.
         example: a pair that fails this check.
+        suspects: returns the rows that `find` may object to, and maybe others; None if every pair must be seen.
         find_deep: finds more than `find` at a higher cost, in `validate --deep`; None if there is no more to find.
     """
 
@@ -39,6 +41,7 @@ class RowCheck:
     hint: str
     find: Callable[[PreferencePair, PairTexts], Finding | None]
     example: TextPair
+    suspects: Callable[[TextColumns], Suspects] | None = None
     find_deep: Callable[[PreferencePair, PairTexts], Finding | None] | None = None
 
 

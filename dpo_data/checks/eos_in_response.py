@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
@@ -15,6 +16,8 @@ EOS = re.compile(
     rf"{_END}|{_END.replace('<', '&lt;').replace('>', '&gt;')}|<\uff5cend\u2581of\u2581sentence\uff5c>|\[EOS\]",
     re.IGNORECASE,
 )
+#: Every end of a sequence begins with one of them.
+FIRST_CHARACTERS = "<[&"
 #: Ends of turns too, at which generation stops: of ChatML, Llama 3, Gemma, Phi, Command R, GPT-OSS.
 EOS_OR_END_OF_TURN = re.compile(
     rf"{EOS.pattern}|<\|(?:im_end|eot|eot_id|eom_id|end|end_of_turn|end_of_turn_token|return)\|>|<(?:end_of_turn|eot)>",
@@ -68,7 +71,12 @@ def for_tokenizer(check: RowCheck, eos: str) -> RowCheck:
                 return Finding(field, message)
         return find(pair, texts, ends)
 
-    return replace(check, find=find_own, find_deep=partial(find_own, ends=EOS_OR_END_OF_TURN))
+    return replace(check, find=find_own, suspects=None, find_deep=partial(find_own, ends=EOS_OR_END_OF_TURN))
+
+
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a response that has a character with which tokens begin."""
+    return columns.chosen.contains(*FIRST_CHARACTERS) | columns.rejected.contains(*FIRST_CHARACTERS)
 
 
 CHECK = RowCheck(
@@ -77,6 +85,7 @@ CHECK = RowCheck(
     summary="a response contains the text of an end-of-sequence token",
     hint="The tokenizer adds this token itself; another one teaches the model to stop early. Remove it from the text.",
     find=find,
+    suspects=suspects,
     find_deep=partial(find, ends=EOS_OR_END_OF_TURN),
     example=TextPair(prompt="Who are you?", chosen="A robot.</s>", rejected="Go away."),
 )

@@ -2,6 +2,7 @@
 
 from dpo_data.boundary import meet_in_white_space
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import WHITE_SPACE, Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.excerpts import beginning, ending
 from dpo_data.records import PairTexts, PreferencePair, TextPair
@@ -26,11 +27,19 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with no ASCII white space at the end of the prompt, nor at the start of both responses."""
+    chosen, rejected = (WHITE_SPACE[response.first_bytes(1)[:, 0]] for response in columns.responses)
+    meet_in_space: Suspects = WHITE_SPACE[columns.prompt.last_byte()] | (chosen & rejected)
+    return ~meet_in_space
+
+
 CHECK = RowCheck(
     code="glued_text",
     severity="warning",
     summary="prompt and response meet without white space",
     hint="The model would read them as one word: convert with --form conversational, or separate them in the raw file.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="How should I keep my bread?", chosen="Wrap it in a cloth.", rejected=" Put it in water."),
 )

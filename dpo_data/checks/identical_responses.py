@@ -2,8 +2,14 @@
 
 from unicodedata import normalize
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import VISIBLE, Suspects, TextColumns
 from dpo_data.records import PairTexts, PreferencePair, TextPair
+
+#: Bytes of each response that are compared first.
+COMPARED_BYTES = 48
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -24,11 +30,28 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows whose responses do not differ in a visible ASCII character near their start.
+
+    Where the first difference is between two such characters, no normalization makes them equal; where it is between
+    one and white space, only if there is white space before.
+    """
+    chosen, rejected = (response.first_bytes(COMPARED_BYTES) for response in columns.responses)
+    rows, first = np.arange(len(columns)), np.argmax(chosen != rejected, 1)
+    one, other, before = chosen[rows, first], rejected[rows, first], chosen[rows, np.maximum(first - 1, 0)]
+    is_after_ascii = (np.maximum.accumulate(chosen, 1)[rows, first] < 0x80) & (other < 0x80)
+    both_visible = VISIBLE[one] & VISIBLE[other]
+    one_visible = (VISIBLE[one] | VISIBLE[other]) & (first > 0) & VISIBLE[before]
+    differ: Suspects = (one != other) & is_after_ascii & (both_visible | one_visible)
+    return ~differ
+
+
 CHECK = RowCheck(
     code="identical_responses",
     severity="error",
     summary="chosen and rejected are the same text",
     hint="Identical responses give a loss of ln 2 and no gradient: remove the row.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Tea or coffee?", chosen="A caf\u00e9  latte.", rejected="A cafe\u0301 latte.\n"),
 )

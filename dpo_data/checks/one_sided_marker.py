@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import sqrt
 
+import numpy as np
+
 from dpo_data.checks.check import DatasetCheck, no_rows
+from dpo_data.checks.columns import SPACE, VISIBLE, Suspects, TextColumns
 from dpo_data.checks.counts import MAX_EXAMPLES, CodeCounts
 from dpo_data.records import PairTexts, TextPair
 
@@ -28,6 +31,9 @@ _END = re.compile(rf"({_SPECIAL}|###)\s*\Z")
 #: First characters of the markers at the start, and last ones of those at the end: few responses have them.
 _FIRST_CHARACTERS = frozenset("<[#ABRO")
 _LAST_CHARACTERS = frozenset(">]#")
+#: The bytes of those that are no letters, and the length of the longest other marker at the start, after a space.
+_OPENING, _CLOSING = np.frombuffer(b"<[#", np.uint8), np.frombuffer(b">]#", np.uint8)
+_LABEL_CHARACTERS = len(" Assistant:")
 #: Characters at each end of a response in which white space and markers count.
 END_CHARACTERS = 64
 
@@ -56,6 +62,21 @@ def marks(texts: PairTexts) -> Iterator[tuple[str, str]]:
         yield from _markers("begins with", *map(_START.match, starts))
     if ends[0][-1:] in _LAST_CHARACTERS or ends[1][-1:] in _LAST_CHARACTERS:
         yield from _markers("ends with", *map(_END.search, ends))
+
+
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows that may have a mark: those whose responses do not both begin alike and end in visible ASCII."""
+    first = [response.first_bytes(2) for response in columns.responses]
+    starts_with_space = [codes[:, 0] == SPACE for codes in first]
+    found: Suspects = starts_with_space[0] != starts_with_space[1]
+    for response, codes, has_space in zip(columns.responses, first, starts_with_space, strict=True):
+        start, end = np.where(has_space, codes[:, 1], codes[:, 0]), response.last_byte()
+        found |= ~VISIBLE[start] | ~VISIBLE[end] | np.isin(start, _OPENING) | np.isin(end, _CLOSING)
+        # Other markers at the start end with a colon.
+        colons = response.find(":")
+        rows = response.rows_of(colons)
+        found[rows[colons - response.starts[rows] <= _LABEL_CHARACTERS]] = True
+    return found
 
 
 def _markers(verb: str, chosen: re.Match[str] | None, rejected: re.Match[str] | None) -> Iterator[tuple[str, str]]:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 from operator import eq
 
+import numpy as np
+
 from dpo_data.checks.check import Finding, RowCheck
-from dpo_data.dialogue import TURN_START
+from dpo_data.checks.columns import Suspects, TextColumns
+from dpo_data.dialogue import ASSISTANT_START, HUMAN_START, TURN_START
 from dpo_data.records import ConversationalPair, PairTexts, PreferencePair, TextPair
 
 MAY_REPEAT = ("tool", "system")
@@ -43,12 +46,27 @@ def _roles(pair: PreferencePair) -> Iterator[tuple[str, list[str]]]:
             yield field, roles[-1:] + further
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows whose prompt has one role marker twice in a row, or whose responses have any."""
+    prompt = columns.prompt
+    human, assistant = prompt.find(HUMAN_START), prompt.find(ASSISTANT_START)
+    markers = np.concatenate([human, assistant])
+    order = np.argsort(markers, kind="stable")
+    rows, is_human = prompt.rows_of(markers[order]), order < len(human)
+    found = columns.chosen.contains(HUMAN_START, ASSISTANT_START) | columns.rejected.contains(
+        HUMAN_START, ASSISTANT_START
+    )
+    found[rows[1:][(rows[1:] == rows[:-1]) & (is_human[1:] == is_human[:-1])]] = True
+    return found
+
+
 CHECK = RowCheck(
     code="repeated_role",
     severity="warning",
     summary="one speaker has two turns in a row",
     hint="Chat templates may reject it, and in a transcript a turn may be missing: check the row.",
     find=find,
+    suspects=suspects,
     example=TextPair(
         prompt="\n\nHuman: Hello.\n\nHuman: Who are you?\n\nAssistant:", chosen=" A robot.", rejected=" Go away."
     ),

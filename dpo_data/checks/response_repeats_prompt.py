@@ -3,7 +3,9 @@
 from unicodedata import normalize
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import SPACE, VISIBLE, Suspects, TextColumns
 from dpo_data.checks.text import last_user_turn, responses, words
+from dpo_data.dialogue import HUMAN_START
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 #: Characters; good answers also repeat shorter prompts, such as "hello".
@@ -27,6 +29,20 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
         if response.lstrip().startswith(turn):
             return Finding(field, f"{field} starts with the prompt.")
     return None
+
+
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a response whose first bytes are those of the last user turn, spaces aside."""
+    prompt = columns.prompt
+    turn = prompt.starts.copy()
+    turns = prompt.find(HUMAN_START)
+    turn[prompt.rows_of(turns)] = turns + len(HUMAN_START)  # of several in a row, the last one
+    start = prompt.bytes_at(turn + (prompt.codes[turn] == SPACE), MIN_PROMPT)
+    found = ~VISIBLE[start[:, 0]]
+    for response in columns.responses:
+        given = response.bytes_at(response.starts + (response.codes[response.starts] == SPACE), MIN_PROMPT)
+        found |= ~VISIBLE[given[:, 0]] | (start == given).all(1)
+    return found
 
 
 def find_altered(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -62,6 +78,7 @@ CHECK = RowCheck(
     summary="a response repeats the prompt",
     hint="The response was probably stored together with its prompt: the model would learn to repeat prompts.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Capital of Peru, please?", chosen="Lima.", rejected="Capital of Peru, please? Lima."),
     find_deep=find_altered,
 )

@@ -3,6 +3,7 @@
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.checks.text import responses
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
@@ -49,6 +50,11 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a marker in a response, wherever it is."""
+    return columns.chosen.contains(*MARKERS) | columns.rejected.contains(*MARKERS)
+
+
 def find_decorated(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     r"""Return a finding also for markers in lower case, bold or brackets, and in other languages; code blocks pass.
 
@@ -70,6 +76,7 @@ CHECK = RowCheck(
     summary="a line of a response starts with a role marker",
     hint="The response may run on into the next turn, which the model would learn to do: check the row.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Who are you?", chosen="A robot.", rejected="A robot.\nHuman: And who made you?"),
     find_deep=find_decorated,
 )

@@ -1,6 +1,7 @@
 """Scores that contradict the label."""
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.records import PairTexts, PreferencePair, TextPair
 
 
@@ -18,11 +19,17 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return no rows: the columns have no scores."""
+    return columns.prompt.none()
+
+
 CHECK = RowCheck(
     code="scores_against_label",
     severity="warning",
     summary="the scores say that rejected is better",
     hint="Check which one is correct: the columns may be swapped, or lower scores may be better.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="Who are you?", chosen="A robot.", rejected="Go away.", chosen_score=1, rejected_score=4),
 )

@@ -3,6 +3,7 @@
 import re
 
 from dpo_data.checks.check import Finding, RowCheck
+from dpo_data.checks.columns import Suspects, TextColumns
 from dpo_data.records import FIELDS, PairTexts, PreferencePair, TextPair
 
 #: Of ChatML, Llama 2, 3 and 4, Gemma, Zephyr, Phi, Command R, DeepSeek, Mistral, GPT-OSS, Alpaca, of reasoning models
@@ -24,6 +25,8 @@ NEEDLES = (
     *("|>", "INST]", "SYS>>", "_of_turn>", "<extra_id_", "<unused", "<reserved_", "<fim_", "<bos>", "<pad>", "<unk>"),
     *("tool_", "TOOL", "\uff5c>", "think", "SYSTEM_", "###"),
 )
+#: Every marker begins with one of them.
+FIRST_CHARACTERS = "<[#"
 
 
 def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
@@ -44,11 +47,20 @@ def find(pair: PreferencePair, texts: PairTexts) -> Finding | None:
     return None
 
 
+def suspects(columns: TextColumns) -> Suspects:
+    """Return the rows with a character with which markers begin."""
+    found = columns.prompt.none()
+    for field in columns.fields:
+        found |= field.contains(*FIRST_CHARACTERS)
+    return found
+
+
 CHECK = RowCheck(
     code="template_marker",
     severity="warning",
     summary="a text contains a marker of a chat template",
     hint="The text was already rendered with a chat template: convert the original, or split it into messages.",
     find=find,
+    suspects=suspects,
     example=TextPair(prompt="[INST] Who are you? [/INST]", chosen="A robot.", rejected="Go away."),
 )

@@ -26,6 +26,7 @@ from dpo_data.cli.options import (
     MaxPromptLengthOption,
     OnOverlongOption,
     TemplateDateOption,
+    TokenizerEngineOption,
     TruncationModeOption,
     TruncationUnitOption,
     WhereOption,
@@ -249,6 +250,7 @@ def convert(
     chat_template: ChatTemplateOption = None,
     chat_template_kwargs: ChatTemplateKwargsOption = [],  # noqa: B006
     template_date: TemplateDateOption = None,
+    tokenizer_engine: TokenizerEngineOption = "auto",
     cache_dir: CacheDirOption = None,
     workers: WorkersOption = 0,
     json: JsonOption = False,
@@ -282,6 +284,7 @@ def convert(
         "chat_template_kwargs": parse_template_arguments(chat_template_kwargs),
         "template_date": template_date,
         "max_invalid": parse_share("max_invalid", max_invalid),
+        "tokenizer_engine": tokenizer_engine,
         "cache_dir": cache_dir,
     }
     if tokenizer is not None:
@@ -327,7 +330,9 @@ def convert(
             from dpo_data.tokens.options import token_options
 
             # What cannot be tokenized is refused before a long conversion, not after it.
-            given = {name: truncation[name] for name in truncation.keys() - {"max_invalid", "cache_dir"}}
+            given = {
+                name: truncation[name] for name in truncation.keys() - {"max_invalid", "tokenizer_engine", "cache_dir"}
+            }
             encoder, _ = load_encoder(tokenizer, form, token_options(**given), truncation["chat_template"], data=output)
             loaded = encoder.tokenizer
 

@@ -8,7 +8,7 @@ import typer
 
 from dpo_data.cli.runner import choices
 from dpo_data.errors import UsageError, reading
-from dpo_data.options import SIDES, Axis, InputFormat, OnOverlong, TruncationMode, TruncationUnit
+from dpo_data.options import SIDES, Axis, InputFormat, OnOverlong, TokenizerEngine, TruncationMode, TruncationUnit
 
 if TYPE_CHECKING:
     from dpo_data.tokens.cache import TokenCache
@@ -113,6 +113,14 @@ TruncationUnitOption = Annotated[
         metavar=choices(TruncationUnit),
         help="Drop whole turns from the beginning of a prompt that is too long, or cut tokens only.",
         show_default="turn for conversations, token with --max-prompt-length or --truncation-mode",
+        rich_help_panel=TOKENS,
+    ),
+]
+TokenizerEngineOption = Annotated[
+    TokenizerEngine,
+    typer.Option(
+        metavar=choices(TokenizerEngine),
+        help="Library that encodes; auto: the faster fastokens for much text, where it gives the ids of tokenizers.",
         rich_help_panel=TOKENS,
     ),
 ]

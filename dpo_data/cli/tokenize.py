@@ -17,6 +17,7 @@ from dpo_data.cli.options import (
     OnOverlongOption,
     PreparedArgument,
     TemplateDateOption,
+    TokenizerEngineOption,
     TruncationModeOption,
     TruncationUnitOption,
     read_template,
@@ -56,6 +57,7 @@ def tokenize(
             rich_help_panel=CHECKS,
         ),
     ] = f"{DEFAULT_MAX_INVALID:.0%}",
+    tokenizer_engine: TokenizerEngineOption = "auto",
     cache_dir: CacheDirOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -86,6 +88,7 @@ def tokenize(
             chat_template_kwargs=parse_template_arguments(chat_template_kwargs),
             template_date=template_date,
             max_invalid=parse_share("max_invalid", max_invalid),
+            tokenizer_engine=tokenizer_engine,
             cache_dir=cache_dir,
             progress=show_progress,
         )

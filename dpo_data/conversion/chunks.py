@@ -14,20 +14,21 @@ from dpo_data.checks.judgments import Judgments, judge_of, judgment_table
 from dpo_data.checks.one_sided_marker import OneSidedMarks
 from dpo_data.checks.personal_data import redact, redact_json, redact_pair
 from dpo_data.checks.row_keys import row_keys
-from dpo_data.conversion.adapt import ConversionJob, EncodedFields, GroupResult, adapt, check, filtered_rows
-from dpo_data.conversion.kept import Value, kept_column, kept_values
+from dpo_data.conversion.adapt import ConversionJob, GroupResult, adapt, check, filtered_rows
+from dpo_data.conversion.batches import PairBatchBuilder
+from dpo_data.conversion.kept import Value, kept_values
+from dpo_data.conversion.plain import PlainRun, plain_runs
 from dpo_data.conversion.raw_inputs import RawInputs
 from dpo_data.conversion.unused import UNUSED_PROMPT_COLUMN, UnusedColumns
 from dpo_data.engine import ordered_map
 from dpo_data.errors import InputError, RowError, UsageError, argument, did_you_mean
 from dpo_data.expressions import Expression
 from dpo_data.options import SPLITS, Progress, silent
-from dpo_data.prepared.columns import messages_column, scores_column, text_column
 from dpo_data.prepared.quarantine import QuarantinedRow
-from dpo_data.prepared.schema import SCORES, pair_schema
+from dpo_data.prepared.schema import pair_schema
 from dpo_data.readers.grouping import GroupKey, gathered, groups, whole_groups
 from dpo_data.readers.rows import Chunk, RawRow
-from dpo_data.records import FIELDS, PairKeys, PreferencePair
+from dpo_data.records import PairKeys, PreferencePair
 from dpo_data.sources import load_source, matching_sources
 from dpo_data.sources.fields import Row, has_column
 from dpo_data.sources.source import Source, SourceOptions
@@ -96,67 +97,6 @@ class ConvertedChunk:
             self.lacking, self.lacking_field = self.lacking + 1, error.field
 
 
-class PairBatchBuilder:
-    """Kept rows of one split, which become one Arrow batch.
-
-    Attributes:
-        keys: of the rows.
-        text_bytes: of all texts.
-    """
-
-    def __init__(self, source: str) -> None:
-        self.keys: list[PairKeys] = []
-        self.text_bytes = 0
-        self._source = source
-        self._sources: list[str] = []
-        self._pairs: list[PreferencePair] = []
-        self._fields: list[EncodedFields] = []
-        self._origins: list[str] = []
-        self._metadata: list[Mapping[str, Value]] = []
-
-    def add(
-        self,
-        pair: PreferencePair,
-        fields: EncodedFields,
-        keys: PairKeys,
-        origin: str,
-        metadata: Mapping[str, Value],
-        source: str | None = None,
-    ) -> None:
-        """Append one pair with its kept metadata; `source` is its own, if it has one."""
-        self._sources.append(source or self._source)
-        self._pairs.append(pair)
-        self._fields.append(fields)
-        self.keys.append(keys)
-        prompt, chosen, rejected = fields
-        self.text_bytes += len(prompt) + len(chosen) + len(rejected)
-        self._origins.append(origin)
-        self._metadata.append(metadata)
-
-    def batch(self, schema: pa.Schema) -> pa.RecordBatch:
-        """Return the pairs as an Arrow batch."""
-        columns: dict[str, pa.Array] = {
-            "source": text_column([source.encode() for source in self._sources]),
-            "origin": text_column([origin.encode() for origin in self._origins]),
-            "id": text_column([keys.pair.hex().encode() for keys in self.keys]),
-            "prompt_key": text_column([keys.prompt.hex().encode() for keys in self.keys]),
-        }
-        for position, name in enumerate(FIELDS):
-            if schema.field(name).type == pa.string():
-                columns[name] = text_column([fields[position] for fields in self._fields])
-            else:
-                columns[name] = messages_column([getattr(pair, name) for pair in self._pairs], schema.field(name).type)
-        for name in ("tools", "chat_template_kwargs"):
-            if name in schema.names:
-                texts = [getattr(pair, name, None) for pair in self._pairs]
-                columns[name] = text_column([None if text is None else text.encode() for text in texts])
-        for name in SCORES if "margin" in schema.names else ():
-            columns[name] = scores_column([getattr(pair, name) for pair in self._pairs])
-        for name in set(schema.names) - set(columns):
-            columns[name] = kept_column([metadata[name] for metadata in self._metadata], schema.field(name).type)
-        return pa.record_batch([columns[name] for name in schema.names], schema=schema)
-
-
 def convert_chunks(
     inputs: RawInputs,
     job: ConversionJob,
@@ -179,63 +119,109 @@ def convert_chunks(
 def convert_chunk(chunk: Chunk, job: ConversionJob) -> ConvertedChunk:
     """Convert the rows of one chunk to pairs, quarantined rows and rows left out; pure."""
     source = load_source(job.source)
-    schema = pair_schema(job.options.form, job.columns)
-    converted = ConvertedChunk(chunk.file, chunk.split)
-    builders: dict[str, list[PairBatchBuilder]] = {}
-    unused = UnusedColumns(source, job)
-    judged: list[tuple[PairKeys, bytes]] = []
-    for rows in groups(chunk.rows(), _group_key(source, job.options)):
-        for row in rows:
-            if isinstance(row.value, dict):
-                unused.see(row.value)
-            if row.warning is not None:
-                code, message = row.warning
-                converted.warned.add(code, [f"{chunk.file}:{row.line}: {message}"])
-        result = adapt(rows, source, job, filtered_rows(rows, job.where, chunk.file, cells=chunk.cells))
-        for pair, positions in result.pairs:
-            redacted: Mapping[str, int] = {}
-            if job.redact:
-                pair, redacted = redact_pair(pair)
-            try:
-                fields, keys, warnings = check(pair, job.checks, job.columns)
-                split = _split(keys, rows[positions[0]], chunk.split, source, job)
-            except RowError as error:
-                result.refuse(positions, error)
-                continue
-            if job.only_split not in (None, split):
-                result.leave_out(positions, "other_split")
-                continue
-            result.paired.update(positions)
-            raw = rows[positions[0]].value
-            origin, own_source = f"{chunk.file}:{rows[positions[0]].line}", None
-            if chunk.is_prepared and isinstance(raw, dict):
-                origin, own_source = str(raw["origin"]), str(raw["source"])
-            if split not in builders:
-                builders[split] = [PairBatchBuilder(source.name)]
-            elif builders[split][-1].text_bytes > MAX_BATCH_BYTES:
-                builders[split].append(PairBatchBuilder(source.name))
-            metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
-            builders[split][-1].add(pair, fields, keys, origin, metadata, own_source)
-            converted.marks.add(origin, pair.texts)
-            if isinstance(raw, dict) and (judge := judge_of(raw)) is not None:
-                judged.append((keys, judge))
-            if source.contents is not None and isinstance(raw, dict):
-                for column in unused.prompt_columns(raw, pair.texts[0]):
-                    converted.warned.add(UNUSED_PROMPT_COLUMN, [f"{origin}: the column {column} is not in the prompt."])
-            if warnings or redacted:
-                converted.count_pair(origin, warnings, redacted)
-        converted.count_rows(rows, result, source, job)
-    converted.unused_columns = unused.counts()
-    if chunk.is_prepared:
-        for name in PREPARED_COLUMNS:
-            converted.unused_columns.pop(name, None)
-    converted.judgments = judgment_table(judged) if judged else None
-    for split, of_split in builders.items():
-        batches = [builder.batch(schema) for builder in of_split]
-        converted.batches[split] = batches[0] if len(batches) == 1 else pa.Table.from_batches(batches)
-        keys_of_split = [keys for builder in of_split for keys in builder.keys]
-        converted.keys[split] = row_keys(keys_of_split, SPLITS.index(split))
-    return converted
+    conversion = ChunkConversion(chunk, source, job)
+    rows = list(chunk.rows())
+    done = 0
+    # Most rows need nothing but to be copied: those in between are converted one by one.
+    for run in plain_runs(rows, source, job):
+        conversion.add_rows(rows[done : run.start])
+        conversion.add_plain(run, rows[run.start : run.stop])
+        done = run.stop
+    conversion.add_rows(rows[done:])
+    return conversion.finish()
+
+
+class ChunkConversion:
+    """The conversion of one chunk, whose rows are added in their order."""
+
+    def __init__(self, chunk: Chunk, source: Source, job: ConversionJob) -> None:
+        self._chunk, self._source, self._job = chunk, source, job
+        self._converted = ConvertedChunk(chunk.file, chunk.split)
+        self._builders: dict[str, list[PairBatchBuilder]] = {}
+        self._unused = UnusedColumns(source, job)
+        self._judged: list[tuple[PairKeys, bytes]] = []
+
+    def add_plain(self, run: PlainRun, rows: Sequence[RawRow]) -> None:
+        """Add rows whose pairs have no findings."""
+        chunk, converted = self._chunk, self._converted
+        converted.rows_read += len(rows)
+        converted.rows_paired += len(rows)
+        origins = [f"{chunk.file}:{row.line}" for row in rows]
+        self._builder(chunk.split).extend(run.fields, run.keys, origins)
+        converted.marks.pairs += len(rows) - len(run.marked)
+        for position, texts in run.marked.items():
+            converted.marks.add(origins[position], texts)
+
+    def add_rows(self, rows: Sequence[RawRow]) -> None:
+        """Add any rows."""
+        chunk, source, job, converted = self._chunk, self._source, self._job, self._converted
+        for group in groups(rows, _group_key(source, job.options)):
+            for row in group:
+                if isinstance(row.value, dict):
+                    self._unused.see(row.value)
+                if row.warning is not None:
+                    code, message = row.warning
+                    converted.warned.add(code, [f"{chunk.file}:{row.line}: {message}"])
+            result = adapt(group, source, job, filtered_rows(group, job.where, chunk.file, cells=chunk.cells))
+            for pair, positions in result.pairs:
+                self._add_pair(pair, positions, group, result)
+            converted.count_rows(group, result, source, job)
+
+    def _add_pair(
+        self, pair: PreferencePair, positions: tuple[int, int], rows: Sequence[RawRow], result: GroupResult
+    ) -> None:
+        """Add one pair of the rows of a group, or note in `result` why it is left out."""
+        chunk, source, job, converted = self._chunk, self._source, self._job, self._converted
+        redacted: Mapping[str, int] = {}
+        if job.redact:
+            pair, redacted = redact_pair(pair)
+        try:
+            fields, keys, warnings = check(pair, job.checks, job.columns)
+            split = _split(keys, rows[positions[0]], chunk.split, source, job)
+        except RowError as error:
+            result.refuse(positions, error)
+            return
+        if job.only_split not in (None, split):
+            result.leave_out(positions, "other_split")
+            return
+        result.paired.update(positions)
+        raw = rows[positions[0]].value
+        origin, own_source = f"{chunk.file}:{rows[positions[0]].line}", None
+        if chunk.is_prepared and isinstance(raw, dict):
+            origin, own_source = str(raw["origin"]), str(raw["source"])
+        metadata = _kept_values(raw, job, converted) if job.kept and isinstance(raw, dict) else {}
+        self._builder(split).add(pair, fields, keys, origin, metadata, own_source)
+        converted.marks.add(origin, pair.texts)
+        if isinstance(raw, dict) and (judge := judge_of(raw)) is not None:
+            self._judged.append((keys, judge))
+        if source.contents is not None and isinstance(raw, dict):
+            for column in self._unused.prompt_columns(raw, pair.texts[0]):
+                converted.warned.add(UNUSED_PROMPT_COLUMN, [f"{origin}: the column {column} is not in the prompt."])
+        if warnings or redacted:
+            converted.count_pair(origin, warnings, redacted)
+
+    def _builder(self, split: str) -> PairBatchBuilder:
+        """Return the builder of the batch that the next pair of a split belongs to."""
+        builders = self._builders.setdefault(split, [])
+        if not builders or builders[-1].text_bytes > MAX_BATCH_BYTES:
+            builders.append(PairBatchBuilder(self._source.name))
+        return builders[-1]
+
+    def finish(self) -> ConvertedChunk:
+        """Return what became of all rows."""
+        converted = self._converted
+        schema = pair_schema(self._job.options.form, self._job.columns)
+        converted.unused_columns = self._unused.counts()
+        if self._chunk.is_prepared:
+            for name in PREPARED_COLUMNS:
+                converted.unused_columns.pop(name, None)
+        converted.judgments = judgment_table(self._judged) if self._judged else None
+        for split, builders in self._builders.items():
+            batches = [builder.batch(schema) for builder in builders]
+            converted.batches[split] = batches[0] if len(batches) == 1 else pa.Table.from_batches(batches)
+            keys = [keys for builder in builders for keys in builder.keys]
+            converted.keys[split] = row_keys(keys, SPLITS.index(split))
+        return converted
 
 
 def _kept_values(row: Row, job: ConversionJob, converted: ConvertedChunk) -> dict[str, Value]:

@@ -27,6 +27,14 @@ def text_column(texts: Sequence[bytes | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(texts), buffers)
 
 
+def hex_column(hashes: Sequence[bytes]) -> pa.Array:
+    """Return hashes of one length, at least one, as an Arrow column of hexadecimal digits."""
+    digits = 2 * len(hashes[0])
+    offsets = np.arange(len(hashes) + 1, dtype=np.int32) * np.int32(digits)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(hashes).hex().encode())]
+    return pa.Array.from_buffers(pa.string(), len(hashes), buffers)
+
+
 def numbers_column(values: NDArray[Any], type_: pa.DataType) -> pa.Array:
     """Return numbers as an Arrow column of a type of their width."""
     return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])

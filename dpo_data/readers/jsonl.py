@@ -35,13 +35,13 @@ def read_lines(stream: Any, max_row_bytes: int = DEFAULT_MAX_ROW_BYTES) -> Itera
                 separator = b"\r"  # of old Macs
         if separator == b"\r":
             block = block.replace(b"\r", b"\n")
-        whole, newline, tail = block.rpartition(b"\n")
-        if not newline:
+        end = block.rfind(b"\n")
+        if end < 0:
             rest += block
             rows.refuse_longer_row(len(rest), max_row_bytes, line)
             continue
-        payload = bytes(rest) + whole if rest else whole
-        rest = bytearray(tail)
+        payload = b"".join([rest, memoryview(block)[:end]])
+        rest = bytearray(block[end + 1 :])
         yield Block(line, payload)
         line += payload.count(b"\n") + 1
     if rest:

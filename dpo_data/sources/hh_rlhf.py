@@ -5,11 +5,13 @@ the prompt ends with "\n\nAssistant:" and the response starts with the space aft
 transcript byte for byte, and a BPE tokenizer sees " word" as it would inside a text.
 """
 
+from collections.abc import Sequence
+
 from dpo_data.dialogue import ASSISTANT_START, HUMAN_START, ROLES, Turn, parse_turns, text_start
 from dpo_data.errors import RowError
 from dpo_data.records import ConversationalPair, Message, PreferencePair, TextPair
 from dpo_data.sources.fields import Row, required_text
-from dpo_data.sources.source import Source, SourceOptions
+from dpo_data.sources.source import AdaptedColumns, Source, SourceOptions
 
 
 def adapt(row: Row, options: SourceOptions) -> PreferencePair:
@@ -19,8 +21,8 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
         also not_recoverable, if the raw string could not be rebuilt from the messages.
     """
     chosen, rejected = required_text(row, "chosen"), required_text(row, "rejected")
-    if options.form == "text" and (start := _simple_response_start(chosen, rejected)):
-        return TextPair(prompt=chosen[:start], chosen=chosen[start:], rejected=rejected[start:])
+    if options.form == "text" and (prompt := _simple_prompt(chosen, rejected)):
+        return TextPair(prompt=prompt, chosen=chosen[len(prompt) :], rejected=rejected[len(prompt) :])
     chosen_turns, rejected_turns = dialogue("chosen", chosen), dialogue("rejected", rejected)
     reply = _first_reply(chosen_turns, rejected_turns)
     if options.form == "text":
@@ -33,20 +35,37 @@ def adapt(row: Row, options: SourceOptions) -> PreferencePair:
     )
 
 
-def _simple_response_start(chosen: str, rejected: str) -> int:
-    """Return where the responses of a regular row start, or 0 for any other row, at a quarter of the cost of parsing.
+def adapt_columns(rows: Sequence[Row], options: SourceOptions) -> AdaptedColumns:
+    """Return the pairs of the regular rows."""
+    adapted = AdaptedColumns([], [], [], [])
+    for number, row in enumerate(rows):
+        chosen, rejected = row["chosen"], row["rejected"]
+        if type(chosen) is type(rejected) is str and (prompt := _simple_prompt(chosen, rejected)):
+            start = len(prompt)
+            adapted.rows.append(number)
+            adapted.prompts.append(prompt)
+            adapted.chosen.append(chosen[start:])
+            adapted.rejected.append(rejected[start:])
+    return adapted
+
+
+def _simple_prompt(chosen: str, rejected: str) -> str:
+    """Return the prompt of a regular row, or "" for any other row, at a quarter of the cost of parsing.
 
     In a regular row, the last Assistant turn follows the same text in both transcripts, and no Human turn follows it.
     """
-    start = chosen.rfind(ASSISTANT_START) + len(ASSISTANT_START)
+    last = chosen.rfind(ASSISTANT_START)
+    if last <= 0 or last != rejected.rfind(ASSISTANT_START):
+        return ""
+    start = last + len(ASSISTANT_START)
+    prompt = chosen[:start]
     is_regular = (
-        rejected.startswith(chosen[:start])
-        and chosen.startswith(HUMAN_START)
-        and HUMAN_START not in chosen[start:]
-        and HUMAN_START not in rejected[start:]
-        and ASSISTANT_START not in rejected[start:]
+        rejected.startswith(prompt)
+        and prompt.startswith(HUMAN_START)
+        and chosen.find(HUMAN_START, start) < 0
+        and rejected.find(HUMAN_START, start) < 0
     )
-    return start if is_regular and start > len(ASSISTANT_START) else 0
+    return prompt if is_regular else ""
 
 
 def dialogue(field: str, transcript: str) -> list[Turn]:
@@ -110,6 +129,7 @@ SOURCE = Source(
     direction="chosen is the transcript whose last reply a crowd worker preferred",
     columns=("chosen", "rejected"),
     adapt=adapt,
+    adapt_columns=adapt_columns,
     looks_like=looks_like,
     comes_in_pairs=True,
     hub="Anthropic/hh-rlhf",

@@ -79,6 +79,15 @@ class RowContents(NamedTuple):
     responses: Sequence[Any]
 
 
+class AdaptedColumns(NamedTuple):
+    """Pairs in text form, and the position of the row of each, in ascending order."""
+
+    rows: list[int]
+    prompts: list[str]
+    chosen: list[str]
+    rejected: list[str]
+
+
 @dataclass(frozen=True)
 class Source:
     """A raw dataset and the conversion of its rows to pairs.
@@ -91,6 +100,9 @@ class Source:
         columns: columns that `adapt` requires of every row; a mapping may rename them.
         adapt: converts a raw row to a pair, or to scored responses for `dpo_data.pairing`, of which a list gives pairs
             of its own for each item; pure; raises RowError if it can do neither.
+        adapt_columns: converts, to text form, those of many rows for which that is simple, to the pairs that `adapt`
+            would return; the others are left to `adapt`. It gets only rows that have the columns of `columns` and no
+            others. None: all rows are left to `adapt`.
         layouts: sets of further columns, one of which `adapt` requires of every row; empty if `columns` are all.
         optional: columns that are used where present; every other column is counted as unused.
         looks_like: returns True if a row with those columns is of this source; for sources with the same columns. It
@@ -124,6 +136,7 @@ class Source:
     direction: str
     columns: tuple[str, ...]
     adapt: Callable[[Row, SourceOptions], PreferencePair | ScoredResponses | list[ScoredResponses]]
+    adapt_columns: Callable[[Sequence[Row], SourceOptions], AdaptedColumns] | None = None
     layouts: tuple[tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ()
     looks_like: Callable[[Row], bool] = lambda row: True

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dpo_data.engine.threads import map_in_threads
-from dpo_data.errors import PreparedError, UsageError, argument
+from dpo_data.errors import PreparedError, UsageError, argument, require_choice
 from dpo_data.options import (
     DEFAULT_MAX_INVALID,
     DEFAULT_MAX_LENGTH,
     Form,
     OnOverlong,
     Progress,
+    TokenizerEngine,
     TruncationMode,
     TruncationUnit,
     silent,
@@ -49,6 +50,7 @@ from dpo_data.tokens.encoder import (
     tokenizer_entry,
     tokenizer_hash,
 )
+from dpo_data.tokens.engines import EnginesDiffer
 from dpo_data.tokens.manifest import TOKENS_VERSION, TokenCounts, TokenizerEntry, TokenShard, TokensManifest
 from dpo_data.tokens.options import TokenOptions, token_options
 from dpo_data.tokens.reader import (
@@ -101,6 +103,7 @@ def tokenize(
     chat_template_kwargs: Mapping[str, Any] | None = None,
     template_date: datetime.date | str | None = None,
     max_invalid: float = DEFAULT_MAX_INVALID,
+    tokenizer_engine: TokenizerEngine = "auto",
     cache_dir: str | Path | None = None,
     progress: Progress = silent,
 ) -> TokenCache:
@@ -124,6 +127,8 @@ def tokenize(
         template_date: the day that the template takes for today; None for the day of the folder's first token cache
             with this template, or else today.
         max_invalid: make no cache if the template refuses more than this share of the pairs.
+        tokenizer_engine: the library that encodes, "tokenizers" or the faster "fastokens"; "auto" takes fastokens where
+            it pays and gives the ids of tokenizers.
         cache_dir: folder for token caches instead of `prepared`.
         progress: called with the share of rows that are done, and their number.
 
@@ -138,6 +143,7 @@ def tokenize(
     """
     if not 0 <= max_invalid <= 1:
         raise UsageError("must be between 0 and 1 (0% and 100%).", "max_invalid", max_invalid)
+    require_choice("tokenizer_engine", tokenizer_engine, TokenizerEngine)
     options = token_options(
         max_length=max_length,
         max_prompt_length=max_prompt_length,
@@ -157,7 +163,13 @@ def tokenize(
             limit.add(counts)
         return found
     aside = set_aside(job.folder) if found else set_aside_if_unreadable(job.folder, "tokens")
-    _CacheWriter(job, limit, progress).write()
+    text_bytes = sum(job.prepared.manifest.files[shard].size_bytes for shard in shard_hashes(job.prepared))
+    job.encoder.choose_engine(tokenizer_engine, text_bytes)
+    try:
+        _CacheWriter(job, limit, progress).write()
+    except EnginesDiffer as difference:
+        job.encoder.leave_engine(str(difference))
+        _CacheWriter(job, RefusalLimit(job.prepared, job.encoder, max_invalid), progress).write()
     return replace(open_tokens(job.folder), hit=False, set_aside=aside)
 
 
@@ -255,11 +267,6 @@ def _make_job(
     return _Job(folder, encoder, options, tokens_folder(folder, cache_dir))
 
 
-def _source(tokenizer: Any) -> str:
-    name = str(tokenizer.name_or_path)
-    return str(Path(name).resolve()) if name and Path(name).exists() else name
-
-
 @dataclass(frozen=True)
 class _Job:
     """The inputs of one token cache, and its place."""
@@ -327,7 +334,7 @@ class _CacheWriter:
                 options=job.options,
                 splits={split: TokenCounts.total([shard.counts for shard in part]) for split, part in shards.items()},
                 shards=shards,
-                files=finish_folder(scratch, hashes, tokenizer=_source(job.encoder.tokenizer)),
+                files=finish_folder(scratch, hashes, **job.encoder.provenance),
             )
             write_manifest(scratch, manifest)
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpo_data.errors import UsageError, loading
+from dpo_data.options import TokenizerEngine
 from dpo_data.prepared.files import hash_json
-from dpo_data.ragged import Ragged, equal_rows, from_lists, joined, merged
+from dpo_data.ragged import Ragged, equal_rows, from_lists, merged
+from dpo_data.tokens.engines import FastEngine, encode_with_tokenizers, open_engine
 from dpo_data.tokens.manifest import TokenizerEntry
 from dpo_data.tokens.messages import Conversation, Messages, stored_conversation
 from dpo_data.tokens.rendering import ARGUMENTS_UNUSED, TEMPLATE_REFUSED, Refused, RenderedPair, render_pair
@@ -26,8 +29,6 @@ from dpo_data.tokens.truncation import TurnCut
 SEAM_CHARS = 32
 #: Maximum number of remembered seams; most have the same few words on both sides.
 MAX_SEAMS = 200_000
-#: Characters of texts in one call of the tokenizer library, which takes tens of times their memory.
-CALL_CHARS = 8 << 20
 WORD = re.compile(r"\s*\S*\s*")
 
 
@@ -155,6 +156,7 @@ class Encoder:
         tokenizer: the tokenizer of transformers.
         template: the chat template, with all that it depends on.
         prefix_ids: ids that the tokenizer puts before a text.
+        engine: the library that encodes, its version, and why it does; empty for a tokenizer written in Python.
     """
 
     def __init__(self, tokenizer: Any, template: ChatTemplate | None = None) -> None:
@@ -163,8 +165,38 @@ class Encoder:
         self._ends = EndTokens(tokenizer, self.template.text)
         self._backend = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         self._backend_without_prefix = None if self._backend is None else without_prefix_space(self._backend)
+        self._engine: FastEngine | None = None
+        self.engine = "" if self._backend is None else f"tokenizers {version('tokenizers')}"
         self.prefix_ids = self._find_prefix()
         self._seams: dict[tuple[str, str], np.bool_] = {}
+
+    def choose_engine(self, choice: TokenizerEngine, text_bytes: int) -> None:
+        """Choose the library that encodes from now on, for texts of a size.
+
+        Raises: UsageError: the choice is fastokens, and it cannot be used.
+        """
+        backend = None if self._backend is None else _without_truncation_and_padding(self._backend)
+        found = open_engine(backend, choice, text_bytes)
+        self._use_engine(found if isinstance(found, FastEngine) else None, found if isinstance(found, str) else "")
+
+    def leave_engine(self, reason: str) -> None:
+        """Encode with tokenizers from now on, for a reason, and forget what was encoded."""
+        self._use_engine(None, reason)
+
+    def _use_engine(self, engine: FastEngine | None, reason: str) -> None:
+        self._engine = engine
+        self._seams = {}
+        if engine is not None:
+            self.engine = engine.name
+        elif self._backend is not None:
+            self.engine = f"tokenizers {version('tokenizers')}" + (f": {reason}" if reason else "")
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The folder of the tokenizer, or its name on the Hub, and the library that encodes."""
+        name = str(self.tokenizer.name_or_path)
+        source = str(Path(name).resolve()) if name and Path(name).exists() else name
+        return {"tokenizer": source, "tokenizer_engine": self.engine}
 
     @property
     def bos_token_id(self) -> int | None:
@@ -256,6 +288,8 @@ class Encoder:
         """Return the ids of texts, without any added token."""
         if self._backend is None:
             return from_lists(self._encode_slowly(texts))
+        if self._engine is not None:
+            return self._engine.encode(texts)
         # At every call: the tokenizer is the user's own, who may have turned either on since the last one.
         self._backend = _without_truncation_and_padding(self._backend)
         return self._encode_with(self._backend, texts)
@@ -264,12 +298,7 @@ class Encoder:
         return list(self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
 
     def _encode_with(self, backend: Any, texts: Sequence[str]) -> Ragged:
-        backend = _without_truncation_and_padding(backend)
-        calls = [
-            from_lists([encoding.ids for encoding in backend.encode_batch_fast(part, add_special_tokens=False)])
-            for part in _parts(texts)
-        ]
-        return calls[0] if len(calls) == 1 else joined(calls)
+        return encode_with_tokenizers(_without_truncation_and_padding(backend), texts)
 
     def render(
         self,
@@ -365,19 +394,6 @@ def last_word(text: str) -> str:
     """
     # Backwards: a search for the end would try every position before it.
     return first_word(text[: -SEAM_CHARS - 1 : -1])[::-1]
-
-
-def _parts(texts: Sequence[str]) -> list[list[str]]:
-    """Return the texts in lists of about `CALL_CHARS` characters; one empty list if there are none."""
-    parts: list[list[str]] = [[]]
-    size = 0
-    for text in texts:
-        if size + len(text) > CALL_CHARS and parts[-1]:
-            parts.append([])
-            size = 0
-        parts[-1].append(text)
-        size += len(text)
-    return parts
 
 
 def _begins_with(ids: Ragged, beginnings: Ragged) -> NDArray[np.bool_]:

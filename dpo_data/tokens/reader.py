@@ -61,11 +61,18 @@ class TokenCache:
     @property
     def tokenizer_source(self) -> str:
         """Folder of the tokenizer, or its name on the Hub; its name in the manifest if neither is known."""
+        return self._provenance("tokenizer") or self.manifest.tokenizer.name
+
+    @property
+    def tokenizer_engine(self) -> str:
+        """The library that encoded, its version, and why it did; empty if that is not known."""
+        return self._provenance("tokenizer_engine")
+
+    def _provenance(self, name: str) -> str:
         try:
-            provenance = json.loads((self.path / "provenance.json").read_bytes())
+            return str(json.loads((self.path / "provenance.json").read_bytes()).get(name) or "")
         except (OSError, ValueError):
-            provenance = {}
-        return str(provenance.get("tokenizer") or self.manifest.tokenizer.name)
+            return ""
 
 
 def open_tokens(path: str | Path) -> TokenCache:

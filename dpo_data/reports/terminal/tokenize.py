@@ -8,6 +8,7 @@ from rich.text import Text
 from dpo_data.reports.phrases import token_remarks
 from dpo_data.reports.terminal.tables import plain_table
 from dpo_data.tokens.cache import TokenCache
+from dpo_data.tokens.engines import DIFFERENCE
 from dpo_data.tokens.manifest import TokensManifest
 
 
@@ -40,8 +41,15 @@ def tokens(cache: TokenCache) -> RenderableType:
         table,
         *_dropped(manifest),
         *(Text(line) for line in token_remarks(manifest)),
+        *_engine(cache),
         Text(f"Token cache: {cache.path}", style="bold"),
     )
+
+
+def _engine(cache: TokenCache) -> Iterable[RenderableType]:
+    """Yield that the faster library was left because its ids differed."""
+    if DIFFERENCE in cache.tokenizer_engine:
+        yield Text(f"Encoded by {cache.tokenizer_engine}.", style="yellow")
 
 
 def _with_tokens(texts: int, lost: int) -> str:

@@ -92,7 +92,7 @@ def test_a_batch_gives_the_ids_of_its_rows_alone(bos_tokenizer):
 def test_long_texts_go_to_the_tokenizer_in_several_calls(bos_tokenizer, monkeypatch, chars):
     texts = ["hello there, the other one", "", "what", "is it", "x" * 40]
     whole = Encoder(bos_tokenizer).encode(texts)
-    monkeypatch.setattr("dpo_data.tokens.encoder.CALL_CHARS", chars)
+    monkeypatch.setattr("dpo_data.tokens.engines.CALL_CHARS", chars)
     again = Encoder(bos_tokenizer).encode(texts)
     assert again.values.tolist() == whole.values.tolist()
     assert again.offsets.tolist() == whole.offsets.tolist()
