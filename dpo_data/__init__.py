@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dpo_data.conversion.convert import convert
     from dpo_data.conversion.detect import DetectedSource, sniff
-    from dpo_data.errors import DataError, InputError, PreparedError, RowError, UsageError
+    from dpo_data.errors import DataError, InputError, LossError, PreparedError, RowError, UsageError
+    from dpo_data.exports import EXPORTS
+    from dpo_data.exports.checking import check_export
+    from dpo_data.exports.export import export
+    from dpo_data.exports.report import ExportReport, FormatReport
     from dpo_data.inspect.diff import Comparison, diff
     from dpo_data.inspect.report_data import DataReport, report
     from dpo_data.inspect.run_pairs import JudgedPair, worst_pairs
@@ -28,13 +32,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "EXPORTS": "exports",
     "SOURCES": "sources",
     "Comparison": "inspect.diff",
     "DataError": "errors",
     "DataReport": "inspect.report_data",
     "DetectedSource": "conversion.detect",
+    "ExportReport": "exports.report",
+    "FormatReport": "exports.report",
     "InputError": "errors",
     "JudgedPair": "inspect.run_pairs",
+    "LossError": "errors",
     "Manifest": "prepared.manifest",
     "PairUse": "inspect.where",
     "Prepared": "prepared.reader",
@@ -46,8 +54,10 @@ _MODULES = {
     "TokensManifest": "tokens.manifest",
     "UsageError": "errors",
     "ValidationReport": "inspect.validation",
+    "check_export": "exports.checking",
     "convert": "conversion.convert",
     "diff": "inspect.diff",
+    "export": "exports.export",
     "find": "inspect.search",
     "list_sources": "sources",
     "open_prepared": "prepared.reader",
@@ -64,13 +74,17 @@ _MODULES = {
 }
 
 __all__ = [
+    "EXPORTS",
     "SOURCES",
     "Comparison",
     "DataError",
     "DataReport",
     "DetectedSource",
+    "ExportReport",
+    "FormatReport",
     "InputError",
     "JudgedPair",
+    "LossError",
     "Manifest",
     "PairUse",
     "Prepared",
@@ -82,8 +96,10 @@ __all__ = [
     "TokensManifest",
     "UsageError",
     "ValidationReport",
+    "check_export",
     "convert",
     "diff",
+    "export",
     "find",
     "list_sources",
     "open_prepared",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from dpo_data.cli.convert import convert
+from dpo_data.cli.export import export
 from dpo_data.cli.inspect import diff, report, show, where
 from dpo_data.cli.runner import CONTEXT, EXIT_CODES, PlainCommand, PlainGroup, VersionOption, run
 from dpo_data.cli.sources import schema, sniff, sources
@@ -21,6 +22,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     show,
     diff,
     where,
+    export,
     schema,
 )
 #: Further names of commands, which --help leaves out.

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+#: What a finished export has in place of a manifest.
+EXPORT = "export.json"
 #: Where a folder is built; a folder that has it without a manifest is unfinished.
 PARTIAL = ".partial"
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from dpo_data.checks.row_keys import RowPosition
 from dpo_data.errors import UsageError, argument, writing
 from dpo_data.options import SPLITS, Form
-from dpo_data.prepared.files import MANIFEST, PARTIAL, hash_file, is_utf8
+from dpo_data.prepared.files import EXPORT, MANIFEST, PARTIAL, hash_file, is_utf8
 from dpo_data.prepared.manifest import (
     FileEntry,
     Manifest,
@@ -45,7 +45,14 @@ CONTENTS = {
         "report.html",
     ),
     "tokens": (*SPLITS, "dataset_dict.json", "provenance.json", "dropped.jsonl"),
+    "export": (
+        *(f"{split}.{suffix}" for split in SPLITS for suffix in ("jsonl", "parquet")),
+        "README.md",
+        "axolotl.yaml",
+        "dataset_info.json",
+    ),
 }
+Kind = Literal["prepared", "tokens", "export"]
 
 #: Rows in each Arrow file of a split but the last; token caches reuse the shards that did not change.
 SHARD_ROWS = 50_000
@@ -54,7 +61,7 @@ _LOCK = "lock"
 
 
 @contextmanager
-def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bool) -> Iterator[Path]:
+def building(folder: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
     """Give a scratch folder that becomes `folder` if the block ends without an exception, and is removed otherwise.
 
     Args:
@@ -67,8 +74,9 @@ def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bo
     """
     partial = folder / PARTIAL
     existed = folder.exists()
+    marker = EXPORT if kind == "export" else MANIFEST
     with writing(folder):
-        _refuse_target(folder, overwrite=overwrite)
+        _refuse_target(folder, marker, overwrite=overwrite)
         partial.mkdir(parents=True, exist_ok=True)
         lock = _acquire_lock(folder)
     try:
@@ -86,21 +94,22 @@ def building(folder: Path, kind: Literal["prepared", "tokens"], *, overwrite: bo
             raise
         # A run that is killed from here on leaves `.partial`, which marks the folder as unfinished.
         with writing(folder):
-            _publish(partial, folder, CONTENTS[kind])
+            _publish(partial, folder, CONTENTS[kind], marker)
     finally:
         lock.release()
 
 
-def _refuse_target(folder: Path, *, overwrite: bool) -> None:
+def _refuse_target(folder: Path, marker: str, *, overwrite: bool) -> None:
+    other = MANIFEST if marker == EXPORT else EXPORT
     if not is_utf8(folder):
         raise UsageError(f"{folder}: the name is not UTF-8, which Arrow requires.\n  Name another folder.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file.\n  Name a folder that is new or empty.")
-    if (folder / MANIFEST).exists():
+    if (folder / marker).exists():
         if not overwrite and not _is_rejected(folder):
             replace = argument("overwrite", True)
             raise UsageError(f"{folder}: holds a finished dataset.\n  Replace it with {replace}, or name another.")
-    elif folder.exists() and not (folder / PARTIAL).exists() and any(folder.iterdir()):
+    elif (folder / other).exists() or (folder.exists() and not (folder / PARTIAL).exists() and any(folder.iterdir())):
         raise UsageError(f"{folder}: holds files that are not ours.\n  Name a folder that is new or empty.")
 
 
@@ -132,8 +141,8 @@ def _clear(partial: Path) -> None:
             leftover.unlink()
 
 
-def _publish(partial: Path, folder: Path, contents: Iterable[str]) -> None:
-    (folder / MANIFEST).unlink(missing_ok=True)
+def _publish(partial: Path, folder: Path, contents: Iterable[str], marker: str) -> None:
+    (folder / marker).unlink(missing_ok=True)
     for name in contents:
         old = folder / name
         if old.is_dir():
@@ -141,9 +150,9 @@ def _publish(partial: Path, folder: Path, contents: Iterable[str]) -> None:
         else:
             old.unlink(missing_ok=True)
     for new in sorted(partial.iterdir()):
-        if new.name not in (MANIFEST, _LOCK):
+        if new.name not in (marker, _LOCK):
             os.replace(new, folder / new.name)
-    os.replace(partial / MANIFEST, folder / MANIFEST)
+    os.replace(partial / marker, folder / marker)
     shutil.rmtree(partial, ignore_errors=True)
 
 
