@@ -29,7 +29,7 @@ FORMAT = ExportFormat(
             pair_rules=(),
         )
     },
-    usage='`datasets.load_dataset("json", data_files={"train": "train.jsonl"})`, then `RewardTrainer(train_dataset=...)`.',
+    usage='`datasets.load_dataset("json", data_files={"train": "train.jsonl"})` for `RewardTrainer`.',
     notes=("RewardTrainer subtracts the column margin from the difference of the rewards if the file has one.",),
     cautions=(trl.NULLS,),
 )
