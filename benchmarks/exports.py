@@ -60,7 +60,9 @@ def read_llamafactory(folder: Path, model: str) -> list[Ids]:
     found = []
     for row in made:
         start = sum(label == -100 for label in row["chosen_labels"])
-        found.append((row["chosen_input_ids"][:start], row["chosen_input_ids"][start:], row["rejected_input_ids"][start:]))
+        found.append(
+            (row["chosen_input_ids"][:start], row["chosen_input_ids"][start:], row["rejected_input_ids"][start:])
+        )
     return found
 
 

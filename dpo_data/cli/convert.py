@@ -218,9 +218,7 @@ def convert(
     ] = False,
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT", help="Name of the dataset.", show_default="the source's", rich_help_panel=OUTPUT
-        ),
+        typer.Option(metavar="TEXT", help="Name of the dataset.", show_default="the source's", rich_help_panel=OUTPUT),
     ] = None,
     description: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Description for the dataset card.", rich_help_panel=OUTPUT)

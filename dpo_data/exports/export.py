@@ -143,6 +143,7 @@ class _Exporting:
         self._lost: Counter[str] = Counter()
         self._cautions: Counter[str] = Counter()
         self._columns: dict[str, None] = {}
+        self._fill = {name: value for name, value in layout.fill.items() if name in prepared.manifest.columns}
         #: Lines of the current prompt, where a format writes a response once.
         self._recent: tuple[str, set[str]] = ("", set())
         self._writes_once = layout.lines_per_pair > 1 or not layout.read_back
@@ -253,6 +254,7 @@ class _Exporting:
                 self._left_out[REPEATED] += 1
                 return
             self._recent[1].add(text)
+        line = {name: value for name, value in self._fill.items() if name not in line} | line
         self._columns.update(dict.fromkeys(line))
         self._cautions.update(caution.code for caution in self._target.cautions if caution.applies(line))
         self._writers[split].write(line)

@@ -74,6 +74,7 @@ class Layout:
         carries: the keys of `KINDS` that a line holds.
         lines: returns the lines of a pair, without what the layout does not carry.
         optional: columns that a line may have -> their types.
+        fill: column -> value in lines without one, where the folder has the column.
         forms: forms of the pairs that it can hold.
         file_formats: jsonl, and parquet where every column has one type.
         rules: of the reader, about lines.
@@ -86,6 +87,7 @@ class Layout:
     carries: frozenset[str]
     lines: Callable[[PreferencePair], list[Line]]
     optional: Mapping[str, str] = field(default_factory=dict)
+    fill: Mapping[str, Any] = field(default_factory=dict)
     forms: tuple[Form, ...] = ("conversational",)
     file_formats: tuple[str, ...] = ("jsonl",)
     rules: tuple[Rule, ...] = ()

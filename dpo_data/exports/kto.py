@@ -3,7 +3,7 @@
 from dpo_data.exports.format import EVERYTHING, ExportFormat, Layout, Line
 from dpo_data.exports.notation import content, context
 from dpo_data.exports.rules import ends_with
-from dpo_data.exports.trl import NULLS
+from dpo_data.exports.trl import CONTEXT, NO_ARGUMENTS, NULLS
 from dpo_data.records import PreferencePair
 
 
@@ -23,7 +23,8 @@ FORMAT = ExportFormat(
     layouts={
         "unpaired": Layout(
             columns={"prompt": "text or messages", "completion": "text or messages", "label": "bool"},
-            optional={"tools": "objects", "chat_template_kwargs": "object"},
+            optional=CONTEXT,
+            fill=NO_ARGUMENTS,
             carries=EVERYTHING - {"scores"},
             lines=lines,
             forms=("text", "conversational"),

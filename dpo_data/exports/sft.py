@@ -3,7 +3,7 @@
 from dpo_data.exports.format import EVERYTHING, ExportFormat, Layout, Line
 from dpo_data.exports.notation import content, context
 from dpo_data.exports.rules import ends_with
-from dpo_data.exports.trl import NULLS
+from dpo_data.exports.trl import CONTEXT, NO_ARGUMENTS, NULLS
 from dpo_data.records import PreferencePair
 
 
@@ -19,7 +19,8 @@ FORMAT = ExportFormat(
     layouts={
         "prompt-completion": Layout(
             columns={"prompt": "text or messages", "completion": "text or messages"},
-            optional={"tools": "objects", "chat_template_kwargs": "object"},
+            optional=CONTEXT,
+            fill=NO_ARGUMENTS,
             # What compares chosen with rejected is no loss where rejected is left out on purpose.
             carries=EVERYTHING,
             lines=lines,

@@ -13,6 +13,8 @@ from dpo_data.exports.rules import differ, ends_with
 from dpo_data.records import PreferencePair
 
 SCORES = {"chosen_score": "number", "rejected_score": "number", "margin": "number"}
+#: TRL fails where one line has variables of the chat template and another one none.
+NO_ARGUMENTS: Mapping[str, Any] = {"chat_template_kwargs": {}}
 CONTEXT = {"tools": "objects", "chat_template_kwargs": "object"}
 
 
@@ -79,6 +81,7 @@ FORMAT = ExportFormat(
         "explicit": Layout(
             columns=dict.fromkeys(("prompt", "chosen", "rejected"), "text or messages"),
             optional=CONTEXT | SCORES,
+            fill=NO_ARGUMENTS,
             carries=EVERYTHING,
             lines=explicit,
             forms=("text", "conversational"),
@@ -89,6 +92,7 @@ FORMAT = ExportFormat(
         "implicit": Layout(
             columns=dict.fromkeys(("chosen", "rejected"), "text or messages"),
             optional=CONTEXT | SCORES,
+            fill=NO_ARGUMENTS,
             carries=EVERYTHING,
             lines=implicit,
             forms=("text", "conversational"),

@@ -62,6 +62,15 @@ def test_trl_lines_are_the_pairs(chat, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "export.json", "train.jsonl"]
 
 
+def test_trl_finds_variables_of_the_template_in_every_line_or_in_none(make_prepared, tmp_path):
+    folder = make_prepared([CHAT[0], CHAT[1] | {"chat_template_kwargs": {"think": False}}], form="conversational")
+    export("trl", folder, output=tmp_path / "out")
+    found = [line["chat_template_kwargs"] for line in lines(tmp_path / "out" / "train.jsonl")]
+    assert found == [{}, {"think": False}]
+    convert("pairs", [tmp_path / "out"], output=tmp_path / "back")
+    assert ids(tmp_path / "back") == ids(folder)
+
+
 def test_llamafactory_lines_come_with_their_entry_of_dataset_info(chat, tmp_path):
     export("llamafactory", chat, output=tmp_path / "out")
     assert lines(tmp_path / "out" / "train.jsonl")[0] == {
