@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dpo_data import convert, export, open_tokens, tokenize
+from dpo_data import convert, export, tokenize
 
 Ids = tuple[list[int], list[int], list[int]]
 
@@ -82,10 +82,10 @@ def main() -> None:
         prepared, out = Path(scratch) / "prepared", Path(scratch) / "out"
         convert("hh-rlhf", [options.rows], output=prepared, form=options.form, limit=options.pairs, split="train")
         report = export(options.peer, prepared, output=out, allow_loss=True)
-        tokenize(prepared, tokenizer=options.model, max_length=None)
+        cache = tokenize(prepared, tokenizer=options.model, max_length=None)
         ours: list[Ids] = [
             tuple(row[f"{side}_ids"] for side in ("prompt", "chosen", "rejected"))  # type: ignore[misc]
-            for row in open_tokens(prepared).dataset()["train"]
+            for row in cache.dataset()["train"]
         ]
         theirs = READERS[options.peer](out, options.model)
     result: dict[str, Any] = {
