@@ -66,6 +66,11 @@ def read_llamafactory(folder: Path, model: str) -> list[Ids]:
     return found
 
 
+def up_to(eos: int, ids: list[int]) -> list[int]:
+    """Return ids up to the last EOS, which a template may put white space after."""
+    return ids[: len(ids) - ids[::-1].index(eos)] if eos in ids else ids
+
+
 READERS: dict[str, Callable[[Path, str], list[Ids]]] = {"trl": read_trl, "llamafactory": read_llamafactory}
 
 
@@ -78,6 +83,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--form", default="conversational")
     options = parser.parse_args()
+    from transformers import AutoTokenizer
+
     with tempfile.TemporaryDirectory() as scratch:
         prepared, out = Path(scratch) / "prepared", Path(scratch) / "out"
         convert("hh-rlhf", [options.rows], output=prepared, form=options.form, limit=options.pairs, split="train")
@@ -88,6 +95,8 @@ def main() -> None:
             for row in cache.dataset()["train"]
         ]
         theirs = READERS[options.peer](out, options.model)
+    eos = AutoTokenizer.from_pretrained(options.model).eos_token_id
+    both = list(zip(ours, theirs, strict=False))
     result: dict[str, Any] = {
         "peer": options.peer,
         "pairs": report.pairs,
@@ -95,7 +104,9 @@ def main() -> None:
         "left_out": report.left_out,
         "read": len(theirs),
         "ours": len(ours),
-        "equal_ids": sum(tuple(map(tuple, a)) in {tuple(map(tuple, b))} for a, b in zip(ours, theirs, strict=False)),
+        "equal_prompts": sum(a[0] == b[0] for a, b in both),
+        "equal_ids": sum(list(a) == list(b) for a, b in both),
+        "equal_up_to_eos": sum([up_to(eos, ids) for ids in a] == [up_to(eos, ids) for ids in b] for a, b in both),
     }
     print(json.dumps(result))
 
