@@ -28,6 +28,8 @@ from dpo_data.checks import (
 from dpo_data.cli.app import app as data_app
 from dpo_data.cli.runner import CONTEXT, is_example, option_sections
 from dpo_data.errors import ROW_ERRORS
+from dpo_data.exports import EXPORTS, load_export
+from dpo_data.exports.format import KINDS, ExportFormat, Layout
 from dpo_data.inspect.validation import validate
 from dpo_data.options import Form
 from dpo_data.readers.rows import READER_WARNINGS
@@ -70,6 +72,9 @@ READER_INTRO = """\
 ## Doubtful rows
 
 Rows that can be read, but perhaps not as they are meant, are counted under one of these codes, and kept."""
+EXPORTS_INTRO = """\
+`dpo-data export FORMAT` writes these formats; [Exporting](../exporting.md) explains loss and balance. The first layout
+of a format is the default of `--layout`. A rule is named by the code under which its pairs are counted."""
 LOSSES_INTRO = """\
 `dpo-train --loss NAME` selects a loss; the default is `sigmoid`, the loss of DPO. An option that the loss does not have
 is refused."""
@@ -89,6 +94,7 @@ def pages() -> dict[str, str]:
     return {
         "sources.md": sources_page(),
         "checks.md": checks_page(),
+        "exports.md": exports_page(),
         "losses.md": losses_page(),
         "dpo-data.md": command_page("dpo-data", typer.main.get_command(data_app)),
         "dpo-train.md": command_page("dpo-train", typer.main.get_command(train_app)),
@@ -214,6 +220,62 @@ def _json_line(row: dict[str, Any]) -> str:
     """Return a row as JSON; characters that look like others are escaped."""
     line = json.dumps(row, ensure_ascii=False)
     return line if line.isprintable() and is_normalized("NFC", line) and "\ufffd" not in line else json.dumps(row)
+
+
+# Exports
+
+
+def exports_page() -> str:
+    """Return the page of all export formats, in the order of the registry."""
+    formats = [load_export(name) for name in EXPORTS]
+    table = _table(
+        ("format", "reader", "layouts", "forms"),
+        (
+            (
+                f"[`{each.name}`](#{each.name})",
+                each.reader,
+                _codes(each.layouts),
+                ", ".join(dict.fromkeys(form for layout in each.layouts.values() for form in layout.forms)),
+            )
+            for each in formats
+        ),
+    )
+    return _page("Export formats", EXPORTS_INTRO, table, *(_export(each) for each in formats))
+
+
+def _export(format_: ExportFormat) -> str:
+    facts = [
+        f"Reader: {format_.reader}, <{format_.homepage}>.",
+        format_.usage,
+        f"Minimum lines in a file: {format_.min_lines}." if format_.min_lines > 1 else "",
+        f"Maximum bytes of a file: {format_.max_bytes:,}." if format_.max_bytes else "",
+        *format_.notes,
+        *(f"Counted as `{caution.code}`: {caution.text}." for caution in format_.cautions),
+    ]
+    return "\n\n".join(
+        [
+            f"## {format_.name}",
+            _prose(inspect.getdoc(import_module(EXPORTS[format_.name])) or ""),
+            _code(f"dpo-data export {format_.name} prepared/ --output {format_.name}/", "bash"),
+            "\n".join(f"- {_escape(fact)}" for fact in facts if fact),
+            *(_layout(name, layout) for name, layout in format_.layouts.items()),
+        ]
+    )
+
+
+def _layout(name: str, layout: Layout) -> str:
+    lost = [text for kind, text in KINDS.items() if kind not in layout.carries]
+    facts = [
+        f"Columns: {', '.join(f'`{column}` ({type_})' for column, type_ in layout.columns.items())}.",
+        f"Optional columns: {', '.join(f'`{column}` ({type_})' for column, type_ in layout.optional.items())}."
+        if layout.optional
+        else "",
+        f"Forms: {', '.join(layout.forms)}. Files: {', '.join(layout.file_formats)}.",
+        f"Cannot hold: {'; '.join(lost)}." if lost else "",
+        f"Read back by `dpo-data convert {layout.read_back}`." if layout.read_back else "",
+        *(f"Rule `{rule.code}`: {rule.text}." for rule in (*layout.rules, *layout.pair_rules)),
+    ]
+    return "\n\n".join([f"### Layout `{name}`", "\n".join(f"- {fact}" for fact in facts if fact)])
 
 
 # Losses

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dpo_data.conversion.convert import convert
     from dpo_data.conversion.detect import DetectedSource, sniff
-    from dpo_data.errors import DataError, InputError, PreparedError, RowError, UsageError
+    from dpo_data.errors import DataError, InputError, LossError, PreparedError, RowError, UsageError
+    from dpo_data.exports import EXPORTS
+    from dpo_data.exports.checking import check_export
+    from dpo_data.exports.export import export
+    from dpo_data.exports.report import ExportReport, FormatReport
     from dpo_data.inspect.diff import Comparison, diff
     from dpo_data.inspect.report_data import DataReport, report
     from dpo_data.inspect.run_pairs import JudgedPair, worst_pairs
@@ -37,14 +41,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "EXPORTS": "exports",
     "SOURCES": "sources",
     "BuildResult": "shaping.build",
     "Comparison": "inspect.diff",
     "DataError": "errors",
     "DataReport": "inspect.report_data",
     "DetectedSource": "conversion.detect",
+    "ExportReport": "exports.report",
+    "FormatReport": "exports.report",
     "InputError": "errors",
     "JudgedPair": "inspect.run_pairs",
+    "LossError": "errors",
     "Manifest": "prepared.manifest",
     "PairUse": "inspect.where",
     "Prepared": "prepared.reader",
@@ -58,10 +66,12 @@ _MODULES = {
     "ValidationReport": "inspect.validation",
     "apply": "shaping.apply",
     "build": "shaping.build",
+    "check_export": "exports.checking",
     "convert": "conversion.convert",
     "decontaminate": "shaping.decontaminate",
     "dedup": "shaping.dedup",
     "diff": "inspect.diff",
+    "export": "exports.export",
     "filter": "shaping.filter",
     "find": "inspect.search",
     "list_sources": "sources",
@@ -83,14 +93,18 @@ _MODULES = {
 }
 
 __all__ = [
+    "EXPORTS",
     "SOURCES",
     "BuildResult",
     "Comparison",
     "DataError",
     "DataReport",
     "DetectedSource",
+    "ExportReport",
+    "FormatReport",
     "InputError",
     "JudgedPair",
+    "LossError",
     "Manifest",
     "PairUse",
     "Prepared",
@@ -104,10 +118,12 @@ __all__ = [
     "ValidationReport",
     "apply",
     "build",
+    "check_export",
     "convert",
     "decontaminate",
     "dedup",
     "diff",
+    "export",
     "filter",
     "find",
     "list_sources",

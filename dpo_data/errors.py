@@ -5,6 +5,7 @@ DataError                  shown without a traceback; `exit_code` is the exit st
 ├── InputError             an input that cannot be read at all (exit 2)
 ├── PreparedError          a prepared folder or token cache that must not be used (exit 2)
 ├── TooManyInvalid         more pairs that cannot be tokenized than max_invalid allows (exit 1)
+├── LossError              pairs that an export format cannot hold as they are (exit 1)
 └── RowError               one raw row that cannot become a pair: it is quarantined (exit 1)
 
 A message names arguments with `argument()`: Python shows them as keywords, the command line as flags.
@@ -100,6 +101,12 @@ class PreparedError(DataError):
 
 class TooManyInvalid(DataError):
     """More pairs that cannot be tokenized than max_invalid allows."""
+
+    exit_code = 1
+
+
+class LossError(DataError):
+    """Pairs that an export format cannot hold as they are, or that break a rule of its reader."""
 
     exit_code = 1
 

@@ -20,6 +20,8 @@ Verify = Literal["fast", "full"]
 SplitName = Literal["train", "test"]
 SPLITS = get_args(SplitName)
 InputFormat = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+#: Format of exported files.
+FileFormat = Literal["jsonl", "parquet"]
 Pairing = Literal["best-worst", "best-rest", "all", "adjacent", "random"]
 Tie = Literal["drop", "keep"]
 Side = Literal["a", "b", "tie", "skip"]

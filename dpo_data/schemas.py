@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 from dpo_data.conversion.convert import convert
 from dpo_data.errors import writing
+from dpo_data.exports.export import export
+from dpo_data.exports.report import ExportReport
 from dpo_data.inspect import report_data
 from dpo_data.inspect.diff import Comparison, diff
 from dpo_data.inspect.report_data import DataReport
@@ -37,6 +39,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "validation-report": ValidationReport,
     "data-report": DataReport,
     "comparison": Comparison,
+    "export": ExportReport,
 }
 
 
@@ -86,6 +89,7 @@ def _examples() -> dict[str, Any]:
         (Path(scratch) / "decisions.jsonl").write_text("\n".join(lines), encoding="utf-8")
         applied = Path(scratch) / "applied"
         apply(Path(scratch) / "decisions.jsonl", text, output=applied)
+        exported = export("trl", text, output=Path(scratch) / "trl")
         return {
             "pair-text": _first_row(text),
             "pair-conversational": _first_row(conversational),
@@ -97,6 +101,7 @@ def _examples() -> dict[str, Any]:
             "validation-report": report.model_dump(mode="json"),
             "data-report": data_report.model_dump(mode="json"),
             "comparison": comparison.model_dump(mode="json"),
+            "export": exported.model_dump(mode="json"),
         }
 
 

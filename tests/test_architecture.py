@@ -16,7 +16,7 @@ LAYERS = {
         {"cli", "__main__"},
         {"schemas"},
         {"reports"},
-        {"inspect", "shaping"},
+        {"inspect", "shaping", "exports"},
         {"conversion", "tokens"},
         {"engine", "checks", "sources", "readers", "pairing", "prepared"},
         {"boundary", "dialogue", "records", "ragged", "run_pairs", "word_diff", "excerpts", "slices"},

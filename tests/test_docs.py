@@ -13,6 +13,7 @@ import typer.main
 
 from dpo_data.checks import CHECKS
 from dpo_data.cli.app import app as data_app
+from dpo_data.exports import EXPORTS
 from dpo_data.schemas import SCHEMAS
 from dpo_data.sources import SOURCES
 from dpo_train.cli import app as train_app
@@ -107,7 +108,13 @@ def test_no_page_repeats_a_count_of_the_registries():
 
 def test_every_entry_of_the_registries_has_a_section():
     pages = load_generator().pages()
-    for page, names in (("sources.md", SOURCES), ("checks.md", CHECKS), ("losses.md", LOSSES), ("schemas.md", SCHEMAS)):
+    for page, names in (
+        ("sources.md", SOURCES),
+        ("checks.md", CHECKS),
+        ("losses.md", LOSSES),
+        ("schemas.md", SCHEMAS),
+        ("exports.md", EXPORTS),
+    ):
         headings = re.findall(r"^##+ (\S+)$", pages[page], re.MULTILINE)
         assert set(names) <= set(headings), page
 

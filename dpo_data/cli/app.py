@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from dpo_data.cli.convert import convert
+from dpo_data.cli.export import export
 from dpo_data.cli.inspect import diff, report, show, where
 from dpo_data.cli.runner import CONTEXT, EXIT_CODES, PlainCommand, PlainGroup, VersionOption, run
 from dpo_data.cli.shape import apply, build, decontaminate, dedup, filter, mix, redact, sample, split
@@ -31,6 +32,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     decontaminate,
     redact,
     build,
+    export,
     schema,
 )
 #: Further names of commands, which --help leaves out.

@@ -228,6 +228,22 @@ def convert(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Name of the dataset.", show_default="the source's", rich_help_panel=OUTPUT),
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Description for the dataset card.", rich_help_panel=OUTPUT)
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="License of the dataset, as the Hub names it: mit, cc-by-4.0, ...",
+            show_default="the source's",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a finished folder.", rich_help_panel=OUTPUT)
     ] = False,
@@ -320,6 +336,9 @@ def convert(
         allow=allow,
         keep=keep,
         redact=redact,
+        name=name,
+        description=description,
+        license=license,
     )
     loaded: Any = None
 

@@ -26,6 +26,7 @@ CONTEXT = {"help_option_names": ["--help", "-h"], "max_content_width": 120}
 
 #: Arguments in Python whose option has another name.
 _FLAG_NAMES = {
+    "as_": "as",
     "count": "worst",
     "id_": "id",
     "inputs": "input",

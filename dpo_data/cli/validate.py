@@ -1,7 +1,7 @@
 """The command validate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,6 +27,7 @@ from dpo_data.cli.options import (
     read_template,
 )
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, choices, print_json, progress
+from dpo_data.exports import EXPORTS
 from dpo_data.options import DEFAULT_AUDIT_LENGTHS, FormChoice, Severity, parse_template_arguments
 from dpo_data.sources import SOURCES
 
@@ -55,6 +56,16 @@ def validate(
         ),
     ] = "auto",
     map: MapOption = [],  # noqa: B006
+    as_: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="FORMAT",
+            help=f"Hold the lines of a file against the rules of this export format instead: {', '.join(EXPORTS)}.",
+            rich_help_panel=INPUT,
+            autocompletion=lambda: list(EXPORTS),
+        ),
+    ] = None,
     axis: AxisOption = None,
     input_format: InputFormatOption = None,
     encoding: EncodingOption = None,
@@ -102,7 +113,10 @@ def validate(
     dpo-data validate prepared/ -t MODEL
     dpo-data validate my.jsonl --map prompt=question --fail-on warning
     dpo-data validate prepared/ --deep --against truthfulqa.csv
+    dpo-data validate train.jsonl --as openai
     """
+    if as_ is not None:
+        _validate_as(path, as_, json=json, quiet=quiet)
     from dpo_data.inspect.validation import validate as validate_
     from dpo_data.prepared.reader import open_prepared
     from dpo_data.reports.terminal.tables import echo
@@ -138,3 +152,18 @@ def validate(
         echo(validation(report))
     failing = ("error",) if fail_on == "error" else ("error", "warning")
     raise typer.Exit(1 if report.worst() in failing else 0)
+
+
+def _validate_as(path: str, name: str, *, json: bool, quiet: bool) -> NoReturn:
+    """Hold a file against the rules of an export format."""
+    from dpo_data.exports.checking import check_export
+    from dpo_data.reports.terminal.export import format_report
+    from dpo_data.reports.terminal.tables import echo
+
+    with progress("Validating", quiet=quiet) as show_progress:
+        report = check_export(path, name, progress=show_progress)
+    if json:
+        print_json(report.model_dump(mode="json"))
+    elif not quiet:
+        echo(format_report(report))
+    raise typer.Exit(1 if report.has_errors else 0)

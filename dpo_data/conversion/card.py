@@ -1,5 +1,6 @@
 """Dataset card of a prepared folder: README.md as the Hugging Face Hub reads it."""
 
+import json
 from collections.abc import Mapping
 
 from dpo_data.prepared.manifest import Manifest
@@ -22,21 +23,26 @@ def dataset_card(manifest: Manifest) -> str:
         if source.eval_only
         else ""
     )
+    license_ = source.license if manifest.license is None else json.dumps(manifest.license, ensure_ascii=False)
+    license_text = f"License of the source: {source.license}."
+    if manifest.license is not None:
+        license_text = f"License: {manifest.license}. {license_text}"
+    about = f"\n{manifest.description}\n" if manifest.description else ""
     where = f" ({source.homepage})" if source.homepage else ""
     return f"""---
-license: {source.license}
+license: {license_}
 tags: [dpo, preference]
 configs:
 - config_name: default
   data_files:
 {configs}
 ---
-# {source.name}: preference pairs
-
+# {manifest.name or source.name}: preference pairs
+{about}
 Made by dpo-data from {source.name}{where}. Preference rule: {source.direction}.
 
 {evaluation}{row_balance(manifest)}.
-Form: {manifest.form}. License of the source: {source.license}.
+Form: {manifest.form}. {license_text}
 
 | split | pairs | quarantined | left out |
 | --- | --- | --- | --- |

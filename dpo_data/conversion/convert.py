@@ -82,6 +82,9 @@ def convert(
             others are text, and values other than strings JSON; a value that does not fit becomes null.
         redact (bool): replace personal data with placeholders, in pairs and in quarantine; see
             `dpo_data.checks.personal_data`. Default: False.
+        name (str): name of the dataset, for its card. Default: the source's.
+        description (str): text for its card. Default: none.
+        license (str): license of the dataset, as the Hub names licenses. Default: the source's.
 
     Returns: the manifest; its `status` is "rejected" if more than `max_invalid` of the rows are in quarantine.
 

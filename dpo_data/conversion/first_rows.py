@@ -69,7 +69,12 @@ def of_prepared(plan: ConversionPlan, files: Sequence[InputFile]) -> ConversionP
     if plan.detects_form and all(manifest.form == first.form for manifest in manifests):
         plan = plan.in_form(first.form, "the form of the prepared folder")
     same_source = all(manifest.source == first.source for manifest in manifests)
-    return replace(plan, parent=first.source if same_source else None)
+    labels = {
+        name: text
+        for name in ("name", "description", "license")
+        if (text := getattr(first, name)) is not None and all(getattr(each, name) == text for each in manifests)
+    }
+    return replace(plan, parent=first.source if same_source else None, labels={**labels, **plan.labels})
 
 
 def _require_kept_columns(plan: ConversionPlan, rows: Sequence[Row]) -> None:

@@ -1,7 +1,7 @@
 """Options of a conversion, checked and resolved before anything is read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -61,6 +61,9 @@ class ConvertArguments(PairingArguments, total=False):
     allow: Sequence[str]
     redact: bool
     keep: Sequence[str]
+    name: str | None
+    description: str | None
+    license: str | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class Arguments:
     allow: Sequence[str] = ()
     redact: bool = False
     keep: Sequence[str] = ()
+    name: str | None = None
+    description: str | None = None
+    license: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("form", self.form, FormChoice)
@@ -108,6 +114,16 @@ class Arguments:
             raise UsageError("must be between 0 and 1 (0% and 100%).", "max_invalid", self.max_invalid)
         if self.limit is not None and self.limit < 1:
             raise UsageError("must be at least 1.", "limit", self.limit)
+        for option in ("name", "license"):
+            text = getattr(self, option)
+            if text is not None and (not text.strip() or len(text.splitlines()) > 1):
+                raise UsageError("must be one line of text.", option, text)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Name, description and license, as far as they are given."""
+        given = {"name": self.name, "description": self.description, "license": self.license}
+        return {option: text for option, text in given.items() if text is not None}
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,7 @@ class ConversionPlan:
         detects_form: the first rows are yet to decide the form.
         form_reason: why they decided so.
         parent: the source of the prepared folder that is converted again, or None.
+        labels: name, description and license of the dataset, as far as they are given.
     """
 
     source: Source
@@ -143,6 +160,7 @@ class ConversionPlan:
     detects_form: bool = False
     form_reason: str | None = None
     parent: SourceEntry | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def form(self) -> Form:
@@ -229,6 +247,7 @@ def make_plan(
         on_error=arguments.on_error,
         options=recorded,
         detects_form=arguments.form == "auto" and source_.contents is not None,
+        labels=arguments.labels,
     )
 
 

@@ -78,6 +78,9 @@ class Tally:
         quarantined = self.quarantined_by_code.total()
         return ManifestHeader(
             status="rejected" if quarantined > plan.options.max_invalid * self.rows_read else "complete",
+            name=plan.labels.get("name"),
+            description=plan.labels.get("description"),
+            license=plan.labels.get("license"),
             form=plan.form,
             form_reason=plan.form_reason,
             source=plan.parent or SourceEntry.model_validate(plan.source, from_attributes=True),

@@ -17,10 +17,13 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from dpo_data.errors import UsageError, argument, writing
-from dpo_data.prepared.files import LOCK, MANIFEST, PARTIAL, VERSIONS, is_file_name, is_utf8
+from dpo_data.prepared.files import EXPORT, LOCK, MANIFEST, PARTIAL, VERSIONS, is_file_name, is_utf8
 from dpo_data.prepared.steps import CHANGES, LEFT_OUT
 
-Kind = Literal["prepared", "tokens"]
+Kind = Literal["prepared", "tokens", "export"]
+
+#: The file of each kind of folder that comes last, and names the others.
+_MARKERS: dict[Kind, str] = {"prepared": MANIFEST, "tokens": MANIFEST, "export": EXPORT}
 
 #: The manifest of the folder that is being replaced.
 _REPLACED = "replaced.json"
@@ -28,6 +31,7 @@ _REPLACED = "replaced.json"
 _UNNAMED = {
     "prepared": ("provenance.json", "report.json", "report.html", LEFT_OUT, CHANGES),
     "tokens": ("provenance.json",),
+    "export": ("README.md", "axolotl.yaml", "dataset_info.json"),
 }
 _QUARANTINE = "quarantine"
 #: How long a run waits for one that is about to end, in seconds.
@@ -61,13 +65,13 @@ def building(folder: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
             # Again: another run may have published the folder before this one got the lock.
             with writing(folder):
                 names = _replaced_names(folder, kind, overwrite=overwrite)
-                if not (folder / MANIFEST).exists():  # what a run left that was killed while it published
+                if not (folder / _MARKERS[kind]).exists():  # what a run left that was killed while it published
                     _remove(folder, names)
                     names = set()
                 _clear(partial)
             with writing(folder):
                 yield partial
-                _refuse_files_of_others(partial, folder, names)
+                _refuse_files_of_others(partial, folder, names | {_MARKERS[kind]})
         except BaseException as error:
             _remove_partial(partial)
             if not existed:
@@ -78,7 +82,7 @@ def building(folder: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
             raise
         # A run that is killed from here on leaves `.partial`, which marks the folder as unfinished.
         with writing(folder):
-            _publish(partial, folder, names)
+            _publish(partial, folder, names, _MARKERS[kind])
             _remove_partial(partial)
     finally:
         lock.release()
@@ -145,7 +149,7 @@ def _replaced_names(folder: Path, kind: Kind, *, overwrite: bool) -> set[str]:
             f"{partial}: is not a folder of this program, which builds its output there.\n"
             "  Rename it, or name another folder."
         )
-    manifest = folder / MANIFEST
+    manifest = folder / _MARKERS[kind]
     if os.path.lexists(manifest):
         fields = _read_manifest(manifest, kind)
         if fields is None:
@@ -157,7 +161,7 @@ def _replaced_names(folder: Path, kind: Kind, *, overwrite: bool) -> set[str]:
             replace = argument("overwrite", True)
             raise UsageError(f"{folder}: holds a finished dataset.\n  Replace it with {replace}, or name another.")
         return _named(fields, folder, kind)
-    records = [_read_manifest(partial / name, kind) for name in (_REPLACED, MANIFEST)]
+    records = [_read_manifest(partial / name, kind) for name in (_REPLACED, _MARKERS[kind])]
     if folder.exists() and not any(records) and any(path.name != PARTIAL for path in folder.iterdir()):
         raise UsageError(f"{folder}: holds files that are not ours.\n  Name a folder that is new or empty.")
     return set().union(*(_named(fields, folder, kind) for fields in records if fields))
@@ -182,15 +186,25 @@ def _read_manifest(path: Path, kind: Kind) -> dict[str, Any] | None:
         return None
     if not isinstance(fields, dict) or fields.get("format") != f"dpo-data {kind}":
         return None
-    files = fields.get("files")
+    try:
+        names = _files_in(fields, kind)
+    except (LookupError, TypeError, AttributeError):
+        return None
     is_known = fields.get("version") in range(1, VERSIONS[kind] + 1)
-    return fields if is_known and isinstance(files, dict) and all(map(is_file_name, files)) else None
+    return fields if is_known and all(isinstance(name, str) and is_file_name(name) for name in names) else None
+
+
+def _files_in(fields: Mapping[str, Any], kind: Kind) -> list[str]:
+    """Return the files that a manifest names."""
+    files = fields["files"]
+    return [entry["file"] for entry in files.values()] if kind == "export" else [*files.keys()]
 
 
 def _named(fields: Mapping[str, Any], folder: Path, kind: Kind) -> set[str]:
     """Return the files that a manifest names, and those that it does not name but that belong to them."""
-    names = {*fields["files"], *_UNNAMED[kind]}
-    parents = {PurePosixPath(name).parent for name in fields["files"] if name.endswith(".arrow")}
+    files = _files_in(fields, kind)
+    names = {*files, *_UNNAMED[kind]}
+    parents = {PurePosixPath(name).parent for name in files if name.endswith(".arrow")}
     for parent in parents:  # datasets keeps the results of `map` beside its data
         names |= {str(parent / path.name) for path in (folder / parent).glob("cache-*.arrow")}
     if kind == "prepared":
@@ -220,7 +234,7 @@ def _acquire_lock(folder: Path) -> FileLock:
 
 def _clear(partial: Path) -> None:
     """Remove the leftovers of a killed run, those last that say what it replaced; the lock stays."""
-    last = (MANIFEST, _REPLACED)
+    last = (*_MARKERS.values(), _REPLACED)
     for leftover in sorted(partial.iterdir(), key=lambda path: path.name in last):
         if leftover.name == LOCK:
             continue
@@ -249,7 +263,7 @@ def _refuse_files_of_others(partial: Path, folder: Path, names: set[str]) -> Non
         other = next((path for path in parents if path.is_symlink() or not path.is_dir()), None)
         if other is None and os.path.lexists(target):
             is_file = target.is_symlink() or not target.is_dir()
-            other = None if is_file and (new in names or new == MANIFEST) else target
+            other = None if is_file and new in names else target
         if other is not None:
             raise UsageError(
                 f"{other}: is not a file that this program wrote, and the new folder needs its name.\n"
@@ -257,16 +271,16 @@ def _refuse_files_of_others(partial: Path, folder: Path, names: set[str]) -> Non
             )
 
 
-def _publish(partial: Path, folder: Path, names: set[str]) -> None:
-    """Replace the old files with the new ones: the old manifest goes first, the new one comes last."""
+def _publish(partial: Path, folder: Path, names: set[str], marker: str) -> None:
+    """Replace the old files with the new ones: the old marker goes first, the new one comes last."""
     with suppress(FileNotFoundError):
-        os.replace(folder / MANIFEST, partial / _REPLACED)
+        os.replace(folder / marker, partial / _REPLACED)
     _remove(folder, names)
     for new in _files(partial):
-        if new != MANIFEST:
+        if new != marker:
             (folder / new).parent.mkdir(parents=True, exist_ok=True)
             os.replace(partial / new, folder / new)
-    os.replace(partial / MANIFEST, folder / MANIFEST)
+    os.replace(partial / marker, folder / marker)
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:

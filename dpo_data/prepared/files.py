@@ -11,12 +11,14 @@ from typing import Any
 from xxhash import xxh3_128_hexdigest
 
 MANIFEST = "manifest.json"
+#: What a finished export has in place of a manifest.
+EXPORT = "export.json"
 #: Where a folder is built; a folder that has it without a manifest is unfinished.
 PARTIAL = ".partial"
 #: In `PARTIAL`, as long as a run builds there; always empty.
 LOCK = "lock"
 #: Present version of each kind of folder: this program reads it and all before.
-VERSIONS = {"prepared": 2, "tokens": 2}
+VERSIONS = {"prepared": 2, "tokens": 2, "export": 1}
 
 
 def is_file_name(name: str) -> bool:

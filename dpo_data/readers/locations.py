@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from dpo_data.errors import InputError, UsageError
-from dpo_data.prepared.files import MANIFEST, PARTIAL
+from dpo_data.prepared.files import EXPORT, MANIFEST, PARTIAL
 from dpo_data.readers.formats import file_kind, known_formats
 from dpo_data.readers.remote import expand_url, is_url, path_in
 
@@ -175,7 +175,21 @@ def _files_of_dataset(folder: str, names: list[str]) -> list[str]:
                 return [entry["filename"] for entry in json.load(file)["_data_files"]]
         except (OSError, ValueError, LookupError, TypeError):
             pass  # a file of that name that is not of `datasets`
-    return [name for name in names if name not in DESCRIPTIONS]
+    return [
+        name
+        for name in names
+        if name not in DESCRIPTIONS and not (name == EXPORT and _describes_export(os.path.join(folder, name)))
+    ]
+
+
+def _describes_export(path: str) -> bool:
+    """Return True for the counts of an export; other files of that name have rows."""
+    try:
+        with open(path, "rb") as file:
+            fields = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.get("format") == "dpo-data export"
 
 
 def _walk(folder: str, skipping: Skipping) -> list[str]:

@@ -15,7 +15,7 @@ from functools import partial
 
 from dpo_data.errors import RowError
 from dpo_data.records import Content, Message, Response, ScoredResponses
-from dpo_data.sources.fields import FieldMap, Row, lookup, missing, optional_text
+from dpo_data.sources.fields import FieldMap, Row, json_objects, lookup, missing, optional_text
 from dpo_data.sources.labels import label_text
 from dpo_data.sources.messages import messages
 from dpo_data.sources.responses import assistant, merge_rows, require_response, user
@@ -47,7 +47,8 @@ def adapt(row: Row, options: SourceOptions) -> ScoredResponses:
     if score is None:
         raise RowError("wrong_type", column, f"{column} is {label!r}, not one of {', '.join(SCORES)}.")
     prompt, completion = _contents(row, options.mapping)
-    return ScoredResponses(prompt=prompt, responses=[Response(content=completion, score=score)])
+    tools = json_objects(row.get("tools"), "tools")
+    return ScoredResponses(prompt=prompt, responses=[Response(content=completion, score=score)], tools=tools)
 
 
 def _column(row: Row, mapping: FieldMap, field: str, names: tuple[str, ...]) -> str:
@@ -131,7 +132,13 @@ def looks_like(row: Row) -> bool:
 def reads(row: Row, mapping: FieldMap) -> tuple[str, ...]:
     """Return the columns of a row that its pair depends on."""
     names = (("prompt", PROMPTS), ("completion", COMPLETIONS), ("label", LABELS))
-    return (*DIALOGUES, "system", "input", *(_column(row, mapping, field, columns) for field, columns in names))
+    return (
+        *DIALOGUES,
+        "system",
+        "input",
+        "tools",
+        *(_column(row, mapping, field, columns) for field, columns in names),
+    )
 
 
 SOURCE = Source(

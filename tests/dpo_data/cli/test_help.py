@@ -38,7 +38,7 @@ def test_help_groups_the_options_and_keeps_the_lines_of_examples(dpo_data):
     assert "  dpo-data convert hh-rlhf --sample" in ran.out.splitlines()
     output = ran.out.partition("Output:\n")[2].partition("\n\n")[0]
     assert [line.split()[0] for line in output.splitlines() if line.startswith("  -")] == [
-        *("-o,", "-f,", "--keep", "--redact", "--overwrite")
+        *("-o,", "-f,", "--keep", "--redact", "--name", "--description", "--license", "--overwrite")
     ]
 
 
@@ -63,6 +63,7 @@ def test_help_names_every_command_on_a_whole_line(dpo_data):
         "decontaminate",
         "redact",
         "build",
+        "export",
         "schema",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
