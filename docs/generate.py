@@ -359,10 +359,14 @@ def _usage(name: str, command: Any) -> str:
     return " ".join(words)
 
 
+#: Characters that Markdown would read inside of <code>.
+_ENTITIES = {ord(character): f"&#{ord(character)};" for character in "|[]"}
+
+
 def _option_names(text: str) -> str:
     """Return names as code; GitHub and the site disagree about a vertical bar between backquotes in a table."""
     return ", ".join(
-        f"<code>{name.replace('|', '&#124;')}</code>" if "|" in name else f"`{name}`" for name in text.split(", ")
+        f"<code>{name.translate(_ENTITIES)}</code>" if "|" in name else f"`{name}`" for name in text.split(", ")
     )
 
 
