@@ -17,7 +17,7 @@ from dpo_data.dialogue import HUMAN_START as HUMAN
 from dpo_data.dialogue import render_turns
 from dpo_data.errors import InputError, RowError
 from dpo_data.records import ConversationalPair, TextPair
-from dpo_data.sources.hh_rlhf import _simple_response_start, adapt
+from dpo_data.sources.hh_rlhf import _simple_prompt, adapt
 from dpo_data.sources.source import SourceOptions
 
 #: A folder with files of Anthropic/hh-rlhf: harmless-base/test.jsonl.gz as on the Hub, or its first 1,500 rows.
@@ -239,12 +239,12 @@ def test_any_two_strings_are_split_as_defined_or_refused(both):
 @given(TURNS, STRINGS, STRINGS)
 def test_the_fast_path_agrees_with_the_definition_for_every_row_it_handles(turns, chosen, rejected):
     chosen, rejected = HI + turns + ASSISTANT + chosen, HI + turns + ASSISTANT + rejected
-    assert _simple_response_start(chosen, rejected) in (0, response_start(chosen, rejected))
+    assert len(_simple_prompt(chosen, rejected)) in (0, response_start(chosen, rejected))
 
 
 def test_the_fast_path_handles_a_regular_row():
-    assert _simple_response_start(HI + " a", HI + " b") == len(HI)
-    assert _simple_response_start(HI, HI + " b") == len(HI)
+    assert _simple_prompt(HI + " a", HI + " b") == HI
+    assert _simple_prompt(HI, HI + " b") == HI
 
 
 @settings(max_examples=150, deadline=None)
