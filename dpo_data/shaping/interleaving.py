@@ -1,8 +1,8 @@
 """Order of the rows of a mix, by closed forms: any stretch of it can be computed alone.
 
 Part i has n_i rows, and its row k has the key (2k + 1) / (2 n_i): the mix is all rows in the order of their keys, of
-equal ones those of the earlier part first. Of P parts, one with the share s is at most (1 + s P) / 2 rows from its share
-at any position. The order of a larger mix in the same ratios begins with that of the smaller one.
+equal ones those of the earlier part first. Of P parts, one with the share s is never more than (1 + s P) / 2 rows from
+its share. The order of a larger mix in the same ratios begins with that of the smaller one.
 """
 
 from collections.abc import Sequence
