@@ -31,6 +31,10 @@ class OptionMetadata(dict[str, Any]):
         """Return the keys that argparse takes."""
         return {"help": None}.keys()
 
+    def copy(self) -> dict[str, Any]:
+        """Return what argparse takes, for parsers of transformers before 5.23."""
+        return {"help": self["help"]}
+
 
 def option(
     help: str,

@@ -220,11 +220,11 @@ def _acquire_lock(folder: Path) -> FileLock:
     """
     partial = folder / PARTIAL
     for _ in range(10):
-        partial.mkdir(parents=True, exist_ok=True)
         lock = FileLock(partial / LOCK)
         try:
+            partial.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=_LOCK_TIMEOUT_S)
-        except FileNotFoundError:  # a run that ends has just removed the folder
+        except (FileNotFoundError, FileExistsError):  # a run that ends has just removed the folder
             continue
         except Timeout:
             break

@@ -267,7 +267,7 @@ class RunOptions:
     @property
     def folders(self) -> list[Path]:
         """The prepared folders to train on."""
-        return [self.data] if isinstance(self.data, Path) else list(self.data)
+        return [self.data] if isinstance(self.data, Path) else [Path(folder) for folder in self.data]
 
     def truncation(self) -> dict[str, Any]:
         """Return the options of `dpo_data.tokenize` that were given.
