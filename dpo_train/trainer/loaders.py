@@ -49,9 +49,14 @@ def pair_rows_in(*data: Any) -> list[PairRows]:
     return [rows for rows in datasets_in(*data) if isinstance(rows, PairRows)]
 
 
+def check_model(rows: PairRows, network: Any, role: str) -> None:
+    """Raise UsageError if a model, the policy or the reference as `role` says, cannot take the rows of a dataset."""
+    rows.check_fits(vocabulary_size(network), getattr(network.config, "max_position_embeddings", None), role)
+
+
 def check_data(rows: PairRows, network: Any, objective: Objective) -> None:
     """Raise UsageError if the model or the loss cannot take the rows of a dataset."""
-    rows.check_fits(vocabulary_size(network), getattr(network.config, "max_position_embeddings", None))
+    check_model(rows, network, "the model")
     if "score_margins" in objective.inputs and not rows.has_scores:
         raise UsageError(f"{rows.name}: the loss {objective} needs chosen_score and rejected_score for every pair.")
 
@@ -104,6 +109,13 @@ def make_loader(rows: PairRows, sampler: Any, collate: Any, args: DPOConfig, acc
         prefetch_factor=args.dataloader_prefetch_factor,
     )
     return accelerator.prepare(loader)
+
+
+def check_stream(args: DPOConfig) -> None:
+    """Raise UsageError if reference log-probabilities of an iterable dataset are to be computed before training."""
+    if args.precompute_reference:
+        reason = "is not supported with IterableDataset, whose pairs are unknown before they are read."
+        raise UsageError(reason, "precompute_reference", True)
 
 
 def make_stream_loader(
