@@ -189,16 +189,15 @@ def describe_tokens(caches: Sequence[TokenCache]) -> list[tuple[str, str]]:
     }
     counts = TokenCounts.total([*of_split.values()])
     manifest = caches[0].manifest
-    limit = f"max_length {manifest.options.max_length}" if manifest.options.max_length else "no max_length"
-    turns = f" ({counts.turns_dropped:,} turns dropped)" if counts.turns_dropped else ""
-    cut = (
-        f"{counts.prompts_cut:,} prompts by {counts.prompt_tokens_cut:,} tokens{turns}, "
-        f"{counts.responses_cut:,} responses by {counts.response_tokens_cut:,} tokens"
-        if counts.prompts_cut or counts.responses_cut
-        else "nothing"
-    )
+    limit = f"to {manifest.options.max_length} tokens" if manifest.options.max_length else "without a max_length"
+    cut = []
+    if counts.prompts_cut:
+        turns = f" ({counts.turns_dropped:,} turns dropped)" if counts.turns_dropped else ""
+        cut.append(f"{counts.prompts_cut:,} prompts by {counts.prompt_tokens_cut:,} tokens{turns}")
+    if counts.responses_cut:
+        cut.append(f"{counts.responses_cut:,} responses by {counts.response_tokens_cut:,} tokens")
     lines = [("pairs", ", ".join(f"{name} {split.pairs:,}" for name, split in of_split.items()))]
-    lines.append(("truncated", f"{cut} ({limit})"))
+    lines.append(("truncated", f"{limit}: {', '.join(cut) or 'nothing'}"))
     if counts.dropped:
         reasons = ", ".join(f"{reason} {pairs:,}" for reason, pairs in counts.dropped.items())
         lines.append(("dropped", f"{sum(counts.dropped.values()):,} pairs: {reasons}"))

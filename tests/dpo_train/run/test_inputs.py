@@ -27,7 +27,7 @@ def test_several_folders_are_trained_on_together(prepared: Path, model_folder: P
     assert result.exit_code == 0, result.stderr
     lines = result.stderr.splitlines()
     assert "pairs      train 43, test 9" in lines
-    assert "truncated  nothing (max_length 1024)" in lines
+    assert "truncated  to 1024 tokens: nothing" in lines
     assert "template   none: the pairs are text" in lines
     assert sum(line.startswith("tokens     ") for line in lines) == 2
     assert str(other) in (tmp_path / "run/report.html").read_text()
@@ -55,7 +55,7 @@ def test_truncated_and_dropped_pairs_are_said(prepared: Path, model_folder: Path
     [line] = [line for line in result.stderr.splitlines() if line.startswith("truncated")]
     assert " prompts by " in line
     assert " responses by " in line
-    assert line.endswith("(max_length 20)")
+    assert line.startswith("truncated  to 20 tokens: ")
 
 
 @pytest.mark.parametrize("option", ["--model", "--reference", "--data"])

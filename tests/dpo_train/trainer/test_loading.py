@@ -99,7 +99,10 @@ def test_pairs_that_the_model_cannot_take_are_refused_in_evaluation_too(
 @pytest.mark.parametrize("format_", ["numpy", "torch", "pandas", "arrow"])
 def test_the_format_of_a_dataset_does_not_matter(config: Config, texts: datasets.Dataset, format_: str) -> None:
     messages = texts.map(
-        lambda row: {name: [{"role": role, "content": row[name]}] for name, role in zip(row, "uar", strict=True)}
+        lambda row: {
+            name: [{"role": role, "content": row[name]}]
+            for name, role in zip(row, ("user", "assistant", "assistant"), strict=True)
+        }
     )
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"

@@ -166,6 +166,6 @@ def test_tokens_of_another_model_are_refused_before_training(
 ) -> None:
     tiny_model.resize_token_embeddings(100)
     with pytest.raises(
-        UsageError, match="the training set: it has token id 256, the vocabulary of the model has ids 0 to 99"
+        UsageError, match=r"toy\.jsonl:1: it has token id 256, the vocabulary of the model has ids 0 to 99"
     ):
         DPOTrainer(tiny_model, args=config(), train_dataset=pairs)
