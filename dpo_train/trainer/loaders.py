@@ -72,13 +72,13 @@ def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_bat
         ranks: number of processes that train together.
 
     Raises:
-        UsageError: the sampling strategy is not supported.
+        UsageError: the sampling strategy is not supported, or there is no step.
     """
     if args.train_sampling_strategy not in ("random", "sequential"):
-        raise UsageError(f"train_sampling_strategy {args.train_sampling_strategy}: choose random or sequential.")
+        raise UsageError("choose random or sequential.", "train_sampling_strategy", args.train_sampling_strategy)
     is_packed = packing.reason is None
     seed = args.seed if args.data_seed is None else args.data_seed
-    return StepSampler(
+    sampler = StepSampler(
         len(rows),
         micro_batch=micro_batch,
         accumulation=args.gradient_accumulation_steps,
@@ -88,6 +88,10 @@ def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_bat
         prompts=rows.prompts if is_packed and not args.scatter_prompts else None,
         budget=TokenBudget(rows, packing.max_tokens) if is_packed else None,
     )
+    if len(sampler) == 0:
+        reason = f"leaves out all of the {len(rows)} pairs, which are fewer than those of a step."
+        raise UsageError(reason, "dataloader_drop_last", True)
+    return sampler
 
 
 def make_evaluation_loader(rows: PairRows, args: DPOConfig, packing: Packing, accelerator: Accelerator) -> Any:

@@ -356,7 +356,7 @@ class DPOTrainer(GeneratingTrainer):
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
         losses = losses if scores.weights is None else losses * scores.weights
-        tokens = batch.response_lengths("chosen")
+        tokens = batch.response_lengths("chosen"), batch.response_lengths("rejected")
         table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps, tokens)
         if in_step and self.pair_loss.is_over_step:
             losses = self._whole_step.next_losses(table, scores[:2], batch)
