@@ -30,6 +30,14 @@ CANNOT = {
     "test_train_dataset_required": "ours evaluates without a training set, and refuses to train",
     "test_train_with_eval": "ours logs the first step (logging_first_step), so the first record is no evaluation",
     "test_tag_added": "TRL's own tag, trl; ours are dpo and dpo-train",
+    "test_dpo_trainer_1_t5": "ours trains no encoder-decoders",
+    "test_dpo_trainer_3_t5": "ours trains no encoder-decoders",
+    "test_dpo_trainer_5_t5": "ours trains no encoder-decoders",
+    "test_dpo_trainer_generate_during_eval_no_wandb": "ours logs what is generated without wandb",
+    "test_dpo_trainer_padding_token_is_none": "ours needs no padding token",
+    "test_dpo_trainer_w_dataset_num_proc": "ours needs no padding token",
+    "test_dpo_lora_tags": "TRL's own tag, trl; ours are dpo and dpo-train",
+    "test_dpo_tags": "TRL's own tag, trl; ours are dpo and dpo-train",
     "test_fully_truncated_completion_examples_dropped": "TRL's truncation: ours leaves tokens of prompt and response",
 }
 

@@ -187,7 +187,7 @@ class DPOTrainer(GeneratingTrainer):
         warn_if_rate_is_small(args.learning_rate, self.model)
         if optimizers[0] is not None:
             require_trained(optimizers[0], self.model)
-        elif "adam" in str(args.optim):
+        elif "adam" in str(args.optim).lower():
             warn_if_weights_round(args.learning_rate, self.model)
         self._ref_model = ref_model
         self._preprocess_logits = preprocess_logits_for_metrics
