@@ -64,7 +64,8 @@ def pair_table(
         tokens: of chosen and rejected responses.
     """
     chosen_tokens, rejected_tokens = tokens
-    chosen_logratios, rejected_logratios = (scores[side] - reference_logps[side] for side in (0, 1))
+    chosen_logratios = scores.chosen_logps - reference_logps[0]
+    rejected_logratios = scores.rejected_logps - reference_logps[1]
     difference = (chosen_tokens - rejected_tokens) * torch.sign(chosen_rewards - rejected_rewards)
     columns = (
         losses,
