@@ -52,6 +52,9 @@ def trainer_arguments(args: TrainingArguments) -> TrainingArguments:
         )
     if args.max_steps == 0:
         raise UsageError("trains nothing; to evaluate only, call evaluate or pass --eval-only.", "max_steps", 0)
+    if args.max_steps < 0 and args.num_train_epochs <= 0:
+        reason = "trains nothing; to evaluate only, call evaluate or pass --eval-only."
+        raise UsageError(reason, "num_train_epochs", args.num_train_epochs)
     args = copy.copy(args)
     for option in dataclasses.fields(DPOConfig):
         if not hasattr(args, option.name):

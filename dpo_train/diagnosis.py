@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from dpo_data.errors import DataError
+from dpo_data.errors import DataError, UsageError
 from dpo_train.models import active_dropout
 from dpo_train.reference.live import FrozenModel, LiveReference, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
@@ -18,6 +18,11 @@ PATIENCE = 5
 
 #: Usual learning rate of an adapter, ten times that of all weights (alignment-handbook, TRL).
 ADAPTER_LEARNING_RATE = 1e-5
+
+
+#: Weights that take half the memory of float32, and the share of them that may be too large for a step.
+_HALVES = (torch.bfloat16, torch.float16)
+MAX_FIXED_WEIGHTS = 0.9
 
 
 class NotFiniteError(DataError, FloatingPointError):
@@ -76,12 +81,41 @@ def warn_if_policy_is_not_reference(
     )
 
 
+def require_trained(optimizer: torch.optim.Optimizer, policy: nn.Module) -> None:
+    """Raise UsageError if an optimizer holds none of the parameters that are trained, as before `peft_config`."""
+    trained = {id(parameter) for parameter in policy.parameters() if parameter.requires_grad}
+    if trained.isdisjoint(id(parameter) for group in optimizer.param_groups for parameter in group["params"]):
+        raise UsageError(
+            "optimizers: the optimizer holds no parameter that is trained, so nothing would be learned.\n"
+            "  Create it from the model that is trained; with peft_config, leave it to the arguments of the run."
+        )
+
+
 def warn_if_rate_is_small(learning_rate: float, policy: nn.Module) -> None:
     """Log a warning if the learning rate is one for all weights of a model, but only an adapter is trained."""
     if hasattr(policy, "disable_adapter") and 0 < learning_rate < ADAPTER_LEARNING_RATE:
         logger.warning(
             f"The learning rate {learning_rate:g} is small for an adapter, which usually takes "
             f"{ADAPTER_LEARNING_RATE:g} or more: expect little change."
+        )
+
+
+def warn_if_weights_round(learning_rate: float, policy: nn.Module) -> None:
+    """Log a warning if most 16-bit weights are too large for a step of an Adam optimizer to change them.
+
+    Adam moves a weight by about the learning rate. A smaller change than half the distance to the next number of the
+    dtype, at least a quarter of its epsilon times the weight, is lost.
+    """
+    weights = [weight for weight in policy.parameters() if weight.requires_grad and weight.dtype in _HALVES]
+    if not weights or learning_rate <= 0:
+        return
+    fixed = sum(int((weight.abs() > 4 * learning_rate / torch.finfo(weight.dtype).eps).sum()) for weight in weights)
+    share = fixed / sum(weight.numel() for weight in weights)
+    if share > MAX_FIXED_WEIGHTS:
+        logger.warning(
+            f"{share:.0%} of the {weights[0].dtype} weights cannot change by a step of the learning rate "
+            f"{learning_rate:g}, which is below their rounding: expect little change.\n"
+            "  Load the model in float32, and compute in bfloat16 with bf16=True; or train an adapter."
         )
 
 

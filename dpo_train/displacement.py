@@ -13,7 +13,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 #: Fall of the chosen log-probability per token since the first record, in nats, that is no longer normal: the
-#: perplexity of chosen responses grows by two thirds. Runs by the usual recipes stay within 0.2.
+#: perplexity of chosen responses grows by two thirds.
 MAX_FALL = 0.5
 #: Consecutive records over which chosen must fall and the margin grow.
 RECORDS = 3

@@ -12,6 +12,7 @@ def _require(package: str) -> pytest.MarkDecorator:
 
 
 require_bitsandbytes = _require("bitsandbytes")
+require_no_wandb = pytest.mark.skipif(find_spec("wandb") is not None, reason="needs that wandb is missing")
 require_kernels = _require("kernels")
 require_liger_kernel = _require("liger_kernel")
 require_peft = _require("peft")

@@ -14,14 +14,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Cohere2Config,
     Glm4MoeConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     GptOssConfig,
     Lfm2Config,
     LlamaConfig,
+    LlamaForCausalLM,
     NemotronHConfig,
     Olmo3Config,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3MoeConfig,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -171,6 +176,24 @@ def write_models(folder: Path) -> None:
         model.save_pretrained(folder / f"tiny-{name}")
         tokenizer.save_pretrained(folder / f"tiny-{name}")
     write_remote_model(folder / "tiny-RemoteForCausalLM", tokenizer, ids)
+    write_old_models(folder, tokenizer, ids)
+
+
+def write_old_models(folder: Path, tokenizer: Any, ids: dict[str, Any]) -> None:
+    """Write the models of TRL 0.7's tests."""
+    small = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    old = {
+        folder / "dummy-GPT2-correct-vocab": GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=2, n_head=2, **ids)),
+        folder / "tiny-T5ForConditionalGeneration-correct-vocab": T5ForConditionalGeneration(
+            T5Config(**small, **ids, decoder_start_token_id=ids["pad_token_id"])
+        ),
+        folder.parent / "HuggingFaceM4" / "tiny-random-LlamaForCausalLM": LlamaForCausalLM(
+            LlamaConfig(**LAYERS, **ids)
+        ),
+    }
+    for path, model in old.items():
+        model.save_pretrained(path)
+        tokenizer.save_pretrained(path)
 
 
 def write_remote_model(folder: Path, tokenizer: Any, ids: dict[str, Any]) -> None:

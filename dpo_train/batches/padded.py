@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpo_data.errors import UsageError
 from dpo_train.batches.batch import SIDES, pair_fields
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class DPODataCollatorWithPadding:
     """Collates rows of token ids to padded tensors: prompt + chosen and prompt + rejected, each padded on the right.
 
@@ -38,6 +39,24 @@ class DPODataCollatorWithPadding:
     label_pad_token_id: int = -100
     padding_value: int = 0
     pad_to_multiple_of: int | None = None
+
+    def __init__(
+        self,
+        label_pad_token_id: int = -100,
+        padding_value: int = 0,
+        pad_to_multiple_of: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Raise UsageError for other options, such as the tokenizer and the lengths of TRL's collator."""
+        if options or not isinstance(label_pad_token_id, int):
+            names = ", ".join(options) or "the first argument"
+            raise UsageError(
+                f"DPODataCollatorWithPadding: {names}: it only pads token ids, with label_pad_token_id, padding_value "
+                "and pad_to_multiple_of.\n  Pass tokenizer and lengths to DPOTrainer, and leave out data_collator."
+            )
+        object.__setattr__(self, "label_pad_token_id", label_pad_token_id)
+        object.__setattr__(self, "padding_value", padding_value)
+        object.__setattr__(self, "pad_to_multiple_of", pad_to_multiple_of)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Collate rows to one batch."""

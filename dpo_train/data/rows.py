@@ -333,12 +333,13 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
             return str(self._table.column("origin")[row].as_py())
         return f"{self.name}, row {self._first_row + row}"
 
-    def check_fits(self, vocab_size: int, max_positions: int | None) -> None:
+    def check_fits(self, vocab_size: int, max_positions: int | None, model: str = "the model") -> None:
         """Raise UsageError if the model cannot take the rows.
 
         Args:
             vocab_size: size of the model's vocabulary; ids must be smaller.
             max_positions: maximum tokens of a prompt plus its longer response; None for no limit.
+            model: which model it is, in messages.
         """
         largest = max(tokens.largest_id for tokens in self._columns.values())
         if largest >= vocab_size:
@@ -346,15 +347,15 @@ class PairRows(torch.utils.data.Dataset[TokenPair]):
                 row for row in range(len(self)) if any(ids[row].max() == largest for ids in self._columns.values())
             )
             raise UsageError(
-                f"{self.origin(row)}: it has token id {largest}, the vocabulary of the model has ids 0 to "
+                f"{self.origin(row)}: it has token id {largest}, the vocabulary of {model} has ids 0 to "
                 f"{vocab_size - 1}.\n"
-                "  The tokens were made for another model; tokenize again with the tokenizer of this model."
+                f"  The tokens were made for another model; tokenize again with the tokenizer of {model}."
             )
         longest = self.pair_lengths
         row = int(longest.argmax())
         if max_positions is not None and longest[row] > max_positions:
             raise UsageError(
-                f"{self.origin(row)}: prompt and response have {longest[row]} tokens, the model has {max_positions} "
+                f"{self.origin(row)}: prompt and response have {longest[row]} tokens, {model} has {max_positions} "
                 f"positions.\n  Tokenize with --max-length {max_positions} or less."
             )
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
-from dpo_data.errors import UsageError, argument, did_you_mean, first_line, require_packages
+from dpo_data.errors import UsageError, argument, first_line, require_packages
 from dpo_train.adapters import MERGED_BASE, adapter_config
 from dpo_train.config import DPOConfig
 from dpo_train.diagnosis import ADAPTER_LEARNING_RATE
 from dpo_train.run.options import LORA_OPTIONS, RunOptions
+from dpo_train.trainer.preflight import check_trackers
 
 #: Pairs in one forward pass, unless the user decides: the default of TrainingArguments.
 _MICRO_BATCH = 8
@@ -78,7 +78,7 @@ def check_options(options: RunOptions) -> None:
         raise UsageError(
             f"{argument('fp16')} has no effect without a GPU; pass {argument('bf16')} instead, or neither."
         )
-    _check_trackers(options.training.get("report_to"))
+    check_trackers(options.training.get("report_to"))
 
 
 def trains_adapter(options: RunOptions) -> bool:
@@ -93,21 +93,6 @@ def _is_replaced(folder: Path, options: RunOptions) -> bool:
         return False
     parts = folder.relative_to(output).parts
     return not parts or (options.overwrite and (parts[0].startswith("checkpoint-") or parts[0] == MERGED_BASE))
-
-
-def _check_trackers(names: Any) -> None:
-    available = get_available_reporting_integrations()
-    for name in [names] if isinstance(names, str) else names or []:
-        if name in ("none", "all", *available):
-            continue
-        if name not in INTEGRATION_TO_CALLBACK:
-            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
-            raise UsageError(
-                f"there is no such tracker.{did_you_mean(name, INTEGRATION_TO_CALLBACK)}\n  Trackers: {known}.",
-                "report_to",
-                name,
-            )
-        raise UsageError(f"the tracker is not installed.\n  Install: pip install {name}", "report_to", name)
 
 
 def lora_config(options: RunOptions) -> Any:
@@ -177,6 +162,9 @@ def training_arguments(options: RunOptions) -> DPOConfig:
         given.setdefault("use_cpu", True)
     if "eval_steps" in given:
         given.setdefault("eval_strategy", "steps")
+    if given.get("load_best_model_at_end") and given.get("eval_strategy", "no") == "no":
+        reason = f"needs evaluations during training.\n  Pass {argument('eval_steps')} with their interval."
+        raise UsageError(reason, "load_best_model_at_end", True)
     if options.early_stopping is not None:
         given |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "save_strategy": "best"}
     given |= _micro_batches(options.batch_size, int(os.environ.get("WORLD_SIZE", "1")), given)
@@ -188,7 +176,7 @@ def training_arguments(options: RunOptions) -> DPOConfig:
     elif os.access(home, os.W_OK) or not home.exists():  # else, with a read-only folder, it is kept in memory alone
         given.setdefault("reference_cache", str(home / "reference"))
     try:
-        return DPOConfig(output_dir=str(options.output), disable_tqdm=not sys.stderr.isatty(), **given)
+        return DPOConfig(**{"disable_tqdm": not sys.stderr.isatty()} | given, output_dir=str(options.output))
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(f"transformers refuses the training options: {first_line(error)}.") from error
 

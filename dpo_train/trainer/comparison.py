@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -33,6 +34,7 @@ from dpo_train.reference.factory import make_reference, padded_reference
 from dpo_train.reference.given import GivenLogps, uses_given_logps
 from dpo_train.reference.live import InitialPolicy, NoReference, Reference
 from dpo_train.reference.precompute import Precomputed
+from dpo_train.trainer.loaders import check_stream
 from dpo_train.trainer.packing import Packing, padding_reason, resolve_packing
 
 logger = logging.get_logger(__name__)
@@ -246,6 +248,8 @@ def make_comparison(
         use_weighting=args.use_weighting,
     )
     reference: Reference = NoReference()
+    if any(isinstance(rows, datasets.IterableDataset) for rows in data):
+        check_stream(args)
     is_given = needs_reference and uses_given_logps(data, ref_model=ref_model)
     if is_given:
         reference = GivenLogps()

@@ -49,9 +49,14 @@ def pair_rows_in(*data: Any) -> list[PairRows]:
     return [rows for rows in datasets_in(*data) if isinstance(rows, PairRows)]
 
 
+def check_model(rows: PairRows, network: Any, role: str) -> None:
+    """Raise UsageError if a model, the policy or the reference as `role` says, cannot take the rows of a dataset."""
+    rows.check_fits(vocabulary_size(network), getattr(network.config, "max_position_embeddings", None), role)
+
+
 def check_data(rows: PairRows, network: Any, objective: Objective) -> None:
     """Raise UsageError if the model or the loss cannot take the rows of a dataset."""
-    rows.check_fits(vocabulary_size(network), getattr(network.config, "max_position_embeddings", None))
+    check_model(rows, network, "the model")
     if "score_margins" in objective.inputs and not rows.has_scores:
         raise UsageError(f"{rows.name}: the loss {objective} needs chosen_score and rejected_score for every pair.")
 
@@ -67,13 +72,13 @@ def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_bat
         ranks: number of processes that train together.
 
     Raises:
-        UsageError: the sampling strategy is not supported.
+        UsageError: the sampling strategy is not supported, or there is no step.
     """
     if args.train_sampling_strategy not in ("random", "sequential"):
-        raise UsageError(f"train_sampling_strategy {args.train_sampling_strategy}: choose random or sequential.")
+        raise UsageError("choose random or sequential.", "train_sampling_strategy", args.train_sampling_strategy)
     is_packed = packing.reason is None
     seed = args.seed if args.data_seed is None else args.data_seed
-    return StepSampler(
+    sampler = StepSampler(
         len(rows),
         micro_batch=micro_batch,
         accumulation=args.gradient_accumulation_steps,
@@ -83,6 +88,10 @@ def make_sampler(rows: PairRows, args: DPOConfig, packing: Packing, *, micro_bat
         prompts=rows.prompts if is_packed and not args.scatter_prompts else None,
         budget=TokenBudget(rows, packing.max_tokens) if is_packed else None,
     )
+    if len(sampler) == 0:
+        reason = f"leaves out all of the {len(rows)} pairs, which are fewer than those of a step."
+        raise UsageError(reason, "dataloader_drop_last", True)
+    return sampler
 
 
 def make_evaluation_loader(rows: PairRows, args: DPOConfig, packing: Packing, accelerator: Accelerator) -> Any:
@@ -104,6 +113,13 @@ def make_loader(rows: PairRows, sampler: Any, collate: Any, args: DPOConfig, acc
         prefetch_factor=args.dataloader_prefetch_factor,
     )
     return accelerator.prepare(loader)
+
+
+def check_stream(args: DPOConfig) -> None:
+    """Raise UsageError if reference log-probabilities of an iterable dataset are to be computed before training."""
+    if args.precompute_reference:
+        reason = "is not supported with IterableDataset, whose pairs are unknown before they are read."
+        raise UsageError(reason, "precompute_reference", True)
 
 
 def make_stream_loader(

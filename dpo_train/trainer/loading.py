@@ -12,11 +12,14 @@ from dpo_train.data.rows import PairRows
 from dpo_train.data.text import RowReader
 from dpo_train.models import without_adapter
 from dpo_train.objective import Objective
+from dpo_train.reference.live import own_network
 from dpo_train.trainer.comparison import Comparison
 from dpo_train.trainer.hf_trainer import HFTrainer
 from dpo_train.trainer.loaders import (
     EVALUATION,
     check_data,
+    check_model,
+    check_stream,
     make_evaluation_loader,
     make_loader,
     make_sampler,
@@ -55,6 +58,11 @@ class LoadingTrainer(HFTrainer):
         """Raise UsageError if the model or the loss cannot take some pairs."""
         check_data(rows, without_adapter(self.model), self.pair_loss)
 
+    def check_reference_takes_rows(self, network: Any) -> None:
+        """Raise UsageError if a reference model cannot take some pairs of training or evaluation set."""
+        for rows in pair_rows_in(self.train_dataset, self.eval_dataset):
+            check_model(rows, without_adapter(network), "the reference")
+
     def get_train_dataloader(self) -> Any:
         """Return micro-batches whose steps have the same pairs for any number of ranks and micro-batches."""
         rows = self.train_dataset
@@ -67,6 +75,7 @@ class LoadingTrainer(HFTrainer):
         return make_loader(rows, self._make_sampler(), collate, self.args, self.accelerator)
 
     def _stream_loader(self, pairs: Any, size: int, **options: Any) -> Any:
+        check_stream(self.args)
         return make_stream_loader(pairs, size, self.data_collator, self.args, self.accelerator, **options)
 
     def _make_sampler(self) -> StepSampler:
@@ -94,6 +103,8 @@ class LoadingTrainer(HFTrainer):
             return self._stream_loader(rows, self.args.eval_batch_size)
         if isinstance(rows, PairRows):
             self.check_rows(rows)
+            if (network := own_network(self._comparison.reference)) is not None:
+                check_model(rows, without_adapter(network), "the reference")
         if self.resolve_packing().reason is not None or not isinstance(rows, PairRows):
             return super().get_eval_dataloader(rows if eval_dataset is not None else None)
         if self.state.global_step > 0:

@@ -15,7 +15,10 @@ from dpo_train.logprobs.scoring import PairScores
 
 T = TypeVar("T")
 
-#: Metrics of a pair, in the order of the columns of a table of pairs.
+#: Metrics of a pair, in the order of the columns of a table of pairs. `kl/responses` is the mean over both responses of
+#: the reference's log-probability minus the policy's, in nats: where the reference wrote them, an estimate of
+#: KL(reference || policy). `lengths/preferred` has the tokens of the response with the higher reward, or the mean of
+#: both if rewards are equal; its distance to the mean of the other two is the length that the policy prefers.
 METRICS = (
     "loss",
     "rewards/chosen",
@@ -28,6 +31,10 @@ METRICS = (
     "logits/rejected",
     "logps/chosen_per_token",
     "logratios/chosen_per_token",
+    "kl/responses",
+    "lengths/chosen",
+    "lengths/rejected",
+    "lengths/preferred",
 )
 #: All columns of a table of pairs.
 COLUMNS = (*METRICS, "reference_logps/chosen", "reference_logps/rejected")
@@ -44,9 +51,22 @@ def pair_table(
     rejected_rewards: Tensor,
     scores: PairScores,
     reference_logps: tuple[Tensor, Tensor],
-    chosen_tokens: Tensor,
+    tokens: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Return the `COLUMNS` of each pair, (B, len(COLUMNS)) float32, without a graph."""
+    """Return the `COLUMNS` of each pair, (B, len(COLUMNS)) float32, without a graph.
+
+    Args:
+        losses: this and the other arguments: (B,) each.
+        chosen_rewards: of the chosen responses.
+        rejected_rewards: of the rejected ones.
+        scores: of the policy.
+        reference_logps: of chosen and rejected responses.
+        tokens: of chosen and rejected responses.
+    """
+    chosen_tokens, rejected_tokens = tokens
+    chosen_logratios = scores.chosen_logps - reference_logps[0]
+    rejected_logratios = scores.rejected_logps - reference_logps[1]
+    difference = (chosen_tokens - rejected_tokens) * torch.sign(chosen_rewards - rejected_rewards)
     columns = (
         losses,
         chosen_rewards,
@@ -55,7 +75,11 @@ def pair_table(
         chosen_rewards - rejected_rewards,
         *scores[:4],
         scores.chosen_logps / chosen_tokens,
-        (scores.chosen_logps - reference_logps[0]) / chosen_tokens,
+        chosen_logratios / chosen_tokens,
+        -(chosen_logratios + rejected_logratios) / 2,
+        chosen_tokens,
+        rejected_tokens,
+        (chosen_tokens + rejected_tokens + difference) / 2,
         *reference_logps,
     )
     return torch.stack([column.detach().float() for column in columns], dim=1)

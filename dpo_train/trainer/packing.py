@@ -136,7 +136,7 @@ def resolve_packing(
         dtype=dtype,
     )
     with torch.no_grad(), evaluating(model):
-        reason = reason or _depends_on_batch(model, data, packed, dtype)
+        reason = reason or _depends_on_batch(model, data, packed, dtype, max_tokens)
     if reason is None and isinstance(reference, FrozenModel | ModelOnDemand):
         with reference.active() as network:
             reason = unsupported_reason(network)
@@ -145,20 +145,20 @@ def resolve_packing(
                 difference = logp_difference(logps, torch.stack(padded.logps(network, padded_batch)), dtype)
                 if difference is not None:
                     reason = f"its log-probabilities differ by {difference:.1e} from those of padded sequences"
-            reason = reason or _depends_on_batch(network, data, packed, dtype)
+            reason = reason or _depends_on_batch(network, data, packed, dtype, max_tokens)
         reason = reason and f"the reference cannot share prompts: {reason}"
     _refuse_if_requested(requested, reason)
     return Packing(reason, max_tokens)
 
 
-def _depends_on_batch(model: Any, data: Sequence[PairRows], packed: PackedScorer, dtype: torch.dtype) -> str | None:
+def _depends_on_batch(
+    model: Any, data: Sequence[PairRows], packed: PackedScorer, dtype: torch.dtype, max_tokens: int
+) -> str | None:
     """Return a reason if a pair has other log-probabilities in chunks of the head, or next to the longest pair.
 
     Rotary embeddings of some models (longrope, dynamic) depend on the longest sequence of a batch.
     """
     device = packed.accelerator.device
-    longest_rows = max(data, key=lambda rows: rows.longest_pair)
-    [longest] = longest_rows.pairs([longest_rows.pair_lengths.argmax()])
     [shortest] = data[0].pairs([data[0].pair_lengths[:PROBE_CANDIDATES].argmin()])
     alone = collate_packed([shortest]).to(device)
     expected = torch.stack(packed.logps(model, alone))
@@ -166,10 +166,26 @@ def _depends_on_batch(model: Any, data: Sequence[PairRows], packed: PackedScorer
     in_chunks = dataclasses.replace(packed, positions=positions).logps(model, alone)
     if (difference := logp_difference(torch.stack(in_chunks), expected, dtype)) is not None:
         return f"its log-probabilities differ by {difference:.1e} if the head computes them in chunks"
+    longest = _longest_pair(data, max_tokens - alone.tokens)
+    if longest is None:  # no two pairs are ever computed together
+        return None
     together = packed.logps(model, collate_packed([shortest, longest]).to(device))
     if (difference := logp_difference(torch.stack(together)[:, :1], expected, dtype)) is not None:
         return f"its log-probabilities differ by {difference:.1e} next to a longer sequence"
     return None
+
+
+def _longest_pair(data: Sequence[PairRows], max_tokens: int) -> Mapping[str, Any] | None:
+    """Return the pair with the longest sequence among those of at most this many tokens; None if there is none."""
+    found: Mapping[str, Any] | None = None
+    longest = 0
+    for rows in data:
+        tokens = np.sum([*rows.lengths.values()], axis=0)
+        fitting = np.where(tokens <= max_tokens, rows.pair_lengths, 0)
+        row = int(fitting.argmax())
+        if fitting[row] > longest:
+            longest, [found] = fitting[row], rows.pairs([row])
+    return found
 
 
 def _refuse_if_requested(requested: str, reason: str | None) -> None:

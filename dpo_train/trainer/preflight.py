@@ -1,8 +1,10 @@
 """Checks of training arguments before a run, of what transformers would notice only during it."""
 
 from collections.abc import Collection
+from typing import Any
 
 from huggingface_hub import constants, get_token
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from dpo_data.errors import UsageError, argument, did_you_mean, require_packages
 from dpo_train.config import DPOConfig
@@ -26,6 +28,7 @@ _OTHER_METRICS = ("runtime", "samples_per_second", "steps_per_second", "aux_loss
 
 def check_arguments(args: DPOConfig) -> None:
     """Raise UsageError if training arguments need a package, processes, or a connection that is missing."""
+    check_trackers(args.report_to)
     if args.use_liger_kernel:
         require_packages(argument("use_liger_kernel"), "liger_kernel")
     if args.deepspeed:
@@ -44,6 +47,22 @@ def check_arguments(args: DPOConfig) -> None:
             raise UsageError("needs the Hub, which HF_HUB_OFFLINE turns off.", "push_to_hub", True)
         if not (args.hub_token or get_token()):
             raise UsageError("needs a login.\n  Log in with hf auth login, or set HF_TOKEN.", "push_to_hub", True)
+
+
+def check_trackers(names: Any) -> None:
+    """Raise UsageError if a tracker is unknown or not installed."""
+    available = get_available_reporting_integrations()
+    for name in [names] if isinstance(names, str) else names or []:
+        if name in ("none", "all", *available):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UsageError(
+                f"there is no such tracker.{did_you_mean(name, INTEGRATION_TO_CALLBACK)}\n  Trackers: {known}.",
+                "report_to",
+                name,
+            )
+        raise UsageError(f"the tracker is not installed.\n  Install: pip install {name}", "report_to", name)
 
 
 def check_best_metric(args: DPOConfig, eval_names: Collection[str] | None = None) -> None:

@@ -28,7 +28,13 @@ from dpo_train.config import (
 )
 from dpo_train.data.rows import PairRows, no_pairs
 from dpo_train.data.text import RowReader, has_text
-from dpo_train.diagnosis import not_finite, warn_if_not_learning, warn_if_rate_is_small
+from dpo_train.diagnosis import (
+    not_finite,
+    require_trained,
+    warn_if_not_learning,
+    warn_if_rate_is_small,
+    warn_if_weights_round,
+)
 from dpo_train.displacement import DisplacementGuard
 from dpo_train.logprobs.scoring import TensorDict
 from dpo_train.models import (
@@ -179,6 +185,10 @@ class DPOTrainer(GeneratingTrainer):
             optimizers=optimizers,
         )
         warn_if_rate_is_small(args.learning_rate, self.model)
+        if optimizers[0] is not None:
+            require_trained(optimizers[0], self.model)
+        elif "adam" in str(args.optim).lower():
+            warn_if_weights_round(args.learning_rate, self.model)
         self._ref_model = ref_model
         self._preprocess_logits = preprocess_logits_for_metrics
         self._compute_metrics = compute_metrics
@@ -257,6 +267,7 @@ class DPOTrainer(GeneratingTrainer):
             reference.config.use_cache = self.args.use_cache
         if self.disable_dropout:
             reference = without_dropout(reference)
+        self.check_reference_takes_rows(reference)
         self.move_to_device(reference)
         return reference
 
@@ -345,7 +356,7 @@ class DPOTrainer(GeneratingTrainer):
         scores, reference_logps = self._comparison.compare(model, batch, is_initial=is_initial)
         losses, chosen_rewards, rejected_rewards = self.dpo_loss(*scores[:2], *reference_logps, **terms)
         losses = losses if scores.weights is None else losses * scores.weights
-        tokens = batch.response_lengths("chosen")
+        tokens = batch.response_lengths("chosen"), batch.response_lengths("rejected")
         table = pair_table(losses, chosen_rewards, rejected_rewards, scores, reference_logps, tokens)
         if in_step and self.pair_loss.is_over_step:
             losses = self._whole_step.next_losses(table, scores[:2], batch)

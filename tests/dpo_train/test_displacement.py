@@ -115,3 +115,22 @@ def test_the_loss_sft_is_not_added_to_a_loss_that_has_it(config: Config, pairs: 
     with pytest.raises(UsageError) as caught:
         trained(config, pairs, on_displacement="sft", loss_type="rpo")
     assert str(caught.value) == "on_displacement=sft: the loss rpo has the loss sft already."
+
+
+def test_lengths_and_kl_are_measured_for_each_pair(config: Config, pairs: datasets.Dataset) -> None:
+    trainer = trained(config, pairs, max_steps=3)
+    _, rows, table = trainer.pair_metrics.history()
+    values = dict(zip(COLUMNS, table.T, strict=True))
+    chosen, rejected = ([len(pairs[int(row)][f"{side}_ids"]) for row in rows] for side in ("chosen", "rejected"))
+    assert values["lengths/chosen"].tolist() == chosen
+    assert values["lengths/rejected"].tolist() == rejected
+    margins = values["rewards/margins"].tolist()
+    preferred = [
+        one if margin > 0 else other if margin < 0 else (one + other) / 2
+        for one, other, margin in zip(chosen, rejected, margins, strict=True)
+    ]
+    assert values["lengths/preferred"].tolist() == preferred
+    assert 0 in margins
+    assert any(margins)
+    ratios = [values[f"reference_logps/{side}"] - values[f"logps/{side}"] for side in ("chosen", "rejected")]
+    np.testing.assert_allclose(values["kl/responses"], (ratios[0] + ratios[1]) / 2, atol=1e-5)

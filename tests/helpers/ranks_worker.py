@@ -32,6 +32,8 @@ class Case(NamedTuple):
         max_tokens: distinct tokens per packed micro-batch.
         loss_type: the losses, equally weighted.
         streamed: whether the datasets are iterable.
+        weighted: whether pairs have weights.
+        synced: whether the reference follows the policy (TR-DPO).
     """
 
     micro_batch: int
@@ -42,6 +44,8 @@ class Case(NamedTuple):
     max_tokens: int = 1000
     loss_type: tuple[str, ...] = ("sigmoid",)
     streamed: bool = False
+    weighted: bool = False
+    synced: bool = False
 
 
 CASES = [
@@ -54,6 +58,8 @@ CASES = [
     Case(2, 2, sharded=False, path="padded", loss_type=("aot", "bco_pair")),
     Case(4, 1, sharded=False, path="shared", max_tokens=30, loss_type=("aot", "bco_pair")),
     Case(4, 1, sharded=False, path="padded", streamed=True),
+    Case(2, 2, sharded=False, path="shared", max_tokens=30, loss_type=("kto_pair",), weighted=True),
+    Case(2, 2, sharded=False, path="shared", max_tokens=30, synced=True),
 ]
 
 
@@ -83,8 +89,12 @@ def train(models: Path, output: Path, case: Case) -> DPOTrainer:
         loss_type=[*case.loss_type],
         max_tokens_per_microbatch=case.max_tokens,
         reference_cache=str(output / "reference") if case.own_reference else None,
+        pair_weights="importance" if case.weighted else None,
+        **({"sync_ref_model": True, "ref_model_sync_steps": 2} if case.synced else {}),
     )
     data: list[Any] = [make_pairs(19), make_pairs(7, seed=5)]
+    if case.weighted:
+        data[0] = data[0].add_column("importance", [1.0 + row % 3 for row in range(19)])
     if case.streamed:
         data = [pairs.to_iterable_dataset() for pairs in data]
     trainer = DPOTrainer(

@@ -45,7 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def name_of(case: ranks_worker.Case) -> str:
-    return f"one-{case.path}-{case.own_reference}-{case.streamed}-{'-'.join(case.loss_type)}"
+    return (
+        f"one-{case.path}-{case.own_reference}-{case.streamed}-{'-'.join(case.loss_type)}-{case.weighted}-{case.synced}"
+    )
 
 
 def results_in(output: Path) -> dict[str, Any]:

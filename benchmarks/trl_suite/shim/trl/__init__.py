@@ -4,12 +4,14 @@ DPOConfig takes the options that are arguments of our DPOTrainer, and `precomput
 `precompute_reference`; False is our None, which decides by itself.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import dpo_train
 from dpo_data.errors import UsageError
+from dpo_train.trainer.trainer import MODEL_TAGS
 
 __version__ = "1.16.0"
 
@@ -26,9 +28,25 @@ class DPOConfig(dpo_train.DPOConfig):  # type: ignore[misc]
         super().__init__(*args, **options)
 
 
+#: Arguments of the constructor of TRL 0.7's DPOTrainer that are options of our DPOConfig, by their name there.
+OPTIONS = {
+    "loss_type": "loss_type",
+    "label_smoothing": "label_smoothing",
+    "precompute_ref_log_probs": "precompute_reference",
+    "generate_during_eval": "generate_during_eval",
+}
+
+
 class DPOTrainer(dpo_train.DPOTrainer):
+    _tag_names = MODEL_TAGS
+
     def __init__(self, model: Any = None, ref_model: Any = None, args: Any = None, **options: Any) -> None:
-        moved = {name: getattr(args, name, default) for name, default in MOVED.items()}
+        options.pop("dataset_num_proc", None)  # rows are tokenized in one process
+        given = {OPTIONS[name]: options.pop(name) for name in [*options] if name in OPTIONS}
+        if given:
+            args = copy.copy(args)
+            vars(args).update({name: value or None for name, value in given.items()})
+        moved = {name: options.pop(name, getattr(args, name, default)) for name, default in MOVED.items()}
         with renamed_messages():
             super().__init__(model, ref_model, args=args, **moved, **options)
 
