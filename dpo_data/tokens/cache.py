@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -66,9 +66,6 @@ from dpo_data.tokens.reader import (
 )
 from dpo_data.tokens.refusals import RefusalLimit
 from dpo_data.tokens.templates import ChatTemplate
-
-if TYPE_CHECKING:
-    pass
 
 #: Maximum rows, and bytes of several rows, whose texts go to the tokenizer library in one call: enough for all cores,
 #: little memory, of which the library takes tens of times as much as the texts have bytes.
@@ -379,7 +376,7 @@ class _CacheWriter:
         # written in Python may keep state, and gets one call at a time.
         batches = map_in_threads(
             _encode,
-            _batches(self._checked_path(text_shard)),
+            text_batches(self._checked_path(text_shard)),
             (encoder, job.prepared.manifest.form, job.options),
             threads=CALLS_IN_FLIGHT if encoder.in_threads else 1,
         )
@@ -409,7 +406,7 @@ class _CacheWriter:
         return path
 
 
-def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
+def text_batches(shard: Path) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a text shard, `BATCH_ROWS` at a time, and fewer where they are long."""
     batches = list(read_shard(shard))
     if not batches:
