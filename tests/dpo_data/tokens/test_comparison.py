@@ -34,7 +34,7 @@ def plant(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("options", [{"max_length": 24}, {"max_length": 12}, {"max_length": None}])
 def test_the_ids_of_a_cache_are_those_of_its_text(make_prepared, byte_tokenizer, chat_tokenizer, rows, options) -> None:
     tokenizer = byte_tokenizer if rows is ROWS else chat_tokenizer
-    cache = tokenize(make_prepared(rows), tokenizer=tokenizer, **options)
+    cache = tokenize(make_prepared(rows, form="auto"), tokenizer=tokenizer, **options)
     found, wrong = compare_tokens(cache, open_prepared(cache.path.parent.parent), tokenizer)
     assert (found.pairs, found.different, found.not_compared, wrong) == (
         cache.manifest.splits["train"].pairs, 0, None, {},
@@ -96,7 +96,7 @@ def test_a_cache_whose_tokenizer_or_template_is_not_at_hand_is_named(
     assert found.not_compared
     assert found.pairs == 0
     assert wrong == {}
-    chats = make_prepared(MESSAGES, "chats")
+    chats = make_prepared(MESSAGES, "chats", form="conversational")
     template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
     cache = tokenize(chats, tokenizer=chat_tokenizer, chat_template=template)
     found, _ = compare_tokens(cache, open_prepared(chats), chat_tokenizer)
