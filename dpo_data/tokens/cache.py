@@ -227,12 +227,12 @@ def load_encoder(
     template = ChatTemplate(tokenizer, chat_template, options.chat_template_kwargs)
     if form == "conversational":
         template.check()
-        options = _with_date(options, template, tokenizer_hash(tokenizer), caches)
+        options = _with_date(options, template, tokenizer, caches)
     return Encoder(tokenizer, template.at(options.date)), options
 
 
 def _with_date(
-    options: TokenOptions, template: ChatTemplate, made_by: str, caches: Iterable[TokenCache]
+    options: TokenOptions, template: ChatTemplate, tokenizer: Any, caches: Iterable[TokenCache]
 ) -> TokenOptions:
     """Return the options with a date if the template writes one: given, of the first cache, or today."""
     if not template.uses_date:
@@ -241,6 +241,7 @@ def _with_date(
         return options
     if options.date is not None:
         return options
+    made_by = tokenizer_hash(tokenizer)
     known = [
         cache.manifest.options.date
         for cache in caches

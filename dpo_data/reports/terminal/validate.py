@@ -5,7 +5,7 @@ from rich.text import Text
 
 from dpo_data.inspect.validation import Quantiles, ValidationReport
 from dpo_data.inspect.verdict import Verdict
-from dpo_data.reports.phrases import finding_rows, verdict
+from dpo_data.reports.findings import finding_rows, verdict
 from dpo_data.reports.terminal.tables import (
     SEVERITY_STYLE,
     count_and_share,
