@@ -237,7 +237,7 @@ def report(
         for name, over, under, target in RATIOS
         if over in measured and under in measured
     ]
-    kept = ", ".join(f"{name} {count:,}" for name, count in bench.kept.items())
+    kept = ", ".join(f"{name} {count:,}" for name, count in bench.kept.items()) or "not counted"
     parts = [
         "# Preparation speed",
         "\n".join(facts),
@@ -269,7 +269,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=results_file("prepare"))
     options = parser.parse_args()
 
-    _, peer_versions = run([str(options.peers / "bin" / "python"), "-c", PEER_VERSIONS])
+    peer_versions = "not measured"
+    if {"trl", "convmerge"} & set(options.only):
+        _, peer_versions = run([str(options.peers / "bin" / "python"), "-c", PEER_VERSIONS])
     facts = [
         *machine_facts(),
         f"- ours: {versions(['transformers', 'tokenizers', 'datasets', 'pyarrow', 'pydantic'])}",

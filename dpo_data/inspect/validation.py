@@ -347,7 +347,7 @@ def validation_report(
     (findings.errors if over_limit else findings.warnings).merge(findings.refused)
     caches = [] if damage else list_tokens(prepared, cache_dir)
     damage |= damaged_manifests(prepared, cache_dir)
-    comparisons = None if compare is None else {}
+    comparisons: dict[str, TokenComparison] | None = None if compare is None else {}
     for cache in caches:
         of_cache = _token_damage(cache)
         if comparisons is not None and compare is not None and not of_cache:
