@@ -1,6 +1,7 @@
-"""Preparation speed: raw hh-rlhf rows to cached tokens, compared with the tokenizer library alone, TRL and convmerge.
+"""Preparation speed: raw hh-rlhf rows to cached tokens, compared with the tokenizer library alone, TRL, convmerge, an
+earlier commit, and one worker.
 
-    python benchmarks/prepare.py --rows-file "$HH_RLHF" --tokenizer FOLDER --peers /tmp/peers
+    python benchmarks/prepare.py --rows-file "$HH_RLHF" --tokenizer FOLDER --peers /tmp/peers --copies 130 --repeats 3
 
 Every measurement runs in a process of its own, one at a time; a repeat is one round through all of them, so that a slow
 minute of the machine affects each. The first round, on a single copy of the rows, is discarded: it warms the disk
@@ -9,15 +10,18 @@ cache. Ratios are taken within each round. README.md explains the peers' environ
 
 import argparse
 import gzip
+import io
 import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
-from bench import DPO_DATA, machine_facts, median_and_range, results_file, run, table, versions
+from bench import DPO_DATA, REPOSITORY, machine_facts, median_and_range, results_file, run, table, versions
 
 HERE = Path(__file__).resolve().parent
 ASSISTANT = "\n\nAssistant:"
@@ -38,16 +42,20 @@ LABELS = {
     "ours command": "b. the same, whole process `dpo-data convert --tokenizer`",
     "trl": "c. TRL: split pairs to token ids, `dataset_num_proc=2`",
     "ours convert command": "d. ours: whole process `dpo-data convert`",
+    "ours convert one worker": "d. the same with `--workers 1`",
+    "before convert command": "d. the same as `ours` at the earlier commit",
     "convmerge": "d. convmerge: whole process `convmerge convert`",
     "ours convert": "d. ours: conversion in process",
 }
 RATIOS = [
-    ("b/a", "ours", "limit", 0.70),
-    ("b less the tokenizer load / a", "ours less load", "limit", 0.70),
-    ("b/c", "ours", "trl", 3.5),
-    ("d", "ours convert command", "convmerge", 1.5),
-    ("b whole process / a", "ours command", "limit", None),
-    ("b whole process / c", "ours command", "trl", None),
+    ("b whole process / a", "ours command", "limit", 4.0),
+    ("b whole process / c", "ours command", "trl", 12.0),
+    ("d / convmerge", "ours convert command", "convmerge", 3.0),
+    ("d / d at the earlier commit", "ours convert command", "before convert command", 2.0),
+    ("d / d with one worker", "ours convert command", "ours convert one worker", 1.8),
+    ("b in process / a", "ours", "limit", None),
+    ("b in process, less the tokenizer load / a", "ours less load", "limit", None),
+    ("b in process / c", "ours", "trl", None),
     ("d in process / convmerge", "ours convert", "convmerge", None),
 ]
 INPUT_NOTE = (
@@ -95,19 +103,22 @@ class Bench:
         self.peers = peers / "bin"
         self.scratch = temp / "scratch"
         self.prepared = self.scratch / "prepared"
+        self.before = temp / "before"
         self.warm_up = temp / "once" / "raw.jsonl"
         self.environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(self.scratch / "cache")}
         self.stages: list[dict[str, float]] = []
         self.kept: dict[str, int] = {}
 
-    def run(self, *command: object) -> tuple[float, str]:
+    def run(self, *command: object, cwd: Path | None = None) -> tuple[float, str]:
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
-        return run([str(part) for part in command], env=self.environment)
+        return run([str(part) for part in command], env=self.environment, cwd=cwd)
 
-    def run_convert(self, inputs: Path, *options: object) -> float:
-        command = [DPO_DATA, "convert", "hh-rlhf", "--input", inputs / "raw.jsonl", "--output", self.prepared]
-        elapsed_s, _ = self.run(*command, "--workers", WORKERS, *options)
+    def run_convert(self, inputs: Path, *options: object, workers: int = WORKERS, before: bool = False) -> float:
+        # `python -m` takes the package of the working folder.
+        program, cwd = ([sys.executable, "-m", "dpo_data"], self.before) if before else ([DPO_DATA], None)
+        command = [*program, "convert", "hh-rlhf", "--input", inputs / "raw.jsonl", "--output", self.prepared]
+        elapsed_s, _ = self.run(*command, "--workers", workers, *options, cwd=cwd)
         return elapsed_s
 
     def run_ours(self, inputs: Path, *flags: str) -> dict:
@@ -152,6 +163,12 @@ class Bench:
     def ours_convert_command(self, inputs: Path, rows: int) -> dict[str, float]:
         return {"ours convert command": rows / self.run_convert(inputs)}
 
+    def ours_convert_one_worker(self, inputs: Path, rows: int) -> dict[str, float]:
+        return {"ours convert one worker": rows / self.run_convert(inputs, workers=1)}
+
+    def before_convert_command(self, inputs: Path, rows: int) -> dict[str, float]:
+        return {"before convert command": rows / self.run_convert(inputs, before=True)}
+
     def convmerge(self, inputs: Path, rows: int) -> dict[str, float]:
         output = self.scratch / "convmerge.jsonl"
         command = [self.peers / "convmerge", "convert", "--input", inputs / "raw.jsonl", "--output", output]
@@ -166,8 +183,19 @@ MEASUREMENTS = {
     "ours-command": Bench.ours_command,
     "trl": Bench.trl,
     "ours-convert-command": Bench.ours_convert_command,
+    "ours-convert-one-worker": Bench.ours_convert_one_worker,
+    "before-convert-command": Bench.before_convert_command,
     "convmerge": Bench.convmerge,
 }
+
+
+def extract_commit(commit: str, folder: Path) -> None:
+    """Write the package of an earlier commit to a folder."""
+    archive = subprocess.run(
+        ["git", "archive", commit, "dpo_data"], cwd=REPOSITORY, capture_output=True, check=True
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
 
 
 def count_lines(file: Path) -> int:
@@ -209,7 +237,7 @@ def report(
         for name, over, under, target in RATIOS
         if over in measured and under in measured
     ]
-    kept = ", ".join(f"{name} {count:,}" for name, count in bench.kept.items())
+    kept = ", ".join(f"{name} {count:,}" for name, count in bench.kept.items()) or "not counted"
     parts = [
         "# Preparation speed",
         "\n".join(facts),
@@ -234,18 +262,22 @@ def main() -> None:
     parser.add_argument("--rows-file", type=Path, required=True, help="hh-rlhf .jsonl.gz")
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of a real tokenizer, with tokenizer.json")
     parser.add_argument("--peers", type=Path, default=Path("/tmp/peers"), help="the peers' virtual environment")
+    parser.add_argument("--before", default="b6bece4", metavar="COMMIT", help="the earlier commit to compare with")
     parser.add_argument("--copies", type=int, default=20, help="how many times the rows are written")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
     parser.add_argument("--output", type=Path, default=results_file("prepare"))
     options = parser.parse_args()
 
-    _, peer_versions = run([str(options.peers / "bin" / "python"), "-c", PEER_VERSIONS])
+    peer_versions = "not measured"
+    if {"trl", "convmerge"} & set(options.only):
+        _, peer_versions = run([str(options.peers / "bin" / "python"), "-c", PEER_VERSIONS])
     facts = [
         *machine_facts(),
         f"- ours: {versions(['transformers', 'tokenizers', 'datasets', 'pyarrow', 'pydantic'])}",
         f"- peers: {peer_versions.strip()}",
         f"- tokenizer: {options.tokenizer}",
+        f"- earlier commit: {options.before}",
     ]
     with tempfile.TemporaryDirectory() as folder:
         temp = Path(folder)
@@ -253,6 +285,7 @@ def main() -> None:
         write_inputs(temp / "once", once)
         write_inputs(temp / "all", raw_copies(options.rows_file, options.copies))
         rows = len(once) * options.copies
+        extract_commit(options.before, temp / "before")
 
         bench = Bench(options.tokenizer, options.peers, temp)
         one_round(bench, options.only, temp / "once", len(once))

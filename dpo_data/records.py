@@ -17,7 +17,8 @@ PairTexts = tuple[str, str, str]
 class Record(BaseModel):
     """Row that is read from outside: unknown fields and silent conversions between types are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built on first use, as most runs need the rows of one form.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Message(Record):

@@ -1,6 +1,7 @@
 """A pair of two refusals."""
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 from dpo_data.checks.check import Finding, RowCheck
@@ -19,11 +20,15 @@ class Refusals(NamedTuple):
     """
 
     needles: tuple[str, ...]
-    pattern: re.Pattern[str]
+    pattern: str
 
 
-def _pattern(*alternatives: str) -> re.Pattern[str]:
-    return re.compile("|".join(alternatives))
+def _pattern(*alternatives: str) -> str:
+    return "|".join(alternatives)
+
+
+#: Compiled on first use: convert imports this module, but never searches.
+_compiled = cache(re.compile)
 
 
 _SERVICE = (
@@ -159,7 +164,7 @@ def is_refusal(response: str) -> bool:
     """
     opening = response[:OPENING].lower().replace("\u2019", "'")
     return any(
-        any(map(opening.__contains__, refusals.needles)) and refusals.pattern.search(opening) is not None
+        any(map(opening.__contains__, refusals.needles)) and _compiled(refusals.pattern).search(opening) is not None
         for refusals in REFUSALS.values()
     )
 

@@ -6,8 +6,9 @@ come from `dpo_data.inspect.statistics`.
 
 import datetime
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -43,6 +44,7 @@ from dpo_data.prepared.reader import Prepared, damaged_files, is_prepared, read_
 from dpo_data.prepared.schema import TOKEN_COLUMNS
 from dpo_data.records import FIELDS
 from dpo_data.tokens.cache import TokenCache, all_tokens, list_tokens, load_encoder
+from dpo_data.tokens.comparison import TokenComparison, compare_tokens
 from dpo_data.tokens.encoder import Encoder
 from dpo_data.tokens.options import TokenOptions, token_options
 from dpo_data.tokens.reader import damaged_manifests
@@ -86,6 +88,10 @@ class ValidationReport(ManifestModel):
     cut: list[TruncationCount] | None
     chosen_longer: Annotated[float | None, Field(description="Share of pairs whose chosen has more characters.")]
     token_caches: Annotated[list[str], Field(description="Keys of the token caches of this text.")]
+    token_comparisons: Annotated[
+        dict[str, TokenComparison] | None,
+        Field(description="Key of a token cache to how its ids compare with tokenizers; null without deep checks."),
+    ] = None
     languages: Annotated[
         dict[str, dict[str, NonNegativeInt]] | None,
         Field(description="For the last user turn, chosen and rejected: language, or undecided, to pairs."),
@@ -157,7 +163,8 @@ def validate(
         chat_template_kwargs: see `tokenize`.
         template_date: see `tokenize`.
         cache_dir: where the token caches of a prepared folder are, if not in the folder.
-        deep: run the deep checks too, and count languages and personal data; needs the extra `checks`.
+        deep: run the deep checks too, count languages and personal data, and compare the ids of all token caches with
+            those of the library tokenizers; needs the extra `checks`.
         against: evaluation sets whose text is searched for in the pairs; see `dpo_data.checks.contamination`.
         max_examples: examples to keep of each finding.
         findings: file to write every finding to, as JSON Lines with the id of its pair.
@@ -210,6 +217,14 @@ def validate(
                 raw=not finished,
                 max_examples=kept_examples,
                 cache_dir=cache_dir if finished else None,
+                compare=partial(
+                    compare_tokens,
+                    prepared=prepared,
+                    tokenizer=encoder and encoder.tokenizer,
+                    chat_template=chat_template,
+                )
+                if deep
+                else None,
             )
     if findings is None:
         return report
@@ -300,6 +315,7 @@ def validation_report(
     raw: bool = False,
     max_examples: int = MAX_EXAMPLES,
     cache_dir: str | Path | None = None,
+    compare: Callable[[TokenCache], tuple[TokenComparison, dict[str, str]]] | None = None,
 ) -> ValidationReport:
     """Return the report on a prepared folder after a pass over it, adding what its other files say.
 
@@ -311,6 +327,7 @@ def validation_report(
         raw: the folder was converted from raw pairs at `path`: its rows in quarantine are findings.
         max_examples: examples to keep of each finding in quarantine.
         cache_dir: where the token caches are, if not in the folder.
+        compare: `compare_tokens`, called with every undamaged token cache; None compares none.
     """
     manifest, findings, deep = prepared.manifest, found.findings, found.deep
     damage = found.damage | findings.damage
@@ -330,8 +347,12 @@ def validation_report(
     (findings.errors if over_limit else findings.warnings).merge(findings.refused)
     caches = [] if damage else list_tokens(prepared, cache_dir)
     damage |= damaged_manifests(prepared, cache_dir)
+    comparisons: dict[str, TokenComparison] | None = None if compare is None else {}
     for cache in caches:
-        damage |= _token_damage(cache)
+        of_cache = _token_damage(cache)
+        if comparisons is not None and compare is not None and not of_cache:
+            comparisons[cache.path.name], of_cache = compare(cache)
+        damage |= {f"tokens/{cache.path.name}/{name}": text for name, text in of_cache.items()}
     return ValidationReport(
         path=path,
         kind="raw" if raw else "prepared",
@@ -345,6 +366,7 @@ def validation_report(
         findings=_code_findings("error", findings.errors, hints, findings.pairs)
         | _code_findings("warning", findings.warnings, hints, findings.pairs),
         token_caches=[cache.manifest.key for cache in caches],
+        token_comparisons=comparisons,
         languages=deep.language_counts() if deep else None,
         personal_data=dict(sorted(deep.personal_data.items())) if deep else None,
         **_length_fields(lengths),
@@ -425,11 +447,8 @@ def _wrong_counts(manifest: Manifest, findings: Findings, quarantined: int) -> d
 
 
 def _token_damage(cache: TokenCache) -> dict[str, str]:
-    """Return what is wrong with a token cache: its bytes, or ids that no trainer could use."""
-    damage = {
-        f"tokens/{cache.path.name}/{name}": text
-        for name, text in damaged_files(cache.path, cache.manifest.files).items()
-    }
+    """Return the files of a token cache with what is wrong with them: their bytes, or ids that no trainer could use."""
+    damage = damaged_files(cache.path, cache.manifest.files)
     if damage:
         return damage
     vocab_size = cache.manifest.tokenizer.vocab_size
@@ -442,9 +461,9 @@ def _token_damage(cache: TokenCache) -> dict[str, str]:
                     ids = batch.column(name)
                     values = ids.flatten().to_numpy()
                     if batch.num_rows and pc.min(pc.list_value_length(ids)).as_py() == 0:
-                        damage[f"tokens/{cache.path.name}/{shard.file}"] = f"has an empty {name}"
+                        damage[shard.file] = f"has an empty {name}"
                     if len(values) and not 0 <= values.min() <= values.max() < vocab_size:
-                        damage[f"tokens/{cache.path.name}/{shard.file}"] = f"has ids in {name} outside the vocabulary"
+                        damage[shard.file] = f"has ids in {name} outside the vocabulary"
             if rows != shard.counts.pairs:
-                damage[f"tokens/{cache.path.name}/{shard.file}"] = f"has {rows:,} pairs, not {shard.counts.pairs:,}"
+                damage[shard.file] = f"has {rows:,} pairs, not {shard.counts.pairs:,}"
     return damage

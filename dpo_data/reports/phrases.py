@@ -1,11 +1,8 @@
 """Phrases about statistics and tokens that the terminal and the pages share."""
 
 import json
-from collections.abc import Mapping
 
 from dpo_data.inspect.statistics.models import ENOUGH_REPEATS, GapScore, LabelNoise
-from dpo_data.inspect.verdict import LEAKS
-from dpo_data.options import Severity
 from dpo_data.tokens.manifest import TokenCounts, TokensManifest
 from dpo_data.tokens.remarks import cut_counts, remark_lines
 
@@ -13,17 +10,6 @@ from dpo_data.tokens.remarks import cut_counts, remark_lines
 def gap_name(gap: GapScore) -> str:
     """Return by how many characters the longer response is longer, in words."""
     return f"by {gap.low} or more" if gap.high is None else f"by {gap.low} to {gap.high}"
-
-
-def verdict(worst: Severity | None) -> str:
-    """Return the result of a validation in one sentence."""
-    return {"error": "Errors found.", "warning": "Warnings, but no errors.", None: "Nothing found."}[worst]
-
-
-def finding_rows(code: str, rows: int, splits: Mapping[str, int]) -> str:
-    """Return the number of rows of a finding; for a prompt in both splits, also their share of the test split."""
-    test = splits.get("test", 0)
-    return f"{rows:,} ({rows / test:.1%} of test)" if code in LEAKS and test else f"{rows:,}"
 
 
 def noise_headline(noise: LabelNoise | None) -> str:

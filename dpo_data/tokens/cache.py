@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -66,9 +66,6 @@ from dpo_data.tokens.reader import (
 )
 from dpo_data.tokens.refusals import RefusalLimit
 from dpo_data.tokens.templates import ChatTemplate
-
-if TYPE_CHECKING:
-    pass
 
 #: Maximum rows, and bytes of several rows, whose texts go to the tokenizer library in one call: enough for all cores,
 #: little memory, of which the library takes tens of times as much as the texts have bytes.
@@ -230,12 +227,12 @@ def load_encoder(
     template = ChatTemplate(tokenizer, chat_template, options.chat_template_kwargs)
     if form == "conversational":
         template.check()
-        options = _with_date(options, template, tokenizer_hash(tokenizer), caches)
+        options = _with_date(options, template, tokenizer, caches)
     return Encoder(tokenizer, template.at(options.date)), options
 
 
 def _with_date(
-    options: TokenOptions, template: ChatTemplate, made_by: str, caches: Iterable[TokenCache]
+    options: TokenOptions, template: ChatTemplate, tokenizer: Any, caches: Iterable[TokenCache]
 ) -> TokenOptions:
     """Return the options with a date if the template writes one: given, of the first cache, or today."""
     if not template.uses_date:
@@ -244,6 +241,7 @@ def _with_date(
         return options
     if options.date is not None:
         return options
+    made_by = tokenizer_hash(tokenizer)
     known = [
         cache.manifest.options.date
         for cache in caches
@@ -379,7 +377,7 @@ class _CacheWriter:
         # written in Python may keep state, and gets one call at a time.
         batches = map_in_threads(
             _encode,
-            _batches(self._checked_path(text_shard)),
+            text_batches(self._checked_path(text_shard)),
             (encoder, job.prepared.manifest.form, job.options),
             threads=CALLS_IN_FLIGHT if encoder.in_threads else 1,
         )
@@ -409,7 +407,7 @@ class _CacheWriter:
         return path
 
 
-def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
+def text_batches(shard: Path) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a text shard, `BATCH_ROWS` at a time, and fewer where they are long."""
     batches = list(read_shard(shard))
     if not batches:

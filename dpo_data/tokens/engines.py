@@ -1,4 +1,4 @@
-"""The library that turns texts into ids: tokenizers, or fastokens where it gives the same ids in a tenth of the time.
+"""The library that turns texts into ids: tokenizers, or fastokens where it gives the same ids in less time.
 
 The ids never depend on the library. fastokens is compared with tokenizers on a fixed probe before it is used and on a
 sample of the texts while it is used; at the first difference, tokenizers does all the work again.
@@ -16,7 +16,7 @@ from dpo_data.excerpts import beginning
 from dpo_data.options import TokenizerEngine
 from dpo_data.ragged import Ragged, equal_rows, from_lists, joined
 
-#: Versions of fastokens that gave the ids of tokenizers for every text of a large comparison; docs/tokenization.md.
+#: Versions of fastokens that gave the ids of tokenizers for every text of a large comparison; docs/tokenizing.md.
 PROVEN_VERSIONS = ("0.3.5",)
 #: Characters of texts in one call of tokenizers, which takes tens of times their memory.
 CALL_CHARS = 8 << 20

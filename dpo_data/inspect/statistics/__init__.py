@@ -2,8 +2,3 @@
 
 Everything is gathered in one pass over a prepared folder, in memory that does not grow with its rows.
 """
-
-from dpo_data.inspect.statistics.collector import compute_statistics
-from dpo_data.inspect.statistics.models import Statistics
-
-__all__ = ["Statistics", "compute_statistics"]

@@ -13,9 +13,10 @@ from dpo_data.inspect.report_data import DataReport
 from dpo_data.inspect.search import SearchResult
 from dpo_data.inspect.validation import Quantiles, ValidationReport
 from dpo_data.prepared.manifest import Manifest
+from dpo_data.reports.findings import verdict
 from dpo_data.reports.html.rendering import TEMPLATES, environment
 from dpo_data.reports.html.sections import rule_intervals
-from dpo_data.reports.phrases import noise_headline, verdict
+from dpo_data.reports.phrases import noise_headline
 
 
 def render_fragment(template: str, *, templates: Path = TEMPLATES, **variables: Any) -> str:

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dpo_data.prepared.manifest import Manifest
-from dpo_data.reports.phrases import finding_rows
+from dpo_data.reports.findings import finding_rows
 from dpo_data.reports.terminal.tables import counts_table, plain_table
 
 

@@ -12,8 +12,9 @@ from dpo_data.inspect.statistics.models import RuleScore, Statistics, Truncation
 from dpo_data.inspect.statistics.rules import LONGER_WINS
 from dpo_data.prepared.manifest import Manifest
 from dpo_data.records import FIELDS
+from dpo_data.reports.findings import finding_rows
 from dpo_data.reports.numbers import number
-from dpo_data.reports.phrases import CUT_BY_TOKENS, finding_rows, gap_name, noise_headline
+from dpo_data.reports.phrases import CUT_BY_TOKENS, gap_name, noise_headline
 from dpo_data.reports.terminal.tables import SEVERITY_STYLE, count_and_share, counts_table, lengths_table, plain_table
 from dpo_data.reports.terminal.validate import verdict_lines
 from dpo_data.shaping.card import step_balance

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from dpo_data.inspect.validation import Quantiles, ValidationReport
 from dpo_data.inspect.verdict import Verdict
-from dpo_data.reports.phrases import finding_rows, verdict
+from dpo_data.reports.findings import finding_rows, verdict
 from dpo_data.reports.terminal.tables import (
     SEVERITY_STYLE,
     count_and_share,
@@ -63,6 +63,13 @@ def validation(report: ValidationReport) -> RenderableType:
         parts.append(languages)
     if report.personal_data:
         parts.append(counts_table("personal data", "times", report.personal_data))
+    for key, comparison in (report.token_comparisons or {}).items():
+        found = (
+            f"not compared with its text: {comparison.not_compared}"
+            if comparison.not_compared
+            else f"{comparison.different:,} of {comparison.pairs:,} pairs have other ids than tokenizers gives."
+        )
+        parts.append(Text(f"Token cache {key}: {found}", style="yellow" if comparison.not_compared else ""))
     if report.chosen_longer is not None:
         parts.append(Text(f"Chosen is longer than rejected in {report.chosen_longer:.1%} of the pairs."))
     styles = {"error": "bold red", "warning": "bold yellow", None: "bold green"}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_data.inspect.batches import row_margins
-from dpo_data.inspect.statistics import compute_statistics
+from dpo_data.inspect.statistics.collector import compute_statistics
 from dpo_data.inspect.statistics.distribution import Largest, ValueCounts
 from dpo_data.inspect.statistics.label_noise import error_rate
 from dpo_data.inspect.statistics.rules import list_items, wilson_interval

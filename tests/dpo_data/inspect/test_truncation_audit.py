@@ -6,7 +6,7 @@ import pytest
 
 from dpo_data import tokenize
 from dpo_data.errors import UsageError
-from dpo_data.inspect.statistics import compute_statistics
+from dpo_data.inspect.statistics.collector import compute_statistics
 from dpo_data.prepared.reader import open_prepared
 from dpo_data.tokens.encoder import Encoder
 
