@@ -39,8 +39,8 @@ def _names(folder: Path) -> list[str]:
 
 
 def _details(how: str, names: list[str], words: tuple[object, ...], ended: Ended) -> str:
-    last = (ended.err.strip().splitlines() or [""])[-1]
-    return f"{how} {' and '.join(names)}: {' '.join(map(str, words[:3]))}: exit {ended.code}: {last[:200]}"
+    last = (ended.err.strip().splitlines() or [""])[-1][:200] if ended.code is not None else ended.err[-4000:]
+    return f"{how} {' and '.join(names)}: {' '.join(map(str, words[:3]))}: exit {ended.code}: {last}"
 
 
 def _prepared(world: World, rng: random.Random, scratch: Path) -> Iterator[Trial]:

@@ -128,7 +128,7 @@ def fuzz_trials(world: World, rng: random.Random, trials: int) -> Iterator[tuple
             kind, data = cases[done]
             kept = Path(f"campaign-crash-{done}.{kind}")
             kept.write_bytes(data)
-            yield f"input {kind}", _fault(ended), f"case {done}, kept as {kept}: exit {ended.code}"
+            yield f"input {kind}", _fault(ended), f"case {done}, kept as {kept}: exit {ended.code}: {ended.err[-2000:]}"
             done += 1
 
 

@@ -1,6 +1,6 @@
 """Campaign: kills, damage and broken inputs, and what the commands make of them.
 
-    python benchmarks/campaign/run.py [--seed 1 2] [--scale 1.0] [--output FILE]
+    python benchmarks/campaign/run.py [--seed 1 2] [--scale 1.0] [--minutes 5] [--output FILE]
 
 Every trial draws from the seed. A fault is a traceback, a crash, a hang, or a silent use of damaged data; each is
 printed with the seed and number of its trial, and the exit code is 1 if there is any.
@@ -40,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
     parser.add_argument("--scale", type=float, default=1.0, help="trials, as a multiple of a run of minutes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no trial of a part after this time")
     parser.add_argument("--parts", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--output", type=Path, default=None, help=f"write a table there, as in {RESULTS}")
     options = parser.parse_args()
@@ -53,11 +54,14 @@ def main() -> None:
             world = make_world(Path(scratch), seed)
             for part in options.parts:
                 rng = random.Random(f"{seed} {part}")
+                deadline = time.monotonic() + 60 * options.minutes
                 for what, outcome, details in parts[part](world, rng, int(TRIALS[part] * options.scale)):
                     counts.setdefault(what, Counter()).update(["trials", outcome])
                     if outcome in FAULTS:
                         faults.append(f"seed {seed}, {what}: {outcome}: {details}")
                         print(faults[-1], flush=True)
+                    if time.monotonic() > deadline:
+                        break
     rows = [[what, *(f"{of_part[column]:,}" for column in COLUMNS)] for what, of_part in counts.items()]
     total = sum(counts.values(), Counter[str]())
     rows.append(["**all**", *(f"**{total[column]:,}**" for column in COLUMNS)])
@@ -66,7 +70,7 @@ def main() -> None:
         "",
         *machine_facts(),
         f"- `python benchmarks/campaign/run.py --seed {' '.join(map(str, options.seed))} --scale {options.scale:g}`, "
-        f"{time.monotonic() - started:.0f} s",
+        f"no trial of a part started after {options.minutes:g} minutes, {time.monotonic() - started:.0f} s",
         "",
         "Found: refused, reported or repaired, and the file was named; or a killed run whose repetition gave the same",
         "bytes; or a broken input that was refused, or whose rows are accounted for. Harmless: the command does not",

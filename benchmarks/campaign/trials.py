@@ -1,5 +1,6 @@
 """Commands in forked children, whose end of any kind is an outcome."""
 
+import faulthandler
 import hashlib
 import os
 import random
@@ -49,6 +50,8 @@ class Child:
             if pid:
                 break
             if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGUSR1)
+                time.sleep(1)
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
                 return Ended(None, *self._printed())
@@ -88,6 +91,7 @@ def fork(folder: Path, task: Callable[[], int]) -> Child:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        faulthandler.register(signal.SIGUSR1, file=2)  # a hang is printed with its stacks
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace")
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace")
         code = task()

@@ -7,7 +7,7 @@ import typer
 
 from dpo_data.cli.options import DelimiterOption, EncodingOption, InputFormatOption
 from dpo_data.cli.runner import JsonOption, QuietOption, VerboseOption, print_json
-from dpo_data.escapes import visible
+from dpo_data.escapes import visible, without_secrets
 
 #: Width of the list of sources when standard output is not a terminal: each is on one line.
 LINE_WIDTH = 500
@@ -52,6 +52,8 @@ def sniff(
         print_json(found.model_dump(mode="json"))
     else:
         echo(detected_source(found))
+        if without_secrets(file) != file:
+            typer.echo("The URL is shown without its user, password and query: add them to run the command.", err=True)
         typer.echo(visible(found.command))
     raise typer.Exit(0 if found.complete else 1)
 

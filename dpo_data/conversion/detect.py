@@ -14,6 +14,7 @@ from dpo_data.conversion.first_rows import decide, detect_form
 from dpo_data.conversion.guesses import Attempt, guesses
 from dpo_data.conversion.plan import make_plan
 from dpo_data.errors import InputError, as_flag
+from dpo_data.escapes import without_secrets
 from dpo_data.options import FIRST_ROWS, Axis, Form
 from dpo_data.readers.inputs import InputFile, find_inputs
 from dpo_data.readers.rows import Chunk, RawRow
@@ -75,6 +76,8 @@ def sniff(
 ) -> DetectedSource:
     """Return the source of a file, and what `convert` would do with its first rows.
 
+    Of a URL, neither the file nor the command has the user, the password or, on the web, the query.
+
     Args:
         path: a file, folder, glob or URL; the first file of several is read.
         input_format: format of the file; when None, it is inferred from its name and content.
@@ -89,7 +92,7 @@ def sniff(
     if start is None or not rows:
         raise InputError(f"{path}: none of its rows can be read.")
     options = ([as_flag(name), value] for name, value in reading.items() if value is not None)
-    words = ["--input", str(path), *chain.from_iterable(options)]
+    words = ["--input", without_secrets(str(path)), *chain.from_iterable(options)]
     attempts = _matching(rows)
     tried = [(attempt, _try(attempt, start, rows, words)) for attempt in attempts]
     if not any(_quality(candidate.counts) < 2 for _, candidate in tried):
@@ -100,7 +103,7 @@ def sniff(
     (best, candidate), *rest = tried
     matching = [one.source for one, _ in tried if one.matching]
     return DetectedSource(
-        file=str(path),
+        file=without_secrets(str(path)),
         columns=list(dict.fromkeys(name for row in rows for name in row)),
         source=best.source if best.matching else None,
         others=[name for name in dict.fromkeys(matching) if name != best.source],

@@ -1,5 +1,7 @@
 """Members of zip and tar archives, read one after another and never written to disk."""
 
+import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -12,6 +14,8 @@ from dpo_data.readers.streams import BlockStream, blocks_of
 ARCHIVE_MAGIC = {"zip": (0, b"PK\x03\x04"), "tar": (257, b"ustar")}
 #: Flag of an encrypted member of a zip archive.
 ENCRYPTED = 1
+#: What zipfile raises for a damaged archive; ValueError for names that are not UTF-8 and positions before the start.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, OverflowError)
 #: Size of the records that tar writes; an archive ends with two of them that are empty.
 TAR_RECORD = 512
 
@@ -39,9 +43,11 @@ def _zip_members(stream: Any) -> Iterator[tuple[str, Any]]:
     try:
         with zipfile.ZipFile(stream) as archive:
             for member in archive.infolist():
+                if not member.filename:
+                    raise OSError("damaged zip archive: a member has no name")
                 if not member.is_dir():
                     yield member.filename, BlockStream(_zip_blocks(archive, member))
-    except zipfile.BadZipFile as error:
+    except (*ZIP_ERRORS, NotImplementedError) as error:
         raise OSError(f"damaged zip archive: {error}") from error
 
 
@@ -51,7 +57,7 @@ def _zip_blocks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[b
     try:
         with archive.open(member) as content:
             yield from blocks_of(content)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise OSError(f"{member.filename} in the archive is damaged: {error}") from error
     except NotImplementedError as error:  # a compression of other programs
         raise OSError(f"{member.filename} in the archive cannot be unpacked: {error}") from error

@@ -124,3 +124,29 @@ def test_a_delimiter_is_for_tables_in_text(tmp_path):
     assert seen(path, delimiter="#") == [(2, {"q": "1", "good": "2"}), (1, {"q": "3"})]
     with pytest.raises(UsageError, match="applies to CSV and TSV files, and no input is one"):
         find_inputs([written(tmp_path / "a.jsonl", "")], delimiter=";")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b"a.jsonl", b"\0.jsonl", "a member has no name"),
+        (b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\x7f", "zip file version 12.7"),
+        ("ü.jsonl".encode(), b"\xff\xff.jsonl", "can't decode"),
+    ],
+)
+def test_a_zip_archive_with_a_damaged_directory_is_refused(tmp_path, old, new, reason):
+    path = zip_of(tmp_path / "x.zip", {"a.jsonl": PAIR % 1, "ü.jsonl": PAIR % 2})
+    path.write_bytes(path.read_bytes().replace(old, new))
+    said = refusal(path)
+    assert "x.zip: cannot be read: damaged zip archive: " in said
+    assert reason in said
+
+
+def test_damaged_lzma_in_a_zip_archive_is_refused(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.jsonl", PAIR % 1 * 50)
+    damaged = bytearray(path.read_bytes())
+    damaged[60:70] = bytes(10)
+    path.write_bytes(damaged)
+    assert "a.jsonl in the archive is damaged" in refusal(path)

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from raw_files import TABLE, TABLE_ROWS, refusal, seen, write_table
+from typer.testing import CliRunner
 
+from dpo_data.cli.app import app
 from dpo_data.errors import InputError
 from dpo_data.readers.inputs import find_inputs
 
@@ -57,6 +59,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "/data/a.zip": archive.getvalue(),
         "/data/cut.jsonl": LINES * 100_000,
         "/private/train.jsonl": LINES,
+        "/private/pairs.jsonl": b'{"prompt": "Who?", "chosen": "A robot.", "rejected": "Go away."}\n',
     }
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Handler.files["/data/test%20set.jsonl.gz"] = Handler.files["/data/test set.jsonl.gz"]
@@ -107,6 +110,17 @@ def test_user_password_and_query_are_sent_but_never_shown(address):
         f"http://{address}/private/train.jsonl: cannot be reached: HTTP Error 401: Unauthorized.\n"
         "  Check the address and the network connection, or read a local copy."
     )
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_sniff_prints_neither_user_password_nor_query_and_says_so(address, options):
+    found = CliRunner().invoke(
+        app, ["sniff", f"http://me:pass%20word@{address}/private/pairs.jsonl?token=secret", *options]
+    )
+    assert found.exit_code == 0, found.output
+    assert f"--input http://{address}/private/pairs.jsonl " in found.stdout
+    assert not [word for word in ("me:", "pass%20word", "token", "secret") if word in found.output]
+    assert options or "add them to run the command" in found.stderr
 
 
 def test_a_missing_web_file_is_refused_with_the_hint(address):
