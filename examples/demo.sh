@@ -7,7 +7,7 @@ out=${1:-demo}
 export HF_HUB_OFFLINE=1
 
 step() {
-    printf '\n\033[1m$ %s\033[0m\n' "$*"
+    if [[ -t 1 ]]; then printf '\n\033[1m$ %s\033[0m\n' "$*"; else printf '\n$ %s\n' "$*"; fi
     "$@"
 }
 

@@ -36,11 +36,16 @@ def newest_checkpoint(run: Path) -> Path:
         path
         for path in run.glob("checkpoint-*")
         if path.name.removeprefix("checkpoint-").isdecimal()
-        and ((path / _WRITTEN_LAST).is_file() or (path / MANIFEST).is_file())
+        and ((path / MANIFEST).is_file() or _is_saved(path / _WRITTEN_LAST))
     ]
     if not complete:
         raise UsageError(f"{run}: it has no checkpoint to resume from.\n  Start from the beginning, without --resume.")
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _is_saved(state: Path) -> bool:
+    """Return True if the file that transformers writes last is there, and no kill has cut it off."""
+    return state.is_file() and not _is_truncated(state)
 
 
 def mark_incomplete(checkpoint: Path) -> None:

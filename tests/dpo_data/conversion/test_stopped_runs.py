@@ -90,7 +90,9 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, workers):
     with held_run(out, workers) as run:
         os.killpg(run.pid, signal.SIGINT)
         output, errors = run.communicate(timeout=20)
-    assert errors.decode() == f"Stopped.\n  {out}: nothing of this run was left behind.\n"
+    # A slow machine shows progress first.
+    lines = [line for line in errors.decode().splitlines() if not line.startswith("Converting  ")]
+    assert lines == ["Stopped.", f"  {out}: nothing of this run was left behind."]
     assert (run.returncode, output) == (130, b"")
     assert not out.exists()
 

@@ -68,6 +68,15 @@ def test_resume_true_uses_the_latest_complete_checkpoint(
     assert_equal_bitwise(train(args, pairs, resume=True), straight)
 
 
+def test_a_checkpoint_that_a_kill_cut_off_is_not_the_latest(config: Config, pairs: datasets.Dataset) -> None:
+    args = config(max_steps=2, save_strategy="steps", save_steps=1)
+    straight = train(args, pairs)
+    cut_off = Path(args.output_dir) / "checkpoint-2"
+    (cut_off / "checkpoint_manifest.json").unlink()
+    (cut_off / "trainer_state.json").write_text('{"epoch": 0.5, "log_hist')
+    assert_equal_bitwise(train(args, pairs, resume=True), straight)
+
+
 def test_resuming_a_finished_run_changes_nothing(config: Config, pairs: datasets.Dataset) -> None:
     args = config(max_steps=4, save_strategy="steps", save_steps=4)
     finished = train(args, pairs)
