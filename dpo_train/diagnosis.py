@@ -81,10 +81,17 @@ def warn_if_policy_is_not_reference(
     )
 
 
-def require_trained(optimizer: torch.optim.Optimizer, policy: nn.Module) -> None:
-    """Raise UsageError if an optimizer holds none of the parameters that are trained, as before `peft_config`."""
+def require_trained(policy: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Raise UsageError if all parameters are frozen, or if an optimizer holds none of those that are trained."""
     trained = {id(parameter) for parameter in policy.parameters() if parameter.requires_grad}
-    if trained.isdisjoint(id(parameter) for group in optimizer.param_groups for parameter in group["params"]):
+    if not trained:
+        raise UsageError(
+            "all parameters of the model are frozen, so nothing would be learned.\n"
+            "  Set requires_grad of those to train, or pass peft_config for a new adapter."
+        )
+    if optimizer is not None and trained.isdisjoint(
+        id(parameter) for group in optimizer.param_groups for parameter in group["params"]
+    ):
         raise UsageError(
             "optimizers: the optimizer holds no parameter that is trained, so nothing would be learned.\n"
             "  Create it from the model that is trained; with peft_config, leave it to the arguments of the run."
@@ -135,9 +142,7 @@ def warn_if_not_learning(
         return False
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     learning_rate = logs.get("learning_rate", 0.0)
-    if not trained:
-        reason = "all parameters are frozen"
-    elif learning_rate == 0:
+    if learning_rate == 0:
         reason = "the learning rate is 0"
     elif beta == 0:
         reason = "beta is 0, and so is the gradient"

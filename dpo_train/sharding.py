@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._flat_param import FlatParameter
@@ -22,6 +23,13 @@ def require_sharding(args: Any, model: nn.Module) -> None:
             "fsdp was requested and is not active: every process would hold the whole model.\n"
             "  On CPU, load the model with distributed_config=DistributedConfig(fsdp_size=...) and leave out fsdp."
         )
+
+
+def common_passes(passes: int, model: nn.Module, accelerator: Any) -> int:
+    """Return how many forward passes this process makes: as many as any other if the model is sharded."""
+    if not is_sharded(model):
+        return passes
+    return int(accelerator.gather(torch.tensor([passes], device=accelerator.device)).max())
 
 
 def reshard(model: nn.Module) -> None:

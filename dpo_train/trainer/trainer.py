@@ -50,7 +50,7 @@ from dpo_train.models import (
 from dpo_train.reference.live import LiveReference, ModelOnDemand
 from dpo_train.reference.precompute import Precomputed
 from dpo_train.reference.sync import ReferenceSync, make_reference_sync
-from dpo_train.sharding import is_sharded, require_sharding, reshard
+from dpo_train.sharding import common_passes, require_sharding, reshard
 from dpo_train.trainer.checkpoints import newest_checkpoint
 from dpo_train.trainer.comparison import make_comparison
 from dpo_train.trainer.generation import GeneratingTrainer
@@ -186,7 +186,7 @@ class DPOTrainer(GeneratingTrainer):
         )
         warn_if_rate_is_small(args.learning_rate, self.model)
         if optimizers[0] is not None:
-            require_trained(optimizers[0], self.model)
+            require_trained(self.model, optimizers[0])
         elif "adam" in str(args.optim).lower():
             warn_if_weights_round(args.learning_rate, self.model)
         self._ref_model = ref_model
@@ -388,6 +388,7 @@ class DPOTrainer(GeneratingTrainer):
         """Begin with a new policy, if there is one, and compute what a run needs before its first step."""
         if self.model_init is not None:
             self.begin()
+        require_trained(self.model)
         self.identify_run()
         self._was_trained |= self.model_init is None and self.state.global_step > 0
         if self._sync is not None and self._checkpoint is not None:
@@ -443,7 +444,7 @@ class DPOTrainer(GeneratingTrainer):
     def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Any]:
         """Return the loss, the (B, len(COLUMNS)) table and, for losses over several pairs, their inputs, of a batch."""
         batches = [*self.micro_batches_on_device([inputs])]
-        passes = self._forward_passes(len(batches))
+        passes = common_passes(len(batches), self.model, self.accelerator)
         with torch.no_grad(), self.compute_loss_context_manager():
             tables = [self._measure(model, batch)[1] for batch in batches]
             for _ in range(passes - len(batches)):  # other ranks need the shards of this one
@@ -454,13 +455,6 @@ class DPOTrainer(GeneratingTrainer):
         table = torch.cat(tables)
         inputs = [self._whole_step.inputs(*each) for each in zip(tables, batches, strict=True)]
         return table[:, 0].nanmean(), table, torch.cat(inputs) if self.pair_loss.is_over_step else None
-
-    def _forward_passes(self, micro_batches: int) -> int:
-        """Return how many forward passes this rank makes: as many as any other if the policy is sharded."""
-        if not is_sharded(self.model):
-            return micro_batches
-        count = torch.tensor([micro_batches], device=self.accelerator.device)
-        return int(self.accelerator.gather(count).max())
 
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any

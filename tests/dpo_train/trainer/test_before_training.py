@@ -1,5 +1,6 @@
 """What is found before the first step: references, weights, optimizers and collators that cannot work."""
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -70,6 +71,15 @@ def test_steps_below_the_rounding_of_the_weights_are_warned_about(
     trainer.train()
     changed = sum(int((weight != before[name]).sum()) for name, weight in model.named_parameters())
     assert (changed < 0.1 * sum(weight.numel() for weight in before.values())) == warned
+
+
+def test_training_a_frozen_model_is_refused_and_evaluating_it_is_not(config: Config, pairs: datasets.Dataset) -> None:
+    trainer = DPOTrainer(
+        make_tiny_model().requires_grad_(False), args=config(), train_dataset=pairs, eval_dataset=pairs
+    )
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    with pytest.raises(UsageError, match="all parameters of the model are frozen"):
+        trainer.train()
 
 
 def test_an_optimizer_of_frozen_weights_is_refused(config: Config, pairs: datasets.Dataset) -> None:
