@@ -1,4 +1,4 @@
-"""What becomes of conversations under public chat templates, next to apply_chat_template and to TRL.
+"""Conversations under public chat templates, compared with apply_chat_template and TRL.
 
     PYTHONPATH=. python benchmarks/chat_templates.py FOLDER [FOLDER ...] > table.md
 
@@ -92,7 +92,7 @@ MARKER = re.compile(
 
 @dataclass
 class Outcome:
-    """What became of the shapes under one template."""
+    """Outcomes of the shapes under one template."""
 
     methods: Counter[str] = field(default_factory=Counter)
     refused: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))

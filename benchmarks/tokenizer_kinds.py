@@ -1,4 +1,4 @@
-"""How prompts and responses are tokenized by tokenizers of all kinds, next to their joint tokenization and to TRL.
+"""Prompts and responses under tokenizers of all kinds, compared with joint tokenization and TRL.
 
     PYTHONPATH=. python benchmarks/tokenizer_kinds.py ROWS.jsonl TOKENIZER [TOKENIZER ...] > table.md
 

@@ -1,4 +1,4 @@
-r"""Where a prompt ends and a response begins: with white space, with a marker of a prompt template, or with neither.
+r"""The boundary of prompt and response: with white space, with a marker of a prompt template, or with neither.
 
 Two texts that meet with neither are glued: "How do I keep bread fresh?Wrap it in a cloth.". They are turns of a
 dialogue rather than two parts of one text.

@@ -22,7 +22,7 @@ TOLERANCE = 1e-9
 
 
 class PairingPolicy(BaseModel):
-    """How pairs are made of scored or ranked responses."""
+    """The rules by which pairs are made of scored or ranked responses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
@@ -64,7 +64,7 @@ class Match:
 
     @property
     def margin(self) -> float:
-        """How much better chosen is."""
+        """The score of chosen less that of rejected."""
         return _sort_score(self.chosen) - _sort_score(self.rejected)
 
     @property

@@ -19,7 +19,7 @@ TIMEOUT_S = 120
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit code (negative for a signal, None if it hung), and all that it printed."""
+    """Result of a command: its exit code (negative for a signal, None if it hung), and all of its output."""
 
     code: int | None
     out: str
@@ -27,7 +27,7 @@ class Ended(NamedTuple):
 
     @property
     def fault(self) -> str | None:
-        """What no command may do: crash, hang, or show a traceback."""
+        """The fault that no command may have: "crash", "hang" or "traceback"; None without one."""
         if self.code is None:
             return "hang"
         if self.code < 0:

@@ -15,7 +15,7 @@ TRAIN = (*TRAIN, "--save-steps", 2, "--quiet")
 
 @dataclass(frozen=True)
 class World:
-    """Where the toys are.
+    """Paths of the toys.
 
     Attributes:
         folder: of all that follows.

@@ -1,4 +1,4 @@
-"""What the tests of TRL import from their `testing_utils`: a temporary folder and marks for optional packages."""
+"""The parts of `testing_utils` that TRL's tests import: a temporary folder and marks for optional packages."""
 
 from importlib.util import find_spec
 from pathlib import Path

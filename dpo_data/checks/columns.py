@@ -1,7 +1,6 @@
 """The texts of consecutive pairs as bytes, which are scanned at once for the few pairs that a check may object to."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,11 +93,6 @@ class TextColumn:
         for needle in needles:
             found[self.rows_of(self.find(needle))] = True
         return found
-
-    @cached_property
-    def is_not_ascii(self) -> Suspects:
-        """True for the rows that have a character beyond ASCII."""
-        return self.with_any(np.flatnonzero(self.codes >= 0x80))
 
     def has_control(self, controls: bytes) -> Suspects:
         """Return True for the rows that have one of these control characters below the space, or U+007F to U+009F."""

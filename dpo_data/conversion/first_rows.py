@@ -1,4 +1,4 @@
-"""What the inputs decide: the form of the pairs, and the columns of their messages."""
+"""Settings that the first rows decide: the form of the pairs, and the columns of their messages."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace

@@ -97,7 +97,7 @@ class Layout:
 
 
 class Exported(NamedTuple):
-    """What side files are made of.
+    """A finished export, from which side files are made.
 
     Attributes:
         name: of the dataset.

@@ -43,7 +43,7 @@ class CodeFinding(ManifestModel):
 
 
 class Verdict(ManifestModel):
-    """Whether a dataset is fit to train on."""
+    """A verdict on the fitness of a dataset for training."""
 
     fit: bool
     summary: Annotated[str, Field(description="The verdict in one sentence.")]

@@ -246,7 +246,7 @@ class ManifestHeader(ManifestModel):
 
     @property
     def rows_unit(self) -> str:
-        """What `rows_read` counts: the raw rows of a conversion, or the pairs that a step read."""
+        """The unit of `rows_read`: raw rows of a conversion, or pairs that a step read."""
         return "raw rows" if self.made_by == "convert" else "pairs"
 
     @model_validator(mode="after")

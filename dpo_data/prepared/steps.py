@@ -1,4 +1,4 @@
-"""What a step did to single pairs: left_out.jsonl and changes.jsonl, written and read. Neither has texts."""
+"""Records of single pairs that a step left out or changed: left_out.jsonl and changes.jsonl. Neither has texts."""
 
 from collections.abc import Iterator
 from pathlib import Path

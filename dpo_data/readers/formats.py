@@ -34,7 +34,7 @@ NO_DATA = {
 
 
 class FileKind(NamedTuple):
-    """What a file is, as far as its name shows.
+    """The kind of a file, as far as its name shows.
 
     Attributes:
         format: of its rows; None for an archive, whose members have formats of their own.

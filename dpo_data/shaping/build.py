@@ -59,7 +59,7 @@ class BuildResult(ManifestModel):
 
 @dataclass
 class _State:
-    """What earlier runs made: key and content of each folder, and hashes of raw files by path, size and time."""
+    """Records of earlier runs: key and content of each folder, and hashes of raw files by path, size and time."""
 
     path: Path
     folders: dict[str, dict[str, str]] = field(default_factory=dict)

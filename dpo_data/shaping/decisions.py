@@ -60,7 +60,7 @@ class Decision(Record):
 
 @dataclass
 class Verdict:
-    """What the decisions of one person, or of all, come to for one pair.
+    """The combined decisions of one person, or of all, about one pair.
 
     Attributes:
         action: drop, flip or keep, with its line; None if neither.

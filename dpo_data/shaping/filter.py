@@ -33,7 +33,7 @@ DERIVED = ("turns",)
 
 @dataclass(frozen=True)
 class _Job:
-    """What decides about each pair.
+    """Criteria for each pair.
 
     Attributes:
         form: of the pairs.

@@ -1,4 +1,4 @@
-"""What a step decides about each row: to keep it, in which split, or why it is left out."""
+"""Decisions of a step about each row: its split, or the reason why it is left out."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What annotators said, as Label Studio and Argilla export it.
+"""Annotations as Label Studio and Argilla export them.
 
 Label Studio's JSON export has {data, annotations: [{result: [{value: {selected: left}}]}]}; its CSV and JSON-MIN
 exports have the results in the column of the control. "left" is the first of the two answers. Argilla 2 exports

@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 
 class Context(NamedTuple):
-    """What precedes the prompt of a row, and what comes with it."""
+    """Parts of a row that precede or accompany its prompt."""
 
     system: str
     history: list[Message]

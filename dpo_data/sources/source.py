@@ -70,7 +70,7 @@ class Grouping:
 
 
 class RowContents(NamedTuple):
-    """What a row has as its prompt and as its responses: strings, or messages in any notation.
+    """Prompt and responses of a row: strings, or messages in any notation.
 
     The prompt of a transcript is in its responses; it is given as the blank line that they begin with.
     """

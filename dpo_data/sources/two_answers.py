@@ -43,7 +43,7 @@ FIELDS = ("prompt", "a", "b", "label")
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows of a table have their prompt, their answers and their label.
+    """Columns of the prompt, the answers and the label of a table.
 
     Attributes:
         prompt, a, b: columns, or paths.

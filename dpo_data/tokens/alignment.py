@@ -1,4 +1,4 @@
-"""Where the response begins in a rendered conversation, also when the template renders thinking differently.
+"""The start of the response in a rendered conversation, also when the template renders thinking differently.
 
 A chat template renders the prompt alone (with the generation prompt) and the whole conversation. Thinking models open
 a block of thoughts in the generation prompt, and many of their templates write another block, or none, before the

@@ -28,7 +28,7 @@ _JSON_ESCAPES = str.maketrans({"'": r"\u0027", "<": r"\u003c", ">": r"\u003e", "
 
 
 class Loss(NamedTuple):
-    """What a rendering is without.
+    """Content that a rendering lacks.
 
     Attributes:
         code: one of the codes above.

@@ -98,7 +98,7 @@ def require_eos(tokenizer: Any) -> None:
 
 
 class Refusal(NamedTuple):
-    """Why a chat template refuses a pair: a reason for the counts, and the template's own message."""
+    """The refusal of a pair by a chat template: a reason for the counts, and the template's own message."""
 
     reason: str
     message: str

@@ -29,7 +29,7 @@ class TokenizerEntry(ManifestModel):
 
 
 class Remark(ManifestModel):
-    """What was done to some of the pairs that are kept, such as leaving out the end of a generation prompt."""
+    """A change to some of the pairs that are kept, such as leaving out the end of a generation prompt."""
 
     pairs: NonNegativeInt
     quote: Annotated[str, Field(description="The text that it is about, in the first of them.")]

@@ -1,4 +1,4 @@
-"""What is said about tokenized pairs in words: what the chat template does with them, and seams."""
+"""Remarks on tokenized pairs in words: the effects of the chat template, and seams."""
 
 from dpo_data.tokens.coverage import REASONING_DROPPED, TOOLS_DROPPED
 from dpo_data.tokens.manifest import TokenCounts

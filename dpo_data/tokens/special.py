@@ -1,4 +1,4 @@
-"""What a tokenizer does at the edges of a text: special tokens that end a turn, and a space that it puts before."""
+"""Edges of a text: special tokens that end a turn, and a space that the tokenizer puts before the text."""
 
 import json
 from collections.abc import Mapping

@@ -167,7 +167,7 @@ class ChatTemplate:
 
     @cached_property
     def forced_end(self) -> str:
-        """What the template writes behind a response if it always adds a generation prompt; usually empty.
+        """The text that the template writes after a response if it always adds a generation prompt; usually empty.
 
         Such a template writes the same with and without add_generation_prompt, and ends a response otherwise than
         between two turns.
